@@ -1,0 +1,225 @@
+//! Files: the one atomic writer, SHA-256 and `.npy` arrays.
+//!
+//! Nothing in the crate writes a file in any other way than [`write_atomic`], so a reader sees the old
+//! file or the new one and never a half of either, whatever happens in between.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, Array2, ArrayBase, Data, Dimension};
+use ndarray_npy::{ReadNpyError, ReadNpyExt, WritableElement, WriteNpyExt};
+use sha2::{Digest, Sha256};
+
+/// What can go wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// The file is no `.npy` array of a kind that is read here.
+    #[error("read array {}: {reason}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Names the operation and the path of an I/O error.
+    pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { operation, path, source }
+    }
+}
+
+/// Writes `path` through a temporary file in the same folder: fill, fsync, rename, fsync of the folder.
+/// The folder is made where it is missing. On any error the old file stays and the temporary one goes.
+///
+/// # Errors
+/// [`StoreError::Io`] with the step that failed.
+pub fn write_atomic<F>(path: &Path, fill: F) -> Result<(), StoreError>
+where
+    F: FnOnce(&mut dyn Write) -> io::Result<()>,
+{
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(StoreError::io("make folder", folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".mem2gen-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o644));
+    }
+    let mut temporary = builder
+        .tempfile_in(folder)
+        .map_err(StoreError::io("make a temporary file for", path))?;
+    {
+        let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+        fill(&mut writer)
+            .and_then(|()| writer.flush())
+            .map_err(StoreError::io("write", path))?;
+    }
+    temporary.as_file().sync_all().map_err(StoreError::io("flush", path))?;
+    temporary
+        .persist(path)
+        .map_err(|e| StoreError::io("rename into", path)(e.error))?;
+    // The rename itself is durable only once the folder is; a file system that can't say so is no error.
+    if let Ok(handle) = File::open(folder) {
+        let _ = handle.sync_all();
+    }
+    Ok(())
+}
+
+/// SHA-256 of bytes, in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut s, b| {
+        // Writing into a String can't fail.
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+/// A matrix read from a `.npy` file in the precision that the file has.
+#[derive(Debug, Clone)]
+pub enum Matrix {
+    /// `<f4`
+    F32(Array2<f32>),
+    /// `<f8`
+    F64(Array2<f64>),
+}
+
+impl Matrix {
+    /// Rows and columns.
+    pub fn dim(&self) -> (usize, usize) {
+        match self {
+            Self::F32(a) => a.dim(),
+            Self::F64(a) => a.dim(),
+        }
+    }
+
+    /// The same numbers in f64.
+    pub fn into_f64(self) -> Array2<f64> {
+        match self {
+            Self::F32(a) => a.mapv(f64::from),
+            Self::F64(a) => a,
+        }
+    }
+}
+
+/// Reads a two-dimensional `.npy` array of f32 or f64. Rows come out contiguous whatever the order in
+/// the file.
+///
+/// # Errors
+/// [`StoreError::Io`] where the file can't be opened, [`StoreError::Array`] where it is no such array
+/// (other element types and other numbers of axes included), is cut short or has bytes left over.
+pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
+    let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
+    let bad = |e: ReadNpyError| StoreError::Array {
+        path: path.to_path_buf(),
+        reason: e.to_string(),
+    };
+    match Array2::<f32>::read_npy(&bytes[..]) {
+        Ok(a) => Ok(Matrix::F32(a.as_standard_layout().into_owned())),
+        Err(ReadNpyError::WrongDescriptor(_)) => match Array2::<f64>::read_npy(&bytes[..]) {
+            Ok(a) => Ok(Matrix::F64(a.as_standard_layout().into_owned())),
+            Err(ReadNpyError::WrongDescriptor(d)) => Err(StoreError::Array {
+                path: path.to_path_buf(),
+                reason: format!("element type {d} is neither float32 nor float64 in little-endian order"),
+            }),
+            Err(e) => Err(bad(e)),
+        },
+        Err(e) => Err(bad(e)),
+    }
+}
+
+/// Writes an array as `.npy`, atomically.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_array<A, S, D>(path: &Path, array: &ArrayBase<S, D>) -> Result<(), StoreError>
+where
+    A: WritableElement,
+    S: Data<Elem = A>,
+    D: Dimension,
+{
+    write_atomic(path, |w| array.write_npy(w).map_err(io::Error::other))
+}
+
+/// Reads a one-dimensional `.npy` array of f64, as `mem2gen energy` writes it.
+///
+/// # Errors
+/// As [`read_matrix`].
+pub fn read_vector(path: &Path) -> Result<Array1<f64>, StoreError> {
+    let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
+    Array1::<f64>::read_npy(&bytes[..]).map_err(|e| StoreError::Array {
+        path: path.to_path_buf(),
+        reason: e.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn arrays_come_back_and_fortran_order_is_understood() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/a.npy");
+        let a = array![[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        write_array(&path, &a.t()).unwrap();
+        match read_matrix(&path).unwrap() {
+            Matrix::F32(b) => assert_eq!(b, a.t()),
+            Matrix::F64(_) => panic!("the precision changed"),
+        }
+    }
+
+    #[test]
+    fn a_writer_that_fails_leaves_the_old_file_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write_atomic(&path, |w| w.write_all(b"old")).unwrap();
+        let failed = write_atomic(&path, |w| {
+            w.write_all(b"new")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(matches!(failed, Err(StoreError::Io { operation: "write", .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn other_element_types_and_cut_files_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        write_array(&path, &array![[1i32, 2]]).unwrap();
+        let message = read_matrix(&path).unwrap_err().to_string();
+        assert!(message.contains("a.npy") && message.contains("float32"), "{message}");
+
+        write_array(&path, &array![[1.0f64, 2.0]]).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        assert!(matches!(read_matrix(&path), Err(StoreError::Array { .. })));
+        fs::write(&path, [&bytes[..], b"tail"].concat()).unwrap();
+        assert!(matches!(read_matrix(&path), Err(StoreError::Array { .. })));
+    }
+}
