@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod project;
 pub mod random;
 pub mod store;
