@@ -1,0 +1,327 @@
+use ndarray::{Array2, ArrayView2};
+
+use super::nearest::{self, Nearest};
+use super::readout::{self, Readout, Want};
+use super::{Memories, OpError};
+
+/// How many partial sums a reduction keeps, so that the compiler may use vectors for it. Fixed, hence
+/// the same sums on every instruction set.
+const LANES: usize = 16;
+
+/// f32 or f64. Sealed; the methods are what the fused operations need of a number, compiled once in
+/// this crate so that a caller built without optimisation (a notebook cell) runs the same machine code.
+pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static + sealed::Sealed {
+    /// Half a unit in the last place of 1.
+    const ROUNDING: f64;
+    /// Error that the softmax may carry into a logit's share of the weights.
+    const TOLERANCE: f64;
+    /// Zero.
+    const ZERO: Self;
+    /// Minus infinity.
+    const LOWEST: Self;
+
+    /// The same number in f64.
+    fn f64(self) -> f64;
+    /// The nearest number to `x`.
+    fn from_f64(x: f64) -> Self;
+
+    /// max_j (row_j - half_j).
+    #[doc(hidden)]
+    fn row_max(row: &[Self], half: &[Self]) -> Self;
+    /// row_j <- exp(two_beta (row_j - half_j) - shift); returns the sum of the row, and with `entropy`
+    /// the sum of weight times exponent.
+    #[doc(hidden)]
+    fn row_weights(row: &mut [Self], half: &[Self], two_beta: Self, shift: Self, entropy: bool) -> (f64, f64);
+    /// ||x - y||^2 in f64 from the numbers as given.
+    #[doc(hidden)]
+    fn distance2(x: &[Self], y: &[Self]) -> f64;
+    /// sum_k += weight (y_k - x_k), in f64.
+    #[doc(hidden)]
+    fn add_shift(sum: &mut [f64], weight: f64, y: &[Self], x: &[Self]);
+    /// sum_k += part_k.
+    #[doc(hidden)]
+    fn add_part(sum: &mut [f64], part: &[Self]);
+    /// out <- row - centre.
+    #[doc(hidden)]
+    fn centred(out: &mut [Self], row: &[Self], centre: &[Self]);
+
+    #[doc(hidden)]
+    fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<'_, Self>, OpError>
+    where
+        Self: Sized;
+    #[doc(hidden)]
+    fn readout(
+        memories: &Memories<'_, Self>,
+        queries: ArrayView2<'_, Self>,
+        beta: f64,
+        want: Want,
+    ) -> Result<Readout<Self>, OpError>;
+    #[doc(hidden)]
+    fn nearest(
+        memories: &Memories<'_, Self>,
+        queries: ArrayView2<'_, Self>,
+        exclude_self: bool,
+    ) -> Result<Nearest, OpError>;
+    #[doc(hidden)]
+    fn divide(a: &mut Array2<Self>, by: f64);
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// e^x for x <= 0 to 2 units in the last place, 0 below -87. Branch-free, so loops over it vectorise.
+///
+/// x = n ln 2 + r with |r| <= ln 2 / 2; n comes from the low bits of x log2(e) + 1.5 2^23, ln 2 is
+/// subtracted in two parts, and e^r is its Taylor polynomial of degree 7 (error under 2^-27).
+#[inline(always)]
+fn exp32(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0;
+    let y = x.max(-87.0);
+    let t = y.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = t - MAGIC;
+    let r = n.mul_add(-0.693_359_4, y);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let mut p = 1.0 / 5040.0;
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = r.mul_add(p, c);
+    }
+    let scale = f32::from_bits((t.to_bits() << 23).wrapping_add(0x3f80_0000));
+    if x < -87.0 { 0.0 } else { p * scale }
+}
+
+/// e^x for x <= 0 to 2 units in the last place, 0 below -708. As [`exp32`], of degree 13.
+#[inline(always)]
+fn exp64(x: f64) -> f64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    let y = x.max(-708.0);
+    let t = y.mul_add(std::f64::consts::LOG2_E, MAGIC);
+    let n = t - MAGIC;
+    let r = n.mul_add(-0.693_147_180_369_123_8, y);
+    let r = n.mul_add(-1.908_214_929_270_587_7e-10, r);
+    let mut p = 1.0 / 6_227_020_800.0;
+    for c in [
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = r.mul_add(p, c);
+    }
+    let scale = f64::from_bits((t.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
+    if x < -708.0 { 0.0 } else { p * scale }
+}
+
+macro_rules! element {
+    ($t:ty, $exp:path, $tolerance:expr) => {
+        impl Element for $t {
+            const ROUNDING: f64 = <$t>::EPSILON as f64 / 2.0;
+            const TOLERANCE: f64 = $tolerance;
+            const ZERO: Self = 0.0;
+            const LOWEST: Self = <$t>::NEG_INFINITY;
+
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                self as f64
+            }
+
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+
+            fn row_max(row: &[Self], half: &[Self]) -> Self {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let mut best = [<$t>::NEG_INFINITY; LANES];
+                        let (r, h) = (row.chunks_exact(LANES), half.chunks_exact(LANES));
+                        let tail = r.remainder().iter().zip(h.remainder());
+                        for (r, h) in r.zip(h) {
+                            for i in 0..LANES {
+                                let v = r[i] - h[i];
+                                best[i] = if v > best[i] { v } else { best[i] };
+                            }
+                        }
+                        let start = best.into_iter().fold(<$t>::NEG_INFINITY, <$t>::max);
+                        tail.fold(start, |m, (r, h)| m.max(r - h))
+                    },
+                )
+            }
+
+            fn row_weights(
+                row: &mut [Self],
+                half: &[Self],
+                two_beta: Self,
+                shift: Self,
+                entropy: bool,
+            ) -> (f64, f64) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let mut sums = [0.0 as $t; LANES];
+                        let mut moments = [0.0 as $t; LANES];
+                        let mut chunks = row.chunks_exact_mut(LANES);
+                        let h = half.chunks_exact(LANES);
+                        let half_tail = h.remainder();
+                        for (r, h) in (&mut chunks).zip(h) {
+                            for i in 0..LANES {
+                                let l = (r[i] - h[i]).mul_add(two_beta, -shift);
+                                let w = $exp(l);
+                                r[i] = w;
+                                sums[i] += w;
+                                if entropy {
+                                    // The product of no weight and minus infinity is no moment.
+                                    moments[i] += if w > 0.0 { w * l } else { 0.0 };
+                                }
+                            }
+                        }
+                        for (i, (r, h)) in chunks.into_remainder().iter_mut().zip(half_tail).enumerate() {
+                            let l = (*r - h).mul_add(two_beta, -shift);
+                            let w = $exp(l);
+                            *r = w;
+                            sums[i] += w;
+                            moments[i] += if entropy && w > 0.0 { w * l } else { 0.0 };
+                        }
+                        let total = |a: [$t; LANES]| a.into_iter().map(f64::from).sum();
+                        (total(sums), total(moments))
+                    },
+                )
+            }
+
+            fn distance2(x: &[Self], y: &[Self]) -> f64 {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let mut sums = [0.0f64; LANES];
+                        let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+                        for (i, (x, y)) in xs.remainder().iter().zip(ys.remainder()).enumerate() {
+                            let d = f64::from(*x) - f64::from(*y);
+                            sums[i] += d * d;
+                        }
+                        for (x, y) in xs.zip(ys) {
+                            for i in 0..LANES {
+                                let d = f64::from(x[i]) - f64::from(y[i]);
+                                sums[i] = d.mul_add(d, sums[i]);
+                            }
+                        }
+                        sums.into_iter().sum()
+                    },
+                )
+            }
+
+            fn add_shift(sum: &mut [f64], weight: f64, y: &[Self], x: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for ((s, y), x) in sum.iter_mut().zip(y).zip(x) {
+                            *s = weight.mul_add(f64::from(*y) - f64::from(*x), *s);
+                        }
+                    },
+                );
+            }
+
+            fn add_part(sum: &mut [f64], part: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (s, p) in sum.iter_mut().zip(part) {
+                            *s += f64::from(*p);
+                        }
+                    },
+                );
+            }
+
+            fn centred(out: &mut [Self], row: &[Self], centre: &[Self]) {
+                for ((o, v), c) in out.iter_mut().zip(row).zip(centre) {
+                    *o = v - c;
+                }
+            }
+
+            fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<'_, Self>, OpError> {
+                readout::prepare(rows)
+            }
+
+            fn readout(
+                memories: &Memories<'_, Self>,
+                queries: ArrayView2<'_, Self>,
+                beta: f64,
+                want: Want,
+            ) -> Result<Readout<Self>, OpError> {
+                readout::readout(memories, queries, beta, want)
+            }
+
+            fn nearest(
+                memories: &Memories<'_, Self>,
+                queries: ArrayView2<'_, Self>,
+                exclude_self: bool,
+            ) -> Result<Nearest, OpError> {
+                nearest::nearest(memories, queries, exclude_self)
+            }
+
+            fn divide(a: &mut Array2<Self>, by: f64) {
+                a.mapv_inplace(|v| (v as f64 / by) as $t);
+            }
+        }
+    };
+}
+
+element!(f32, exp32, 1e-6);
+element!(f64, exp64, 1e-13);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_agree_with_the_standard_library() {
+        for i in 0..200_000 {
+            let x = -f64::from(i) * 0.003_7;
+            let (ours, exact) = (exp64(x), x.exp());
+            if x > -708.0 {
+                assert!((ours - exact).abs() <= 4.0 * f64::EPSILON * exact, "exp({x}) = {exact}, not {ours}");
+            } else {
+                assert_eq!(ours, 0.0, "exp({x})");
+            }
+            let x = x as f32;
+            let (ours, exact) = (f64::from(exp32(x)), f64::from(x).exp());
+            if x > -87.0 {
+                assert!(
+                    (ours - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * exact,
+                    "exp({x}) = {exact}, not {ours}"
+                );
+            }
+        }
+        assert_eq!((exp32(0.0), exp64(0.0)), (1.0, 1.0));
+        assert_eq!((exp32(f32::NEG_INFINITY), exp64(f64::NEG_INFINITY)), (0.0, 0.0));
+        assert_eq!((exp32(-1e30), exp64(-1e300)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn reductions_are_right_at_every_length() {
+        for n in 0..70usize {
+            let x: Vec<f64> = (0..n).map(|i| (i as f64 * 0.7).sin()).collect();
+            let y: Vec<f64> = (0..n).map(|i| (i as f64 * 0.3).cos()).collect();
+            let d2: f64 = x.iter().zip(&y).map(|(a, b)| (a - b) * (a - b)).sum();
+            assert!((f64::distance2(&x, &y) - d2).abs() < 1e-12);
+            let top = x.iter().zip(&y).map(|(a, b)| a - b).fold(f64::NEG_INFINITY, f64::max);
+            assert_eq!(f64::row_max(&x, &y), top);
+            let mut w = x.clone();
+            let (sum, moment) = f64::row_weights(&mut w, &y, 2.0, 5.0, true);
+            let l: Vec<f64> = x.iter().zip(&y).map(|(a, b)| 2.0 * (a - b) - 5.0).collect();
+            assert!((sum - l.iter().map(|l| l.exp()).sum::<f64>()).abs() < 1e-12);
+            assert!((moment - l.iter().map(|l| l * l.exp()).sum::<f64>()).abs() < 1e-12);
+        }
+    }
+}
