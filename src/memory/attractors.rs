@@ -1,0 +1,393 @@
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray_linalg::{Eigh, Inverse, UPLO};
+
+use super::retrieval::{Certificate, RetrievalSettings, certify, retrieve};
+use super::{DenseAm, MemoryError};
+use crate::ops::{Memories, OpError};
+use crate::random::{SEED, Stream};
+
+/// Above this many dimensions an attractor is not polished by Newton steps.
+const NEWTON_DIMENSIONS: usize = 256;
+/// Retrieval steps before Newton takes over.
+const PATIENCE: usize = 300;
+
+/// beta_c = 2 / ||xi1 - xi2||^2: up to it two memories share one minimum at their midpoint, the spurious
+/// state of Eq. 7; above it they have two.
+pub fn critical_beta_of_pair(a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> f64 {
+    2.0 / a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()
+}
+
+/// How attractors are searched, told apart and named.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttractorSettings {
+    /// Random starts: memories drawn evenly, each with Gaussian noise of variance 1/(2 beta), which are
+    /// samples of p(x_t) of Eq. 4 at the time that belongs to beta. Basin shares are fractions of them.
+    pub random_starts: usize,
+    /// At most so many midpoints of pairs of memories as starts: all pairs where they are no more, else
+    /// the nearest neighbour of each memory first, then pairs drawn at random.
+    pub midpoints: usize,
+    /// Seed of the random starts.
+    pub seed: u64,
+    /// End states closer than this are one attractor, as a fraction of the root mean square distance
+    /// between memories.
+    pub merge: f64,
+    /// Largest distance to a memory at which an attractor is memorized (Eq. 9), in the units of the
+    /// memories. None: 0.02 of the root mean square distance between memories. The default is this
+    /// project's own.
+    pub delta_m: Option<f64>,
+    /// Retrieval steps for a start, in sets of too many dimensions for Newton.
+    pub max_steps: usize,
+}
+
+impl Default for AttractorSettings {
+    fn default() -> Self {
+        Self {
+            random_starts: 1000,
+            midpoints: 2000,
+            seed: SEED,
+            merge: 1e-6,
+            delta_m: None,
+            max_steps: 20_000,
+        }
+    }
+}
+
+/// What an attractor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Within delta_m of a memory.
+    Memorized,
+    /// An attractor that is no memory.
+    Spurious,
+}
+
+impl Kind {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memorized => "memorized",
+            Self::Spurious => "spurious",
+        }
+    }
+}
+
+/// A stable fixed point of x <- m(x), a minimum of E^AM.
+#[derive(Debug, Clone)]
+pub struct Attractor {
+    /// Where it is, [N].
+    pub x: Array1<f64>,
+    /// E^AM there.
+    pub energy: f64,
+    /// The nearest memory.
+    pub nearest_memory: usize,
+    /// l2 distance to it.
+    pub distance: f64,
+    /// Memorized or spurious.
+    pub kind: Kind,
+    /// Fraction of the random starts that end here.
+    pub basin_share: f64,
+    /// Eigenvalues of the Hessian of E^AM in ascending order, [N].
+    pub spectrum: Array1<f64>,
+    /// What is proved about it.
+    pub certificate: Certificate,
+}
+
+/// All attractors that were found, lowest energy first.
+#[derive(Debug, Clone)]
+pub struct Attractors {
+    /// The attractors.
+    pub found: Vec<Attractor>,
+    /// Saddle points that a start led to, with their index (number of negative eigenvalues).
+    pub saddles: Vec<(Array1<f64>, usize)>,
+    /// The threshold between memorized and spurious.
+    pub delta_m: f64,
+    /// Starts that did not converge and belong to no attractor.
+    pub lost: usize,
+}
+
+impl Attractors {
+    /// How many attractors are of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.found.iter().filter(|a| a.kind == kind).count()
+    }
+}
+
+/// The attractors of a memory set: retrieval from the memories, from midpoints and at random, polished
+/// by Newton's method, merged, certified, and named by their distance to the nearest memory.
+///
+/// A start that ends on a saddle is let go on both sides of it.
+///
+/// # Errors
+/// [`MemoryError`] for settings out of range, arguments that the operations refuse, or LAPACK's failure.
+pub fn attractors(
+    memories: ArrayView2<'_, f64>,
+    beta: f64,
+    settings: &AttractorSettings,
+) -> Result<Attractors, MemoryError> {
+    OpError::positive("attractors", "merge", settings.merge)?;
+    if let Some(delta) = settings.delta_m {
+        OpError::positive("attractors", "delta_m", delta)?;
+    }
+    let am = DenseAm::new(memories, beta)?;
+    let set = Memories::new(memories)?;
+    let scale = rms_distance(memories);
+    let delta_m = settings.delta_m.unwrap_or(0.02 * scale);
+    // A single point, however often repeated, has no scale of its own.
+    let merge = settings.merge * if scale > 0.0 { scale } else { 1.0 };
+
+    let mut search = Search { am: &am, merge, found: Vec::new(), saddles: Vec::new(), lost: 0 };
+    let random = random_starts(memories, beta, settings);
+    let fixed = ndarray::concatenate![Axis(0), memories, midpoints(memories, &set, settings)?];
+    let newton = memories.ncols() <= NEWTON_DIMENSIONS;
+    let run = RetrievalSettings {
+        tolerance: 0.01 * merge,
+        max_steps: if newton { PATIENCE } else { settings.max_steps },
+    };
+    search.add(retrieve(&set, fixed.view(), beta, run)?.states, newton)?;
+    let share = search.add(retrieve(&set, random.view(), beta, run)?.states, newton)?;
+
+    let mut counts = vec![0usize; search.found.len()];
+    share.iter().flatten().for_each(|&i| counts[i] += 1);
+    let mut found = Vec::with_capacity(counts.len());
+    for ((x, certificate), count) in search.found.into_iter().zip(counts) {
+        let (nearest_memory, d2) = nearest(memories, x.view());
+        let distance = d2.sqrt();
+        found.push(Attractor {
+            energy: am.energy(x.view())?,
+            nearest_memory,
+            distance,
+            kind: if distance <= delta_m { Kind::Memorized } else { Kind::Spurious },
+            basin_share: count as f64 / settings.random_starts.max(1) as f64,
+            spectrum: spectrum(&am, x.view())?.0,
+            certificate,
+            x,
+        });
+    }
+    found.sort_by(|a, b| a.energy.total_cmp(&b.energy));
+    Ok(Attractors { found, saddles: search.saddles, delta_m, lost: search.lost })
+}
+
+struct Search<'a> {
+    am: &'a DenseAm<'a>,
+    merge: f64,
+    found: Vec<(Array1<f64>, Certificate)>,
+    saddles: Vec<(Array1<f64>, usize)>,
+    lost: usize,
+}
+
+impl Search<'_> {
+    /// Takes end states in; for each the attractor that it belongs to.
+    fn add(&mut self, states: Array2<f64>, newton: bool) -> Result<Vec<Option<usize>>, MemoryError> {
+        states.outer_iter().map(|x| self.place(x.to_owned(), newton)).collect()
+    }
+
+    fn known(&self, x: &Array1<f64>) -> Option<usize> {
+        self.found.iter().position(|(y, _)| squared(x.view(), y.view()) <= self.merge * self.merge)
+    }
+
+    fn place(&mut self, x: Array1<f64>, newton: bool) -> Result<Option<usize>, MemoryError> {
+        if let Some(i) = self.known(&x) {
+            return Ok(Some(i));
+        }
+        let x = if newton { descend(self.am, x, self.merge)? } else { x };
+        if let Some(i) = self.known(&x) {
+            return Ok(Some(i));
+        }
+        let (values, vectors) = spectrum(self.am, x.view())?;
+        let step = self.am.shift(x.view())?;
+        if squared(step.view(), Array1::zeros(step.len()).view()).sqrt() > self.merge {
+            self.lost += 1;
+            return Ok(None);
+        }
+        let index = values.iter().filter(|&&v| v < 0.0).count();
+        if index == 0 {
+            let certificate = certify(self.am, x.view())?;
+            self.found.push((x, certificate));
+            return Ok(Some(self.found.len() - 1));
+        }
+        if !self.saddles.iter().any(|(s, _)| squared(s.view(), x.view()) <= self.merge * self.merge) {
+            // Both ways down from the saddle, along its steepest direction.
+            let down = vectors.column(0).to_owned();
+            self.saddles.push((x.clone(), index));
+            for sign in [1.0, -1.0] {
+                let beside = &x + &(&down * (sign * 100.0 * self.merge));
+                let end = descend(self.am, beside, self.merge)?;
+                self.place(end, false)?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Goes down from x to a point of zero gradient: Newton steps where the Hessian is positive definite and
+/// they lower the energy, retrieval steps elsewhere, so it stays in the valley where it starts.
+fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f64>, MemoryError> {
+    let mut energy = am.energy(x.view())?;
+    let mut still = 0;
+    for _ in 0..5_000 {
+        let shift = am.shift(x.view())?;
+        let length = shift.dot(&shift).sqrt();
+        if length == 0.0 {
+            break;
+        }
+        let hessian = am.hessian(x.view())?;
+        let (values, _) = eigen(&hessian, "descend")?;
+        let mut next = None;
+        if values[0] > 0.0 {
+            // -H^-1 grad = 2 H^-1 shift
+            if let Ok(inverse) = hessian.inv() {
+                let step = inverse.dot(&shift) * 2.0;
+                let size = step.dot(&step).sqrt();
+                let candidate = &x + &step;
+                let e = am.energy(candidate.view())?;
+                // Close by, rounding hides the change of energy, and a step that small leaves no valley.
+                if size <= merge || (e < energy && size < 50.0 * length) {
+                    still = if size <= 1e-3 * merge { still + 1 } else { 0 };
+                    next = Some((candidate, e));
+                }
+            }
+        }
+        let (to, e) = match next {
+            Some(step) => step,
+            None => {
+                let to = &x + &shift;
+                let e = am.energy(to.view())?;
+                (to, e)
+            }
+        };
+        (x, energy) = (to, e);
+        if still >= 2 {
+            break;
+        }
+    }
+    Ok(x)
+}
+
+fn eigen(h: &Array2<f64>, operation: &'static str) -> Result<(Array1<f64>, Array2<f64>), MemoryError> {
+    let size = h.nrows();
+    h.eigh(UPLO::Lower).map_err(|source| MemoryError::Lapack { operation, size, source })
+}
+
+/// Eigenvalues (ascending) and eigenvectors of the Hessian of E^AM at x.
+fn spectrum(am: &DenseAm<'_>, x: ArrayView1<'_, f64>) -> Result<(Array1<f64>, Array2<f64>), MemoryError> {
+    eigen(&am.hessian(x)?, "spectrum")
+}
+
+fn squared(a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+fn nearest(memories: ArrayView2<'_, f64>, x: ArrayView1<'_, f64>) -> (usize, f64) {
+    let mut best = (0, f64::INFINITY);
+    for (i, row) in memories.outer_iter().enumerate() {
+        let d2 = squared(row, x);
+        if d2 < best.1 {
+            best = (i, d2);
+        }
+    }
+    best
+}
+
+/// Root mean square distance between two memories drawn at random: sqrt(2 tr Cov).
+fn rms_distance(memories: ArrayView2<'_, f64>) -> f64 {
+    let k = memories.nrows() as f64;
+    let mean = memories.sum_axis(Axis(0)) / k;
+    (2.0 * memories.outer_iter().map(|r| squared(r, mean.view())).sum::<f64>() / k).sqrt()
+}
+
+fn random_starts(memories: ArrayView2<'_, f64>, beta: f64, settings: &AttractorSettings) -> Array2<f64> {
+    let mut stream = Stream::new(settings.seed, "attractors: random starts");
+    let sigma = (0.5 / beta).sqrt();
+    let mut starts = Array2::zeros((settings.random_starts, memories.ncols()));
+    for mut row in starts.outer_iter_mut() {
+        let memory = memories.row(stream.below(memories.nrows() as u64) as usize);
+        for (x, y) in row.iter_mut().zip(memory) {
+            *x = y + sigma * stream.normal();
+        }
+    }
+    starts
+}
+
+fn midpoints(
+    memories: ArrayView2<'_, f64>,
+    set: &Memories<'_, f64>,
+    settings: &AttractorSettings,
+) -> Result<Array2<f64>, MemoryError> {
+    let k = memories.nrows();
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    if k * (k - 1) / 2 <= settings.midpoints {
+        pairs.extend((0..k).flat_map(|i| (i + 1..k).map(move |j| (i, j))));
+    } else {
+        pairs.extend(set.nearest(memories, true)?.index.into_iter().enumerate().take(settings.midpoints));
+        let mut stream = Stream::new(settings.seed, "attractors: midpoints");
+        while pairs.len() < settings.midpoints {
+            pairs.push((stream.below(k as u64) as usize, stream.below(k as u64) as usize));
+        }
+    }
+    let mut out = Array2::zeros((pairs.len(), memories.ncols()));
+    for (mut row, (i, j)) in out.outer_iter_mut().zip(pairs) {
+        for ((x, a), b) in row.iter_mut().zip(memories.row(i)).zip(memories.row(j)) {
+            *x = 0.5 * (a + b);
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn quick() -> AttractorSettings {
+        AttractorSettings { random_starts: 200, ..AttractorSettings::default() }
+    }
+
+    #[test]
+    fn a_pair_splits_at_its_critical_beta() {
+        let pair = array![[-0.882, 0.471], [0.824, -0.566]];
+        let critical = critical_beta_of_pair(pair.row(0), pair.row(1));
+        assert!((critical - 0.50155).abs() < 1e-3);
+        for (factor, count) in [(0.5, 1), (0.98, 1), (1.02, 2), (4.0, 2)] {
+            let got = attractors(pair.view(), factor * critical, &quick()).unwrap();
+            assert_eq!(got.found.len(), count, "{factor}");
+            assert_eq!(got.lost, 0);
+            assert!(got.found.iter().all(|a| a.certificate.radius.is_some()));
+            let share: f64 = got.found.iter().map(|a| a.basin_share).sum();
+            assert!((share - 1.0).abs() < 1e-12, "{share}");
+        }
+        let low = attractors(pair.view(), 0.4, &quick()).unwrap();
+        assert_eq!(low.found[0].kind, Kind::Spurious);
+        assert!((low.found[0].x[0] + 0.029).abs() < 1e-9 && (low.found[0].x[1] + 0.0475).abs() < 1e-9);
+        let high = attractors(pair.view(), 20.0, &quick()).unwrap();
+        assert_eq!(high.count(Kind::Memorized), 2);
+        // The midpoint is a saddle of index 1, and is reported as that.
+        assert!(high.saddles.iter().any(|(x, index)| *index == 1 && (x[0] + 0.029).abs() < 1e-9));
+    }
+
+    #[test]
+    fn one_memory_and_copies_of_it_are_one_attractor() {
+        for k in [1, 5] {
+            let same = Array2::from_shape_fn((k, 3), |(_, j)| j as f64);
+            let got = attractors(same.view(), 7.0, &quick()).unwrap();
+            assert_eq!(got.found.len(), 1);
+            assert_eq!(got.found[0].kind, Kind::Memorized);
+            assert_eq!(got.found[0].distance, 0.0);
+            assert_eq!(got.found[0].spectrum.to_vec(), [2.0; 3]);
+            assert_eq!(got.found[0].basin_share, 1.0);
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let pair = array![[0.0], [1.0]];
+        for bad in [
+            AttractorSettings { merge: 0.0, ..quick() },
+            AttractorSettings { delta_m: Some(f64::NAN), ..quick() },
+        ] {
+            assert!(matches!(
+                attractors(pair.view(), 1.0, &bad),
+                Err(MemoryError::Op(OpError::Parameter { operation: "attractors", .. }))
+            ));
+        }
+    }
+}
