@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod analyse;
+pub mod detect;
 pub mod memory;
 pub mod ops;
+pub mod progress;
 pub mod project;
 pub mod random;
 pub mod store;

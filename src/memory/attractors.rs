@@ -32,8 +32,8 @@ pub struct AttractorSettings {
     /// between memories.
     pub merge: f64,
     /// Largest distance to a memory at which an attractor is memorized (Eq. 9), in the units of the
-    /// memories. None: 0.02 of the root mean square distance between memories. The default is this
-    /// project's own.
+    /// memories. None: a tenth of the median distance from a memory to its nearest distinct neighbour, so
+    /// that dense sets are held to a finer measure. The default is this project's own.
     pub delta_m: Option<f64>,
     /// Retrieval steps for a start, in sets of too many dimensions for Newton.
     pub max_steps: usize,
@@ -131,7 +131,10 @@ pub fn attractors(
     let am = DenseAm::new(memories, beta)?;
     let set = Memories::new(memories)?;
     let scale = rms_distance(memories);
-    let delta_m = settings.delta_m.unwrap_or(0.02 * scale);
+    let delta_m = match settings.delta_m {
+        Some(delta) => delta,
+        None => 0.1 * median_spacing(&set)?,
+    };
     // A single point, however often repeated, has no scale of its own.
     let merge = settings.merge * if scale > 0.0 { scale } else { 1.0 };
 
@@ -293,6 +296,17 @@ fn rms_distance(memories: ArrayView2<'_, f64>) -> f64 {
     let k = memories.nrows() as f64;
     let mean = memories.sum_axis(Axis(0)) / k;
     (2.0 * memories.outer_iter().map(|r| squared(r, mean.view())).sum::<f64>() / k).sqrt()
+}
+
+/// Median distance from a memory to the nearest one that is not a copy of it; 0 where there is none.
+fn median_spacing(set: &Memories<'_, f64>) -> Result<f64, MemoryError> {
+    if set.len() < 2 {
+        return Ok(0.0);
+    }
+    let mut apart: Vec<f64> =
+        set.nearest(set.rows(), true)?.distance.into_iter().filter(|&d| d > 0.0).collect();
+    apart.sort_by(f64::total_cmp);
+    Ok(apart.get(apart.len() / 2).copied().unwrap_or(0.0))
 }
 
 fn random_starts(memories: ArrayView2<'_, f64>, beta: f64, settings: &AttractorSettings) -> Array2<f64> {

@@ -39,7 +39,7 @@ pub fn points(k: usize) -> Result<Array2<f64>, MemoryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{AttractorSettings, DenseAm, attractors, critical_beta_of_pair};
+    use crate::memory::{AttractorSettings, attractors, critical_beta_of_pair};
 
     #[test]
     fn the_first_nine_are_the_published_ones() {

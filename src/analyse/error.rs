@@ -1,0 +1,29 @@
+use crate::memory::MemoryError;
+use crate::ops::OpError;
+use crate::store::StoreError;
+
+/// What can go wrong in an analysis.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysisError {
+    /// An argument that the operations refuse.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The theory modules.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting out of its range.
+    #[error("{analysis}: setting {setting} is {value}, expected {need}")]
+    Setting {
+        /// The analysis.
+        analysis: &'static str,
+        /// The setting's name in the profile.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What would do.
+        need: String,
+    },
+}

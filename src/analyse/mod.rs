@@ -1,0 +1,9 @@
+//! The measurements that the figures are drawn from, each a function from settings and data to rows.
+
+mod cells;
+mod error;
+pub mod load;
+pub mod toy;
+
+pub use cells::Cells;
+pub use error::AnalysisError;
