@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod analyse;
+pub mod data;
 pub mod detect;
 pub mod memory;
 pub mod ops;

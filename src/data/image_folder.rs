@@ -1,0 +1,98 @@
+//! A folder of PNG or JPEG images, cropped to squares.
+//!
+//! The crop is that of ADM (Dhariwal and Nichol): halve with a box filter while the shorter side is at
+//! least twice the size, resize with a bicubic filter until the shorter side is the size, and take the
+//! centre. The filters are Pillow's to the last bit.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use image::{ImageReader, Limits};
+
+use super::DataError;
+use super::resample::{Filter, resize};
+
+/// Side of the squares that the paper trains on.
+pub const SIZE: usize = 64;
+
+/// The longest side and the most decoder memory that is accepted.
+const LONGEST: u32 = 16_384;
+const MOST_MEMORY: u64 = 1 << 30;
+
+/// The images of a folder (`.png`, `.jpg`, `.jpeg` in any case) in the order of their names' bytes.
+/// Other files and folders below are passed over.
+///
+/// # Errors
+/// The folder can't be read, or holds no image.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let known = |path: &Path| {
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or("").to_ascii_lowercase();
+        matches!(extension.as_str(), "png" | "jpg" | "jpeg")
+    };
+    let mut paths = Vec::new();
+    for item in fs::read_dir(folder).map_err(DataError::io("list folder", folder))? {
+        let path = item.map_err(DataError::io("list folder", folder))?.path();
+        if known(&path) && path.is_file() {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(DataError::Count {
+            path: folder.to_path_buf(),
+            what: "images (.png, .jpg, .jpeg)",
+            expected: 1,
+            found: 0,
+        });
+    }
+    paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    Ok(paths)
+}
+
+/// Decodes one image and crops it to `size` x `size` RGB; an alpha channel is dropped. The format is
+/// told by the content; `path` is for error messages alone.
+///
+/// # Errors
+/// No PNG or JPEG, damaged or cut short, or with a side above 16384.
+pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataError> {
+    let bad = |reason: String| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason };
+    if size == 0 {
+        return Err(bad("a crop of size 0 was asked for".to_owned()));
+    }
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(e.to_string()))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST);
+    limits.max_image_height = Some(LONGEST);
+    limits.max_alloc = Some(MOST_MEMORY);
+    reader.limits(limits);
+    let rgb = reader.decode().map_err(|e| bad(e.to_string()))?.into_rgb8();
+    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    if width == 0 || height == 0 {
+        return Err(bad(format!("sides {width} x {height}")));
+    }
+    Ok(centre_crop(rgb.into_raw(), (width, height), size))
+}
+
+/// ADM's centre crop of an RGB image of `sides` = (width, height), none of which may be zero.
+fn centre_crop(mut rgb: Vec<u8>, sides: (usize, usize), size: usize) -> Vec<u8> {
+    let (mut width, mut height) = sides;
+    while width.min(height) >= 2 * size {
+        let half = (width / 2, height / 2);
+        rgb = resize(&rgb, (width, height), half, Filter::Box);
+        (width, height) = half;
+    }
+    let scale = size as f64 / width.min(height) as f64;
+    let scaled = |side: usize| (side as f64 * scale).round_ties_even() as usize;
+    let target = (scaled(width), scaled(height));
+    rgb = resize(&rgb, (width, height), target, Filter::Bicubic);
+    (width, height) = target;
+    let (left, top) = ((width - size) / 2, (height - size) / 2);
+    rgb.chunks_exact(3 * width)
+        .skip(top)
+        .take(size)
+        .flat_map(|row| &row[3 * left..3 * (left + size)])
+        .copied()
+        .collect()
+}

@@ -1,0 +1,265 @@
+//! Data sets: one [registry], readers that trust no header, verified [fetching](mod@fetch), and nested
+//! training sets.
+//!
+//! [`load`] gives a [`Dataset`] out of the cache; what it gives was hashed on the way and is what the
+//! registry (or, for the user's own files, the manifest that the fetch left) says it is.
+
+pub mod cifar;
+mod error;
+pub mod fetch;
+pub mod idx;
+pub mod image_folder;
+pub mod manifest;
+pub mod registry;
+pub mod resample;
+pub mod subset;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use error::DataError;
+pub use fetch::fetch;
+pub use manifest::{Manifest, State, check, state};
+pub use registry::{Entry, Shape, find};
+
+use crate::project::Layout;
+use crate::store;
+use registry::Files;
+
+/// One part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What training sets are cut from.
+    Train,
+    /// What was held back.
+    Test,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// The range that stored values 0..=255 are mapped to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// v / 255, in [0, 1].
+    Unit,
+    /// 2 v / 255 - 1, in [-1, 1]: what networks are trained on.
+    Symmetric,
+}
+
+impl Range {
+    /// The number for a stored value.
+    pub fn value(self, stored: u8) -> f64 {
+        match self {
+            Self::Unit => f64::from(stored) / 255.0,
+            Self::Symmetric => f64::from(2 * i32::from(stored) - 255) / 255.0,
+        }
+    }
+
+    fn table<T>(self, cast: impl Fn(f64) -> T) -> [T; 256] {
+        std::array::from_fn(|stored| cast(self.value(stored as u8)))
+    }
+}
+
+/// Images as rows of bytes, with one label each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    shape: Shape,
+    images: Array2<u8>,
+    labels: Array1<u8>,
+}
+
+impl Dataset {
+    /// Puts arrays together: a row an image, its values in the order row, column, channel.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] where rows, labels and shape do not fit, or there is no image.
+    pub fn new(shape: Shape, images: Array2<u8>, labels: Array1<u8>) -> Result<Self, DataError> {
+        let (rows, pixels) = images.dim();
+        if rows == 0 || rows != labels.len() || shape.is_empty() || pixels != shape.len() {
+            return Err(DataError::Mismatch {
+                images: rows,
+                pixels,
+                labels: labels.len(),
+                shape: shape.sizes(),
+            });
+        }
+        Ok(Self { shape, images: images.as_standard_layout().into_owned(), labels })
+    }
+
+    fn from_parts(shape: Shape, pixels: Vec<u8>, labels: Vec<u8>) -> Result<Self, DataError> {
+        let (count, length) = (labels.len(), pixels.len());
+        let images = Array2::from_shape_vec((count, shape.len()), pixels).map_err(|_| {
+            DataError::Mismatch { images: count, pixels: length, labels: count, shape: shape.sizes() }
+        })?;
+        Self::new(shape, images, Array1::from_vec(labels))
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image; never so for a value that [`Self::new`] made.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Shape of an image.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The stored values, a row an image.
+    pub fn images(&self) -> ArrayView2<'_, u8> {
+        self.images.view()
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> ArrayView1<'_, u8> {
+        self.labels.view()
+    }
+
+    /// All images in f32, a row an image.
+    pub fn to_f32(&self, range: Range) -> Array2<f32> {
+        let table = range.table(|v| v as f32);
+        self.images.mapv(|stored| table[usize::from(stored)])
+    }
+
+    /// All images in f64, a row an image.
+    pub fn to_f64(&self, range: Range) -> Array2<f64> {
+        let table = range.table(|v| v);
+        self.images.mapv(|stored| table[usize::from(stored)])
+    }
+
+    /// The images at `indices`, in that order.
+    ///
+    /// # Errors
+    /// [`DataError::Index`] for an index that is not there, [`DataError::Mismatch`] for none at all.
+    pub fn select(&self, indices: &[usize]) -> Result<Self, DataError> {
+        let n = self.len();
+        if let Some(&index) = indices.iter().find(|&&index| index >= n) {
+            return Err(DataError::Index { index, n });
+        }
+        Self::new(self.shape, self.images.select(Axis(0), indices), self.labels.select(Axis(0), indices))
+    }
+
+    /// The training set of size `k`: the first `k` of the [permutation](subset), so that each holds
+    /// every smaller one. To be called on a full set.
+    ///
+    /// # Errors
+    /// [`DataError::SubsetSize`] where `k` is 0 or above the number of images.
+    pub fn subset(&self, k: usize) -> Result<Self, DataError> {
+        self.select(&subset::indices(self.len(), k)?)
+    }
+
+    /// SHA-256 of all image values and then all labels, as [`registry::SplitSpec::sha256`] is made.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.images.as_slice(), self.labels.as_slice()] {
+            // Both are contiguous: `new` sees to the images, and labels of another stride are copied.
+            match part {
+                Some(bytes) => hash.update(bytes),
+                None => hash.update(self.labels.to_vec()),
+            }
+        }
+        store::hex(&hash.finalize())
+    }
+}
+
+/// The folder of a data set in the cache.
+pub fn folder(layout: &Layout, entry: &Entry) -> PathBuf {
+    layout.data_cache().join(entry.name)
+}
+
+/// Reads one split of the data set called `name` out of the cache and verifies it.
+///
+/// # Errors
+/// An unknown name, a data set that was not fetched or has no such split, and all damage.
+pub fn load(layout: &Layout, name: &str, split: Split) -> Result<Dataset, DataError> {
+    load_entry(layout, find(name)?, split)
+}
+
+/// As [`load`], for an entry at hand.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_entry(layout: &Layout, entry: &Entry, split: Split) -> Result<Dataset, DataError> {
+    let manifest = manifest::read(layout, entry)?;
+    let data = decode(entry, split, &folder(layout, entry))?;
+    manifest.verify(entry, split, &data)?;
+    Ok(data)
+}
+
+/// Decodes one split from plain files in `folder`: their form and number are checked, not their sum.
+fn decode(entry: &Entry, split: Split, folder: &Path) -> Result<Dataset, DataError> {
+    let missing = || DataError::NoSplit { name: entry.name.to_owned(), split };
+    let spec = match split {
+        Split::Train => entry.train,
+        Split::Test => entry.test.ok_or_else(missing)?,
+    };
+    let read = |name: &str| {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).map_err(DataError::io("open", &path))?;
+        Ok::<_, DataError>((path, bytes))
+    };
+    let images = |name: &str| {
+        let (path, bytes) = read(name)?;
+        let images = idx::read_images(&path, bytes)?;
+        let found = (images.height, images.width, images.channels);
+        if found != entry.shape.sizes() {
+            return Err(DataError::Shape { path, expected: entry.shape.sizes(), found });
+        }
+        Ok((path, images))
+    };
+    let (pixels, labels) = match entry.files {
+        Files::Idx { train, test } => {
+            let (image_file, label_file) = if split == Split::Train { train } else { test };
+            let (path, images) = images(image_file)?;
+            count(&path, "images", spec.images, images.count)?;
+            let (path, bytes) = read(label_file)?;
+            let labels = idx::read_labels(&path, bytes, entry.classes)?;
+            count(&path, "labels", spec.images, labels.len())?;
+            (images.pixels, labels)
+        }
+        Files::CifarBatches { train, test } => {
+            let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+            let files = if split == Split::Train { train } else { test };
+            for name in files {
+                let (path, bytes) = read(name)?;
+                let batch = cifar::read_batch(&path, &bytes)?;
+                count(&path, "records", spec.images / files.len(), batch.labels.len())?;
+                pixels.extend(batch.pixels);
+                labels.extend(batch.labels);
+            }
+            (pixels, labels)
+        }
+        Files::ImageFolder { train } => {
+            if split == Split::Test {
+                return Err(missing());
+            }
+            // Users have cuts of the full set; how many there are is in the manifest.
+            let (_, images) = images(train)?;
+            (images.pixels, vec![0; images.count])
+        }
+    };
+    Dataset::from_parts(entry.shape, pixels, labels)
+}
+
+fn count(path: &Path, what: &'static str, expected: usize, found: usize) -> Result<(), DataError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(DataError::Count { path: path.to_path_buf(), what, expected, found })
+}

