@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+pub mod figure;
 pub mod ops;
 pub mod project;
 pub mod random;
