@@ -4,6 +4,7 @@
 pub mod analyse;
 pub mod data;
 pub mod detect;
+pub mod figure;
 pub mod memory;
 pub mod ops;
 pub mod progress;
