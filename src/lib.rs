@@ -6,6 +6,7 @@ pub mod data;
 pub mod detect;
 pub mod figure;
 pub mod memory;
+pub mod notebook;
 pub mod ops;
 pub mod progress;
 pub mod project;

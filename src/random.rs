@@ -27,10 +27,7 @@ impl Stream {
         hash.update(b"mem2gen stream v1\0");
         hash.update(seed.to_le_bytes());
         hash.update(name.as_bytes());
-        Self {
-            rng: ChaCha8Rng::from_seed(hash.finalize().into()),
-            spare_normal: None,
-        }
+        Self { rng: ChaCha8Rng::from_seed(hash.finalize().into()), spare_normal: None }
     }
 
     /// 64 uniform bits.

@@ -63,19 +63,14 @@ where
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o644));
     }
-    let mut temporary = builder
-        .tempfile_in(folder)
-        .map_err(StoreError::io("make a temporary file for", path))?;
+    let mut temporary =
+        builder.tempfile_in(folder).map_err(StoreError::io("make a temporary file for", path))?;
     {
         let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
-        fill(&mut writer)
-            .and_then(|()| writer.flush())
-            .map_err(StoreError::io("write", path))?;
+        fill(&mut writer).and_then(|()| writer.flush()).map_err(StoreError::io("write", path))?;
     }
     temporary.as_file().sync_all().map_err(StoreError::io("flush", path))?;
-    temporary
-        .persist(path)
-        .map_err(|e| StoreError::io("rename into", path)(e.error))?;
+    temporary.persist(path).map_err(|e| StoreError::io("rename into", path)(e.error))?;
     // The rename itself is durable only once the folder is; a file system that can't say so is no error.
     if let Ok(handle) = File::open(folder) {
         let _ = handle.sync_all();
@@ -133,10 +128,7 @@ impl Matrix {
 /// (other element types and other numbers of axes included), is cut short or has bytes left over.
 pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
     let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
-    let bad = |e: ReadNpyError| StoreError::Array {
-        path: path.to_path_buf(),
-        reason: e.to_string(),
-    };
+    let bad = |e: ReadNpyError| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() };
     match Array2::<f32>::read_npy(&bytes[..]) {
         Ok(a) => Ok(Matrix::F32(a.as_standard_layout().into_owned())),
         Err(ReadNpyError::WrongDescriptor(_)) => match Array2::<f64>::read_npy(&bytes[..]) {
@@ -170,10 +162,8 @@ where
 /// As [`read_matrix`].
 pub fn read_vector(path: &Path) -> Result<Array1<f64>, StoreError> {
     let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
-    Array1::<f64>::read_npy(&bytes[..]).map_err(|e| StoreError::Array {
-        path: path.to_path_buf(),
-        reason: e.to_string(),
-    })
+    Array1::<f64>::read_npy(&bytes[..])
+        .map_err(|e| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() })
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static +
     /// row_j <- exp(two_beta (row_j - half_j) - shift); returns the sum of the row, and with `entropy`
     /// the sum of weight times exponent.
     #[doc(hidden)]
-    fn row_weights(row: &mut [Self], half: &[Self], two_beta: Self, shift: Self, entropy: bool) -> (f64, f64);
+    fn row_weights(row: &mut [Self], half: &[Self], two_beta: Self, shift: Self, entropy: bool)
+    -> (f64, f64);
     /// ||x - y||^2 in f64 from the numbers as given.
     #[doc(hidden)]
     fn distance2(x: &[Self], y: &[Self]) -> f64;

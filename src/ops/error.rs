@@ -38,7 +38,9 @@ pub enum OpError {
         found: Vec<usize>,
     },
     /// A query so far off that its squared distance overflows.
-    #[error("{operation}: query {row} lies {norm:e} from the memories' mean, too far for a squared distance in their precision")]
+    #[error(
+        "{operation}: query {row} lies {norm:e} from the memories' mean, too far for a squared distance in their precision"
+    )]
     TooFar {
         /// The operation.
         operation: &'static str,

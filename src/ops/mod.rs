@@ -130,7 +130,12 @@ impl<'a, T: Element> Memories<'a, T> {
                 operation,
                 argument: "queries",
                 found: queries.shape().to_vec(),
-                expected: format!("[m, {}], as the memories are [{}, {}]", self.dim(), self.len(), self.dim()),
+                expected: format!(
+                    "[m, {}], as the memories are [{}, {}]",
+                    self.dim(),
+                    self.len(),
+                    self.dim()
+                ),
             });
         }
         finite_rows(operation, "queries", queries)

@@ -207,8 +207,10 @@ pub(super) fn readout<T: Element>(
             |scratch, (x, mut shift)| {
                 let x = x.to_slice().unwrap_or_default();
                 let sums = scratch.run(memories, x, beta, want);
-                for ((out, r), (x, total)) in
-                    shift.outer_iter_mut().zip(&sums).zip(x.chunks_exact(n).zip(scratch.shift.chunks_exact(n)))
+                for ((out, r), (x, total)) in shift
+                    .outer_iter_mut()
+                    .zip(&sums)
+                    .zip(x.chunks_exact(n).zip(scratch.shift.chunks_exact(n)))
                 {
                     for (k, out) in out.into_iter().enumerate() {
                         let far = r.by_product * (memories.centre[k].f64() - x[k].f64());
@@ -238,10 +240,7 @@ pub(super) fn check_reach<T: Element>(
 ) -> Result<(), OpError> {
     let far = |row: usize, norm: f64| OpError::TooFar { operation, row, norm };
     for (row, x) in queries.outer_iter().enumerate() {
-        let norm = x
-            .iter()
-            .zip(&memories.centre)
-            .fold(0.0f64, |a, (v, c)| a.hypot(v.f64() - c.f64()));
+        let norm = x.iter().zip(&memories.centre).fold(0.0f64, |a, (v, c)| a.hypot(v.f64() - c.f64()));
         let span = norm + memories.reach;
         if !T::from_f64(4.0 * span * span).f64().is_finite() {
             return Err(far(row, norm));
@@ -279,7 +278,11 @@ impl<T: Element> Scratch<T> {
         for start in (0..memories.len()).step_by(TILE) {
             let size = TILE.min(memories.len() - start);
             for (i, out) in self.tile.chunks_exact_mut(n).take(size).enumerate() {
-                T::centred(out, memories.rows.row(start + i).as_slice().unwrap_or_default(), &memories.centre);
+                T::centred(
+                    out,
+                    memories.rows.row(start + i).as_slice().unwrap_or_default(),
+                    &memories.centre,
+                );
             }
             product(&mut self.logits, &self.queries, &self.tile, (m, n, size), (1, n));
             let half = &memories.half_norms[start..start + size];
@@ -291,10 +294,8 @@ impl<T: Element> Scratch<T> {
                 // Rounding error of a logit: of the product, of the norms and of centring the query.
                 let norm = norms2[i].sqrt();
                 let reach = memories.reach;
-                let bound = 8.0
-                    * beta
-                    * T::ROUNDING
-                    * (norm * reach + reach * reach + norms2[i] / (n as f64).sqrt());
+                let bound =
+                    8.0 * beta * T::ROUNDING * (norm * reach + reach * reach + norms2[i] / (n as f64).sqrt());
                 let offset = beta * norms2[i];
                 let peak = T::row_max(row, half);
                 let approximate = two_beta.f64() * peak.f64() - offset;
@@ -402,8 +403,7 @@ mod tests {
                 for beta in [1e-6, 1e-3, 0.03, 0.3, 3.0, 100.0, 1e6] {
                     let (e, s, h) = worst(&rows, &queries, beta);
                     assert!(e < 1e-12 && s < 1e-10 && h < 1e-9, "f64 {k} {n} {offset} {beta}: {e} {s} {h}");
-                    let (e, s, h) =
-                        worst(&rows.mapv(|v| v as f32), &queries.mapv(|v| v as f32), beta);
+                    let (e, s, h) = worst(&rows.mapv(|v| v as f32), &queries.mapv(|v| v as f32), beta);
                     assert!(e < 1e-5 && s < 1e-5 && h < 1e-4, "f32 {k} {n} {offset} {beta}: {e} {s} {h}");
                 }
             }

@@ -1,0 +1,151 @@
+"""Reads `notebooks/figures.toml`, the one index of notebooks and figures, and refuses what is wrong in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ("smoke", "desk", "paper")
+STATES = ("planned", "drawn", "agrees", "differs")
+
+NOTEBOOK_KEYS = {"name", "title", "summary", "limit_seconds", "sources", "tables"}
+FIGURE_KEYS = {"id", "notebook", "paper", "title", "command", "profile", "state"}
+
+
+class BadIndex(Exception):
+    """The index, or something that it names, is not as it must be."""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    name: str
+    title: str
+    summary: str
+    limit_seconds: dict[str, float]
+    sources: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    id: str
+    notebook: str
+    paper: str
+    title: str
+    command: str
+    profile: str
+    state: str
+
+    def drawn_in(self, profile: str) -> bool:
+        """Whether a run in `profile` has to leave this figure behind."""
+        return self.state != "planned" and PROFILES.index(self.profile) <= PROFILES.index(profile)
+
+
+@dataclass(frozen=True)
+class Index:
+    root: Path
+    notebooks: tuple[Notebook, ...]
+    figures: tuple[Figure, ...]
+
+    def path(self, notebook: Notebook) -> Path:
+        return self.root / "notebooks" / f"{notebook.name}.ipynb"
+
+    def output(self, profile: str) -> Path:
+        return self.root / "out" / profile
+
+    def figures_of(self, notebook: Notebook) -> list[Figure]:
+        return [f for f in self.figures if f.notebook == notebook.name]
+
+    def table(self, name: str) -> Path:
+        return self.root / "data" / "results" / f"{name}.parquet"
+
+
+def _entries(raw: dict, kind: str, keys: set[str]) -> list[dict]:
+    entries = raw.get(kind, [])
+    for entry in entries:
+        name = entry.get("name", entry.get("id", "?"))
+        if missing := keys - entry.keys():
+            raise BadIndex(f"figures.toml: {kind} {name} lacks {', '.join(sorted(missing))}")
+        if unknown := entry.keys() - keys:
+            raise BadIndex(f"figures.toml: {kind} {name} has unknown {', '.join(sorted(unknown))}")
+    return entries
+
+
+def load(root: Path = ROOT) -> Index:
+    """The index of the project at `root`, checked."""
+    file = root / "notebooks" / "figures.toml"
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadIndex(f"{file}: {error}") from error
+    if unknown := raw.keys() - {"notebook", "figure"}:
+        raise BadIndex(f"figures.toml: unknown {', '.join(sorted(unknown))}")
+    notebooks = tuple(
+        Notebook(
+            name=e["name"],
+            title=e["title"],
+            summary=e["summary"],
+            limit_seconds=dict(e["limit_seconds"]),
+            sources=tuple(e["sources"]),
+            tables=tuple(e["tables"]),
+        )
+        for e in _entries(raw, "notebook", NOTEBOOK_KEYS)
+    )
+    figures = tuple(Figure(**e) for e in _entries(raw, "figure", FIGURE_KEYS))
+    if not notebooks:
+        raise BadIndex("figures.toml lists no notebook")
+    names = [n.name for n in notebooks]
+    ids = [f.id for f in figures]
+    for what, seen in (("notebook", names), ("figure", ids)):
+        if twice := {x for x in seen if seen.count(x) > 1}:
+            raise BadIndex(f"figures.toml: {what} {', '.join(sorted(twice))} is listed twice")
+    for n in notebooks:
+        if set(n.limit_seconds) != set(PROFILES) or not all(s > 0 for s in n.limit_seconds.values()):
+            raise BadIndex(f"figures.toml: notebook {n.name}: limit_seconds needs {', '.join(PROFILES)}, above 0")
+    for f in figures:
+        if f.notebook not in names:
+            raise BadIndex(f"figures.toml: figure {f.id} is of the unlisted notebook {f.notebook}")
+        if f.profile not in PROFILES:
+            raise BadIndex(f"figures.toml: figure {f.id}: profile {f.profile} is none of {', '.join(PROFILES)}")
+        if f.state not in STATES:
+            raise BadIndex(f"figures.toml: figure {f.id}: state {f.state} is none of {', '.join(STATES)}")
+    return Index(root=root, notebooks=notebooks, figures=figures)
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def cells_sha256(cells: list) -> str:
+    """A hash of what the cells say, outputs and metadata aside."""
+    said = [[c["cell_type"], "".join(c["source"])] for c in cells]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
+
+
+def sources_sha256(root: Path, notebook: Notebook) -> str:
+    """A hash of the names and contents of all files that the notebook's source globs match."""
+    files: set[Path] = set()
+    for pattern in notebook.sources:
+        matched = {p for p in root.glob(pattern) if p.is_file()}
+        if not matched:
+            raise BadIndex(f"figures.toml: notebook {notebook.name}: no file matches the source {pattern}")
+        files |= matched
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(f"{path.relative_to(root).as_posix()}\0{file_sha256(path)}\n".encode())
+    return total.hexdigest()
+
+
+def tables_sha256(index: Index, notebook: Notebook) -> dict[str, str]:
+    """SHA-256 of each committed table that the notebook reads."""
+    hashes = {}
+    for name in notebook.tables:
+        path = index.table(name)
+        if not path.is_file():
+            raise BadIndex(f"notebook {notebook.name}: the table {path.relative_to(index.root)} is missing")
+        hashes[name] = file_sha256(path)
+    return hashes

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Writes the kernelspec `mem2gen` and the kernel's own configuration, with this machine's paths.
+
+The kernel gets the finished release library: every cell is compiled against `libmem2gen.so`, so the
+kernel builds no dependency a second time and Cargo.lock says what a notebook runs.
+
+Only the standard library is used, and a file that is right already is left alone.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+INIT = """\
+:opt 0
+:build_env RUSTFLAGS={flags}
+:build_env CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
+:build_env CARGO_PROFILE_DEV_OVERFLOW_CHECKS=true
+:build_env CARGO_PROFILE_DEV_INCREMENTAL=false
+:build_env CARGO_NET_OFFLINE=true
+"""
+
+PRELUDE = """\
+use mem2gen::notebook::eprintln;
+use mem2gen::prelude::*;
+mem2gen::notebook::install();
+"""
+
+
+def write(path: Path, text: str) -> None:
+    """Writes `path` atomically, unless it says the same already."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mem2gen-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parent.parent
+    home = root / ".mem2gen"
+    release = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve() / "release"
+    library = release / "libmem2gen.so"
+    for path in (root, release):
+        if any(c.isspace() for c in str(path)):
+            print(f"kernelspec: the path '{path}' has a space, which the kernel's flags can't carry", file=sys.stderr)
+            return 1
+    if not library.is_file():
+        print(f"kernelspec: {library} is missing; run `make build`", file=sys.stderr)
+        return 1
+    flags = " ".join(
+        [
+            "-Cprefer-dynamic",
+            f"--extern mem2gen={library}",
+            f"-Ldependency={release / 'deps'}",
+            f"-Clink-arg=-Wl,-rpath,{release}",
+        ]
+    )
+    write(home / "evcxr" / "init.evcxr", INIT.format(flags=flags))
+    write(home / "evcxr" / "prelude.rs", PRELUDE)
+    spec = {
+        "argv": [str(home / "tools" / "bin" / "evcxr_jupyter"), "--control_file", "{connection_file}"],
+        "display_name": "Rust (mem2gen)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "env": {"EVCXR_CONFIG_DIR": str(home / "evcxr")},
+    }
+    write(home / "jupyter" / "kernels" / "mem2gen" / "kernel.json", json.dumps(spec, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

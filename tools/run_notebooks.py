@@ -1,0 +1,436 @@
+#!/usr/bin/env python3
+"""Executes the notebooks of `notebooks/figures.toml` headless and takes nothing on trust.
+
+The kernel answers `ok` to cells that panicked or returned an error. This runner fails, and names notebook,
+cell and reason, on: a compile error, a panic, an error through `?`, an exit, a hang, a kernel that died, a
+cell that was not executed, anything on stderr, a displayed `Err(..)`, text that is not UTF-8, a missing last
+line, and figures that the index promises and the run did not draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+import index as ix
+
+KERNEL = "mem2gen"
+STARTUP_SECONDS = 60
+COMMITTED_BYTES = 1_000_000
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# A line that the kernel takes as an order to itself (`:dep`, `:restart`, `!sh`): such a line could undo the
+# panic hook, so notebooks have none.
+COMMAND = re.compile(r"^\s*(:[a-z_]+\b|!)")
+
+
+class Failed(Exception):
+    """A notebook is not what it claims to be."""
+
+    def __init__(self, why: str, cell: int | None = None):
+        super().__init__(why if cell is None else f"cell {cell}: {why}")
+
+
+def short(text: str, lines: int = 12) -> str:
+    kept = [line.rstrip() for line in ANSI.sub("", text).splitlines() if line.strip()]
+    more = f"\n... {len(kept) - lines} more lines" if len(kept) > lines else ""
+    return "\n".join(kept[:lines]) + more
+
+
+def write_notebook(path: Path, notebook) -> None:
+    """Writes atomically, so nobody sees half a notebook."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mem2gen-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            nbformat.write(notebook, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_notebook(path: Path):
+    if not path.is_file():
+        raise Failed(f"{path} is listed in figures.toml and missing")
+    try:
+        notebook = nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
+        nbformat.validate(notebook)
+    except UnicodeDecodeError as error:
+        raise Failed(f"the file is not UTF-8: {error}") from error
+    except (nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise Failed(f"the file is no notebook: {short(str(error), 3)}") from error
+    return notebook
+
+
+def check_form(notebook) -> list[int]:
+    """What can be said before running. Returns the places of the code cells; cells count from 1."""
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != KERNEL:
+        raise Failed(f"the kernelspec is {kernel!r}, not {KERNEL!r}")
+    code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    if not code:
+        raise Failed("there is no code cell")
+    for i in code:
+        source = notebook.cells[i].source
+        if not source.strip():
+            raise Failed("the cell is empty, so it is never executed", i + 1)
+        for line in source.splitlines():
+            if COMMAND.match(line):
+                raise Failed(f"the kernel command `{line.strip()}` has no place in a notebook", i + 1)
+    return code
+
+
+def check_outputs(cell, number: int) -> None:
+    """Everything that an `ok` cell may still confess in its outputs."""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise Failed(f"error: {short(output.evalue or '')}\n{short(chr(10).join(output.traceback))}", number)
+        if output.output_type == "stream":
+            if output.name == "stderr" and output.text.strip():
+                what = "panicked" if "panicked at" in output.text else "wrote to stderr"
+                raise Failed(f"{what}: {short(output.text)}", number)
+            texts = [output.text]
+        else:
+            texts = [t for mime, t in output.data.items() if isinstance(t, str) and not mime.startswith("image/p")]
+            plain = output.data.get("text/plain", "")
+            if plain.lstrip().startswith("Err("):
+                raise Failed(f"the last expression is an error: {short(plain, 3)}", number)
+        for text in texts:
+            if "\ufffd" in text:
+                raise Failed("the output is not UTF-8", number)
+            if "EVCXR_" in text:
+                raise Failed(f"the kernel's own notes are in the output, so it lost track: {short(text, 3)}", number)
+            if "panicked at" in text:
+                raise Failed(f"panicked: {short(text)}", number)
+    if cell.execution_count is None:
+        raise Failed("was not executed", number)
+
+
+def stdout_lines(cell) -> list[str]:
+    text = "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check_end(notebook, code: list[int], name: str, profile: str) -> None:
+    """The last code cell, and it alone, ends with the line of `Run::finish`."""
+    wanted = f"mem2gen: finished {name} in profile {profile}"
+    for i in code[:-1]:
+        if any(line.startswith("mem2gen: finished") for line in stdout_lines(notebook.cells[i])):
+            raise Failed("says that the notebook is finished and is not the last cell", i + 1)
+    last = stdout_lines(notebook.cells[code[-1]])
+    if not last or last[-1] != wanted:
+        raise Failed(f"the last cell does not end with the line `{wanted}`", code[-1] + 1)
+
+
+def check_figures(index: ix.Index, entry: ix.Notebook, profile: str, since: float) -> None:
+    folder = index.output(profile) / "figures"
+    for figure in index.figures_of(entry):
+        if not figure.drawn_in(profile):
+            continue
+        for kind, start in (("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<")):
+            path = folder / f"{figure.id}.{kind}"
+            shown = path.relative_to(index.root)
+            if not path.is_file():
+                raise Failed(f"the figure {figure.id} was not drawn: {shown} is missing")
+            if path.stat().st_mtime < since - 1.0:
+                raise Failed(f"the figure {figure.id} was not drawn: {shown} is from an earlier run")
+            if not path.read_bytes().startswith(start):
+                raise Failed(f"the figure {figure.id} is no {kind.upper()} file: {shown}")
+
+
+class Kernel:
+    """One kernel in its own process group, which is killed as a whole, whatever happens."""
+
+    current: Kernel | None = None
+
+    def __init__(self, client: NotebookClient):
+        self.client = client
+        self.group: int | None = None
+        self.why_killed: str | None = None
+
+    def kill(self, why: str | None = None) -> None:
+        if why and self.why_killed is None:
+            self.why_killed = why
+        if self.group is not None:
+            try:
+                os.killpg(self.group, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    async def __aenter__(self) -> Kernel:
+        Kernel.current = self
+        self.client.create_kernel_manager()
+        return self
+
+    async def start(self, env: dict[str, str]) -> None:
+        await self.client.async_start_new_kernel(env=env, stdout=subprocess.DEVNULL)
+        provisioner = self.client.km.provisioner
+        self.group = provisioner.pgid or provisioner.pid
+        if self.group == os.getpgrp():
+            self.group = None
+            raise Failed("the kernel shares the runner's process group, so it could not be killed as a whole")
+        await self.client.async_start_new_kernel_client()
+
+    async def __aexit__(self, *_) -> None:
+        self.kill()
+        Kernel.current = None
+        if self.client.kc is not None:
+            self.client.kc.stop_channels()
+        if self.client.km is not None and self.client.km.has_kernel:
+            await asyncio.wait_for(self.client.km.shutdown_kernel(now=True), 30)
+
+
+async def drain(client: NotebookClient, cell, index: int, patience: float) -> None:
+    """Takes the messages that come after the kernel called itself idle: its stderr is sent by another thread."""
+    while True:
+        try:
+            message = await client.kc.get_iopub_msg(timeout=patience)
+        except queue.Empty:
+            return
+        if message["msg_type"] in ("stream", "error", "execute_result", "display_data"):
+            client.output(cell.outputs, message, client.nb, index)
+
+
+async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, str], label: str) -> None:
+    client = kernel.client
+    began = time.monotonic()
+    await kernel.start(env)
+    print(f"{label}: kernel ready after {time.monotonic() - began:.1f} s", flush=True)
+    for place, i in enumerate(code):
+        cell, began = notebook.cells[i], time.monotonic()
+        try:
+            await client.async_execute_cell(cell, i, store_history=True)
+        except CellExecutionError:
+            await drain(client, cell, i, 0.2)
+            check_outputs(cell, i + 1)
+            raise Failed("the kernel called it an error", i + 1) from None
+        except (DeadKernelError, asyncio.CancelledError):
+            raise Failed(kernel.why_killed or "the kernel died", i + 1) from None
+        except CellTimeoutError as error:
+            raise Failed(f"lost contact with the kernel: {short(str(error), 3)}", i + 1) from None
+        if place == len(code) - 1:
+            await drain(client, cell, i, 0.3)
+        check_outputs(cell, i + 1)
+        print(f"{label}: cell {i + 1}/{len(notebook.cells)} {time.monotonic() - began:.2f} s", flush=True)
+    # What came late counted for the cell after it.
+    for i in code:
+        check_outputs(notebook.cells[i], i + 1)
+
+
+async def execute(index: ix.Index, entry: ix.Notebook, profile: str):
+    """One notebook in one fresh kernel. Returns the executed notebook."""
+    finished = index.output(profile) / "notebooks" / f"{entry.name}.ipynb"
+    failed = finished.with_suffix(".failed.ipynb")
+    for old in (finished, failed):
+        old.unlink(missing_ok=True)
+    notebook = read_notebook(index.path(entry))
+    code = check_form(notebook)
+    for i in code:
+        notebook.cells[i].outputs = []
+        notebook.cells[i].execution_count = None
+    scratch = Path(tempfile.mkdtemp(prefix="mem2gen-notebook-"))
+    env = {k: v for k, v in os.environ.items() if k != "MEM2GEN_INTERACTIVE"}
+    env |= {"MEM2GEN_ROOT": str(index.root), "MEM2GEN_PROFILE": profile, "TMPDIR": str(scratch)}
+    limit = entry.limit_seconds[profile]
+    client = NotebookClient(
+        notebook,
+        kernel_name=KERNEL,
+        timeout=None,
+        startup_timeout=STARTUP_SECONDS,
+        iopub_timeout=20,
+        raise_on_iopub_timeout=True,
+        force_raise_errors=True,
+        skip_cells_with_tag="",
+        allow_stdin=False,
+        record_timing=False,
+        resources={"metadata": {"path": str(index.root / "notebooks")}},
+    )
+    since = time.time()
+    try:
+        async with Kernel(client) as kernel:
+            loop = asyncio.get_running_loop()
+            alarm = loop.call_later(limit, lambda: kernel.kill(f"not done after the limit of {limit:g} s"))
+            try:
+                await run_cells(kernel, notebook, code, env, entry.name)
+            except Failed:
+                raise
+            except Exception as error:
+                raise Failed(kernel.why_killed or f"{type(error).__name__}: {short(str(error), 4)}") from error
+            finally:
+                alarm.cancel()
+        check_end(notebook, code, entry.name, profile)
+        check_figures(index, entry, profile, since)
+    except Failed:
+        write_notebook(failed, notebook)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    write_notebook(finished, notebook)
+    return notebook
+
+
+def committed_form(index: ix.Index, entry: ix.Notebook, profile: str, notebook):
+    """The executed notebook as it is committed: PNG outputs, no traces of the machine or the hour."""
+    number = 0
+    for i, cell in enumerate(notebook.cells):
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        cell.execution_count = number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+            if "data" in output:
+                if "image/svg+xml" in output.data and "image/png" not in output.data:
+                    raise Failed("shows an SVG without a PNG", i + 1)
+                output.data.pop("image/svg+xml", None)
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Rust (mem2gen)", "language": "rust", "name": KERNEL},
+            "language_info": {"file_extension": ".rs", "mimetype": "text/rust", "name": "Rust", "pygment_lexer": "rust"},
+            "mem2gen": {
+                "profile": profile,
+                "cells_sha256": ix.cells_sha256(notebook.cells),
+                "sources_sha256": ix.sources_sha256(index.root, entry),
+                "tables": ix.tables_sha256(index, entry),
+            },
+        }
+    )
+    check_committable(index, notebook)
+    return notebook
+
+
+def check_committable(index: ix.Index, notebook) -> None:
+    text = nbformat.writes(notebook)
+    if len(text.encode()) >= COMMITTED_BYTES:
+        raise Failed(f"{len(text.encode())} bytes executed; a committed notebook stays under {COMMITTED_BYTES}")
+    home = os.path.expanduser("~")
+    for path in {str(index.root), home, tempfile.gettempdir() + "/"} - {"/", "//"}:
+        if path in text:
+            where = next((i + 1 for i, c in enumerate(notebook.cells) if path in nbformat.writes(
+                nbformat.v4.new_notebook(cells=[c]))), None)
+            raise Failed(f"holds the path `{path}` of this machine", where)
+
+
+def stale(index: ix.Index, entry: ix.Notebook) -> list[str]:
+    """Why the committed notebook is not what a desk run of today's sources would give."""
+    try:
+        notebook = read_notebook(index.path(entry))
+        code = check_form(notebook)
+    except Failed as error:
+        return [str(error)]
+    made = notebook.metadata.get("mem2gen")
+    if not made:
+        return ["was never executed (no metadata of a run)"]
+    reasons = []
+    if made.get("profile") != "desk":
+        reasons.append(f"comes from profile {made.get('profile')}, not desk")
+    if made.get("cells_sha256") != ix.cells_sha256(notebook.cells):
+        reasons.append("its cells changed after it was executed")
+    if made.get("sources_sha256") != ix.sources_sha256(index.root, entry):
+        reasons.append("the crate's sources that it uses changed")
+    if made.get("tables") != ix.tables_sha256(index, entry):
+        reasons.append("the tables that it was made from changed")
+    try:
+        for i in code:
+            check_outputs(notebook.cells[i], i + 1)
+        check_end(notebook, code, entry.name, "desk")
+        check_committable(index, notebook)
+    except Failed as error:
+        reasons.append(str(error))
+    return reasons
+
+
+def check(index: ix.Index, entries: list[ix.Notebook]) -> int:
+    bad = 0
+    for entry in entries:
+        for reason in stale(index, entry):
+            bad += 1
+            print(f"stale: {entry.name}: {reason}", file=sys.stderr)
+            print(f"  refresh: make notebooks PROFILE=desk UPDATE=1 ONLY={entry.name}", file=sys.stderr)
+    listed = {n.name for n in index.notebooks}
+    for path in sorted((index.root / "notebooks").glob("*.ipynb")):
+        if path.stem not in listed:
+            bad += 1
+            print(f"stale: {path.name} is not listed in figures.toml", file=sys.stderr)
+    if not bad:
+        print(f"{len(entries)} committed notebooks are current")
+    return 1 if bad else 0
+
+
+async def run(index: ix.Index, entries: list[ix.Notebook], profile: str, update: bool) -> int:
+    loop = asyncio.get_running_loop()
+    interrupted = asyncio.Event()
+
+    def stop(name: str) -> None:
+        interrupted.set()
+        if Kernel.current is not None:
+            Kernel.current.kill(f"interrupted by {name}")
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number.name)
+    bad = []
+    for entry in entries:
+        if interrupted.is_set():
+            break
+        began = time.monotonic()
+        try:
+            notebook = await execute(index, entry, profile)
+            if update:
+                write_notebook(index.path(entry), committed_form(index, entry, profile, notebook))
+            print(f"{entry.name}: passed in {time.monotonic() - began:.1f} s", flush=True)
+        except (Failed, ix.BadIndex) as error:
+            bad.append(entry.name)
+            print(f"{entry.name}: FAILED: {error}", file=sys.stderr, flush=True)
+    if interrupted.is_set():
+        print("notebooks: interrupted", file=sys.stderr)
+        return 130
+    print(f"notebooks in profile {profile}: {len(entries) - len(bad)} passed, {len(bad)} failed", flush=True)
+    return 1 if bad else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", choices=ix.PROFILES, default="desk")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this notebook alone; may be repeated")
+    parser.add_argument("--update", action="store_true", help="put the executed notebooks in place of the committed ones")
+    parser.add_argument("--check", action="store_true", help="run nothing; say which committed notebooks are stale")
+    parser.add_argument("--root", type=Path, default=ix.ROOT, help="the project (for the tests of this runner)")
+    args = parser.parse_args()
+    if args.update and args.profile != "desk":
+        parser.error("--update goes with --profile desk: committed notebooks come from there")
+    try:
+        index = ix.load(args.root.resolve())
+        entries = list(index.notebooks)
+        if args.only:
+            if unknown := set(args.only) - {n.name for n in entries}:
+                raise ix.BadIndex(f"figures.toml lists no notebook {', '.join(sorted(unknown))}")
+            entries = [n for n in entries if n.name in args.only]
+        if args.check:
+            return check(index, entries)
+        return asyncio.run(run(index, entries, args.profile, args.update))
+    except ix.BadIndex as error:
+        print(f"notebooks: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
