@@ -9,6 +9,7 @@ pub mod memory;
 pub mod notebook;
 pub mod ops;
 pub mod progress;
+pub mod profile;
 pub mod project;
 pub mod random;
 pub mod store;

@@ -4,13 +4,13 @@
 //! samples of a diffusion model are (Eqs. 9 to 11): memorized where they are a stored pattern, spurious
 //! where another start ends on the same new state, generalized where no other does.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::{AnalysisError, Cells};
 use crate::detect::{Label, label};
-use crate::memory::{RetrievalSettings, retrieve};
-use crate::ops::Memories;
+use crate::memory::{Retrieval, RetrievalSettings, retrieve};
+use crate::ops::{Memories, Nearest};
 use crate::progress::ProgressSink;
 use crate::random::Stream;
 
@@ -279,8 +279,59 @@ pub fn memory_load(
     Ok(out)
 }
 
-/// One cell. Patterns and noise directions depend on data set, seed and K alone, so that cells along
-/// beta differ by beta only.
+/// The end states of one cell, with what their labels are made from.
+struct EndStates {
+    starts: Array2<f32>,
+    /// The stored pattern behind each start.
+    origin: Vec<usize>,
+    retrieval: Retrieval<f32>,
+    /// The starts that converged. What did not has no class and is no neighbour of anything.
+    settled: Vec<usize>,
+    /// Their end states.
+    states: Array2<f32>,
+    /// The nearest stored pattern of each of them, and its distance.
+    train: Nearest,
+    /// Distance to the nearest other end state.
+    d_synthetic: Vec<Option<f64>>,
+}
+
+/// Patterns and noise directions depend on data set, seed and K alone, so that cells along beta differ
+/// by beta only.
+fn end_states(
+    dataset: &str,
+    stored: ArrayView2<'_, f32>,
+    noise: Noise,
+    beta: f64,
+    params: &LoadParams,
+) -> Result<EndStates, AnalysisError> {
+    let settings = &params.0;
+    let (k, n) = stored.dim();
+    let count = settings.starts.min(settings.starts_per_memory * k);
+    let mut stream = Stream::new(settings.seed, &format!("memory load: {dataset}, K = {k}"));
+    let order = stream.permutation(k);
+    let std = noise.std(beta);
+    let origin: Vec<usize> = (0..count).map(|i| order[i % k]).collect();
+    let mut starts = Array2::<f32>::zeros((count, n));
+    for (mut row, &pattern) in starts.outer_iter_mut().zip(&origin) {
+        for (v, p) in row.iter_mut().zip(stored.row(pattern)) {
+            *v = (f64::from(*p) + std * stream.normal()) as f32;
+        }
+    }
+    let memories = Memories::new(stored)?;
+    let run = RetrievalSettings { tolerance: settings.tolerance, max_steps: settings.max_steps };
+    let retrieval = retrieve(&memories, starts.view(), beta, run)?;
+    let settled: Vec<usize> = (0..count).filter(|&i| retrieval.converged[i]).collect();
+    let states = retrieval.states.select(Axis(0), &settled);
+    let train = memories.nearest(states.view(), false)?;
+    let d_synthetic = if settled.len() < 2 {
+        vec![None; settled.len()]
+    } else {
+        Memories::new(states.view())?.nearest(states.view(), true)?.distance.into_iter().map(Some).collect()
+    };
+    Ok(EndStates { starts, origin, retrieval, settled, states, train, d_synthetic })
+}
+
+/// One cell of the phase diagram.
 ///
 /// # Errors
 /// As [`memory_load`].
@@ -293,58 +344,77 @@ pub fn load_cell(
     params: &LoadParams,
 ) -> Result<LoadCell, AnalysisError> {
     let clock = std::time::Instant::now();
-    let settings = &params.0;
-    let (k, n) = stored.dim();
-    let starts = settings.starts.min(settings.starts_per_memory * k);
-    let mut stream = Stream::new(settings.seed, &format!("memory load: {dataset}, K = {k}"));
-    let order = stream.permutation(k);
-    let std = noise.std(beta);
-    let origin: Vec<usize> = (0..starts).map(|i| order[i % k]).collect();
-    let mut x = Array2::<f32>::zeros((starts, n));
-    for (mut row, &pattern) in x.outer_iter_mut().zip(&origin) {
-        for (v, p) in row.iter_mut().zip(stored.row(pattern)) {
-            *v = (f64::from(*p) + std * stream.normal()) as f32;
-        }
-    }
-    let memories = Memories::new(stored)?;
-    let run = RetrievalSettings { tolerance: settings.tolerance, max_steps: settings.max_steps };
-    let mut end = retrieve(&memories, x.view(), beta, run)?;
-
-    // What converged is labelled; the rest has no class and is no neighbour of anything.
-    let settled: Vec<usize> = (0..starts).filter(|&i| end.converged[i]).collect();
-    let states = end.states.select(Axis(0), &settled);
-    let d_train = memories.nearest(states.view(), false)?.distance;
-    let d_synthetic: Vec<Option<f64>> = if settled.len() < 2 {
-        vec![None; settled.len()]
-    } else {
-        Memories::new(states.view())?.nearest(states.view(), true)?.distance.into_iter().map(Some).collect()
-    };
-    let fractions = |scale: f64| fractions(&d_train, &d_synthetic, scale * delta, starts);
-    let recalled = settled
+    let mut end = end_states(dataset, stored, noise, beta, params)?;
+    let starts = end.origin.len();
+    let fractions =
+        |scale: f64| fractions(&end.train.distance, &end.d_synthetic, scale * delta, starts);
+    let (plain, strict, loose) = (fractions(1.0), fractions(0.75), fractions(1.25));
+    let recalled = end
+        .settled
         .iter()
-        .zip(states.outer_iter())
-        .filter(|(i, x)| distance(*x, stored.row(origin[**i])) <= delta)
+        .zip(end.states.outer_iter())
+        .filter(|(i, x)| distance(*x, stored.row(end.origin[**i])) <= delta)
         .count();
-    let blended = settled.iter().map(|&i| end.entropy[i].exp()).sum::<f64>() / settled.len().max(1) as f64;
-    end.steps.sort_unstable();
+    let blended = end.settled.iter().map(|&i| end.retrieval.entropy[i].exp()).sum::<f64>();
+    end.retrieval.steps.sort_unstable();
     Ok(LoadCell {
         dataset: dataset.into(),
         noise: noise.name(),
-        noise_std: std,
-        k,
+        noise_std: noise.std(beta),
+        k: stored.nrows(),
         beta,
         starts,
-        fractions: fractions(1.0),
-        strict: fractions(0.75),
-        loose: fractions(1.25),
+        fractions: plain,
+        strict,
+        loose,
         recall: recalled as f64 / starts as f64,
-        distinct: distinct(states.view(), delta),
-        blended,
-        d_train: (!d_train.is_empty()).then(|| median(&mut d_train.clone())),
-        steps: end.steps[starts / 2],
+        distinct: distinct(end.states.view(), delta),
+        blended: blended / end.settled.len().max(1) as f64,
+        d_train: (!end.settled.is_empty()).then(|| median(&mut end.train.distance)),
+        steps: end.retrieval.steps[starts / 2],
         delta,
         seconds: clock.elapsed().as_secs_f64(),
     })
+}
+
+/// One start, where it came to, and the stored pattern nearest to that.
+#[derive(Debug, Clone)]
+pub struct Example {
+    /// The start, [N].
+    pub start: Array1<f32>,
+    /// The end state, [N].
+    pub end: Array1<f32>,
+    /// The stored pattern nearest to the end state, [N].
+    pub nearest: Array1<f32>,
+    /// l2 distance between the last two.
+    pub distance: f64,
+    /// What the end state is.
+    pub label: Label,
+}
+
+/// The first `most` starts of one cell that converged, with the labels that they have in the cell.
+///
+/// # Errors
+/// As [`memory_load`].
+pub fn load_examples(
+    dataset: &str,
+    stored: ArrayView2<'_, f32>,
+    noise: Noise,
+    beta: f64,
+    delta: f64,
+    params: &LoadParams,
+    most: usize,
+) -> Result<Vec<Example>, AnalysisError> {
+    let end = end_states(dataset, stored, noise, beta, params)?;
+    Ok((0..end.settled.len().min(most))
+        .map(|i| Example {
+            start: end.starts.row(end.settled[i]).to_owned(),
+            end: end.states.row(i).to_owned(),
+            nearest: stored.row(end.train.index[i]).to_owned(),
+            distance: end.train.distance[i],
+            label: label(end.train.distance[i], end.d_synthetic[i], delta, delta),
+        })
+        .collect())
 }
 
 fn fractions(d_train: &[f64], d_synthetic: &[Option<f64>], delta: f64, starts: usize) -> Fractions {

@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+use mem2gen::Error;
+use mem2gen::memory::{AttractorSettings, Kind, attractors};
+use mem2gen::table::toy::attractors_frame;
+use mem2gen::table::write_parquet;
+
+use super::input;
+
+/// All attractors of a memory set: minima of the energy, memorized or spurious
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Memories, one a row: .npy, [K, N], float32 or float64
+    #[arg(long, value_name = "M.npy")]
+    memories: PathBuf,
+    /// Inverse temperature, above 0
+    #[arg(long, allow_negative_numbers = true)]
+    beta: f64,
+    /// Attractors: parquet with x0.., energy, nearest_memory, distance, kind, basin_share, hessian_min
+    #[arg(long, value_name = "T.parquet")]
+    out: PathBuf,
+    /// Distance to a memory up to which an attractor is memorized [default: a tenth of the median
+    /// distance from a memory to its nearest distinct neighbour]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    delta_m: Option<f64>,
+    /// Random starts, of which the basin shares are fractions
+    #[arg(long, default_value_t = AttractorSettings::default().random_starts)]
+    random_starts: usize,
+    /// Seed of the random starts
+    #[arg(long, default_value_t = AttractorSettings::default().seed)]
+    seed: u64,
+}
+
+/// Runs `mem2gen minima`.
+pub fn run(args: Args) -> Result<(), Error> {
+    let memories = input::memories(&args.memories)?;
+    let settings = AttractorSettings {
+        delta_m: args.delta_m,
+        random_starts: args.random_starts,
+        seed: args.seed,
+        ..AttractorSettings::default()
+    };
+    let all = attractors(memories.view(), args.beta, &settings)?;
+    write_parquet(&args.out, &attractors_frame(&all)?)?;
+    println!(
+        "{} attractors: {} memorized (within {:.4e} of a memory), {} spurious; {} saddles met; {} starts lost",
+        all.found.len(),
+        all.count(Kind::Memorized),
+        all.delta_m,
+        all.count(Kind::Spurious),
+        all.saddles.len(),
+        all.lost,
+    );
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Subcommands, a file each. Nothing here computes.
+
+mod data;
+mod doctor;
+mod energy;
+mod input;
+mod minima;
+mod score;
+mod toy;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Memorization to generalization: diffusion models as dense associative memories
+#[derive(Debug, Parser)]
+#[command(name = "mem2gen", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Energy(energy::Args),
+    Score(score::Args),
+    Minima(minima::Args),
+    Toy(toy::Args),
+    Data(data::Args),
+    Doctor(doctor::Args),
+}
+
+/// Parses the command line and runs it. Whatever fails is one line on standard error.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to standard output, as does the help of a call without a subcommand.
+        Err(e) if !e.use_stderr() => e.exit(),
+        Err(e) if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.exit(),
+        Err(e) => {
+            let text = e.to_string();
+            let what: Vec<&str> = text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
+            eprintln!("mem2gen: {}", what.join(" ").trim_start_matches("error: "));
+            return ExitCode::from(2);
+        }
+    };
+    let (name, result): (_, Result<(), Box<dyn Error>>) = match cli.command {
+        Command::Energy(args) => ("energy", energy::run(args).map_err(Into::into)),
+        Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
+        Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
+        Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
+        Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
+        Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,21 @@
+use std::path::PathBuf;
+
+use mem2gen::Error;
+use mem2gen::memory::toy::points;
+use mem2gen::store::write_array;
+
+/// The toy model's first K training points, as the paper's code draws them
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many, 1 to 1000
+    #[arg(long, value_name = "K")]
+    points: usize,
+    /// Points: .npy, [K, 2], float64
+    #[arg(long, value_name = "P.npy")]
+    out: PathBuf,
+}
+
+/// Runs `mem2gen toy`.
+pub fn run(args: Args) -> Result<(), Error> {
+    Ok(write_array(&args.out, &points(args.points)?)?)
+}

@@ -1,0 +1,30 @@
+use crate::analyse::AnalysisError;
+use crate::data::DataError;
+use crate::figure::FigureError;
+use crate::memory::MemoryError;
+use crate::ops::OpError;
+use crate::profile::ProfileError;
+use crate::store::StoreError;
+use crate::table::TableError;
+
+/// Any error of the crate: each layer has its own, and this is one of them.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum Error {
+    /// Files.
+    Store(#[from] StoreError),
+    /// Data sets.
+    Data(#[from] DataError),
+    /// The fused operations.
+    Op(#[from] OpError),
+    /// DenseAM theory.
+    Memory(#[from] MemoryError),
+    /// Analyses.
+    Analysis(#[from] AnalysisError),
+    /// Profiles.
+    Profile(#[from] ProfileError),
+    /// Tables.
+    Table(#[from] TableError),
+    /// Figures.
+    Figure(#[from] FigureError),
+}
