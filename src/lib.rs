@@ -6,3 +6,4 @@ pub mod ops;
 pub mod project;
 pub mod random;
 pub mod store;
+pub mod table;
