@@ -13,3 +13,4 @@ pub mod profile;
 pub mod project;
 pub mod random;
 pub mod store;
+pub mod table;

@@ -119,7 +119,7 @@ impl Font {
         // Measured large, because plotters rounds to whole pixels.
         let ((x0, _), (x1, _)) =
             self.desc(100.0)?.layout_box(text).map_err(|e| FigureError::Font { reason: e.to_string() })?;
-        Ok(f64::from(x1 - x0) / (100.0 * LINE_IN_EMS) * self.size)
+        Ok(f64::from(x1 - x0) / 100.0 * self.size)
     }
 
     /// Breaks text between words so that no line is wider than `limit`, single words apart.
@@ -191,9 +191,8 @@ impl Canvas {
 
     pub fn outline(&mut self, rect: Rect, width: f64, colour: Colour) {
         let [a, b, c, d] = rect.corners();
-        for (from, to) in [(a, b), (b, c), (c, d), (d, a)] {
-            self.line(vec![from, to], width, colour, Dash::Solid);
-        }
+        // Once round and on, so that every corner is a joint.
+        self.line(vec![a, b, c, d, a, b], width, colour, Dash::Solid);
     }
 
     pub fn line(&mut self, points: Vec<(f64, f64)>, width: f64, colour: Colour, dash: Dash) {
@@ -480,7 +479,8 @@ fn fill_polygon(
             let x0 = (span[0] - 0.5).ceil().max(0.0) as i32;
             let x1 = (span[1] - 0.5).ceil().min(f64::from(w)) as i32 - 1;
             if x0 <= x1 {
-                backend.draw_rect((x0, row), (x1, row), &colour, true).map_err(draw_error)?;
+                // The lower right corner is not part of a filled rectangle.
+                backend.draw_rect((x0, row), (x1 + 1, row + 1), &colour, true).map_err(draw_error)?;
             }
         }
     }
@@ -498,7 +498,7 @@ fn stroke(
     for (i, pair) in points.windows(2).enumerate() {
         let ((ax, ay), (bx, by)) = (pair[0], pair[1]);
         let length = (bx - ax).hypot(by - ay);
-        if i > 0 && width > 1.0 {
+        if i > 0 && width >= 1.0 {
             fill_polygon(backend, &circle((ax, ay), r), colour)?;
         }
         if length > 0.0 {

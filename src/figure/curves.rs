@@ -389,7 +389,7 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
             canvas.clipped_polygon(upper.chain(lower).collect(), plot.rect, colour.with_alpha(0.18));
         }
     }
-    draw_guides(canvas, plot, &p.guides)?;
+    draw_guides(canvas, plot, &p.guides);
     for (c, &colour) in p.curves.iter().zip(&colours) {
         for run in runs(c.y.iter().map(|v| v.is_finite())) {
             let points: Vec<(f64, f64)> = run.map(|i| plot.at(c.x[i], c.y[i])).collect();
@@ -403,6 +403,7 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
             }
         }
     }
+    label_guides(canvas, plot, &p.guides)?;
     plot.frame(canvas, &p.title)
 }
 
@@ -418,18 +419,22 @@ fn runs(present: impl Iterator<Item = bool>) -> Vec<std::ops::Range<usize>> {
     runs
 }
 
-/// Guide lines with their labels along them, on the side where no other line is near.
-pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) -> Result<(), FigureError> {
-    let rect = plot.rect;
+/// Where guide lines lie on the canvas.
+fn guide_places(plot: &Plot, guides: &[Guide]) -> Vec<f64> {
     let middle = plot.middle();
-    let places: Vec<f64> = guides
+    guides
         .iter()
         .map(|g| match g.direction {
             Direction::Vertical => plot.at(g.at, middle.1).0,
             Direction::Horizontal => plot.at(middle.0, g.at).1,
         })
-        .collect();
-    for (g, &place) in guides.iter().zip(&places) {
+        .collect()
+}
+
+/// Guide lines; those outside the plot are left out.
+pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) {
+    let rect = plot.rect;
+    for (g, place) in guides.iter().zip(guide_places(plot, guides)) {
         let line = match g.direction {
             Direction::Vertical => [(place, rect.y0), (place, rect.y1)],
             Direction::Horizontal => [(rect.x0, place), (rect.x1, place)],
@@ -438,33 +443,34 @@ pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) ->
             canvas.line(line.to_vec(), 1.25, g.colour, Dash::Dashed);
         }
     }
-    let font_size = 0.95 * TICK_SIZE;
-    let offset = 0.5 * font_size + 3.0;
+}
+
+/// Labels along guide lines, over everything else, on the side where no other line is near.
+pub(crate) fn label_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) -> Result<(), FigureError> {
+    let rect = plot.rect;
+    let places = guide_places(plot, guides);
+    let size = 0.95 * TICK_SIZE;
+    let half = 0.5 * size + 1.0;
+    let offset = half + 2.0;
     for (i, (g, &place)) in guides.iter().zip(&places).enumerate() {
-        if g.label.is_empty() {
-            continue;
-        }
-        let font = Font::new(font_size, g.colour);
-        let length = font.width(&g.label)?;
         let vertical = g.direction == Direction::Vertical;
         let (low, high) = if vertical { (rect.x0, rect.x1) } else { (rect.y0, rect.y1) };
-        if place < low - 1e-6 || place > high + 1e-6 {
+        if g.label.is_empty() || place < low - 1e-6 || place > high + 1e-6 {
             continue;
         }
+        let font = Font::new(size, g.colour);
+        let length = font.width(&g.label)?;
         // Before the line (left, above), unless the frame or another guide is in the way there.
         let crowded = places.iter().zip(guides).enumerate().any(|(j, (&other, o))| {
             j != i && o.direction == g.direction && place - other >= 0.0 && place - other < 2.0 * offset + 2.0
         });
-        let before = !crowded && place - low > 2.0 * offset;
-        let centre = if before { place - offset } else { place + offset };
-        let (h, half) = (0.5 * font_size + 1.0, 0.5 * font_size + 1.0);
+        let centre = if !crowded && place - low > 2.0 * offset { place - offset } else { place + offset };
+        let (near, far) = (centre - half, centre + half);
         if vertical {
-            let box_ = Rect::new(centre - half, rect.y0 + 4.0, centre + h, rect.y0 + 8.0 + length);
-            canvas.rect(box_, WHITE.with_alpha(0.8));
+            canvas.rect(Rect::new(near, rect.y0 + 4.0, far, rect.y0 + 8.0 + length), WHITE.with_alpha(0.85));
             canvas.turned_text(&g.label, (centre, rect.y0 + 6.0), Align::End, font);
         } else {
-            let box_ = Rect::new(rect.x1 - 8.0 - length, centre - half, rect.x1 - 4.0, centre + h);
-            canvas.rect(box_, WHITE.with_alpha(0.8));
+            canvas.rect(Rect::new(rect.x1 - 8.0 - length, near, rect.x1 - 4.0, far), WHITE.with_alpha(0.85));
             canvas.text(&g.label, (rect.x1 - 6.0, centre), Align::End, font);
         }
     }

@@ -176,9 +176,7 @@ impl HeatmapPanel {
             (!v.is_nan()).then(|| {
                 let text = match self.print {
                     None => String::new(),
-                    Some(d) if v != 0.0 && (v.abs() >= 1e5 || v.abs() < 0.5 * 10f64.powi(-(d as i32))) => {
-                        number_text(v)
-                    }
+                    Some(_) if v.abs() >= 1e5 => number_text(v),
                     Some(d) => format!("{v:.d$}").replace('-', "−"),
                 };
                 (self.palette.at((v - lo) / (hi - lo)), text)
@@ -322,7 +320,7 @@ fn draw(title: &str, panels: Vec<Cells>, columns: usize) -> Result<Figure, Figur
     for (i, (w, _)) in sizes.iter().enumerate() {
         widths[i % columns] = widths[i % columns].max(*w);
     }
-    let key = if ternary { 150.0 } else { 0.0 };
+    let key = if ternary { 164.0 } else { 0.0 };
     let body = 12.0
         + (0..columns).map(|c| left[c] + widths[c] + right[c]).sum::<f64>()
         + 12.0 * (columns - 1) as f64;
@@ -492,10 +490,9 @@ fn draw_triangle(canvas: &mut Canvas, (x, y): (f64, f64), room: f64, missing: bo
     canvas.line(vec![a, b, c, a, b], 1.2, FRAME, Dash::Solid);
     let bold = |class: Class| Font::bold(TICK_SIZE, class.colour());
     canvas.text("spurious", (b.0, b.1 - 9.0), Align::Middle, bold(Class::Spurious));
-    canvas.text("memorized", (a.0 - 18.0, a.1 + 11.0), Align::Start, bold(Class::Memorized));
-    canvas.text("generalized", (c.0 + 26.0, c.1 + 26.0), Align::End, bold(Class::Generalized));
-    canvas.line(vec![(c.0, c.1 + 3.0), (c.0, c.1 + 18.0)], 0.75, FRAME, Dash::Solid);
-    let mut y = a.1 + 50.0;
+    canvas.text("memorized", (x + 4.0, a.1 + 11.0), Align::Start, bold(Class::Memorized));
+    canvas.text("generalized", (x + room - 4.0, c.1 + 11.0), Align::End, bold(Class::Generalized));
+    let mut y = a.1 + 36.0;
     let mut swatch = |text: &str, colour: Colour, hatched: bool| {
         let rect = Rect::new(left - 18.0, y - 5.0, left, y + 5.0);
         canvas.rect(rect, colour);

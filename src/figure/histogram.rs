@@ -5,7 +5,7 @@ use super::axes::{
     tall_legend_width,
 };
 use super::canvas::{Align, Canvas, Dash, Font, Rect};
-use super::curves::{Direction, Guide, draw_guides};
+use super::curves::{Direction, Guide, draw_guides, label_guides};
 use super::style::{Colour, TEXT, TICK_SIZE, WHITE, series_colour};
 use super::{Figure, FigureError, bounds, check_finite, input};
 
@@ -259,7 +259,8 @@ fn draw_panel(
         canvas.polygon(steps.clone(), colour.with_alpha(FILL));
         canvas.line(steps, 1.0, colour, Dash::Solid);
     }
-    draw_guides(canvas, plot, &p.thresholds)?;
+    draw_guides(canvas, plot, &p.thresholds);
+    label_guides(canvas, plot, &p.thresholds)?;
     if outside > 0 {
         let text = format!("{outside} outside the range");
         let font = Font::new(TICK_SIZE, TEXT);
