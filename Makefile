@@ -1,0 +1,99 @@
+# Every verb does the set-up that it needs, and each is safe to run again. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PROFILE ?= desk
+# ONLY=NAME runs one notebook, UPDATE=1 commits what a desk run gave, RECOMPUTE=1 makes tables from nothing.
+ONLY ?=
+UPDATE ?=
+RECOMPUTE ?=
+
+export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
+
+ENV := source tools/env.sh
+STAGE := tools/stage.sh
+
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency doctor check clippy rust-tests harness-tests clean distclean
+
+help: ## This list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
+
+setup: ## Everything that the other verbs need: packages, Python, kernel, KaTeX, data
+	@tools/setup.sh all
+
+system:
+	@tools/setup.sh system
+
+python:
+	@tools/setup.sh system python
+
+kernel:
+	@tools/setup.sh system python tools kernel
+
+build: system ## Program, library and the library that notebooks load
+	@tools/setup.sh kernel
+
+test: ## Every test, cheapest first
+	@tools/test.sh
+
+reproduce: ## Set-up, data, every notebook in profile desk (RECOMPUTE=1: tables from nothing), gallery
+	@$(STAGE) setup tools/setup.sh all
+	$(STAGE) notebooks $(MAKE) notebooks PROFILE=desk
+	$(STAGE) gallery $(MAKE) gallery PROFILE=desk
+
+notebooks: kernel ## Executes the notebooks headless (PROFILE=smoke|desk|paper, ONLY=NAME, UPDATE=1)
+	@$(ENV)
+	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(UPDATE)),--update)
+
+lab: kernel ## JupyterLab with the kernel, to step through cell by cell
+	@$(ENV)
+	export MEM2GEN_INTERACTIVE=1 MEM2GEN_PROFILE="$(PROFILE)"
+	exec "$$MEM2GEN_PYTHON" -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+
+gallery: python ## Static pages of the executed notebooks and an index of figures, in out/PROFILE/gallery
+	@tools/setup.sh katex
+	$(ENV)
+	"$$MEM2GEN_PYTHON" tools/gallery.py --profile $(PROFILE)
+
+docs: system ## Documentation of the crate with rendered equations
+	@tools/setup.sh katex
+	tools/docs.sh
+
+latency: kernel ## What a person at a notebook waits for, beside the bars
+	@$(ENV)
+	"$$MEM2GEN_PYTHON" tools/latency.py
+
+doctor: ## What is present, what is missing and which command brings it
+	@$(ENV)
+	if [ -x "$$CARGO_TARGET_DIR/release/mem2gen" ]; then exec "$$CARGO_TARGET_DIR/release/mem2gen" doctor; fi
+	echo "mem2gen is not built: run \`make build\`" >&2
+	exit 1
+
+check: python ## Format, stale notebooks, README table: seconds
+	@$(ENV)
+	cargo fmt --check
+	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
+	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
+
+clippy: system ## Lints of all targets, warnings as errors
+	@$(ENV)
+	cargo clippy --release --locked --quiet --all-targets -- -D warnings
+
+rust-tests: system ## All Rust tests
+	@$(ENV)
+	cargo test --release --locked
+
+harness-tests: kernel ## The tests of the notebook runner
+	@$(ENV)
+	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_runner.py
+
+clean: ## Removes what runs left: out/ and scratch
+	@rm -rf out .mem2gen/jupyter-runtime
+
+distclean: clean ## Removes all that is not committed, data and compiled code included
+	@$(ENV)
+	rm -rf .mem2gen data/cache "$$CARGO_TARGET_DIR"

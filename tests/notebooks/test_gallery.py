@@ -1,0 +1,320 @@
+"""Looks at the pages as a reader does, in headless Chromium: images load, links hold, formulas are rendered,
+and nothing is asked of another host.
+
+A small gallery is made here from notebooks without a kernel. `MEM2GEN_GALLERY` and `MEM2GEN_DOCS` name a real
+gallery and real documentation to look at as well; `make test` sets both.
+"""
+
+import base64
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import zlib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(HERE))
+
+import nbformat  # noqa: E402
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+
+import gallery  # noqa: E402
+import index as ix  # noqa: E402
+import readme_table  # noqa: E402
+
+KATEX = ROOT / ".mem2gen/katex"
+
+
+def png(width: int = 4, height: int = 3) -> bytes:
+    """A small PNG, by hand."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + b"\x20\x60\xa0" * width for _ in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+INDEX = """
+[[notebook]]
+name = "first"
+title = "First & foremost"
+summary = "About $E(x) = x^2$."
+limit_seconds = { smoke = 1, desk = 1, paper = 1 }
+sources = ["src/*"]
+tables = []
+
+[[figure]]
+id = "parabola"
+notebook = "first"
+paper = "Fig. 1"
+title = "A parabola with $\\\\beta = 2$ | and a bar"
+command = "make notebooks"
+profile = "smoke"
+state = "drawn"
+
+[[figure]]
+id = "later"
+notebook = "first"
+paper = "Fig. 2"
+title = "Not there yet"
+command = "make notebooks"
+profile = "paper"
+state = "planned"
+"""
+
+
+def project(root: Path, prose: str = "") -> Path:
+    out = root / "out/smoke"
+    for part in ("notebooks", "figures", "tables"):
+        (out / part).mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    (root / "notebooks/figures.toml").write_text(INDEX)
+    picture = png()
+    (out / "figures/parabola.png").write_bytes(picture)
+    (out / "figures/parabola.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3"/>')
+    (out / "tables/numbers.parquet").write_bytes(b"PAR1")
+    data = {"image/png": base64.b64encode(picture).decode(), "text/plain": "figure"}
+    table = {"text/html": "<table><tr><td>costs $5 or $6</td></tr></table>"}
+    cells = [
+        new_markdown_cell(f"# First\nHere $a_1 + b$ and\n\n$$\\sum_i e^{{-\\beta x_i^2}}$$\n\n{prose}"),
+        new_code_cell('show("parabola")', outputs=[new_output("execute_result", data=data, execution_count=1)], execution_count=1),
+        new_code_cell("table", outputs=[new_output("execute_result", data=table, execution_count=2)], execution_count=2),
+    ]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "mem2gen", "display_name": "Rust"}}),
+                   out / "notebooks/first.ipynb")
+    return root
+
+
+class Browser:
+    """Headless Chromium with an empty profile, which reports every request that a page makes."""
+
+    def __init__(self):
+        self.profile = tempfile.TemporaryDirectory(prefix="mem2gen-chromium-", ignore_cleanup_errors=True)
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or "chromium"
+        for flag in (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+            "--disable-default-apps", "--no-default-browser-check", "--metrics-recording-only",
+            # Nothing but this machine has a name: what a page asks of others fails, and is seen below.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            f"--user-data-dir={self.profile.name}",
+        ):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        os.environ["SE_OFFLINE"] = "true"
+        os.environ["SE_AVOID_STATS"] = "true"
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver.set_page_load_timeout(60)
+
+    def close(self):
+        self.driver.quit()
+        self.profile.cleanup()
+
+    def requests(self) -> list[str]:
+        urls = []
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                urls.append(message["params"]["request"]["url"])
+        return urls
+
+    def open(self, url: str) -> None:
+        self.driver.get_log("performance")
+        self.driver.get_log("browser")
+        self.driver.get(url)
+        end = time.monotonic() + 20
+        while self.driver.execute_script("return document.documentElement.dataset.maths") != "done":
+            if time.monotonic() > end:
+                raise AssertionError(f"{url}: the formulas were never looked at")
+            time.sleep(0.05)
+
+    def faults(self, url: str) -> list[str]:
+        """What is wrong with one page."""
+        self.open(url)
+        run = self.driver.execute_script
+        found = []
+        for source in run(
+            "return Promise.all([...document.images].map(i => i.decode().catch(() => 0)))"
+            ".then(() => [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.src))"
+        ):
+            found.append(f"image does not load: {source[:100]}")
+        if run("return document.querySelectorAll('.katex-error').length"):
+            found.append("a formula has an error: " + run("return document.querySelector('.katex-error').title"))
+        # KaTeX paints commands that it doesn't know in this colour instead of failing.
+        if run("return document.querySelectorAll('.katex [style*=\"#cc0000\"], .katex [style*=\"204, 0, 0\"]').length"):
+            found.append("a formula has an unknown command")
+        raw = run(
+            "const t = []; for (const e of document.querySelectorAll("
+            "'.jp-RenderedMarkdown, .text_cell_render, .prose, .docblock')) {"
+            " const c = e.cloneNode(true); c.querySelectorAll('.katex, code, pre').forEach(x => x.remove());"
+            " if (/\\$\\$|\\$[^$\\n]+\\$/.test(c.textContent)) t.push(c.textContent.trim()); } return t"
+        )
+        found += [f"a formula is not rendered: {text[:120]}" for text in raw]
+        for asked in self.requests():
+            parts = urlsplit(asked)
+            if parts.scheme not in ("file", "data", "blob", "about") and parts.hostname != "127.0.0.1":
+                found.append(f"asks another host: {asked[:100]}")
+        for entry in self.driver.get_log("browser"):
+            if entry["level"] == "SEVERE":
+                found.append(f"the browser complains: {entry['message'][:200]}")
+        return found
+
+
+class Pages(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.browser = Browser()
+        cls.addClassCleanup(cls.browser.close)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="mem2gen-gallery-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def build(self, prose: str = "") -> Path:
+        return gallery.build(ix.load(project(self.folder / "p", prose)), "smoke", KATEX)
+
+    def whole(self, folder: Path) -> int:
+        """Looks at all pages of a gallery; returns the number of rendered formulas and images."""
+        gallery.check_links(folder)
+        seen = 0
+        pages = sorted(folder.glob("*.html"))
+        self.assertTrue(pages)
+        for page in pages:
+            self.assertEqual(self.browser.faults(page.as_uri()), [], page.name)
+            seen += self.browser.driver.execute_script("return document.images.length + document.querySelectorAll('.katex').length")
+            for target in self.browser.driver.execute_script(
+                "return [...document.querySelectorAll('a[href]')].map(a => a.href).filter(h => h.startsWith('file:'))"
+            ):
+                path = urlsplit(target).path
+                self.assertTrue(Path(path).is_file(), f"{page.name}: {target}")
+        return seen
+
+    def test_a_gallery_is_whole(self):
+        folder = self.build("A link to [itself](first.ipynb).")
+        # Index: image and two formulas. Page: image and two formulas; `$5 or $6` in an output stays.
+        self.assertEqual(self.whole(folder), 6)
+        text = (folder / "index.html").read_text()
+        for word in ('id="parabola"', "Fig. 1", "figures/parabola.svg", "tables/numbers.parquet", "not drawn in this profile"):
+            self.assertIn(word, text)
+        self.assertRegex(text, r'href="first.html#cell-[\w-]+"')
+
+    def test_a_second_gallery_takes_the_place_of_the_first(self):
+        folder = self.build()
+        (folder / "left-over").write_text("old")
+        gallery.build(ix.load(self.folder / "p"), "smoke", KATEX)
+        self.assertFalse((folder / "left-over").exists())
+        self.assertEqual([p.name for p in (self.folder / "p/out/smoke").glob(".gallery*")], [])
+
+    def test_the_browser_sees_faults(self):
+        folder = self.build()
+        page = folder / "first.html"
+        good = page.read_text()
+        for old, new, why in (
+            ("data:image/png;base64,", "data:image/png;base64,AAAA", "image does not load"),
+            ("</main>", '<p class="prose">$x^2^3$</p></main>', "formula has an error"),
+            ("</main>", '<p class="prose">$\\nosuchthing x$</p></main>', "formula has an unknown command"),
+            ("</main>", '<img src="http://elsewhere.invalid/x.png"></main>', "asks another host"),
+        ):
+            with self.subTest(why):
+                self.assertIn(old, good)
+                page.write_text(good.replace(old, new, 1))
+                faults = self.browser.faults(page.as_uri())
+                self.assertTrue(any(why in f for f in faults), faults)
+        page.write_text(good)
+        script = folder / "maths.js"
+        script.write_text(script.read_text().replace('left: "$$"', 'left: "@@"').replace('left: "$"', 'left: "@"'))
+        self.assertTrue(any("not rendered" in f for f in self.browser.faults(page.as_uri())))
+
+    def test_broken_links_and_missing_figures_stop_the_build(self):
+        for prose, why in (
+            ("[gone](gone.html)", "doesn't have"),
+            ("[gone](index.html#nowhere)", "no such anchor"),
+            ("![x](http://elsewhere.invalid/x.png)", "from elsewhere"),
+            ("[up](../../../x)", "doesn't have"),
+        ):
+            with self.subTest(prose), self.assertRaisesRegex(gallery.Broken, why):
+                shutil.rmtree(self.folder / "p", ignore_errors=True)
+                self.build(prose)
+        (self.folder / "p/out/smoke/figures/parabola.svg").unlink()
+        with self.assertRaisesRegex(gallery.Broken, "figure parabola"):
+            gallery.build(ix.load(self.folder / "p"), "smoke", KATEX)
+        (self.folder / "p/out/smoke/notebooks/first.ipynb").unlink()
+        with self.assertRaisesRegex(gallery.Broken, "no run in profile smoke"):
+            gallery.build(ix.load(self.folder / "p"), "smoke", KATEX)
+
+    @unittest.skipUnless(os.environ.get("MEM2GEN_GALLERY"), "MEM2GEN_GALLERY names no gallery")
+    def test_the_real_gallery_is_whole(self):
+        self.assertGreater(self.whole(Path(os.environ["MEM2GEN_GALLERY"]).resolve()), 0)
+
+    @unittest.skipUnless(os.environ.get("MEM2GEN_DOCS"), "MEM2GEN_DOCS names no documentation")
+    def test_documentation_renders_its_formulas(self):
+        folder = Path(os.environ["MEM2GEN_DOCS"]).resolve()
+        # rustdoc's pages load modules, which a browser refuses on file: pages.
+        handler = partial(Quiet, directory=str(folder))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                pages = [p for p in sorted(folder.glob("mem2gen/**/*.html")) if "$" in visible(p)]
+                self.assertTrue(pages, "no page of the documentation has a formula")
+                rendered = 0
+                for page in pages:
+                    url = f"http://127.0.0.1:{server.server_port}/{page.relative_to(folder).as_posix()}"
+                    self.assertEqual(self.browser.faults(url), [], page)
+                    rendered += self.browser.driver.execute_script("return document.querySelectorAll('.katex').length")
+                self.assertGreater(rendered, 0)
+            finally:
+                server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def visible(page: Path) -> str:
+    """The page after its head, where the script that looks for `$` lies."""
+    return page.read_text(encoding="utf-8").partition("</head>")[2]
+
+
+class Readme(unittest.TestCase):
+    def test_the_table_is_written_between_its_marks_and_checked(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = project(Path(folder) / "p")
+            readme = root / "README.md"
+            script = [sys.executable, str(ROOT / "tools/readme_table.py"), "--root", str(root)]
+
+            def call(*arguments):
+                return subprocess.run([*script, *arguments], capture_output=True, text=True, check=False)
+
+            readme.write_text("# x\n")
+            self.assertIn("needs the lines", call().stderr)
+            readme.write_text(f"# x\n{readme_table.BEGIN}\nold\n{readme_table.END}\nrest\n")
+            self.assertEqual(call("--check").returncode, 1)
+            self.assertEqual(call().returncode, 0)
+            self.assertEqual(call("--check").returncode, 0)
+            text = readme.read_text()
+            self.assertIn("| `parabola` | Fig. 1 |", text)
+            self.assertIn("\\| and a bar", text)
+            self.assertTrue(text.startswith("# x\n") and text.endswith("rest\n"))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,329 @@
+"""Proves that the runner fails on every lie that a notebook can tell, and for the right reason.
+
+Each fixture runs through the real kernel, two at a time.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import nbformat  # noqa: E402
+
+import index as ix  # noqa: E402
+import run_notebooks as rn  # noqa: E402
+
+FIXTURES = HERE / "fixtures"
+LIMIT = {"hang": 14}
+
+# Fixture -> what the runner has to say about it.
+LIES = {
+    "panic": ("cell 3", "panicked at", "index out of bounds"),
+    "thread_panic": ("cell 3", "panicked at", "far away"),
+    "question_mark": ("cell 3", "left the cell through `?`", "invalid digit"),
+    "or_stop": ("cell 3", "stopped by an error: invalid digit"),
+    "shown_error": ("cell 3", "the last expression is an error: Err(ParseIntError"),
+    "exit": ("cell 3", "Subprocess terminated with status: exit status: 0"),
+    "hang": ("cell 3", "not done after the limit of 14 s"),
+    "no_sentinel": ("cell 3", "does not end with the line `mem2gen: finished no_sentinel in profile smoke`"),
+    "early_sentinel": ("cell 3", "is not the last cell"),
+    "wrong_name": ("cell 3", "does not end with the line"),
+    "compile_error": ("cell 3", "mismatched types"),
+    "not_utf8": ("cell 3", "valid UTF-8"),
+    "skipped": ("cell 3", "panicked at", "never seen"),
+    "allowed": ("cell 3", "panicked at", "tagged as expected"),
+    "restart": ("cell 3", "kernel command `:restart`"),
+    "no_figure": ("the figure nowhere was not drawn",),
+}
+PLAIN = ("good", "panic", "or_stop", "question_mark", "exit")
+
+FIGURE = {
+    "id": "nowhere",
+    "notebook": "no_figure",
+    "paper": "-",
+    "title": "a figure that nobody draws",
+    "command": "-",
+    "profile": "smoke",
+    "state": "drawn",
+}
+
+
+def toml(kind: str, entry: dict) -> str:
+    def value(v):
+        return "{" + ", ".join(f"{k} = {x}" for k, x in v.items()) + "}" if isinstance(v, dict) else json.dumps(v)
+
+    return f"[[{kind}]]\n" + "".join(f"{k} = {value(v)}\n" for k, v in entry.items()) + "\n"
+
+
+def entry(name: str, **other) -> dict:
+    seconds = LIMIT.get(name, 120)
+    limits = dict.fromkeys(ix.PROFILES, seconds)
+    return {"name": name, "title": name, "summary": name, "limit_seconds": limits, "sources": ["src/*.rs"], "tables": []} | other
+
+
+def project(folder: Path, *entries: dict, figures=()) -> Path:
+    """A project at `folder` with these fixture notebooks."""
+    for part in ("notebooks", "src", "data/results"):
+        (folder / part).mkdir(parents=True)
+    (folder / "src/lib.rs").write_text("// nothing\n")
+    for e in entries:
+        source = FIXTURES / f"{e['name']}.ipynb"
+        if source.is_file():
+            shutil.copy(source, folder / "notebooks")
+    text = "".join(toml("notebook", e) for e in entries) + "".join(toml("figure", f) for f in figures)
+    (folder / "notebooks/figures.toml").write_text(text)
+    return folder
+
+
+def command(root: Path, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "tools/run_notebooks.py"), "--root", str(root), *arguments]
+
+
+def runner(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(root, *arguments), capture_output=True, text=True, timeout=300, check=False)
+
+
+def living(root: Path) -> list[int]:
+    """Processes that carry this project's root in their environment."""
+    mark, found = f"MEM2GEN_ROOT={root}\0".encode(), []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if mark in (folder / "environ").read_bytes() + b"\0":
+                    found.append(int(folder.name))
+            except OSError:
+                pass
+    return found
+
+
+def gone_within(root: Path, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not living(root):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+class Runs(unittest.TestCase):
+    """All fixtures, executed once for all tests of this class."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="mem2gen-fixtures-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        with ThreadPoolExecutor(2) as pool:
+            runs = {n: pool.submit(cls.run_one, n) for n in [*LIES, "good"]}
+            plain = {n: pool.submit(cls.run_plain, n) for n in PLAIN}
+        cls.runs = {n: r.result() for n, r in runs.items()}
+        cls.plain = {n: r.result() for n, r in plain.items()}
+
+    @classmethod
+    def run_one(cls, name: str):
+        figures = [FIGURE] if name == "no_figure" else []
+        root = project(cls.folder / name, entry(name), figures=figures)
+        if name == "good":
+            return runner(root, "--profile", "desk", "--update")
+        return runner(root, "--profile", "smoke")
+
+    @classmethod
+    def run_plain(cls, name: str):
+        out = cls.folder / "plain" / name
+        out.mkdir(parents=True)
+        # In an environment that doesn't call the session interactive.
+        env = {k: v for k, v in os.environ.items() if k != "MEM2GEN_INTERACTIVE"} | {"TMPDIR": str(out)}
+        arguments = ["--to", "notebook", "--execute", "--output-dir", str(out), str(FIXTURES / f"{name}.ipynb")]
+        return subprocess.run(
+            [sys.executable, "-m", "nbconvert", *arguments], capture_output=True, text=True, timeout=300, check=False, env=env
+        )
+
+    def test_the_honest_notebook_passes(self):
+        run = self.runs["good"]
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertIn("1 passed, 0 failed", run.stdout)
+        done = nbformat.read(self.folder / "good/out/desk/notebooks/good.ipynb", as_version=4)
+        self.assertIn("sum 10", done.cells[2].outputs[0].text)
+
+    def test_a_failed_run_leaves_no_executed_notebook(self):
+        for name in LIES:
+            with self.subTest(name):
+                self.assertFalse((self.folder / name / f"out/smoke/notebooks/{name}.ipynb").exists())
+
+    def test_a_hang_leaves_no_process(self):
+        self.assertEqual(living(self.folder / "hang"), [])
+
+    def test_plain_nbconvert_passes_the_honest_notebook(self):
+        self.assertEqual(self.plain["good"].returncode, 0, self.plain["good"].stderr)
+
+    def test_the_update_is_committable_and_current_until_something_changes(self):
+        root = self.folder / "good"
+        file = root / "notebooks/good.ipynb"
+        fresh = file.read_text()
+        self.assertNotIn(str(root), fresh)
+        made = json.loads(fresh)["metadata"]["mem2gen"]
+        self.assertEqual(made["profile"], "desk")
+        self.assertEqual(rn.check(ix.load(root), list(ix.load(root).notebooks)), 0)
+
+        def reasons():
+            index = ix.load(root)
+            return rn.stale(index, index.notebooks[0])
+
+        self.assertEqual(reasons(), [])
+        for old, new, why in (
+            ('sum {}', 'total {}', "cells changed"),
+            ('"profile": "desk"', '"profile": "smoke"', "profile smoke"),
+            ("in profile desk", "in profile des", "does not end with the line"),
+            ("sum 10", f"sum {os.path.expanduser('~')}", "path"),
+            ("sum 10", "x" * 1_000_000, "stays under"),
+        ):
+            with self.subTest(why):
+                self.assertIn(old, fresh)
+                file.write_text(fresh.replace(old, new))
+                self.assertTrue(any(why in r for r in reasons()), reasons())
+        file.write_text(fresh)
+        (root / "src/lib.rs").write_text("// something\n")
+        self.assertTrue(any("sources" in r for r in reasons()), reasons())
+        (root / "src/lib.rs").write_text("// nothing\n")
+        self.assertEqual(reasons(), [])
+
+    def test_a_changed_table_makes_a_notebook_stale(self):
+        root = project(self.folder / "tables", entry("good", tables=["numbers"]))
+        table = root / "data/results/numbers.parquet"
+        table.write_bytes(b"one")
+        index = ix.load(root)
+        notebook = nbformat.read(self.folder / "good/out/desk/notebooks/good.ipynb", as_version=4)
+        committed = rn.committed_form(index, index.notebooks[0], "desk", notebook)
+        rn.write_notebook(index.path(index.notebooks[0]), committed)
+        self.assertEqual(rn.stale(index, index.notebooks[0]), [])
+        table.write_bytes(b"two")
+        self.assertEqual(rn.stale(index, index.notebooks[0]), ["the tables that it was made from changed"])
+
+
+def lie(name: str, words: tuple):
+    def test(self):
+        run = self.runs[name]
+        said = run.stdout + run.stderr
+        self.assertEqual(run.returncode, 1, said)
+        self.assertIn(f"{name}: FAILED: ", run.stderr)
+        for word in words:
+            self.assertIn(word, run.stderr)
+
+    return test
+
+
+for lie_name, lie_words in LIES.items():
+    setattr(Runs, f"test_sees_{lie_name}", lie(lie_name, lie_words))
+
+
+def plain_lie(name: str):
+    def test(self):
+        self.assertNotEqual(self.plain[name].returncode, 0, self.plain[name].stderr)
+        self.assertIn("CellExecutionError", self.plain[name].stderr)
+
+    return test
+
+
+for plain_name in PLAIN[1:]:
+    setattr(Runs, f"test_plain_nbconvert_fails_on_{plain_name}", plain_lie(plain_name))
+
+
+class Ends(unittest.TestCase):
+    """A runner that is stopped in the middle of a cell takes the kernel and its children along."""
+
+    def stopped_by(self, number: int, patience: float) -> int:
+        with tempfile.TemporaryDirectory(prefix="mem2gen-ends-") as folder:
+            limits = dict.fromkeys(ix.PROFILES, 120)
+            root = project(Path(folder) / "p", entry("hang", limit_seconds=limits))
+            # Named, so that it goes with the project even where nobody is left to clean up.
+            env = os.environ | {"TMPDIR": folder}
+            with subprocess.Popen(
+                command(root, "--profile", "smoke"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+            ) as process:
+                for line in process.stdout:
+                    if "cell 2/" in line:
+                        break
+                time.sleep(1.0)
+                self.assertTrue(living(root), "the kernel should be at work now")
+                process.send_signal(number)
+                process.wait(30)
+            self.assertTrue(gone_within(root, patience), f"left behind: {living(root)}")
+            return process.returncode
+
+    def test_an_interrupt(self):
+        self.assertEqual(self.stopped_by(signal.SIGINT, 2), 130)
+
+    def test_a_kill_that_leaves_no_time_to_clean_up(self):
+        self.assertEqual(self.stopped_by(signal.SIGKILL, 10), -signal.SIGKILL)
+
+
+class Index(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="mem2gen-index-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "p"
+
+    def refuses(self, words: str, *entries, figures=()):
+        with self.assertRaisesRegex(ix.BadIndex, words):
+            ix.load(project(self.folder, *entries, figures=figures))
+
+    def test_no_notebook(self):
+        self.refuses("lists no notebook")
+
+    def test_a_notebook_twice(self):
+        self.refuses("listed twice", entry("good"), entry("good"))
+
+    def test_a_limit_too_few(self):
+        self.refuses("limit_seconds", entry("good", limit_seconds={"smoke": 1}))
+
+    def test_a_figure_of_no_notebook(self):
+        self.refuses("unlisted notebook no_figure", entry("good"), figures=[FIGURE])
+
+    def test_a_state_that_is_none(self):
+        self.refuses("state done", entry("no_figure"), figures=[FIGURE | {"state": "done"}])
+
+    def test_a_key_too_many(self):
+        self.refuses("unknown colour", entry("no_figure"), figures=[FIGURE | {"colour": "red"}])
+
+    def test_figures_count_from_their_profile_on(self):
+        figure = ix.Figure(**FIGURE | {"profile": "desk"})
+        self.assertEqual([figure.drawn_in(p) for p in ix.PROFILES], [False, True, True])
+        self.assertFalse(ix.Figure(**FIGURE | {"state": "planned"}).drawn_in("paper"))
+
+    def test_a_listed_notebook_that_is_missing_is_an_error(self):
+        root = project(self.folder, entry("absent"))
+        for arguments in (["--profile", "smoke"], ["--check"]):
+            run = runner(root, *arguments)
+            self.assertEqual(run.returncode, 1)
+            self.assertIn("listed in figures.toml and missing", run.stderr)
+
+    def test_a_notebook_that_is_not_listed_is_an_error(self):
+        root = project(self.folder, entry("good"))
+        shutil.copy(FIXTURES / "panic.ipynb", root / "notebooks")
+        run = runner(root, "--check")
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("panic.ipynb is not listed", run.stderr)
+
+    def test_the_fixtures_are_what_their_script_makes(self):
+        spec = importlib.util.spec_from_file_location("make", FIXTURES / "make.py")
+        make = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(make)
+        self.assertEqual(set(make.FIXTURES), {p.stem for p in FIXTURES.glob("*.ipynb")})
+        for name, cells in make.FIXTURES.items():
+            made = nbformat.writes(make.notebook(name, cells)).strip()
+            self.assertEqual((FIXTURES / f"{name}.ipynb").read_text().strip(), made, name)
+
+
+if __name__ == "__main__":
+    unittest.main()

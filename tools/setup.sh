@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Set-up in parts, each quick when it is done already:
+#
+#   tools/setup.sh [system|browser|python|tools|katex|kernel|data|all]...
+#
+#   system    Debian packages that building needs (as root; otherwise a line that says what to install)
+#   browser   Chromium and its driver, for the tests of pages alone
+#   python    .mem2gen/venv with the pinned Jupyter tools
+#   tools     the pinned evcxr_jupyter in .mem2gen/tools
+#   katex     the pinned KaTeX in .mem2gen/katex
+#   kernel    program, library and the kernelspec `mem2gen` in .mem2gen/jupyter
+#   data      the data sets, in data/cache
+#   all       all of these except browser
+set -euo pipefail
+# shellcheck source=tools/env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+cd "$MEM2GEN_ROOT"
+
+EVCXR_VERSION=0.22.0
+# The kernel spends its time in rustc and in the crate, so opt-level 1 costs nothing and builds in half the time.
+EVCXR_STAMP="evcxr_jupyter $EVCXR_VERSION opt-level 1"
+KATEX_VERSION=0.19.1
+KATEX_SHA256=24da5a599eb2fcede2e270b99a6ff48bca816beecc95feeb84e8cccbd1bb34fd
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# One set-up at a time in this checkout.
+mkdir -p "$MEM2GEN_HOME"
+if command -v flock >/dev/null; then
+  exec 9>"$MEM2GEN_HOME/setup.lock"
+  flock 9
+fi
+
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Installs those of the named Debian packages that are missing.
+debian() {
+  local missing=() package
+  if ! command -v dpkg-query >/dev/null; then
+    say "no Debian system: bring the equivalents of: $*"
+    return 0
+  fi
+  for package in "$@"; do
+    installed "$package" || missing+=("$package")
+  done
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if [ "$(id -u)" -ne 0 ]; then
+    say "not root; as root say: apt-get install --no-install-recommends ${missing[*]}"
+    return 0
+  fi
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 9>&- ||
+    { apt-get update -qq 9>&- && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 9>&-; }
+}
+
+part_system() {
+  local wanted=(libopenblas-dev pkg-config)
+  command -v cc >/dev/null || wanted+=(build-essential)
+  command -v python3 >/dev/null || wanted+=(python3)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
+  command -v npm >/dev/null || wanted+=(npm)
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || wanted+=(ca-certificates)
+  debian "${wanted[@]}"
+  command -v cargo >/dev/null || fail "no cargo: install Rust 1.95 or later"
+}
+
+part_browser() {
+  if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return 0; fi
+  debian chromium chromium-driver
+  command -v chromium >/dev/null && command -v chromedriver >/dev/null ||
+    fail "the tests of pages need chromium and chromium-driver"
+}
+
+part_python() {
+  local venv="$MEM2GEN_HOME/venv" stamp
+  stamp="$(python3 -c 'import platform; print(platform.python_version())') $(sha256sum <tools/requirements.txt)"
+  if [ "$(cat "$venv/mem2gen.stamp" 2>/dev/null)" = "$stamp $venv" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    return 0
+  fi
+  say "Python environment"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  # The pins are complete, so nothing is resolved; `pip check` says if they are not.
+  "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r tools/requirements.txt
+  "$venv/bin/pip" check --disable-pip-version-check >/dev/null
+  printf '%s' "$stamp $venv" >"$venv/mem2gen.stamp"
+}
+
+part_tools() {
+  local tools="$MEM2GEN_HOME/tools" build="$MEM2GEN_HOME/cache/evcxr-build"
+  if [ -x "$tools/bin/evcxr_jupyter" ] && [ "$(cat "$tools/evcxr.stamp" 2>/dev/null)" = "$EVCXR_STAMP" ]; then
+    return 0
+  fi
+  say "building evcxr_jupyter $EVCXR_VERSION (5 minutes on two cores)"
+  CARGO_TARGET_DIR="$build" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 \
+    cargo install evcxr_jupyter --version "$EVCXR_VERSION" --locked --root "$build/root" --force --quiet
+  mkdir -p "$tools/bin"
+  cp "$build/root/bin/evcxr_jupyter" "$tools/bin/evcxr_jupyter.new"
+  mv -f "$tools/bin/evcxr_jupyter.new" "$tools/bin/evcxr_jupyter"
+  printf '%s' "$EVCXR_STAMP" >"$tools/evcxr.stamp"
+  rm -rf "$build"
+}
+
+part_katex() {
+  local katex="$MEM2GEN_HOME/katex" work
+  [ "$(cat "$katex/version" 2>/dev/null)" = "$KATEX_VERSION" ] && return 0
+  say "KaTeX $KATEX_VERSION"
+  work="$(mktemp -d "$MEM2GEN_HOME/katex-XXXXXX")"
+  (cd "$work" && npm pack --silent "katex@$KATEX_VERSION" >/dev/null)
+  printf '%s  %s\n' "$KATEX_SHA256" "$work/katex-$KATEX_VERSION.tgz" | sha256sum --check --quiet -
+  tar -xzf "$work/katex-$KATEX_VERSION.tgz" -C "$work"
+  mkdir -p "$work/out/fonts"
+  cp "$work/package/dist/katex.min.js" "$work/package/dist/contrib/auto-render.min.js" "$work/out"
+  cp "$work"/package/dist/fonts/*.woff2 "$work/out/fonts"
+  cp "$work/package/LICENSE" "$work/out"
+  # Only the woff2 fonts come along, so the style sheet names no others.
+  sed -E 's/,url\([^)]*\.(woff|ttf)\) format\("[a-z0-9]*"\)//g' "$work/package/dist/katex.min.css" >"$work/out/katex.min.css"
+  printf '%s' "$KATEX_VERSION" >"$work/out/version"
+  rm -rf "$katex"
+  mv "$work/out" "$katex"
+  rm -rf "$work"
+}
+
+# cargo knows best what is fresh: asked again, both commands compile nothing.
+part_kernel() {
+  cargo build --release --locked --quiet
+  cargo rustc --release --locked --quiet --lib --crate-type dylib -- -Cprefer-dynamic
+  python3 tools/kernelspec.py
+}
+
+part_data() {
+  cargo build --release --locked --quiet
+  "$CARGO_TARGET_DIR/release/mem2gen" data fetch
+}
+
+[ "$#" -gt 0 ] || set -- all
+for part in "$@"; do
+  case "$part" in
+    system | browser | python | tools | katex | kernel | data) "part_$part" ;;
+    all) for each in system python tools katex kernel data; do "part_$each"; done ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
+    *) fail "no part '$part'; the parts are system browser python tools katex kernel data all" ;;
+  esac
+done

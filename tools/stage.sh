@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# tools/stage.sh NAME COMMAND...: runs the command, says what it is and how long it took.
+set -euo pipefail
+name="$1"
+shift
+printf '== %s\n' "$name"
+began="$(date +%s)"
+status=0
+"$@" || status=$?
+printf '== %s: %s after %s s\n' "$name" "$([ "$status" -eq 0 ] && echo done || echo "FAILED ($status)")" "$(($(date +%s) - began))"
+exit "$status"

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Every test, cheapest first; stops at the first stage that fails. Ends with `N passed, 0 failed`, which counts
+# Rust tests, notebooks and the tests of the harness.
+set -euo pipefail
+# shellcheck source=tools/env.sh
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+cd "$MEM2GEN_ROOT"
+
+logs="$(mktemp -d)"
+trap 'rm -rf "$logs"' EXIT
+passed=0
+
+stage() { tools/stage.sh "$@"; }
+
+# stage_counting NAME LOG COMMAND...: as stage, with the output kept for counting.
+stage_counting() {
+  local name="$1" log="$logs/$2"
+  shift 2
+  tools/stage.sh "$name" "$@" 2>&1 | tee "$log"
+}
+
+# Sums the first number of each match.
+sum() { grep -oE "$2" "$logs/$1" | grep -oE '[0-9]+' | awk '{ n += $1 } END { print n + 0 }'; }
+
+count() {
+  local number
+  number="$(sum "$1" "$2")"
+  [ "$number" -gt 0 ] || { echo "test: $1 ran no test" >&2; exit 1; }
+  passed=$((passed + number))
+}
+
+stage "format" cargo fmt --check
+stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
+stage "README table" "$MEM2GEN_PYTHON" tools/readme_table.py --check
+stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
+stage "clippy" cargo clippy --release --locked --quiet --all-targets -- -D warnings
+stage "documentation" tools/docs.sh
+stage "program and library" tools/setup.sh kernel
+stage_counting "Rust tests" rust cargo test --release --locked
+count rust 'test result: ok\. [0-9]+ passed'
+stage "set-up: notebook kernel" tools/setup.sh tools
+stage "set-up: data" tools/setup.sh data
+stage_counting "notebooks in profile smoke" notebooks "$MEM2GEN_PYTHON" tools/run_notebooks.py --profile smoke
+count notebooks 'profile smoke: [0-9]+ passed'
+stage "gallery" "$MEM2GEN_PYTHON" tools/gallery.py --profile smoke
+stage_counting "tests of pages" pages env "MEM2GEN_GALLERY=$MEM2GEN_ROOT/out/smoke/gallery" \
+  "MEM2GEN_DOCS=$CARGO_TARGET_DIR/doc" "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_gallery.py
+count pages '^Ran [0-9]+ test'
+stage_counting "tests of the runner" runner "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_runner.py
+count runner '^Ran [0-9]+ test'
+
+line="$passed passed, 0 failed"
+if [ -n "${MEM2GEN_COUNT_FILE:-}" ]; then printf "%s\n" "$line" >"$MEM2GEN_COUNT_FILE"; else printf "%s\n" "$line"; fi
