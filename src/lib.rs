@@ -4,13 +4,18 @@
 pub mod analyse;
 pub mod data;
 pub mod detect;
+mod error;
 pub mod figure;
 pub mod memory;
 pub mod notebook;
 pub mod ops;
-pub mod progress;
+pub mod prelude;
 pub mod profile;
+pub mod progress;
 pub mod project;
 pub mod random;
 pub mod store;
+pub mod study;
 pub mod table;
+
+pub use error::Error;

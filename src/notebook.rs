@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
@@ -23,8 +23,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use polars::prelude::DataFrame;
+
+use crate::Error as CrateError;
+use crate::analyse::Cells;
+use crate::figure::{Figure, FigureError};
+use crate::profile::{Profile, ProfileError};
 use crate::progress::ProgressSink;
 use crate::project::Layout;
+use crate::table::fingerprint::{Fingerprint, Stored, recall_or_compute};
+use crate::table::{Table, TableError};
 
 /// Start of the line that [`Run::finish`] prints; the notebook's name and profile follow.
 pub const SENTINEL: &str = "mem2gen: finished";
@@ -155,67 +163,12 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// How much a run may cost: `MEM2GEN_PROFILE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Profile {
-    /// Seconds: does every cell run?
-    Smoke,
-    /// Minutes on a desk machine; the committed notebooks come from it.
-    #[default]
-    Desk,
-    /// The paper's own sizes.
-    Paper,
-}
-
-impl Profile {
-    /// Its name in files, folders and commands.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Smoke => "smoke",
-            Self::Desk => "desk",
-            Self::Paper => "paper",
-        }
-    }
-
-    /// One of three values, by profile.
-    pub fn pick<T>(self, smoke: T, desk: T, paper: T) -> T {
-        match self {
-            Self::Smoke => smoke,
-            Self::Desk => desk,
-            Self::Paper => paper,
-        }
-    }
-}
-
-impl Display for Profile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A profile that is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("profile `{0}` is none of smoke, desk and paper")]
-pub struct UnknownProfile(String);
-
-impl std::str::FromStr for Profile {
-    type Err = UnknownProfile;
-
-    fn from_str(name: &str) -> Result<Self, UnknownProfile> {
-        match name {
-            "smoke" => Ok(Self::Smoke),
-            "desk" => Ok(Self::Desk),
-            "paper" => Ok(Self::Paper),
-            _ => Err(UnknownProfile(name.to_owned())),
-        }
-    }
-}
-
 /// One run of one notebook.
 #[derive(Debug, Clone)]
 pub struct Run {
     name: String,
-    profile: Profile,
+    profile: String,
+    settings: Profile,
     layout: Layout,
     recompute: bool,
 }
@@ -226,12 +179,10 @@ pub struct Run {
 /// # Panics
 /// Where `MEM2GEN_PROFILE` names no profile: going on with another one would be a lie.
 pub fn begin(name: &str) -> Run {
-    let profile = match env::var("MEM2GEN_PROFILE") {
-        Ok(text) if !text.is_empty() => text.parse::<Profile>().or_stop(),
-        _ => Profile::default(),
-    };
+    let profile = Profile::name_from_env();
     Run {
         name: name.to_owned(),
+        settings: Profile::named(&profile).or_stop(),
         profile,
         layout: Layout::find(),
         recompute: env::var_os("MEM2GEN_RECOMPUTE").is_some_and(|v| v == "1"),
@@ -239,14 +190,30 @@ pub fn begin(name: &str) -> Run {
 }
 
 impl Run {
+    /// A run without a notebook, for the program and for tests.
+    pub fn new(name: &str, profile: &str, layout: Layout, recompute: bool) -> Result<Self, ProfileError> {
+        Ok(Self {
+            name: name.to_owned(),
+            profile: profile.to_owned(),
+            settings: Profile::named(profile)?,
+            layout,
+            recompute,
+        })
+    }
+
     /// The notebook's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The profile of this run.
-    pub fn profile(&self) -> Profile {
-        self.profile
+    /// Name of the profile of this run.
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    /// What that profile says.
+    pub fn settings(&self) -> &Profile {
+        &self.settings
     }
 
     /// The project's folders.
@@ -260,8 +227,51 @@ impl Run {
     }
 
     /// Where this run leaves what it makes.
-    pub fn output(&self) -> std::path::PathBuf {
-        self.layout.output(self.profile.name())
+    pub fn output(&self) -> PathBuf {
+        self.layout.output(&self.profile)
+    }
+
+    /// Pieces of long work whose fingerprint is `fingerprint`, kept so that a killed run goes on.
+    pub fn cells(&self, fingerprint: &Fingerprint) -> Cells {
+        Cells::at(self.output().join("cells").join(format!("{}-{}", fingerprint.analysis, fingerprint.short())))
+    }
+
+    /// A stored result: read where its fingerprint fits, computed and stored where it does not, and said
+    /// in one line which of both. Profile desk keeps results among the committed ones, every other
+    /// profile among its own output.
+    ///
+    /// # Errors
+    /// Those of `compute`, and of reading and writing the table.
+    pub fn recall(
+        &self,
+        name: &str,
+        fingerprint: &Fingerprint,
+        compute: impl FnOnce() -> Result<DataFrame, CrateError>,
+    ) -> Result<DataFrame, CrateError> {
+        let stored = if self.profile == "desk" {
+            Stored::committed(&self.layout, name)
+        } else {
+            Stored::new(&self.output().join("tables"), name)
+        };
+        recall_or_compute(&stored, fingerprint, self.recompute, &mut |line| println!("{line}"), compute)
+    }
+
+    /// Saves a figure as PNG and SVG among this run's figures and hands it back to be shown.
+    ///
+    /// # Errors
+    /// [`FigureError`] where it can't be written.
+    pub fn figure(&self, id: &str, figure: Figure) -> Result<Figure, FigureError> {
+        figure.save(&self.output().join("figures"), id)?;
+        Ok(figure)
+    }
+
+    /// Saves a table as parquet among this run's tables and hands it back to be shown.
+    ///
+    /// # Errors
+    /// [`TableError`] where it can't be written.
+    pub fn table(&self, id: &str, table: Table) -> Result<Table, TableError> {
+        table.save(&self.output().join("tables").join(format!("{id}.parquet")))?;
+        Ok(table)
     }
 
     /// A reporter for `total` steps of `what`.
@@ -422,15 +432,6 @@ mod tests {
         let stopped = panic::catch_unwind(|| Err::<(), _>(Outer(io::Error::other("disk gone"))).or_stop());
         let text = stopped.unwrap_err().downcast_ref::<String>().unwrap().clone();
         assert_eq!(text, "stopped by an error: read table; caused by: disk gone");
-    }
-
-    #[test]
-    fn profiles_have_names_and_nothing_else_is_one() {
-        for p in [Profile::Smoke, Profile::Desk, Profile::Paper] {
-            assert_eq!(p.name().parse::<Profile>().unwrap(), p);
-        }
-        assert!("Desk".parse::<Profile>().is_err());
-        assert_eq!(Profile::Paper.pick(1, 2, 3), 3);
     }
 
     #[test]

@@ -139,6 +139,19 @@ impl LoadParams {
         &self.0
     }
 
+    /// The noise rule that tables call `name`.
+    ///
+    /// # Errors
+    /// [`AnalysisError::Setting`] where the settings have none of that name.
+    pub fn noise(&self, name: &str) -> Result<Noise, AnalysisError> {
+        self.0.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| AnalysisError::Setting {
+            analysis: "memory load",
+            setting: "noise",
+            value: name.into(),
+            need: format!("one of {:?}", self.0.noise.iter().map(|n| n.name()).collect::<Vec<_>>()),
+        })
+    }
+
     /// Cells of the grid for `data`: sizes beyond a training set are left out.
     pub fn cells(&self, data: &[LoadData]) -> usize {
         let sizes: usize =

@@ -12,6 +12,8 @@
 //! ```
 
 pub mod fingerprint;
+pub mod load;
+pub mod toy;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};

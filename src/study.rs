@@ -1,0 +1,91 @@
+//! The stored results: for each one the settings of the run's profile, its data, its fingerprint, and the
+//! analysis that makes it where no stored table fits.
+
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::analyse::load::{Example, LoadCell, LoadData, LoadParams};
+use crate::analyse::toy::LadderRow;
+use crate::analyse::{load, toy};
+use crate::data::{self, Dataset, Range, Split};
+use crate::notebook::Run;
+use crate::table::fingerprint::Fingerprint;
+use crate::table::load::{load_cells, load_frame};
+use crate::table::toy::{ladder_frame, ladder_rows};
+
+/// Attractors of the toy's exact energy against beta; stored as `toy_ladder`.
+///
+/// # Errors
+/// Those of the analysis and of the stored table.
+pub fn toy_ladder(run: &Run) -> Result<Vec<LadderRow>, Error> {
+    let settings = &run.settings().toy;
+    let asked = json!({
+        "ladder_sizes": settings.ladder_sizes,
+        "ladder": settings.ladder,
+        "random_starts": settings.random_starts,
+    });
+    let fingerprint = Fingerprint::new("toy ladder", toy::VERSION, asked, run.profile());
+    let frame = run.recall("toy_ladder", &fingerprint, || {
+        let total = settings.ladder_sizes.len() * settings.ladder.2;
+        let progress = run.progress("attractors", total as u64);
+        Ok(ladder_frame(&toy::ladder(settings, &progress)?)?)
+    })?;
+    Ok(ladder_rows(&frame)?)
+}
+
+/// The phase diagram of DenseAM retrieval on real images; stored as `memory_load`.
+///
+/// # Errors
+/// Those of the analysis, of the data sets and of the stored table.
+pub fn memory_load(run: &Run) -> Result<Vec<LoadCell>, Error> {
+    let params = run.settings().load.clone().check()?;
+    let names = &params.settings().datasets;
+    let sets = names.iter().map(|n| images(run, n)).collect::<Result<Vec<_>, _>>()?;
+    let settings = serde_json::to_value(params.settings()).unwrap_or(Value::Null);
+    let mut fingerprint = Fingerprint::new("memory load", load::VERSION, settings, run.profile());
+    for (name, (train, test)) in names.iter().zip(&sets) {
+        fingerprint = fingerprint
+            .data(&format!("{name} train"), &train.sha256())
+            .data(&format!("{name} test"), &test.sha256());
+    }
+    let frame = run.recall("memory_load", &fingerprint, || {
+        let data = names
+            .iter()
+            .zip(sets)
+            .map(|(name, (train, test))| load_data(name, &train, &test, train.len()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let cells = run.cells(&fingerprint);
+        if run.recompute() {
+            cells.clear()?;
+        }
+        let progress = run.progress("cells", params.cells(&data) as u64);
+        Ok(load_frame(&load::memory_load(&data, &params, Some(&cells), &progress)?)?)
+    })?;
+    Ok(load_cells(&frame)?)
+}
+
+/// The first `most` starts of one cell of the phase diagram, computed anew from the stored set of size k
+/// with the threshold that the cell was labelled with.
+///
+/// # Errors
+/// Those of the analysis and of the data set.
+pub fn load_examples(run: &Run, cell: &LoadCell, most: usize) -> Result<Vec<Example>, Error> {
+    let params: LoadParams = run.settings().load.clone().check()?;
+    let noise = params.noise(&cell.noise)?;
+    let (train, test) = images(run, &cell.dataset)?;
+    let data = load_data(&cell.dataset, &train, &test, cell.k)?;
+    Ok(load::load_examples(&data.name, data.train.view(), noise, cell.beta, cell.delta, &params, most)?)
+}
+
+fn images(run: &Run, name: &str) -> Result<(Dataset, Dataset), Error> {
+    let layout = run.layout();
+    Ok((data::load(layout, name, Split::Train)?, data::load(layout, name, Split::Test)?))
+}
+
+fn load_data(name: &str, train: &Dataset, test: &Dataset, k: usize) -> Result<LoadData, Error> {
+    Ok(LoadData {
+        name: name.to_owned(),
+        train: train.subset(k)?.to_f32(Range::Unit),
+        held_out: test.to_f32(Range::Unit),
+    })
+}
