@@ -162,7 +162,9 @@ pub enum DataError {
         found: usize,
     },
     /// Arrays that do not belong together.
-    #[error("make a data set: {images} images of {pixels} values and {labels} labels do not fit shape {shape:?}")]
+    #[error(
+        "make a data set: {images} images of {pixels} values and {labels} labels do not fit shape {shape:?}"
+    )]
     Mismatch {
         /// Rows of the image array.
         images: usize,

@@ -273,8 +273,9 @@ fn call(
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr })
-        .into_owned();
+    let said =
+        String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr })
+            .into_owned();
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut message = lines[lines.len().saturating_sub(3)..].join("; ");
     if tool == "apt-get" && !is_root() {
@@ -289,12 +290,7 @@ fn call(
 }
 
 /// Writes the files of an entry, as the cache keeps them, from `raw` into `ready`.
-fn fill(
-    entry: &Entry,
-    raw: &Path,
-    ready: &Path,
-    progress: &mut dyn FnMut(Step),
-) -> Result<(), DataError> {
+fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step)) -> Result<(), DataError> {
     if let Files::ImageFolder { train } = entry.files {
         return fill_images(entry, raw, &ready.join(train), progress);
     }

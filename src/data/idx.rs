@@ -61,13 +61,8 @@ fn header(path: &Path, bytes: &[u8], axes: &[u8], expected: &'static str) -> Res
     if bytes.len() < length {
         return Err(truncated(length));
     }
-    let sizes: Vec<u64> = rest
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .take(rank.into())
-        .map(|&b| u64::from(u32::from_be_bytes(b)))
-        .collect();
+    let sizes: Vec<u64> =
+        rest.as_chunks::<4>().0.iter().take(rank.into()).map(|&b| u64::from(u32::from_be_bytes(b))).collect();
     if sizes.contains(&0) {
         return Err(DataError::Empty { path: path.to_path_buf(), sizes });
     }

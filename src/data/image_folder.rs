@@ -56,7 +56,8 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 /// # Errors
 /// No PNG or JPEG, damaged or cut short, or with a side above 16384.
 pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataError> {
-    let bad = |reason: String| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason };
+    let bad =
+        |reason: String| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason };
     if size == 0 {
         return Err(bad("a crop of size 0 was asked for".to_owned()));
     }

@@ -1,4 +1,5 @@
-//! Resizing as Pillow does it, to the last bit: the paper's crops were made with it.
+//! Resizing as Pillow 11 does it, to the last bit: ADM's crop is made with Pillow. (Pillow 13 differs by
+//! rounding where a picture is tall, as it takes the vertical pass first there.)
 //!
 //! Separable, the horizontal pass first; the filter is stretched when shrinking; weights are fixed
 //! point with 22 fractional bits, and each pass rounds to bytes.
@@ -46,9 +47,8 @@ fn weights(source: usize, target: usize, filter: Filter) -> Vec<(usize, Vec<i64>
             // Casts cut towards zero and saturate, as wanted.
             let first = (centre - support + 0.5) as usize;
             let end = ((centre + support + 0.5) as usize).min(source);
-            let raw: Vec<f64> = (first..end)
-                .map(|x| filter.weight((x as f64 - centre + 0.5) * (1.0 / stretch)))
-                .collect();
+            let raw: Vec<f64> =
+                (first..end).map(|x| filter.weight((x as f64 - centre + 0.5) * (1.0 / stretch))).collect();
             let sum: f64 = raw.iter().sum();
             let fixed = raw
                 .iter()

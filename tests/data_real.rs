@@ -1,0 +1,64 @@
+//! The data sets themselves, where they were fetched: facts about them that no code here made up.
+
+use std::io::Write;
+
+use mem2gen::data::{Dataset, Range, Split, State, find, load, state};
+use mem2gen::project::Layout;
+
+/// Runs `test` on both splits if the data set is in the cache; says so, past the test harness, if not.
+fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
+    let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
+    if let State::Absent = state(&layout, find(name).unwrap()) {
+        let line = format!("SKIPPED: {name} is not in {}\n", layout.data_cache().display());
+        // The harness swallows what a passing test prints, but not this.
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    // Damage fails here.
+    test(load(&layout, name, Split::Train).unwrap(), load(&layout, name, Split::Test).unwrap());
+}
+
+fn classes(data: &Dataset) -> [usize; 10] {
+    let mut counts = [0; 10];
+    data.labels().iter().for_each(|&label| counts[usize::from(label)] += 1);
+    counts
+}
+
+#[track_caller]
+fn assert_mean_and_deviation(data: &Dataset, mean: f64, deviation: f64) {
+    let values = data.to_f64(Range::Unit);
+    let found = (values.mean().unwrap(), values.std(0.0));
+    assert!((found.0 - mean).abs() < 5e-5 && (found.1 - deviation).abs() < 5e-5, "{found:?}");
+}
+
+#[test]
+fn mnist_is_mnist() {
+    with_data("mnist", |train, test| {
+        assert_eq!((train.len(), test.len()), (60_000, 10_000));
+        assert_eq!(train.labels().to_vec()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+        assert_eq!(test.labels().to_vec()[..10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]);
+        assert_eq!(classes(&train), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
+        assert_eq!(classes(&test), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+        assert_mean_and_deviation(&train, 0.1307, 0.3081);
+    });
+}
+
+#[test]
+fn fashion_mnist_is_fashion_mnist() {
+    with_data("fashion-mnist", |train, test| {
+        assert_eq!((train.len(), test.len()), (60_000, 10_000));
+        assert_eq!(train.labels().to_vec()[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
+        assert_eq!(classes(&train), [6000; 10]);
+        assert_eq!(classes(&test), [1000; 10]);
+        assert_mean_and_deviation(&train, 0.2860, 0.3530);
+    });
+}
+
+#[test]
+fn training_sets_of_mnist_are_nested() {
+    with_data("mnist", |train, _| {
+        let (small, large) = (train.subset(500).unwrap(), train.subset(4_000).unwrap());
+        assert_eq!(small.images(), large.images().slice(ndarray::s![..500, ..]));
+        assert_eq!(train.subset(60_000).unwrap().len(), 60_000);
+    });
+}
