@@ -165,6 +165,8 @@ fn curves_with_bands_gaps_guides_and_a_long_legend() {
             .y_range(0.0, 1.0)
             .guide(Guide::vertical(180.0, "predicted K* = 180"))
             .guide(Guide::vertical(420.0, "first spurious"))
+            .guide(Guide::vertical(500.0, "last"))
+            .guide(Guide::vertical(520.0, "another of them"))
             .guide(Guide::horizontal(0.5, "one half"));
     for i in 0..12 {
         let shift = i as f64;
