@@ -110,7 +110,8 @@ fn landscapes_side_by_side() {
         .map(|k| {
             LandscapePanel::new(&format!("K = {k}"), bowls(81, k.min(300)), (-1.5, 1.5), (-1.5, 1.5))
                 .colour_label("energy E")
-                .points(ring(k.min(40)), "training data")
+                .points(ring(k.min(1000)), "training data")
+                .point_radius(if k > 100 { 1.2 } else { 2.5 })
                 .attractors(vec![
                     Attractor { x: 0.4, y: 0.6, class: Class::Memorized },
                     Attractor { x: -0.4, y: 0.6, class: Class::Spurious },
