@@ -110,7 +110,8 @@ fn landscapes_side_by_side() {
         .map(|k| {
             LandscapePanel::new(&format!("K = {k}"), bowls(81, k.min(300)), (-1.5, 1.5), (-1.5, 1.5))
                 .colour_label("energy E")
-                .points(ring(k.min(40)), "training data")
+                .points(ring(k.min(1000)), "training data")
+                .point_radius(if k > 100 { 1.2 } else { 2.5 })
                 .attractors(vec![
                     Attractor { x: 0.4, y: 0.6, class: Class::Memorized },
                     Attractor { x: -0.4, y: 0.6, class: Class::Spurious },
@@ -165,6 +166,8 @@ fn curves_with_bands_gaps_guides_and_a_long_legend() {
             .y_range(0.0, 1.0)
             .guide(Guide::vertical(180.0, "predicted K* = 180"))
             .guide(Guide::vertical(420.0, "first spurious"))
+            .guide(Guide::vertical(500.0, "last"))
+            .guide(Guide::vertical(520.0, "another of them"))
             .guide(Guide::horizontal(0.5, "one half"));
     for i in 0..12 {
         let shift = i as f64;

@@ -6,8 +6,8 @@ use std::fs;
 use mem2gen::project::Layout;
 use mem2gen::table::fingerprint::{Fingerprint, Origin, Outcome, Stored, recall_or_compute};
 use mem2gen::table::{
-    Table, TableError, column_f64, column_i64, column_text, flags, floats, frame, integers, read_parquet, strings,
-    texts, write_parquet,
+    Table, TableError, column_f64, column_i64, column_text, flags, floats, frame, integers, read_parquet,
+    strings, texts, write_parquet,
 };
 use polars::prelude::{DataFrame, NamedFrom, Series};
 use serde_json::json;
@@ -92,7 +92,9 @@ fn columns_are_taken_by_type() {
     assert_eq!(column_f64(&f, "beta").unwrap()[0], 0.1);
     assert_eq!(column_text(&f, "kind").unwrap()[2], "a & b");
     match column_f64(&f, "sigma") {
-        Err(TableError::NoColumn { name, have }) => assert_eq!((name.as_str(), have.as_str()), ("sigma", "K, beta, kind, found")),
+        Err(TableError::NoColumn { name, have }) => {
+            assert_eq!((name.as_str(), have.as_str()), ("sigma", "K, beta, kind, found"))
+        }
         other => panic!("{other:?}"),
     }
     assert!(matches!(column_f64(&f, "K"), Err(TableError::WrongType { wanted: "real numbers", .. })));
@@ -106,7 +108,9 @@ fn columns_are_taken_by_type() {
 
 fn fingerprint() -> Fingerprint {
     let settings = json!({ "noise": 0.2, "starts": { "random": 100, "seed": 9 }, "betas": [0.1, 1.0] });
-    Fingerprint::new("memory load", 1, settings, "desk").data("mnist", "aaaabbbbcccc").data("fashion", "ddddeeee")
+    Fingerprint::new("memory load", 1, settings, "desk")
+        .data("mnist", "aaaabbbbcccc")
+        .data("fashion", "ddddeeee")
 }
 
 #[test]
@@ -152,8 +156,14 @@ fn every_reason_to_be_stale_is_named() {
     assert_eq!(with(|f| f.settings["starts"]["seed"] = json!(10)), "setting starts.seed 9 -> 10");
     assert_eq!(with(|f| f.settings["betas"] = json!([0.1])), "setting betas [0.1,1.0] -> [0.1]");
     assert_eq!(with(|f| f.settings["new"] = json!(true)), "setting new is new (true)");
-    assert_eq!(with(|f| f.settings = json!({ "noise": 0.2, "betas": [0.1, 1.0] })), "setting starts is gone (was {\"random\":100,\"seed\":9})");
-    assert_eq!(with(|f| drop(f.data.insert("mnist".into(), "ffff".into()))), "checksum of data set mnist aaaabbbb -> ffff");
+    assert_eq!(
+        with(|f| f.settings = json!({ "noise": 0.2, "betas": [0.1, 1.0] })),
+        "setting starts is gone (was {\"random\":100,\"seed\":9})"
+    );
+    assert_eq!(
+        with(|f| drop(f.data.insert("mnist".into(), "ffff".into()))),
+        "checksum of data set mnist aaaabbbb -> ffff"
+    );
     assert_eq!(with(|f| drop(f.data.remove("fashion"))), "data set fashion is no longer read");
     assert_eq!(with(|f| drop(f.data.insert("cifar".into(), "1".into()))), "data set cifar is new");
     assert_eq!(
@@ -208,9 +218,16 @@ fn a_result_is_computed_once_and_says_so() {
         said.remove(0)
     };
     let first = recall(&fingerprint(), false);
-    assert!(first.starts_with("computed data/results/load.parquet in ") && first.ends_with("there was no stored result"), "{first}");
+    assert!(
+        first.starts_with("computed data/results/load.parquet in ")
+            && first.ends_with("there was no stored result"),
+        "{first}"
+    );
     let second = recall(&fingerprint(), false);
-    assert_eq!(second, format!("read from data/results/load.parquet, fingerprint {} fits", fingerprint().short()));
+    assert_eq!(
+        second,
+        format!("read from data/results/load.parquet, fingerprint {} fits", fingerprint().short())
+    );
     assert_eq!(runs.get(), 1);
     assert!(recall(&fingerprint(), true).ends_with("recomputing was asked for"));
     let mut changed = fingerprint();

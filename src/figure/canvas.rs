@@ -379,7 +379,7 @@ fn clip_segment(a: (f64, f64), b: (f64, f64), clip: Rect) -> Option<((f64, f64),
             t1 = t1.min(q / p);
         }
     }
-    (t0 <= t1).then(|| ((a.0 + t0 * dx, a.1 + t0 * dy), (a.0 + t1 * dx, a.1 + t1 * dy)))
+    (t0 <= t1).then_some(((a.0 + t0 * dx, a.1 + t0 * dy), (a.0 + t1 * dx, a.1 + t1 * dy)))
 }
 
 fn draw_error<E: std::fmt::Display>(e: E) -> FigureError {
@@ -571,7 +571,7 @@ fn halve(fine: &[u8], w: usize, h: usize) -> Vec<u8> {
 fn encode(rgb: &[u8], w: u32, h: u32) -> Result<Vec<u8>, FigureError> {
     let mut png = Vec::new();
     // Flat colours and repeated rows compress better without filters.
-    PngEncoder::new_with_quality(&mut png, CompressionType::Level(6), FilterType::NoFilter)
+    PngEncoder::new_with_quality(&mut png, CompressionType::Level(9), FilterType::NoFilter)
         .write_image(rgb, w, h, ExtendedColorType::Rgb8)
         .map_err(|e| FigureError::Encode { reason: e.to_string() })?;
     Ok(png)
@@ -706,6 +706,20 @@ mod tests {
         let pieces = dashes(&[(0.0, 0.0), (50.0, 0.0), (100.0, 0.0)], Some((6.0, 4.0)));
         let drawn: f64 = pieces.iter().map(|p| p.last().unwrap().0 - p[0].0).sum();
         assert!((drawn - 60.0).abs() < 1e-9, "{drawn}");
+    }
+
+    #[test]
+    fn text_needs_no_font_of_the_system() {
+        // Without the crate's fonts plotters has none at all: it does not look for any.
+        let system = FontDesc::new(FontFamily::SansSerif, 12.0, FontStyle::Normal);
+        assert!(system.layout_box("a").is_err());
+        let (plain, bold) = (Font::new(12.0, WHITE), Font::bold(12.0, WHITE));
+        for text in ["β", "σ²", "x₁", "10⁻³", "−1.5", "∞", "⟨x⟩", "… → ←"] {
+            assert!(plain.width(text).unwrap() > 4.0, "{text}");
+        }
+        assert!(bold.width("memorized").unwrap() > plain.width("memorized").unwrap());
+        // DejaVu Sans has 1303 of 2048 units for this advance.
+        assert!((plain.width("0").unwrap() - 12.0 * 1303.0 / 2048.0).abs() < 0.15);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::axes::{
     Axis, Entry, Plot, Scale, above, below, draw_headline, draw_tall_legend, headline, tall_legend_width,
 };
 use super::canvas::{Align, Canvas, Dash, Font, Rect};
-use super::style::{CURVE_WIDTH, Colour, GUIDE, MARKER_RADIUS, Marker, TICK_SIZE, WHITE, series_colour};
+use super::style::{CURVE_WIDTH, Colour, GUIDE, MARKER_RADIUS, Marker, TICK_SIZE, series_colour};
 use super::{Figure, FigureError, bounds, check_finite, input};
 
 /// One named series.
@@ -322,7 +322,8 @@ fn draw(title: &str, panels: &[CurvePanel], columns: usize) -> Result<Figure, Fi
     for (i, p) in panels.iter().enumerate() {
         p.check()?;
         let (x, y) = p.axes()?;
-        let plot = Plot { rect: Rect::new(0.0, 0.0, w, h), x, y };
+        let mut plot = Plot { rect: Rect::new(0.0, 0.0, w, h), x, y, lift: 0.0 };
+        plot.lift = guide_room(&plot, &p.guides)?;
         left[i % columns] = left[i % columns].max(plot.left()?.ceil());
         plots.push(plot);
         for (c, colour) in p.curves.iter().zip(p.colours()) {
@@ -346,8 +347,8 @@ fn draw(title: &str, panels: &[CurvePanel], columns: usize) -> Result<Figure, Fi
     let mut first_top = None;
     for (r, row) in panels.chunks(columns).enumerate() {
         let mut head = 0.0f64;
-        for p in row {
-            head = head.max(above(&p.title, w)?.ceil());
+        for (c, p) in row.iter().enumerate() {
+            head = head.max((above(&p.title, w)? + plots[r * columns + c].lift).ceil());
         }
         first_top.get_or_insert(y + head);
         let mut x = 8.0;
@@ -389,7 +390,7 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
             canvas.clipped_polygon(upper.chain(lower).collect(), plot.rect, colour.with_alpha(0.18));
         }
     }
-    draw_guides(canvas, plot, &p.guides);
+    draw_guides(canvas, plot, &p.guides)?;
     for (c, &colour) in p.curves.iter().zip(&colours) {
         for run in runs(c.y.iter().map(|v| v.is_finite())) {
             let points: Vec<(f64, f64)> = run.map(|i| plot.at(c.x[i], c.y[i])).collect();
@@ -403,7 +404,6 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
             }
         }
     }
-    label_guides(canvas, plot, &p.guides)?;
     plot.frame(canvas, &p.title)
 }
 
@@ -431,48 +431,85 @@ fn guide_places(plot: &Plot, guides: &[Guide]) -> Vec<f64> {
         .collect()
 }
 
-/// Guide lines; those outside the plot are left out.
-pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) {
+/// Font of the labels of guide lines.
+fn guide_font(g: &Guide) -> Font {
+    Font::new(0.95 * TICK_SIZE, g.colour)
+}
+
+/// Height of a row of labels above a plot.
+const GUIDE_ROW: f64 = 1.3 * TICK_SIZE;
+
+/// Where the labels of upright guide lines go: index, row above the frame, position and alignment. They
+/// lie outside the frame, so that they hide no data, and beside each other as far as there is room.
+fn guide_labels(plot: &Plot, guides: &[Guide]) -> Result<Vec<(usize, usize, f64, Align)>, FigureError> {
+    let rect = plot.rect;
+    let places = guide_places(plot, guides);
+    let mut order: Vec<usize> = (0..guides.len())
+        .filter(|&i| guides[i].direction == Direction::Vertical && !guides[i].label.is_empty())
+        .filter(|&i| places[i] >= rect.x0 - 1e-6 && places[i] <= rect.x1 + 1e-6)
+        .collect();
+    order.sort_by(|&a, &b| places[a].total_cmp(&places[b]));
+    let mut free: Vec<f64> = Vec::new();
+    let mut labels = Vec::new();
+    for (k, &i) in order.iter().enumerate() {
+        let (x, length) = (places[i], guide_font(&guides[i]).width(&guides[i].label)?);
+        let next = order.get(k + 1).map_or(f64::INFINITY, |&j| places[j]);
+        let mut row = 0;
+        let (align, end) = loop {
+            if free.len() == row {
+                free.push(f64::NEG_INFINITY);
+            }
+            let spans = [
+                (Align::Middle, x - 0.5 * length, x + 0.5 * length),
+                (Align::End, x - length + 2.0, x + 2.0),
+                (Align::Start, x - 2.0, x + length - 2.0),
+            ];
+            // In a row of its own a label always fits.
+            let fresh = free[row] == f64::NEG_INFINITY;
+            let fits = spans.into_iter().find(|&(align, from, to)| {
+                let inside = from >= rect.x0 - 14.0 && to <= rect.x1 + 14.0;
+                inside && from >= free[row] && (align == Align::End || row > 0 || to <= next - 4.0)
+            });
+            match fits {
+                Some((align, _, to)) => break (align, to),
+                None if fresh && row > 0 => break (Align::Middle, x + 0.5 * length),
+                None => row += 1,
+            }
+        };
+        free[row] = end + 6.0;
+        labels.push((i, row, x, align));
+    }
+    Ok(labels)
+}
+
+/// Room that the labels of upright guide lines take above a plot.
+pub(crate) fn guide_room(plot: &Plot, guides: &[Guide]) -> Result<f64, FigureError> {
+    let rows = guide_labels(plot, guides)?.iter().map(|l| l.1 + 1).max().unwrap_or(0);
+    Ok(if rows > 0 { rows as f64 * GUIDE_ROW + 2.0 } else { 0.0 })
+}
+
+/// Guide lines with their labels: above the frame for upright ones, on the line for level ones. To be
+/// drawn before the data, which nothing may hide.
+pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) -> Result<(), FigureError> {
     let rect = plot.rect;
     for (g, place) in guides.iter().zip(guide_places(plot, guides)) {
         let line = match g.direction {
             Direction::Vertical => [(place, rect.y0), (place, rect.y1)],
             Direction::Horizontal => [(rect.x0, place), (rect.x1, place)],
         };
-        if line.iter().all(|&at| rect.contains(at)) {
-            canvas.line(line.to_vec(), 1.25, g.colour, Dash::Dashed);
-        }
-    }
-}
-
-/// Labels along guide lines, over everything else, on the side where no other line is near.
-pub(crate) fn label_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) -> Result<(), FigureError> {
-    let rect = plot.rect;
-    let places = guide_places(plot, guides);
-    let size = 0.95 * TICK_SIZE;
-    let half = 0.5 * size + 1.0;
-    let offset = half + 2.0;
-    for (i, (g, &place)) in guides.iter().zip(&places).enumerate() {
-        let vertical = g.direction == Direction::Vertical;
-        let (low, high) = if vertical { (rect.x0, rect.x1) } else { (rect.y0, rect.y1) };
-        if g.label.is_empty() || place < low - 1e-6 || place > high + 1e-6 {
+        if !line.iter().all(|&at| rect.contains(at)) {
             continue;
         }
-        let font = Font::new(size, g.colour);
-        let length = font.width(&g.label)?;
-        // Before the line (left, above), unless the frame or another guide is in the way there.
-        let crowded = places.iter().zip(guides).enumerate().any(|(j, (&other, o))| {
-            j != i && o.direction == g.direction && place - other >= 0.0 && place - other < 2.0 * offset + 2.0
-        });
-        let centre = if !crowded && place - low > 2.0 * offset { place - offset } else { place + offset };
-        let (near, far) = (centre - half, centre + half);
-        if vertical {
-            canvas.rect(Rect::new(near, rect.y0 + 4.0, far, rect.y0 + 8.0 + length), WHITE.with_alpha(0.85));
-            canvas.turned_text(&g.label, (centre, rect.y0 + 6.0), Align::End, font);
-        } else {
-            canvas.rect(Rect::new(rect.x1 - 8.0 - length, near, rect.x1 - 4.0, far), WHITE.with_alpha(0.85));
-            canvas.text(&g.label, (rect.x1 - 6.0, centre), Align::End, font);
+        canvas.line(line.to_vec(), 1.25, g.colour, Dash::Dashed);
+        if g.direction == Direction::Horizontal && !g.label.is_empty() {
+            let offset = 0.6 * TICK_SIZE + 2.0;
+            let y = if place - rect.y0 > 2.0 * offset { place - offset } else { place + offset };
+            canvas.text(&g.label, (rect.x1 - 6.0, y), Align::End, guide_font(g));
         }
+    }
+    for (i, row, x, align) in guide_labels(plot, guides)? {
+        let y = rect.y0 - 4.0 - (row as f64 + 0.5) * GUIDE_ROW;
+        canvas.text(&guides[i].label, (x, y), align, guide_font(&guides[i]));
     }
     Ok(())
 }

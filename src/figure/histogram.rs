@@ -5,7 +5,7 @@ use super::axes::{
     tall_legend_width,
 };
 use super::canvas::{Align, Canvas, Dash, Font, Rect};
-use super::curves::{Direction, Guide, draw_guides, label_guides};
+use super::curves::{Direction, Guide, draw_guides, guide_room};
 use super::style::{Colour, TEXT, TICK_SIZE, WHITE, series_colour};
 use super::{Figure, FigureError, bounds, check_finite, input};
 
@@ -188,7 +188,8 @@ fn draw(title: &str, panels: &[Histogram], columns: usize) -> Result<Figure, Fig
         let y_label = if p.share { "share" } else { "count" };
         let x = Axis::new(&p.title, &p.x_label, Scale::Linear, span, pad)?;
         let y = Axis::new(&p.title, y_label, Scale::Linear, (0.0, 1.08 * tallest), 0.0)?;
-        let plot = Plot { rect: Rect::new(0.0, 0.0, w, h), x, y };
+        let mut plot = Plot { rect: Rect::new(0.0, 0.0, w, h), x, y, lift: 0.0 };
+        plot.lift = guide_room(&plot, &p.thresholds)?;
         left[i % columns] = left[i % columns].max(plot.left()?.ceil());
         for (s, colour) in p.series.iter().zip(p.colours()) {
             if !entries.iter().any(|e| e.text == s.name) {
@@ -209,8 +210,8 @@ fn draw(title: &str, panels: &[Histogram], columns: usize) -> Result<Figure, Fig
     let mut y = headline(title, width)?.ceil();
     for (r, row) in panels.chunks(columns).enumerate() {
         let mut head = 0.0f64;
-        for p in row {
-            head = head.max(above(&p.title, w)?.ceil());
+        for (c, p) in row.iter().enumerate() {
+            head = head.max((above(&p.title, w)? + ready[r * columns + c].0.lift).ceil());
         }
         let mut x = 8.0;
         for c in 0..row.len() {
@@ -259,8 +260,7 @@ fn draw_panel(
         canvas.polygon(steps.clone(), colour.with_alpha(FILL));
         canvas.line(steps, 1.0, colour, Dash::Solid);
     }
-    draw_guides(canvas, plot, &p.thresholds);
-    label_guides(canvas, plot, &p.thresholds)?;
+    draw_guides(canvas, plot, &p.thresholds)?;
     if outside > 0 {
         let text = format!("{outside} outside the range");
         let font = Font::new(TICK_SIZE, TEXT);

@@ -246,6 +246,7 @@ fn draw(title: String, panels: &[LandscapePanel], columns: usize) -> Result<Figu
             rect: Rect::new(0.0, 0.0, plot_width, heights[i]),
             x: Axis::new(&p.title, &p.x_label, Scale::Linear, p.x, 0.0)?,
             y: Axis::new(&p.title, &p.y_label, Scale::Linear, p.y, 0.0)?,
+            lift: 0.0,
         };
         let c = i % columns;
         cell_left[c] = cell_left[c].max(plot.left()?.ceil());

@@ -310,7 +310,11 @@ impl Stored {
 
     /// The table's name in messages.
     fn shown(&self) -> String {
-        if self.shown.is_empty() { format!("{}.parquet", self.name) } else { format!("{}/{}.parquet", self.shown, self.name) }
+        if self.shown.is_empty() {
+            format!("{}.parquet", self.name)
+        } else {
+            format!("{}/{}.parquet", self.shown, self.name)
+        }
     }
 }
 

@@ -19,7 +19,9 @@ use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{AnyValue, Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series};
+use polars::prelude::{
+    AnyValue, Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series,
+};
 
 use crate::figure::{escape, write_content};
 use crate::store::{StoreError, write_atomic};
@@ -178,7 +180,8 @@ impl Table {
         }
         s.push_str("</tbody>\n");
         if let Some(line) = self.hidden() {
-            let _ = writeln!(s, "<tfoot><tr><td colspan=\"{}\">{line}</td></tr></tfoot>", columns.len().max(1));
+            let _ =
+                writeln!(s, "<tfoot><tr><td colspan=\"{}\">{line}</td></tr></tfoot>", columns.len().max(1));
         }
         s.push_str("</table>\n");
         s
