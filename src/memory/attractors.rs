@@ -1,5 +1,5 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
-use ndarray_linalg::{Eigh, Inverse, UPLO};
+use ndarray_linalg::{Eigh, UPLO};
 
 use super::retrieval::{Certificate, RetrievalSettings, certify, retrieve};
 use super::{DenseAm, MemoryError};
@@ -43,7 +43,7 @@ impl Default for AttractorSettings {
     fn default() -> Self {
         Self {
             random_starts: 1000,
-            midpoints: 2000,
+            midpoints: 500,
             seed: SEED,
             merge: 1e-6,
             delta_m: None,
@@ -222,46 +222,43 @@ impl Search<'_> {
     }
 }
 
-/// Goes down from x to a point of zero gradient: Newton steps where the Hessian is positive definite and
-/// they lower the energy, retrieval steps elsewhere, so it stays in the valley where it starts.
+/// Goes down from x to a point of zero gradient. Each step is Newton's with the absolute values of the
+/// Hessian's eigenvalues, so that it descends along ridges too; it is at most 50 times as long as the
+/// retrieval step and has to lower the energy, else the retrieval step is made. So it stays in the valley
+/// where it starts.
 fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f64>, MemoryError> {
     let mut energy = am.energy(x.view())?;
     let mut still = 0;
     for _ in 0..5_000 {
         let shift = am.shift(x.view())?;
         let length = shift.dot(&shift).sqrt();
-        if length == 0.0 {
+        if length == 0.0 || still >= 2 {
             break;
         }
-        let hessian = am.hessian(x.view())?;
-        let (values, _) = eigen(&hessian, "descend")?;
-        let mut next = None;
-        if values[0] > 0.0 {
-            // -H^-1 grad = 2 H^-1 shift
-            if let Ok(inverse) = hessian.inv() {
-                let step = inverse.dot(&shift) * 2.0;
-                let size = step.dot(&step).sqrt();
-                let candidate = &x + &step;
-                let e = am.energy(candidate.view())?;
-                // Close by, rounding hides the change of energy, and a step that small leaves no valley.
-                if size <= merge || (e < energy && size < 50.0 * length) {
-                    still = if size <= 1e-3 * merge { still + 1 } else { 0 };
-                    next = Some((candidate, e));
-                }
-            }
+        let (values, vectors) = eigen(&am.hessian(x.view())?, "descend")?;
+        // -grad = 2 shift
+        let mut step = Array1::zeros(x.len());
+        for (value, v) in values.iter().zip(vectors.columns()) {
+            let along = 2.0 * v.dot(&shift) / value.abs().max(1e-12);
+            step.scaled_add(along, &v);
         }
-        let (to, e) = match next {
-            Some(step) => step,
-            None => {
-                let to = &x + &shift;
-                let e = am.energy(to.view())?;
-                (to, e)
-            }
+        let size = step.dot(&step).sqrt();
+        let cap = 50.0 * length;
+        if size > cap {
+            step *= cap / size;
+        }
+        let candidate = &x + &step;
+        let e = am.energy(candidate.view())?;
+        // Close by, rounding hides the change of energy, and a step that small leaves no valley.
+        let close = values[0] > 0.0 && size <= merge;
+        (x, energy) = if close || e < energy {
+            still = if close && size <= 1e-3 * merge { still + 1 } else { 0 };
+            (candidate, e)
+        } else {
+            let to = &x + &shift;
+            let e = am.energy(to.view())?;
+            (to, e)
         };
-        (x, energy) = (to, e);
-        if still >= 2 {
-            break;
-        }
     }
     Ok(x)
 }
