@@ -233,7 +233,11 @@ impl Run {
 
     /// Pieces of long work whose fingerprint is `fingerprint`, kept so that a killed run goes on.
     pub fn cells(&self, fingerprint: &Fingerprint) -> Cells {
-        Cells::at(self.output().join("cells").join(format!("{}-{}", fingerprint.analysis, fingerprint.short())))
+        Cells::at(self.output().join("cells").join(format!(
+            "{}-{}",
+            fingerprint.analysis,
+            fingerprint.short()
+        )))
     }
 
     /// A stored result: read where its fingerprint fits, computed and stored where it does not, and said

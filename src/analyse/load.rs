@@ -359,8 +359,7 @@ pub fn load_cell(
     let clock = std::time::Instant::now();
     let mut end = end_states(dataset, stored, noise, beta, params)?;
     let starts = end.origin.len();
-    let fractions =
-        |scale: f64| fractions(&end.train.distance, &end.d_synthetic, scale * delta, starts);
+    let fractions = |scale: f64| fractions(&end.train.distance, &end.d_synthetic, scale * delta, starts);
     let (plain, strict, loose) = (fractions(1.0), fractions(0.75), fractions(1.25));
     let recalled = end
         .settled
@@ -495,8 +494,9 @@ mod tests {
     fn clusters() -> LoadData {
         let mut s = Stream::new(3, "clusters");
         let centres = Array2::from_shape_fn((5, 16), |_| 3.0 * s.normal());
-        let mut draw =
-            |rows| Array2::from_shape_fn((rows, 16), |(i, j)| (centres[[i % 5, j]] + 0.3 * s.normal()) as f32);
+        let mut draw = |rows| {
+            Array2::from_shape_fn((rows, 16), |(i, j)| (centres[[i % 5, j]] + 0.3 * s.normal()) as f32)
+        };
         LoadData { name: "clusters".into(), train: draw(200), held_out: draw(100) }
     }
 

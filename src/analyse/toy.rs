@@ -100,23 +100,24 @@ pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<
         });
     }
     let at = |i: usize| half_width * (2.0 * i as f64 / (grid - 1) as f64 - 1.0);
-    let mut energy = match size {
-        Size::Infinite => {
-            let mut energy = Array2::zeros((grid, grid));
-            for ((i, j), e) in energy.indexed_iter_mut() {
-                *e = ring::energy(at(j).hypot(at(i)), beta)?;
+    let mut energy =
+        match size {
+            Size::Infinite => {
+                let mut energy = Array2::zeros((grid, grid));
+                for ((i, j), e) in energy.indexed_iter_mut() {
+                    *e = ring::energy(at(j).hypot(at(i)), beta)?;
+                }
+                energy
             }
-            energy
-        }
-        Size::Points(k) => {
-            let points = toy::points(k)?;
-            let queries = Array2::from_shape_fn((grid * grid, 2), |(q, axis)| {
-                if axis == 0 { at(q % grid) } else { at(q / grid) }
-            });
-            let flat = Memories::new(points.view())?.energy(queries.view(), beta)?;
-            Array2::from_shape_fn((grid, grid), |(i, j)| flat[i * grid + j])
-        }
-    };
+            Size::Points(k) => {
+                let points = toy::points(k)?;
+                let queries = Array2::from_shape_fn((grid * grid, 2), |(q, axis)| {
+                    if axis == 0 { at(q % grid) } else { at(q / grid) }
+                });
+                let flat = Memories::new(points.view())?.energy(queries.view(), beta)?;
+                Array2::from_shape_fn((grid, grid), |(i, j)| flat[i * grid + j])
+            }
+        };
     let minimum = energy.iter().copied().fold(f64::INFINITY, f64::min);
     energy.mapv_inplace(|e| e - minimum);
     Ok(Landscape { size, beta, half_width, energy, minimum })
@@ -225,11 +226,7 @@ pub struct RingGap {
 ///
 /// # Errors
 /// As [`landscape`].
-pub fn ring_gap(
-    memories: ArrayView2<'_, f64>,
-    beta: f64,
-    steps: usize,
-) -> Result<RingGap, AnalysisError> {
+pub fn ring_gap(memories: ArrayView2<'_, f64>, beta: f64, steps: usize) -> Result<RingGap, AnalysisError> {
     let k = memories.nrows();
     let radius = ring::minimum_radius(beta)?;
     let queries = Array2::from_shape_fn((steps, 2), |(i, axis)| {
@@ -267,12 +264,8 @@ mod tests {
     #[test]
     fn a_landscape_has_its_minimum_at_nought_and_x_along_columns() {
         let land = landscape(Size::Points(2), 20.0, 61, 1.5).unwrap();
-        let ((i, j), least) = land
-            .energy
-            .indexed_iter()
-            .min_by(|a, b| a.1.total_cmp(b.1))
-            .map(|(at, e)| (at, *e))
-            .unwrap();
+        let ((i, j), least) =
+            land.energy.indexed_iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(at, e)| (at, *e)).unwrap();
         assert_eq!(least, 0.0);
         let (x, y) = (-1.5 + 0.05 * j as f64, -1.5 + 0.05 * i as f64);
         let near = toy::points(2).unwrap();
@@ -309,9 +302,8 @@ mod tests {
     fn the_profile_of_the_ring_is_flat_and_that_of_two_points_is_not() {
         let spread = |size| {
             let e = along_circle(size, 20.0, 100).unwrap();
-            let (low, high) = e
-                .iter()
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, e)| (l.min(*e), h.max(*e)));
+            let (low, high) =
+                e.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, e)| (l.min(*e), h.max(*e)));
             high - low
         };
         assert_eq!(spread(Size::Infinite), 0.0);

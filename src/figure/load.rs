@@ -145,9 +145,8 @@ pub fn fractions_against_size(rows: &[LoadCell], beta: f64) -> Result<Figure, Fi
         .map(|g| {
             let mut cells: Vec<&LoadCell> = g.cells.iter().copied().filter(|c| c.beta == beta).collect();
             cells.sort_by_key(|c| c.k);
-            let mut panel = CurvePanel::new(&g.title, X, "fraction of end states")
-                .x_scale(Scale::Log2)
-                .y_range(0.0, 1.0);
+            let mut panel =
+                CurvePanel::new(&g.title, X, "fraction of end states").x_scale(Scale::Log2).y_range(0.0, 1.0);
             let classes: [(Class, fn(&Fractions) -> f64); 3] = [
                 (Class::Memorized, |f| f.memorized),
                 (Class::Spurious, |f| f.spurious),
@@ -158,10 +157,7 @@ pub fn fractions_against_size(rows: &[LoadCell], beta: f64) -> Result<Figure, Fi
                 let y = cells.iter().map(|c| of(&c.fractions)).collect();
                 let band = cells.iter().map(|c| wilson(of(&c.fractions), c.starts)).collect();
                 panel = panel.curve(
-                    Curve::new(class.name(), x, y)
-                        .colour(class.colour())
-                        .marker(class.marker())
-                        .band(band),
+                    Curve::new(class.name(), x, y).colour(class.colour()).marker(class.marker()).band(band),
                 );
             }
             panel
@@ -175,13 +171,10 @@ pub fn fractions_against_size(rows: &[LoadCell], beta: f64) -> Result<Figure, Fi
 /// # Errors
 /// As [`curve_panels`].
 pub fn recall_boundary(rows: &[LoadCell]) -> Result<Figure, FigureError> {
-    let mut panel = CurvePanel::new(
-        "Where recall sets in",
-        X,
-        "lowest \u{3b2} of the grid with recall above 1/2",
-    )
-    .x_scale(Scale::Log2)
-    .y_scale(Scale::Log2);
+    let mut panel =
+        CurvePanel::new("Where recall sets in", X, "lowest \u{3b2} of the grid with recall above 1/2")
+            .x_scale(Scale::Log2)
+            .y_scale(Scale::Log2);
     for g in Grid::all(rows) {
         let recall = g.matrix(|c| c.recall);
         let (x, y): (Vec<f64>, Vec<f64>) = g

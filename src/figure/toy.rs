@@ -84,14 +84,12 @@ pub fn attractor_ladder(rows: &[LadderRow], critical: f64) -> Result<Figure, Fig
     let panel = |title: &str, y: &str| CurvePanel::new(title, "\u{3b2}", y).x_scale(Scale::Log10);
     let mut count = panel("Attractors", "attractors").y_scale(Scale::Log10);
     let mut kinds = panel("Spurious among them", "fraction of the attractors").y_range(0.0, 1.0);
-    let mut share =
-        panel("Basins of the memorized", "share of random starts").y_range(0.0, 1.0);
+    let mut share = panel("Basins of the memorized", "share of random starts").y_range(0.0, 1.0);
     for (i, &k) in sizes.iter().enumerate() {
         let of: Vec<&LadderRow> = rows.iter().filter(|r| r.k == k).collect();
         let beta: Vec<f64> = of.iter().map(|r| r.beta).collect();
-        let curve = |y: Vec<f64>| {
-            Curve::new(&format!("K = {k}"), beta.clone(), y).colour(rainbow(i, sizes.len()))
-        };
+        let curve =
+            |y: Vec<f64>| Curve::new(&format!("K = {k}"), beta.clone(), y).colour(rainbow(i, sizes.len()));
         let total = |r: &&LadderRow| (r.memorized + r.spurious) as f64;
         count = count.curve(curve(of.iter().map(total).collect()));
         kinds = kinds.curve(curve(of.iter().map(|r| r.spurious as f64 / total(r)).collect()));
@@ -105,10 +103,7 @@ pub fn attractor_ladder(rows: &[LadderRow], critical: f64) -> Result<Figure, Fig
 ///
 /// # Errors
 /// As [`curves`].
-pub fn pair_splitting(
-    found: &[(f64, f64)],
-    closed_form: &[(f64, f64)],
-) -> Result<Figure, FigureError> {
+pub fn pair_splitting(found: &[(f64, f64)], closed_form: &[(f64, f64)]) -> Result<Figure, FigureError> {
     let split = |rows: &[(f64, f64)]| rows.iter().copied().unzip::<f64, f64, Vec<_>, Vec<_>>();
     let (x, y) = split(closed_form);
     let (fx, fy) = split(found);

@@ -1,5 +1,6 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use ndarray_linalg::{Eigh, UPLO};
+use rayon::prelude::*;
 
 use super::retrieval::{Certificate, RetrievalSettings, certify, retrieve};
 use super::{DenseAm, MemoryError};
@@ -8,8 +9,10 @@ use crate::random::{SEED, Stream};
 
 /// Above this many dimensions an attractor is not polished by Newton steps.
 const NEWTON_DIMENSIONS: usize = 256;
+/// End states that are polished at a time, in parallel, before they are told apart.
+const BATCH: usize = 64;
 /// Retrieval steps before Newton takes over.
-const PATIENCE: usize = 300;
+const PATIENCE: usize = 100;
 
 /// beta_c = 2 / ||xi1 - xi2||^2: up to it two memories share one minimum at their midpoint, the spurious
 /// state of Eq. 7; above it they have two.
@@ -181,18 +184,28 @@ struct Search<'a> {
 impl Search<'_> {
     /// Takes end states in; for each the attractor that it belongs to.
     fn add(&mut self, states: Array2<f64>, newton: bool) -> Result<Vec<Option<usize>>, MemoryError> {
-        states.outer_iter().map(|x| self.place(x.to_owned(), newton)).collect()
+        let mut out = Vec::with_capacity(states.nrows());
+        for batch in states.axis_chunks_iter(Axis(0), BATCH) {
+            let polished: Vec<Result<Array1<f64>, MemoryError>> = batch
+                .outer_iter()
+                .into_par_iter()
+                .map(|x| {
+                    let x = x.to_owned();
+                    if newton && self.known(&x).is_none() { descend(self.am, x, self.merge) } else { Ok(x) }
+                })
+                .collect();
+            for x in polished {
+                out.push(self.place(x?)?);
+            }
+        }
+        Ok(out)
     }
 
     fn known(&self, x: &Array1<f64>) -> Option<usize> {
         self.found.iter().position(|(y, _)| squared(x.view(), y.view()) <= self.merge * self.merge)
     }
 
-    fn place(&mut self, x: Array1<f64>, newton: bool) -> Result<Option<usize>, MemoryError> {
-        if let Some(i) = self.known(&x) {
-            return Ok(Some(i));
-        }
-        let x = if newton { descend(self.am, x, self.merge)? } else { x };
+    fn place(&mut self, x: Array1<f64>) -> Result<Option<usize>, MemoryError> {
         if let Some(i) = self.known(&x) {
             return Ok(Some(i));
         }
@@ -215,7 +228,7 @@ impl Search<'_> {
             for sign in [1.0, -1.0] {
                 let beside = &x + &(&down * (sign * 100.0 * self.merge));
                 let end = descend(self.am, beside, self.merge)?;
-                self.place(end, false)?;
+                self.place(end)?;
             }
         }
         Ok(None)
@@ -227,19 +240,18 @@ impl Search<'_> {
 /// retrieval step and has to lower the energy, else the retrieval step is made. So it stays in the valley
 /// where it starts.
 fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f64>, MemoryError> {
-    let mut energy = am.energy(x.view())?;
+    let mut here = am.local(x.view())?;
     let mut still = 0;
     for _ in 0..5_000 {
-        let shift = am.shift(x.view())?;
-        let length = shift.dot(&shift).sqrt();
+        let length = here.shift.dot(&here.shift).sqrt();
         if length == 0.0 || still >= 2 {
             break;
         }
-        let (values, vectors) = eigen(&am.hessian(x.view())?, "descend")?;
+        let (values, vectors) = eigen(&here.hessian(am.beta()), "descend")?;
         // -grad = 2 shift
         let mut step = Array1::zeros(x.len());
         for (value, v) in values.iter().zip(vectors.columns()) {
-            let along = 2.0 * v.dot(&shift) / value.abs().max(1e-12);
+            let along = 2.0 * v.dot(&here.shift) / value.abs().max(1e-12);
             step.scaled_add(along, &v);
         }
         let size = step.dot(&step).sqrt();
@@ -248,17 +260,16 @@ fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f6
             step *= cap / size;
         }
         let candidate = &x + &step;
-        let e = am.energy(candidate.view())?;
+        let there = am.local(candidate.view())?;
         // Close by, rounding hides the change of energy, and a step that small leaves no valley.
         let close = values[0] > 0.0 && size <= merge;
-        (x, energy) = if close || e < energy {
+        if close || there.energy < here.energy {
             still = if close && size <= 1e-3 * merge { still + 1 } else { 0 };
-            (candidate, e)
+            (x, here) = (candidate, there);
         } else {
-            let to = &x + &shift;
-            let e = am.energy(to.view())?;
-            (to, e)
-        };
+            x += &here.shift;
+            here = am.local(x.view())?;
+        }
     }
     Ok(x)
 }

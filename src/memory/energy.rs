@@ -30,6 +30,23 @@ pub fn diffusion_energy(
     DenseAm::new(memories, beta_from_time(sigma, t)?)?.energy(x)
 }
 
+/// The energy and its first two derivatives at a point, up to factors.
+pub(super) struct Local {
+    pub(super) energy: f64,
+    /// m(x) - x
+    pub(super) shift: Array1<f64>,
+    pub(super) covariance: Array2<f64>,
+}
+
+impl Local {
+    /// 2 I - 4 beta Cov_w.
+    pub(super) fn hessian(&self, beta: f64) -> Array2<f64> {
+        let mut h = &self.covariance * (-4.0 * beta);
+        h.diag_mut().mapv_inplace(|d| d + 2.0);
+        h
+    }
+}
+
 /// A Dense Associative Memory: K memories xi in N dimensions at inverse temperature beta (Eq. 6).
 pub struct DenseAm<'a> {
     rows: CowArray<'a, f64, Ix2>,
@@ -76,8 +93,11 @@ impl<'a> DenseAm<'a> {
 
     /// Squared distances to all memories and the least of them.
     fn distances2(&self, x: &ArrayView1<'_, f64>) -> (Array1<f64>, f64) {
-        let d2: Array1<f64> =
-            self.rows.outer_iter().map(|row| row.iter().zip(x).map(|(a, b)| (a - b) * (a - b)).sum()).collect();
+        let d2: Array1<f64> = self
+            .rows
+            .outer_iter()
+            .map(|row| row.iter().zip(x).map(|(a, b)| (a - b) * (a - b)).sum())
+            .collect();
         let least = d2.iter().copied().fold(f64::INFINITY, f64::min);
         (d2, least)
     }
@@ -90,14 +110,7 @@ impl<'a> DenseAm<'a> {
     pub fn energy(&self, x: ArrayView1<'_, f64>) -> Result<f64, MemoryError> {
         self.check("energy", &x)?;
         let (d2, least) = self.distances2(&x);
-        // Summed apart from the nearest memory's 1, so that ln_1p keeps what little the others add.
-        let mut others = -1.0;
-        let mut small = 0.0;
-        for d in d2 {
-            let w = (-self.beta * (d - least)).exp();
-            if w == 1.0 { others += 1.0 } else { small += w }
-        }
-        Ok(least - (others + small).ln_1p() / self.beta)
+        Ok(self.energy_of(&d2, least))
     }
 
     /// softmax(-beta ||x - xi||^2), [K].
@@ -153,14 +166,43 @@ impl<'a> DenseAm<'a> {
     /// # Errors
     /// As [`Self::energy`].
     pub fn covariance(&self, x: ArrayView1<'_, f64>) -> Result<Array2<f64>, MemoryError> {
-        let w = self.weights(x)?;
-        let mean = &x + &self.shift(x)?;
-        // sqrt(w) (xi - m), row by row; what has no weight is left out.
+        Ok(self.local(x)?.covariance)
+    }
+
+    /// Energy, shift and covariance at x from one look at the memories.
+    pub(super) fn local(&self, x: ArrayView1<'_, f64>) -> Result<Local, MemoryError> {
+        self.check("covariance", &x)?;
+        let (mut w, least) = self.distances2(&x);
+        let energy = self.energy_of(&w, least);
+        w.mapv_inplace(|d| (-self.beta * (d - least)).exp());
+        let sum = w.sum();
         let kept: Vec<usize> = (0..w.len()).filter(|&i| w[i] > 0.0).collect();
-        let scaled = Array2::from_shape_fn((kept.len(), x.len()), |(i, k)| {
-            w[kept[i]].sqrt() * (self.rows[[kept[i], k]] - mean[k])
-        });
-        Ok(scaled.t().dot(&scaled))
+        let mut shift = Array1::zeros(x.len());
+        for &i in &kept {
+            for ((s, y), x) in shift.iter_mut().zip(self.rows.row(i)).zip(x) {
+                *s += w[i] / sum * (y - x);
+            }
+        }
+        // sqrt(w) (xi - m), row by row; what has no weight is left out.
+        let mean = &x + &shift;
+        let mut scaled = Array2::zeros((kept.len(), x.len()));
+        for (mut row, &i) in scaled.outer_iter_mut().zip(&kept) {
+            let root = (w[i] / sum).sqrt();
+            for ((s, y), m) in row.iter_mut().zip(self.rows.row(i)).zip(&mean) {
+                *s = root * (y - m);
+            }
+        }
+        Ok(Local { energy, shift, covariance: scaled.t().dot(&scaled) })
+    }
+
+    fn energy_of(&self, distances2: &Array1<f64>, least: f64) -> f64 {
+        // Summed apart from the nearest memory's 1, so that ln_1p keeps what little the others add.
+        let (mut others, mut small) = (-1.0, 0.0);
+        for d in distances2 {
+            let w = (-self.beta * (d - least)).exp();
+            if w == 1.0 { others += 1.0 } else { small += w }
+        }
+        least - (others + small).ln_1p() / self.beta
     }
 
     /// Hessian of E^AM: 2 I - 4 beta Cov_w, [N, N].
@@ -168,9 +210,7 @@ impl<'a> DenseAm<'a> {
     /// # Errors
     /// As [`Self::energy`].
     pub fn hessian(&self, x: ArrayView1<'_, f64>) -> Result<Array2<f64>, MemoryError> {
-        let mut h = self.covariance(x)? * (-4.0 * self.beta);
-        h.diag_mut().mapv_inplace(|d| d + 2.0);
-        Ok(h)
+        Ok(self.local(x)?.hessian(self.beta))
     }
 }
 
@@ -208,7 +248,11 @@ mod tests {
             let e1 = DenseAm::new(one.view(), beta).unwrap().energy(x.view()).unwrap();
             let e5 = DenseAm::new(five.view(), beta).unwrap().energy(x.view()).unwrap();
             let gap = 5f64.ln() / beta;
-            assert!((e1 - e5 - gap).abs() <= 1e-14 * (e1.abs() + e5.abs() + gap), "{beta}: {}", e1 - e5 - gap);
+            assert!(
+                (e1 - e5 - gap).abs() <= 1e-14 * (e1.abs() + e5.abs() + gap),
+                "{beta}: {}",
+                e1 - e5 - gap
+            );
         }
     }
 
@@ -249,11 +293,11 @@ mod tests {
                 let (mut up, mut down) = (x.clone(), x.clone());
                 up[i] += step;
                 down[i] -= step;
-                let slope =
-                    (am.energy(up.view()).unwrap() - am.energy(down.view()).unwrap()) / (2.0 * step);
+                let slope = (am.energy(up.view()).unwrap() - am.energy(down.view()).unwrap()) / (2.0 * step);
                 assert!((slope - g[i]).abs() < 1e-8, "{slope} {}", g[i]);
                 assert!((score[i] + beta * g[i]).abs() < 1e-13);
-                let bend = (am.gradient(up.view()).unwrap() - am.gradient(down.view()).unwrap()) / (2.0 * step);
+                let bend =
+                    (am.gradient(up.view()).unwrap() - am.gradient(down.view()).unwrap()) / (2.0 * step);
                 for j in 0..3 {
                     assert!((bend[j] - h[[i, j]]).abs() < 1e-8);
                 }

@@ -147,9 +147,11 @@ fn largest_variance(
     });
     let gram = if kept.len() < x.len() { scaled.dot(&scaled.t()) } else { scaled.t().dot(&scaled) };
     let size = gram.nrows();
-    let values = gram
-        .eigvalsh(UPLO::Lower)
-        .map_err(|source| MemoryError::Lapack { operation: "certify", size, source })?;
+    let values = gram.eigvalsh(UPLO::Lower).map_err(|source| MemoryError::Lapack {
+        operation: "certify",
+        size,
+        source,
+    })?;
     Ok(values.iter().copied().fold(0.0, f64::max))
 }
 
@@ -210,7 +212,10 @@ mod tests {
             assert!(end.steps.iter().zip(&end.converged).all(|(n, c)| *c || *n == steps));
             last = end.energy;
         }
-        assert!(retrieve(&memories, starts.view(), 0.4, RetrievalSettings { tolerance: 0.0, max_steps: 1 }).is_err());
+        assert!(
+            retrieve(&memories, starts.view(), 0.4, RetrievalSettings { tolerance: 0.0, max_steps: 1 })
+                .is_err()
+        );
     }
 
     #[test]
@@ -221,13 +226,9 @@ mod tests {
         let double = retrieve(&Memories::new(rows.view()).unwrap(), starts.view(), 0.5, TIGHT).unwrap();
         let rows = rows.mapv(|v| v as f32);
         let settings = RetrievalSettings { tolerance: 1e-4, max_steps: 1000 };
-        let single = retrieve(
-            &Memories::new(rows.view()).unwrap(),
-            starts.mapv(|v| v as f32).view(),
-            0.5,
-            settings,
-        )
-        .unwrap();
+        let single =
+            retrieve(&Memories::new(rows.view()).unwrap(), starts.mapv(|v| v as f32).view(), 0.5, settings)
+                .unwrap();
         assert!(single.converged.iter().all(|&c| c));
         for (a, b) in single.states.iter().zip(&double.states) {
             assert!((f64::from(*a) - b).abs() < 1e-3);

@@ -130,9 +130,14 @@ mod tests {
         ] {
             assert!((minimum_radius(beta).unwrap() - radius).abs() < 6e-6, "{beta}");
         }
-        for (beta, barrier) in
-            [(2.0, 0.2351), (10.0 / 3.0, 0.4526), (5.0, 0.5914), (10.0, 0.7596), (20.0, 0.8621), (100.0, 0.9643)]
-        {
+        for (beta, barrier) in [
+            (2.0, 0.2351),
+            (10.0 / 3.0, 0.4526),
+            (5.0, 0.5914),
+            (10.0, 0.7596),
+            (20.0, 0.8621),
+            (100.0, 0.9643),
+        ] {
             let radius = minimum_radius(beta).unwrap();
             let got = energy(0.0, beta).unwrap() - energy(radius, beta).unwrap();
             assert!((got - barrier).abs() < 6e-5, "{beta}: {got}");
@@ -157,9 +162,7 @@ mod tests {
     #[test]
     fn the_landscape_has_the_range_of_the_published_colour_bar() {
         let at = |i: i32| -1.5 + 3.0 * f64::from(i) / 19.0;
-        let grid: Vec<f64> = (0..400)
-            .map(|i| energy(at(i / 20).hypot(at(i % 20)), 20.0).unwrap())
-            .collect();
+        let grid: Vec<f64> = (0..400).map(|i| energy(at(i / 20).hypot(at(i % 20)), 20.0).unwrap()).collect();
         let low = grid.iter().copied().fold(f64::INFINITY, f64::min);
         let high = grid.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         assert!((high - low - 1.2761).abs() < 1e-4, "{}", high - low);

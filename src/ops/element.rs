@@ -33,6 +33,12 @@ pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static +
     #[doc(hidden)]
     fn row_weights(row: &mut [Self], half: &[Self], two_beta: Self, shift: Self, entropy: bool)
     -> (f64, f64);
+    /// row_j <- sum_k x_k columns_(k, j), `columns` holding one row of row.len() numbers a dimension.
+    #[doc(hidden)]
+    fn row_products(row: &mut [Self], x: &[Self], columns: &[Self]);
+    /// out_k <- sum_j row_j columns_(k, j).
+    #[doc(hidden)]
+    fn row_moments(out: &mut [Self], row: &[Self], columns: &[Self]);
     /// ||x - y||^2 in f64 from the numbers as given.
     #[doc(hidden)]
     fn distance2(x: &[Self], y: &[Self]) -> f64;
@@ -201,6 +207,42 @@ macro_rules! element {
                 )
             }
 
+            fn row_products(row: &mut [Self], x: &[Self], columns: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let size = row.len();
+                        row.fill(0.0);
+                        for (x, column) in x.iter().zip(columns.chunks_exact(size)) {
+                            for (r, y) in row.iter_mut().zip(column) {
+                                *r = x.mul_add(*y, *r);
+                            }
+                        }
+                    },
+                );
+            }
+
+            fn row_moments(out: &mut [Self], row: &[Self], columns: &[Self]) {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (out, column) in out.iter_mut().zip(columns.chunks_exact(row.len())) {
+                            let mut sums = [0.0 as $t; LANES];
+                            let (r, c) = (row.chunks_exact(LANES), column.chunks_exact(LANES));
+                            for (i, (r, y)) in r.remainder().iter().zip(c.remainder()).enumerate() {
+                                sums[i] = r * y;
+                            }
+                            for (r, y) in r.zip(c) {
+                                for i in 0..LANES {
+                                    sums[i] = r[i].mul_add(y[i], sums[i]);
+                                }
+                            }
+                            *out = sums.into_iter().sum();
+                        }
+                    },
+                );
+            }
+
             fn distance2(x: &[Self], y: &[Self]) -> f64 {
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
@@ -311,13 +353,26 @@ mod tests {
 
     #[test]
     fn reductions_are_right_at_every_length() {
-        for n in 0..70usize {
+        for n in 1..70usize {
             let x: Vec<f64> = (0..n).map(|i| (i as f64 * 0.7).sin()).collect();
             let y: Vec<f64> = (0..n).map(|i| (i as f64 * 0.3).cos()).collect();
             let d2: f64 = x.iter().zip(&y).map(|(a, b)| (a - b) * (a - b)).sum();
             assert!((f64::distance2(&x, &y) - d2).abs() < 1e-12);
             let top = x.iter().zip(&y).map(|(a, b)| a - b).fold(f64::NEG_INFINITY, f64::max);
             assert_eq!(f64::row_max(&x, &y), top);
+            let columns: Vec<f64> = (0..3 * n).map(|i| (i as f64 * 1.1).sin()).collect();
+            let (point, mut row) = ([0.3, -1.2, 0.7], vec![f64::NAN; n]);
+            f64::row_products(&mut row, &point, &columns);
+            let mut moments = [f64::NAN; 3];
+            f64::row_moments(&mut moments, &y, &columns);
+            for k in 0..3 {
+                let exact: f64 = (0..n).map(|j| y[j] * columns[k * n + j]).sum();
+                assert!((moments[k] - exact).abs() < 1e-12);
+            }
+            for j in 0..n {
+                let exact: f64 = (0..3).map(|k| point[k] * columns[k * n + j]).sum();
+                assert!((row[j] - exact).abs() < 1e-12);
+            }
             let mut w = x.clone();
             let (sum, moment) = f64::row_weights(&mut w, &y, 2.0, 5.0, true);
             let l: Vec<f64> = x.iter().zip(&y).map(|(a, b)| 2.0 * (a - b) - 5.0).collect();

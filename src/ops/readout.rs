@@ -9,6 +9,10 @@ const BLOCK: usize = 256;
 /// Memories in a tile.
 pub(super) const TILE: usize = 512;
 
+/// Up to so many dimensions products are taken a row at a time: a matrix product would spend its time
+/// packing.
+const FEW: usize = 8;
+
 /// What a read-out is to give beyond the energy, which costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
@@ -159,6 +163,7 @@ impl Running {
 struct Scratch<T> {
     queries: Vec<T>,
     tile: Vec<T>,
+    turned: Vec<T>,
     logits: Vec<T>,
     part: Vec<T>,
     /// Sum of weight times (memory - query) for what is taken directly, times (memory - centre) for
@@ -256,10 +261,28 @@ impl<T: Element> Scratch<T> {
         Self {
             queries: vec![T::ZERO; block * n],
             tile: vec![T::ZERO; tile * n],
+            turned: Vec::new(),
             logits: vec![T::ZERO; block * tile],
             part: vec![T::ZERO; wide],
             shift: vec![0.0; wide],
             candidates: Vec::new(),
+        }
+    }
+
+    /// Memories from `start` about the centre: a row each, or a row a dimension where there are few.
+    fn fill_tile(&mut self, memories: &Memories<'_, T>, start: usize, size: usize) {
+        let n = memories.dim();
+        for (i, out) in self.tile.chunks_exact_mut(n).take(size).enumerate() {
+            T::centred(out, memories.rows.row(start + i).as_slice().unwrap_or_default(), &memories.centre);
+        }
+        if n <= FEW {
+            self.turned.resize(size * n, T::ZERO);
+            for k in 0..n {
+                for i in 0..size {
+                    self.turned[k * size + i] = self.tile[i * n + k];
+                }
+            }
+            self.tile[..size * n].copy_from_slice(&self.turned);
         }
     }
 
@@ -277,14 +300,14 @@ impl<T: Element> Scratch<T> {
         let mut sums: Vec<Running> = (0..m).map(|_| Running::START).collect();
         for start in (0..memories.len()).step_by(TILE) {
             let size = TILE.min(memories.len() - start);
-            for (i, out) in self.tile.chunks_exact_mut(n).take(size).enumerate() {
-                T::centred(
-                    out,
-                    memories.rows.row(start + i).as_slice().unwrap_or_default(),
-                    &memories.centre,
-                );
+            self.fill_tile(memories, start, size);
+            if n <= FEW {
+                for (row, x) in self.logits.chunks_exact_mut(size).zip(self.queries.chunks_exact(n)).take(m) {
+                    T::row_products(row, x, &self.tile[..size * n]);
+                }
+            } else {
+                product(&mut self.logits, &self.queries, &self.tile, (m, n, size), (1, n));
             }
-            product(&mut self.logits, &self.queries, &self.tile, (m, n, size), (1, n));
             let half = &memories.half_norms[start..start + size];
             let mut any = false;
             for (i, r) in sums.iter_mut().enumerate() {
@@ -340,7 +363,14 @@ impl<T: Element> Scratch<T> {
                 any |= sum > 0.0;
             }
             if want.shift && any {
-                product(&mut self.part, &self.logits, &self.tile, (m, size, n), (n, 1));
+                if n <= FEW {
+                    for (out, w) in self.part.chunks_exact_mut(n).zip(self.logits.chunks_exact(size)).take(m)
+                    {
+                        T::row_moments(out, w, &self.tile[..size * n]);
+                    }
+                } else {
+                    product(&mut self.part, &self.logits, &self.tile, (m, size, n), (n, 1));
+                }
                 T::add_part(&mut self.shift[..m * n], &self.part[..m * n]);
             }
         }

@@ -110,8 +110,13 @@ mod tests {
 
     #[test]
     fn cells_come_back_from_their_frame() {
-        let fractions =
-            Fractions { memorized: 0.5, spurious: 0.25, generalized: 0.125, unconverged: 0.125, invalid: 0.0 };
+        let fractions = Fractions {
+            memorized: 0.5,
+            spurious: 0.25,
+            generalized: 0.125,
+            unconverged: 0.125,
+            invalid: 0.0,
+        };
         let cell = LoadCell {
             dataset: "mnist".into(),
             noise: "thermal".into(),

@@ -13,9 +13,8 @@ use crate::memory::Attractors;
 pub fn attractors_frame(attractors: &Attractors) -> Result<DataFrame, TableError> {
     let found = &attractors.found;
     let dimensions = found.first().map_or(0, |a| a.x.len());
-    let mut columns: Vec<_> = (0..dimensions)
-        .map(|k| floats(&format!("x{k}"), found.iter().map(|a| a.x[k]).collect()))
-        .collect();
+    let mut columns: Vec<_> =
+        (0..dimensions).map(|k| floats(&format!("x{k}"), found.iter().map(|a| a.x[k]).collect())).collect();
     columns.extend([
         floats("energy", found.iter().map(|a| a.energy).collect()),
         integers("nearest_memory", found.iter().map(|a| a.nearest_memory as i64).collect()),
