@@ -87,9 +87,9 @@ fn watch_parents() {
             if std::os::unix::process::parent_id() != kernel {
                 process::abort();
             }
-            if starter.is_some_and(|p| !Path::new("/proc").join(p.to_string()).exists()) {
-                let _ =
-                    Command::new("kill").args(["-KILL", &kernel.to_string()]).stdin(Stdio::null()).status();
+            if starter.is_some_and(gone) {
+                let order = format!("kill -KILL {kernel}");
+                let _ = Command::new("sh").args(["-c", &order]).stdin(Stdio::null()).status();
                 process::abort();
             }
         };
@@ -98,6 +98,15 @@ fn watch_parents() {
             let _ = thread::Builder::new().name("mem2gen-watch".to_owned()).spawn(watched);
         }
     }
+}
+
+/// Whether a process has ended, its parent having asked for its status or not.
+#[cfg(unix)]
+fn gone(process: u32) -> bool {
+    // After the name in parentheses comes the state in one letter.
+    std::fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| {
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// What happens to an error that a cell returns through `?`: printed, and in a headless run the end of the
@@ -436,6 +445,23 @@ mod tests {
         let stopped = panic::catch_unwind(|| Err::<(), _>(Outer(io::Error::other("disk gone"))).or_stop());
         let text = stopped.unwrap_err().downcast_ref::<String>().unwrap().clone();
         assert_eq!(text, "stopped by an error: read table; caused by: disk gone");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_is_gone_once_it_ended_and_no_sooner() {
+        assert!(!gone(process::id()));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!gone(child.id()));
+        child.kill().unwrap();
+        // Not asked for its status yet: a zombie.
+        let ended = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            gone(child.id())
+        });
+        assert!(ended);
+        child.wait().unwrap();
+        assert!(gone(child.id()));
     }
 
     #[test]

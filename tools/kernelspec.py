@@ -13,13 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-INIT = """\
-:opt 0
-:build_env RUSTFLAGS={flags}
-:build_env CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false
-:build_env CARGO_PROFILE_DEV_OVERFLOW_CHECKS=true
-:build_env CARGO_PROFILE_DEV_INCREMENTAL=false
-:build_env CARGO_NET_OFFLINE=true
+# In force from the kernel's first own cell on, so that it doesn't start with other settings than it goes on with.
+CONFIG = """\
+[evcxr]
+opt_level = "0"
+offline_mode = true
 """
 
 PRELUDE = """\
@@ -50,29 +48,32 @@ def main() -> int:
     home = root / ".mem2gen"
     release = Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve() / "release"
     library = release / "libmem2gen.so"
-    for path in (root, release):
-        if any(c.isspace() for c in str(path)):
-            print(f"kernelspec: the path '{path}' has a space, which the kernel's flags can't carry", file=sys.stderr)
-            return 1
     if not library.is_file():
         print(f"kernelspec: {library} is missing; run `make build`", file=sys.stderr)
         return 1
-    flags = " ".join(
-        [
-            "-Cprefer-dynamic",
-            f"--extern mem2gen={library}",
-            f"-Ldependency={release / 'deps'}",
-            f"-Clink-arg=-Wl,-rpath,{release}",
-        ]
-    )
-    write(home / "evcxr" / "init.evcxr", INIT.format(flags=flags))
+    flags = [
+        "-Cprefer-dynamic",
+        "--extern",
+        f"mem2gen={library}",
+        f"-Ldependency={release / 'deps'}",
+        f"-Clink-arg=-Wl,-rpath,{release}",
+    ]
+    (home / "evcxr" / "init.evcxr").unlink(missing_ok=True)
+    write(home / "evcxr" / "evcxr.toml", CONFIG)
     write(home / "evcxr" / "prelude.rs", PRELUDE)
     spec = {
         "argv": [str(home / "tools" / "bin" / "evcxr_jupyter"), "--control_file", "{connection_file}"],
         "display_name": "Rust (mem2gen)",
         "language": "rust",
         "interrupt_mode": "message",
-        "env": {"EVCXR_CONFIG_DIR": str(home / "evcxr")},
+        "env": {
+            "EVCXR_CONFIG_DIR": str(home / "evcxr"),
+            # Stands above the RUSTFLAGS that the kernel sets itself, and holds paths with spaces.
+            "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
+            "CARGO_PROFILE_DEV_DEBUG_ASSERTIONS": "false",
+            "CARGO_PROFILE_DEV_OVERFLOW_CHECKS": "true",
+            "CARGO_NET_OFFLINE": "true",
+        },
     }
     write(home / "jupyter" / "kernels" / "mem2gen" / "kernel.json", json.dumps(spec, indent=1) + "\n")
     return 0

@@ -205,7 +205,7 @@ async def drain(client: NotebookClient, cell, index: int, patience: float) -> No
         except queue.Empty:
             return
         if message["msg_type"] in ("stream", "error", "execute_result", "display_data"):
-            client.output(cell.outputs, message, client.nb, index)
+            client.output(cell.outputs, message, None, index)
 
 
 async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, str], label: str) -> None:

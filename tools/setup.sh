@@ -69,8 +69,9 @@ part_system() {
 part_browser() {
   if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return 0; fi
   debian chromium chromium-driver
-  command -v chromium >/dev/null && command -v chromedriver >/dev/null ||
+  if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
     fail "the tests of pages need chromium and chromium-driver"
+  fi
 }
 
 part_python() {

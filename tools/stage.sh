@@ -7,5 +7,7 @@ printf '== %s\n' "$name"
 began="$(date +%s)"
 status=0
 "$@" || status=$?
-printf '== %s: %s after %s s\n' "$name" "$([ "$status" -eq 0 ] && echo done || echo "FAILED ($status)")" "$(($(date +%s) - began))"
+verdict="done"
+[ "$status" -eq 0 ] || verdict="FAILED ($status)"
+printf '== %s: %s after %s s\n' "$name" "$verdict" "$(($(date +%s) - began))"
 exit "$status"
