@@ -73,9 +73,10 @@ doctor: ## What is present, what is missing and which command brings it
 	echo "mem2gen is not built: run \`make build\`" >&2
 	exit 1
 
-check: python ## Format, stale notebooks, README table: seconds
+check: python ## Format, dependency features, stale notebooks, README table: seconds
 	@$(ENV)
 	cargo fmt --check
+	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 

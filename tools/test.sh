@@ -31,6 +31,7 @@ count() {
 
 stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
+stage "dependency features" tools/features.sh
 stage "README table" "$MEM2GEN_PYTHON" tools/readme_table.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 stage "clippy" cargo clippy --release --locked --quiet --all-targets -- -D warnings
