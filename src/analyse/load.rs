@@ -392,11 +392,11 @@ pub fn load_cell(
 /// One start, where it came to, and the stored pattern nearest to that.
 #[derive(Debug, Clone)]
 pub struct Example {
-    /// The start, [N].
+    /// The start, `[N]`.
     pub start: Array1<f32>,
-    /// The end state, [N].
+    /// The end state, `[N]`.
     pub end: Array1<f32>,
-    /// The stored pattern nearest to the end state, [N].
+    /// The stored pattern nearest to the end state, `[N]`.
     pub nearest: Array1<f32>,
     /// l2 distance between the last two.
     pub distance: f64,

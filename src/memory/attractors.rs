@@ -77,7 +77,7 @@ impl Kind {
 /// A stable fixed point of x <- m(x), a minimum of E^AM.
 #[derive(Debug, Clone)]
 pub struct Attractor {
-    /// Where it is, [N].
+    /// Where it is, `[N]`.
     pub x: Array1<f64>,
     /// E^AM there.
     pub energy: f64,
@@ -89,7 +89,7 @@ pub struct Attractor {
     pub kind: Kind,
     /// Fraction of the random starts that end here.
     pub basin_share: f64,
-    /// Eigenvalues of the Hessian of E^AM in ascending order, [N].
+    /// Eigenvalues of the Hessian of E^AM in ascending order, `[N]`.
     pub spectrum: Array1<f64>,
     /// What is proved about it.
     pub certificate: Certificate,

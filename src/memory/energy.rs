@@ -54,7 +54,7 @@ pub struct DenseAm<'a> {
 }
 
 impl<'a> DenseAm<'a> {
-    /// Memories one a row, [K, N].
+    /// Memories one a row, `[K, N]`.
     ///
     /// # Errors
     /// [`OpError`] for an empty set, NaN or infinity, or a beta that is not positive and finite.
@@ -64,7 +64,7 @@ impl<'a> DenseAm<'a> {
         Ok(Self { rows, beta })
     }
 
-    /// The memories, [K, N].
+    /// The memories, `[K, N]`.
     pub fn memories(&self) -> ArrayView2<'_, f64> {
         self.rows.view()
     }
@@ -113,7 +113,7 @@ impl<'a> DenseAm<'a> {
         Ok(self.energy_of(&d2, least))
     }
 
-    /// softmax(-beta ||x - xi||^2), [K].
+    /// softmax(-beta ||x - xi||^2), `[K]`.
     ///
     /// # Errors
     /// As [`Self::energy`].
@@ -126,7 +126,7 @@ impl<'a> DenseAm<'a> {
         Ok(w)
     }
 
-    /// m(x) - x with m(x) = sum w xi, [N]. Summed as differences, so a fixed point gives zeros and not
+    /// m(x) - x with m(x) = sum w xi, `[N]`. Summed as differences, so a fixed point gives zeros and not
     /// the rounding of two large numbers. The gradient of E^AM is -2 times it.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl<'a> DenseAm<'a> {
         Ok(shift)
     }
 
-    /// Gradient of E^AM: 2 (x - m(x)), [N].
+    /// Gradient of E^AM: 2 (x - m(x)), `[N]`.
     ///
     /// # Errors
     /// As [`Self::energy`].
@@ -153,7 +153,7 @@ impl<'a> DenseAm<'a> {
     }
 
     /// Score of the mixture whose beta this is: -beta grad E = (m(x) - x) / sigma^2 with
-    /// sigma^2 = 1 / (2 beta), [N].
+    /// sigma^2 = 1 / (2 beta), `[N]`.
     ///
     /// # Errors
     /// As [`Self::energy`].
@@ -161,7 +161,7 @@ impl<'a> DenseAm<'a> {
         Ok(self.shift(x)? * (2.0 * self.beta))
     }
 
-    /// Covariance of the memories under the weights at x, [N, N].
+    /// Covariance of the memories under the weights at x, `[N, N]`.
     ///
     /// # Errors
     /// As [`Self::energy`].
@@ -205,7 +205,7 @@ impl<'a> DenseAm<'a> {
         least - (others + small).ln_1p() / self.beta
     }
 
-    /// Hessian of E^AM: 2 I - 4 beta Cov_w, [N, N].
+    /// Hessian of E^AM: 2 I - 4 beta Cov_w, `[N, N]`.
     ///
     /// # Errors
     /// As [`Self::energy`].

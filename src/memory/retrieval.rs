@@ -17,17 +17,17 @@ pub struct RetrievalSettings {
 /// Where the retrieval dynamics ended, one entry a start.
 #[derive(Debug, Clone)]
 pub struct Retrieval<T> {
-    /// End states, [m, N].
+    /// End states, `[m, N]`.
     pub states: Array2<T>,
-    /// E^AM at the end, [m].
+    /// E^AM at the end, `[m]`.
     pub energy: Array1<f64>,
-    /// ||m(x) - x|| at the end, [m].
+    /// ||m(x) - x|| at the end, `[m]`.
     pub residual: Array1<f64>,
     /// Steps made.
     pub steps: Vec<usize>,
     /// Whether the stopping rule was met within the steps allowed.
     pub converged: Vec<bool>,
-    /// Entropy of the weights at the end in nats, [m].
+    /// Entropy of the weights at the end in nats, `[m]`.
     pub entropy: Array1<f64>,
 }
 

@@ -15,7 +15,7 @@ static POINTS: &[u8] = include_bytes!("../../data/toy/points.npy");
 /// How many points there are.
 pub const POINTS_MAX: usize = 1000;
 
-/// The first `k` training points, [k, 2], all on the unit circle.
+/// The first `k` training points, `[k, 2]`, all on the unit circle.
 ///
 /// # Errors
 /// [`OpError::Empty`] for 0, [`MemoryError::TooMany`] for more than [`POINTS_MAX`].

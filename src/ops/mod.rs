@@ -56,7 +56,7 @@ impl<'a, T: Element> Memories<'a, T> {
         self.rows.ncols()
     }
 
-    /// The memories themselves, [K, N].
+    /// The memories themselves, `[K, N]`.
     pub fn rows(&self) -> ArrayView2<'_, T> {
         self.rows.view()
     }
@@ -79,7 +79,7 @@ impl<'a, T: Element> Memories<'a, T> {
         T::readout(self, queries, beta, want)
     }
 
-    /// E^AM of every query (Eq. 6), [m] in f64: -(1/beta) log sum exp(-beta ||x - xi||^2).
+    /// E^AM of every query (Eq. 6), `[m]` in f64: -(1/beta) log sum exp(-beta ||x - xi||^2).
     ///
     /// # Errors
     /// As [`Self::readout`].
@@ -87,7 +87,7 @@ impl<'a, T: Element> Memories<'a, T> {
         Ok(self.readout(queries, beta, Want::ENERGY)?.energy)
     }
 
-    /// Score of the K-point Gaussian mixture with variance sigma^2, [m, N]: (m(x) - x) / sigma^2, the
+    /// Score of the K-point Gaussian mixture with variance sigma^2, `[m, N]`: (m(x) - x) / sigma^2, the
     /// weights at beta = 1 / (2 sigma^2).
     ///
     /// # Errors

@@ -10,9 +10,9 @@ const BLOCK: usize = 256;
 /// The nearest memory of each of m queries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nearest {
-    /// Row of the memory, [m].
+    /// Row of the memory, `[m]`.
     pub index: Vec<usize>,
-    /// l2 distance to it (not squared), [m].
+    /// l2 distance to it (not squared), `[m]`.
     pub distance: Vec<f64>,
 }
 

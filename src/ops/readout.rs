@@ -34,16 +34,16 @@ impl Want {
 /// The softmax read-out of m queries.
 #[derive(Debug, Clone)]
 pub struct Readout<T> {
-    /// m(x) - x, [m, N]; [m, 0] unless wanted. Half the negative gradient of E^AM. Where x is near a
+    /// m(x) - x, `[m, N]`; `[m, 0]` unless wanted. Half the negative gradient of E^AM. Where x is near a
     /// fixed point this keeps the digits that m(x) alone would lose.
     pub shift: Array2<T>,
-    /// E^AM of Eq. 6, [m].
+    /// E^AM of Eq. 6, `[m]`.
     pub energy: Array1<f64>,
-    /// Entropy of the weights in nats, [m]; empty unless wanted.
+    /// Entropy of the weights in nats, `[m]`; empty unless wanted.
     pub entropy: Array1<f64>,
     /// The memory of largest weight. Among memories at distances that round alike it may be any.
     pub heaviest: Array1<usize>,
-    /// Share of the weights that the heaviest memory has, [m].
+    /// Share of the weights that the heaviest memory has, `[m]`.
     pub top_weight: Array1<f64>,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_
     Ok(Memories { rows, centre, half_norms, reach: reach.sqrt() })
 }
 
-/// out[i, j] = sum_k a[i, k] b[k, j]; `out` and `a` row-major, `b` with the strides given.
+/// `out[i, j] = sum_k a[i, k] b[k, j]`; `out` and `a` row-major, `b` with the strides given.
 ///
 /// Safe because the three slices are checked against the sizes that the product will touch.
 pub(super) fn product<T: Element>(
