@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use super::AnalysisError;
-use crate::memory::{AttractorSettings, Attractors, Kind, attractors, ring, toy};
+use crate::memory::{AttractorSettings, Attractors, Kind, attractors, critical_beta_of_pair, ring, toy};
 use crate::ops::Memories;
 use crate::progress::ProgressSink;
 
@@ -121,6 +121,65 @@ pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<
     let minimum = energy.iter().copied().fold(f64::INFINITY, f64::min);
     energy.mapv_inplace(|e| e - minimum);
     Ok(Landscape { size, beta, half_width, energy, minimum })
+}
+
+/// A landscape with what lies on it.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// The energy.
+    pub landscape: Landscape,
+    /// Training points to draw, [n, 2]: the memories themselves, or for the ring the first 1000.
+    pub points: Array2<f64>,
+    /// The attractors; None for the ring, whose minima are a circle.
+    pub attractors: Option<Attractors>,
+}
+
+/// The landscape of `size` at beta with its memories and attractors.
+///
+/// # Errors
+/// As [`landscape`] and [`find_attractors`].
+pub fn panel(size: Size, beta: f64, settings: &ToySettings) -> Result<Panel, AnalysisError> {
+    let (points, attractors) = match size {
+        Size::Points(k) => (toy::points(k)?, Some(find_attractors(k, beta, settings)?)),
+        Size::Infinite => (toy::points(toy::POINTS_MAX)?, None),
+    };
+    Ok(Panel { landscape: landscape(size, beta, settings.grid, settings.half_width)?, points, attractors })
+}
+
+/// The minima of the first two toy points near their critical beta.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairRow {
+    /// beta / beta_c.
+    pub ratio: f64,
+    /// Distance of the found minima from the midpoint, in units of half the points' distance.
+    pub found: f64,
+    /// The same in closed form: the largest root of u = tanh(ratio u) (Eq. 7's exact condition).
+    pub closed_form: f64,
+}
+
+/// Follows the minima of the first two toy points through their critical beta.
+///
+/// # Errors
+/// As [`find_attractors`].
+pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<PairRow>, AnalysisError> {
+    let points = toy::points(2)?;
+    let critical = critical_beta_of_pair(points.row(0), points.row(1));
+    let middle = (&points.row(0) + &points.row(1)) / 2.0;
+    let half = (&points.row(0) - &middle).mapv(|v| v * v).sum().sqrt();
+    ratios
+        .iter()
+        .map(|&ratio| {
+            let all = find_attractors(2, ratio * critical, settings)?;
+            let found = all
+                .found
+                .iter()
+                .map(|a| (&a.x - &middle).mapv(|v| v * v).sum().sqrt() / half)
+                .fold(0.0, f64::max);
+            // From 1 the iteration falls to the largest root; near the critical point it takes its time.
+            let closed_form = (0..1_000_000).fold(1.0f64, |u, _| (ratio * u).tanh());
+            Ok(PairRow { ratio, found, closed_form: if ratio <= 1.0 { 0.0 } else { closed_form } })
+        })
+        .collect()
 }
 
 /// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
@@ -296,6 +355,13 @@ mod tests {
         assert!(gap(12) < 0.1 * gap(8) && gap(60) < 1e-12, "{} {} {}", gap(8), gap(12), gap(60));
         let drawn = |k: usize| ring_gap(toy::points(k).unwrap().view(), 5.0, 97).unwrap().rms;
         assert!(drawn(1000) < drawn(9) && drawn(1000) > 1e-4);
+    }
+
+    #[test]
+    fn a_pair_follows_its_closed_form() {
+        for row in pair_splitting(&[0.5, 0.97, 1.05, 1.5, 3.0], &settings()).unwrap() {
+            assert!((row.found - row.closed_form).abs() < 1e-9, "{row:?}");
+        }
     }
 
     #[test]

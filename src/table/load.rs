@@ -53,6 +53,34 @@ pub fn load_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
     frame("memory load", columns)
 }
 
+/// What a reader looks for first: the classes, recall, and how much the fractions move when both thresholds
+/// move by a quarter either way.
+///
+/// # Errors
+/// As [`frame`].
+pub fn summary_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
+    let real = |name: &str, of: fn(&LoadCell) -> f64| floats(name, cells.iter().map(of).collect());
+    let whole =
+        |name: &str, of: fn(&LoadCell) -> usize| integers(name, cells.iter().map(|c| of(c) as i64).collect());
+    frame(
+        "memory load",
+        vec![
+            whole("k", |c| c.k),
+            real("beta", |c| c.beta),
+            whole("starts", |c| c.starts),
+            real("memorized", |c| c.fractions.memorized),
+            real("spurious", |c| c.fractions.spurious),
+            real("generalized", |c| c.fractions.generalized),
+            real("unconverged", |c| c.fractions.unconverged),
+            real("recall", |c| c.recall),
+            whole("distinct", |c| c.distinct),
+            real("blended", |c| c.blended),
+            real("d_train", |c| c.d_train.unwrap_or(f64::NAN)),
+            real("moved_by_thresholds", |c| c.fractions.change(&c.strict).max(c.fractions.change(&c.loose))),
+        ],
+    )
+}
+
 /// The cells of [`load_frame`].
 ///
 /// # Errors
