@@ -39,12 +39,10 @@ pub fn toy_temperatures(run: &Run, k: usize, betas: &[f64]) -> Result<Vec<toy::P
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn toy_profiles(run: &Run, steps: usize) -> Result<Vec<(toy::Size, Vec<(f64, f64)>)>, Error> {
+pub fn toy_profiles(run: &Run, steps: usize) -> Result<Vec<toy::CircleProfile>, Error> {
     let settings = &run.settings().toy;
     let sizes = settings.sizes.iter().map(|&k| toy::Size::Points(k)).chain([toy::Size::Infinite]);
-    Ok(sizes
-        .map(|size| Ok((size, toy::along_circle(size, settings.beta, steps)?)))
-        .collect::<Result<_, crate::analyse::AnalysisError>>()?)
+    Ok(sizes.map(|size| toy::along_circle(size, settings.beta, steps)).collect::<Result<_, _>>()?)
 }
 
 /// How far the first K toy points are from the ring, for every pair of `sizes` and `betas`.

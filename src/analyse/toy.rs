@@ -182,17 +182,26 @@ pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<Pair
         .collect()
 }
 
+/// An energy along the circle.
+#[derive(Debug, Clone)]
+pub struct CircleProfile {
+    /// How many memories.
+    pub size: Size,
+    /// Angle in radians and E^AM + (log K)/beta.
+    pub points: Vec<(f64, f64)>,
+}
+
 /// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
 /// The closed form is constant; a finite sum is made comparable by (log K)/beta.
 ///
 /// # Errors
 /// As [`landscape`].
-pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<Vec<(f64, f64)>, AnalysisError> {
+pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<CircleProfile, AnalysisError> {
     let angle = |i: usize| TAU * i as f64 / steps as f64;
-    match size {
+    let points = match size {
         Size::Infinite => {
             let e = ring::energy(1.0, beta)?;
-            Ok((0..=steps).map(|i| (angle(i), e)).collect())
+            (0..=steps).map(|i| (angle(i), e)).collect()
         }
         Size::Points(k) => {
             let points = toy::points(k)?;
@@ -201,9 +210,10 @@ pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<Vec<(f64, f64
             });
             let e = Memories::new(points.view())?.energy(queries.view(), beta)?;
             let level = (k as f64).ln() / beta;
-            Ok((0..=steps).map(|i| (angle(i), e[i] + level)).collect())
+            (0..=steps).map(|i| (angle(i), e[i] + level)).collect()
         }
-    }
+    };
+    Ok(CircleProfile { size, points })
 }
 
 /// The attractors of the first K toy points.
@@ -367,7 +377,7 @@ mod tests {
     #[test]
     fn the_profile_of_the_ring_is_flat_and_that_of_two_points_is_not() {
         let spread = |size| {
-            let e = along_circle(size, 20.0, 100).unwrap();
+            let e = along_circle(size, 20.0, 100).unwrap().points;
             let (low, high) =
                 e.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, e)| (l.min(*e), h.max(*e)));
             high - low

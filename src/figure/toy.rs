@@ -4,7 +4,7 @@ use super::{
     Attractor, Class, Curve, CurvePanel, Dash, Figure, FigureError, Guide, LandscapePanel, Marker, Palette,
     Scale, curve_panels, curves, landscape_panels, rainbow,
 };
-use crate::analyse::toy::{LadderRow, PairRow, Panel, RingGap, Size};
+use crate::analyse::toy::{CircleProfile, LadderRow, PairRow, Panel, RingGap, Size};
 use crate::memory::Kind;
 
 impl From<Kind> for Class {
@@ -42,13 +42,13 @@ pub fn landscapes(title: &str, panels: &[Panel], columns: usize) -> Result<Figur
 ///
 /// # Errors
 /// As [`curves`].
-pub fn energy_along_circle(beta: f64, profiles: &[(Size, Vec<(f64, f64)>)]) -> Result<Figure, FigureError> {
+pub fn energy_along_circle(beta: f64, profiles: &[CircleProfile]) -> Result<Figure, FigureError> {
     let title = format!("Energy along the circle at \u{3b2} = {}", short(beta));
     let mut panel = CurvePanel::new(&title, "angle in degrees", "energy + (log K)/\u{3b2}")
         .x_range(0.0, 360.0)
         .x_ticks((0..=4).map(|i| (90.0 * f64::from(i), format!("{}", 90 * i))).collect());
-    for (i, (size, profile)) in profiles.iter().enumerate() {
-        let (x, y) = profile.iter().map(|(a, e)| (a.to_degrees(), *e)).unzip();
+    for (i, CircleProfile { size, points }) in profiles.iter().enumerate() {
+        let (x, y) = points.iter().map(|(a, e)| (a.to_degrees(), *e)).unzip();
         let mut curve = Curve::new(&size.to_string(), x, y).colour(rainbow(i, profiles.len()));
         if *size == Size::Infinite {
             curve = curve.dash(Dash::Dashed);

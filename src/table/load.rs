@@ -5,12 +5,15 @@ use polars::prelude::DataFrame;
 use super::{TableError, column_f64, column_i64, column_text, floats, frame, integers, strings};
 use crate::analyse::load::{Fractions, LoadCell};
 
+/// A named number of a row.
+type Named<R, V> = (&'static str, fn(&R) -> V);
+
 /// The three sets of fractions and the prefix of their columns.
-const SETS: [(&str, fn(&LoadCell) -> Fractions); 3] =
+const SETS: [Named<LoadCell, Fractions>; 3] =
     [("", |c| c.fractions), ("strict_", |c| c.strict), ("loose_", |c| c.loose)];
 
 /// The classes of a set of fractions.
-const CLASSES: [(&str, fn(&Fractions) -> f64); 5] = [
+const CLASSES: [Named<Fractions, f64>; 5] = [
     ("memorized", |f| f.memorized),
     ("spurious", |f| f.spurious),
     ("generalized", |f| f.generalized),
