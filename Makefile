@@ -65,7 +65,7 @@ docs: system ## Documentation of the crate with rendered equations
 
 latency: kernel ## What a person at a notebook waits for, beside the bars
 	@$(ENV)
-	"$$MEM2GEN_PYTHON" tools/latency.py
+	"$$MEM2GEN_PYTHON" tools/latency.py --fused
 
 doctor: ## What is present, what is missing and which command brings it
 	@$(ENV)

@@ -1,11 +1,13 @@
 //! What a notebook needs by name: the kernel's prelude brings it into every cell.
 
 pub use crate::Error;
+pub use crate::analyse::load::LoadCell;
 pub use crate::analyse::{load, toy};
 pub use crate::figure::{self, Figure};
 pub use crate::memory::{self, AttractorSettings, Attractors, DenseAm};
-pub use crate::notebook::{OrStop, Run, begin};
+pub use crate::notebook::{OrStop, Progress, Run, begin};
 pub use crate::ops::{Memories, Want};
+pub use crate::progress::ProgressSink;
 pub use crate::study;
 pub use crate::table::{self, Table};
 pub use ndarray::{Array1, Array2, Axis, array, s};

@@ -13,6 +13,53 @@ use crate::table::fingerprint::Fingerprint;
 use crate::table::load::{load_cells, load_frame};
 use crate::table::toy::{ladder_frame, ladder_rows};
 
+/// The exact row of Fig. 2: a panel for each size of the profile, and the ring.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_panels(run: &Run) -> Result<Vec<toy::Panel>, Error> {
+    let settings = &run.settings().toy;
+    let sizes = settings.sizes.iter().map(|&k| toy::Size::Points(k)).chain([toy::Size::Infinite]);
+    Ok(sizes.map(|size| toy::panel(size, settings.beta, settings)).collect::<Result<_, _>>()?)
+}
+
+/// The landscape of `k` toy points at each of `betas`.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_temperatures(run: &Run, k: usize, betas: &[f64]) -> Result<Vec<toy::Panel>, Error> {
+    let settings = &run.settings().toy;
+    Ok(betas
+        .iter()
+        .map(|&beta| toy::panel(toy::Size::Points(k), beta, settings))
+        .collect::<Result<_, _>>()?)
+}
+
+/// Energy along the circle for the sizes of the profile and the ring, at `steps` angles: Fig. 1A.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_profiles(run: &Run, steps: usize) -> Result<Vec<toy::CircleProfile>, Error> {
+    let settings = &run.settings().toy;
+    let sizes = settings.sizes.iter().map(|&k| toy::Size::Points(k)).chain([toy::Size::Infinite]);
+    Ok(sizes.map(|size| toy::along_circle(size, settings.beta, steps)).collect::<Result<_, _>>()?)
+}
+
+/// How far the first K toy points are from the ring, for every pair of `sizes` and `betas`.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<Vec<toy::RingGap>, Error> {
+    let mut rows = Vec::with_capacity(sizes.len() * betas.len());
+    for &k in sizes {
+        let points = crate::memory::toy::points(k)?;
+        for &beta in betas {
+            rows.push(toy::ring_gap(points.view(), beta, 720)?);
+        }
+    }
+    Ok(rows)
+}
+
 /// Attractors of the toy's exact energy against beta; stored as `toy_ladder`.
 ///
 /// # Errors
@@ -75,6 +122,21 @@ pub fn load_examples(run: &Run, cell: &LoadCell, most: usize) -> Result<Vec<Exam
     let (train, test) = images(run, &cell.dataset)?;
     let data = load_data(&cell.dataset, &train, &test, cell.k)?;
     Ok(load::load_examples(&data.name, data.train.view(), noise, cell.beta, cell.delta, &params, most)?)
+}
+
+/// [`load_examples`] of several cells, each under a line that says which cell it is.
+///
+/// # Errors
+/// As [`load_examples`].
+pub fn example_rows(
+    run: &Run,
+    cells: &[LoadCell],
+    most: usize,
+) -> Result<Vec<(String, Vec<Example>)>, Error> {
+    cells
+        .iter()
+        .map(|c| Ok((format!("K = {}, \u{3b2} = {}", c.k, c.beta), load_examples(run, c, most)?)))
+        .collect()
 }
 
 fn images(run: &Run, name: &str) -> Result<(Dataset, Dataset), Error> {

@@ -186,6 +186,19 @@ pub struct Fractions {
     pub invalid: f64,
 }
 
+impl Fractions {
+    /// The largest change of any of them.
+    pub fn change(&self, other: &Self) -> f64 {
+        [
+            self.memorized - other.memorized,
+            self.spurious - other.spurious,
+            self.generalized - other.generalized,
+        ]
+        .into_iter()
+        .fold(0.0, |a: f64, d| a.max(d.abs()))
+    }
+}
+
 /// One cell of the phase diagram.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadCell {
@@ -387,6 +400,35 @@ pub fn load_cell(
         delta,
         seconds: clock.elapsed().as_secs_f64(),
     })
+}
+
+/// The cell of a data set, noise rule, size and beta.
+///
+/// # Errors
+/// [`AnalysisError::Setting`] where there is none.
+pub fn find<'a>(
+    cells: &'a [LoadCell],
+    dataset: &str,
+    noise: &str,
+    k: usize,
+    beta: f64,
+) -> Result<&'a LoadCell, AnalysisError> {
+    cells.iter().find(|c| c.dataset == dataset && c.noise == noise && c.k == k && c.beta == beta).ok_or_else(
+        || AnalysisError::Setting {
+            analysis: "memory load",
+            setting: "cell",
+            value: format!("{dataset}, {noise} noise, K = {k}, beta = {beta}"),
+            need: "a cell of the grid".into(),
+        },
+    )
+}
+
+/// The cells of a data set and noise rule at one size, in the order of beta.
+pub fn at_size(cells: &[LoadCell], dataset: &str, noise: &str, k: usize) -> Vec<LoadCell> {
+    let mut some: Vec<LoadCell> =
+        cells.iter().filter(|c| c.dataset == dataset && c.noise == noise && c.k == k).cloned().collect();
+    some.sort_by(|a, b| a.beta.total_cmp(&b.beta));
+    some
 }
 
 /// One start, where it came to, and the stored pattern nearest to that.

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use super::AnalysisError;
-use crate::memory::{AttractorSettings, Attractors, Kind, attractors, ring, toy};
+use crate::memory::{AttractorSettings, Attractors, Kind, attractors, critical_beta_of_pair, ring, toy};
 use crate::ops::Memories;
 use crate::progress::ProgressSink;
 
@@ -123,17 +123,85 @@ pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<
     Ok(Landscape { size, beta, half_width, energy, minimum })
 }
 
+/// A landscape with what lies on it.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// The energy.
+    pub landscape: Landscape,
+    /// Training points to draw, [n, 2]: the memories themselves, or for the ring the first 1000.
+    pub points: Array2<f64>,
+    /// The attractors; None for the ring, whose minima are a circle.
+    pub attractors: Option<Attractors>,
+}
+
+/// The landscape of `size` at beta with its memories and attractors.
+///
+/// # Errors
+/// As [`landscape`] and [`find_attractors`].
+pub fn panel(size: Size, beta: f64, settings: &ToySettings) -> Result<Panel, AnalysisError> {
+    let (points, attractors) = match size {
+        Size::Points(k) => (toy::points(k)?, Some(find_attractors(k, beta, settings)?)),
+        Size::Infinite => (toy::points(toy::POINTS_MAX)?, None),
+    };
+    Ok(Panel { landscape: landscape(size, beta, settings.grid, settings.half_width)?, points, attractors })
+}
+
+/// The minima of the first two toy points near their critical beta.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairRow {
+    /// beta / beta_c.
+    pub ratio: f64,
+    /// Distance of the found minima from the midpoint, in units of half the points' distance.
+    pub found: f64,
+    /// The same in closed form: the largest root of u = tanh(ratio u) (Eq. 7's exact condition).
+    pub closed_form: f64,
+}
+
+/// Follows the minima of the first two toy points through their critical beta.
+///
+/// # Errors
+/// As [`find_attractors`].
+pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<PairRow>, AnalysisError> {
+    let points = toy::points(2)?;
+    let critical = critical_beta_of_pair(points.row(0), points.row(1));
+    let middle = (&points.row(0) + &points.row(1)) / 2.0;
+    let half = (&points.row(0) - &middle).mapv(|v| v * v).sum().sqrt();
+    ratios
+        .iter()
+        .map(|&ratio| {
+            let all = find_attractors(2, ratio * critical, settings)?;
+            let found = all
+                .found
+                .iter()
+                .map(|a| (&a.x - &middle).mapv(|v| v * v).sum().sqrt() / half)
+                .fold(0.0, f64::max);
+            // From 1 the iteration falls to the largest root; near the critical point it takes its time.
+            let closed_form = (0..1_000_000).fold(1.0f64, |u, _| (ratio * u).tanh());
+            Ok(PairRow { ratio, found, closed_form: if ratio <= 1.0 { 0.0 } else { closed_form } })
+        })
+        .collect()
+}
+
+/// An energy along the circle.
+#[derive(Debug, Clone)]
+pub struct CircleProfile {
+    /// How many memories.
+    pub size: Size,
+    /// Angle in radians and E^AM + (log K)/beta.
+    pub points: Vec<(f64, f64)>,
+}
+
 /// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
 /// The closed form is constant; a finite sum is made comparable by (log K)/beta.
 ///
 /// # Errors
 /// As [`landscape`].
-pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<Vec<(f64, f64)>, AnalysisError> {
+pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<CircleProfile, AnalysisError> {
     let angle = |i: usize| TAU * i as f64 / steps as f64;
-    match size {
+    let points = match size {
         Size::Infinite => {
             let e = ring::energy(1.0, beta)?;
-            Ok((0..=steps).map(|i| (angle(i), e)).collect())
+            (0..=steps).map(|i| (angle(i), e)).collect()
         }
         Size::Points(k) => {
             let points = toy::points(k)?;
@@ -142,9 +210,10 @@ pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<Vec<(f64, f64
             });
             let e = Memories::new(points.view())?.energy(queries.view(), beta)?;
             let level = (k as f64).ln() / beta;
-            Ok((0..=steps).map(|i| (angle(i), e[i] + level)).collect())
+            (0..=steps).map(|i| (angle(i), e[i] + level)).collect()
         }
-    }
+    };
+    Ok(CircleProfile { size, points })
 }
 
 /// The attractors of the first K toy points.
@@ -299,9 +368,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_follows_its_closed_form() {
+        for row in pair_splitting(&[0.5, 0.97, 1.05, 1.5, 3.0], &settings()).unwrap() {
+            assert!((row.found - row.closed_form).abs() < 1e-9, "{row:?}");
+        }
+    }
+
+    #[test]
     fn the_profile_of_the_ring_is_flat_and_that_of_two_points_is_not() {
         let spread = |size| {
-            let e = along_circle(size, 20.0, 100).unwrap();
+            let e = along_circle(size, 20.0, 100).unwrap().points;
             let (low, high) =
                 e.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, e)| (l.min(*e), h.max(*e)));
             high - low

@@ -1,5 +1,6 @@
 //! Subcommands, a file each. Nothing here computes.
 
+mod bench;
 mod data;
 mod doctor;
 mod energy;
@@ -27,6 +28,7 @@ enum Command {
     Score(score::Args),
     Minima(minima::Args),
     Toy(toy::Args),
+    Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
 }
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
+        Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
     };

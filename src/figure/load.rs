@@ -147,12 +147,12 @@ pub fn fractions_against_size(rows: &[LoadCell], beta: f64) -> Result<Figure, Fi
             cells.sort_by_key(|c| c.k);
             let mut panel =
                 CurvePanel::new(&g.title, X, "fraction of end states").x_scale(Scale::Log2).y_range(0.0, 1.0);
-            let classes: [(Class, fn(&Fractions) -> f64); 3] = [
-                (Class::Memorized, |f| f.memorized),
-                (Class::Spurious, |f| f.spurious),
-                (Class::Generalized, |f| f.generalized),
-            ];
-            for (class, of) in classes {
+            for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
+                let of = |f: &Fractions| match class {
+                    Class::Memorized => f.memorized,
+                    Class::Spurious => f.spurious,
+                    _ => f.generalized,
+                };
                 let x = cells.iter().map(|c| c.k as f64).collect();
                 let y = cells.iter().map(|c| of(&c.fractions)).collect();
                 let band = cells.iter().map(|c| wilson(of(&c.fractions), c.starts)).collect();

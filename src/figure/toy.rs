@@ -4,9 +4,8 @@ use super::{
     Attractor, Class, Curve, CurvePanel, Dash, Figure, FigureError, Guide, LandscapePanel, Marker, Palette,
     Scale, curve_panels, curves, landscape_panels, rainbow,
 };
-use crate::analyse::toy::{LadderRow, Landscape, RingGap, Size};
-use crate::memory::{Attractors, Kind};
-use ndarray::ArrayView2;
+use crate::analyse::toy::{CircleProfile, LadderRow, PairRow, Panel, RingGap, Size};
+use crate::memory::Kind;
 
 impl From<Kind> for Class {
     fn from(kind: Kind) -> Self {
@@ -21,33 +20,19 @@ impl From<Kind> for Class {
 ///
 /// # Errors
 /// As [`landscape_panels`].
-pub fn landscapes(
-    title: &str,
-    panels: &[(Landscape, Option<(ArrayView2<'_, f64>, Attractors)>)],
-    columns: usize,
-) -> Result<Figure, FigureError> {
+pub fn landscapes(title: &str, panels: &[Panel], columns: usize) -> Result<Figure, FigureError> {
     let panels: Vec<LandscapePanel> = panels
         .iter()
-        .map(|(land, memories)| {
-            let half = land.half_width;
-            let name = format!("{}, \u{3b2} = {}", land.size, short(land.beta));
-            let mut panel = LandscapePanel::new(&name, land.energy.clone(), (-half, half), (-half, half))
+        .map(|Panel { landscape, points, attractors }| {
+            let half = landscape.half_width;
+            let name = format!("{}, \u{3b2} = {}", landscape.size, short(landscape.beta));
+            let marks = attractors.iter().flat_map(|all| &all.found);
+            LandscapePanel::new(&name, landscape.energy.clone(), (-half, half), (-half, half))
                 .colour_label("energy above its minimum")
-                .palette(Palette::Viridis);
-            if let Some((points, attractors)) = memories {
-                let radius = if points.nrows() > 100 { 0.8 } else { 2.5 };
-                panel = panel
-                    .points(points.outer_iter().map(|p| (p[0], p[1])).collect(), "training data")
-                    .point_radius(radius)
-                    .attractors(
-                        attractors
-                            .found
-                            .iter()
-                            .map(|a| Attractor { x: a.x[0], y: a.x[1], class: a.kind.into() })
-                            .collect(),
-                    );
-            }
-            panel
+                .palette(Palette::Viridis)
+                .points(points.outer_iter().map(|p| (p[0], p[1])).collect(), "training data")
+                .point_radius(if points.nrows() > 100 { 0.8 } else { 2.5 })
+                .attractors(marks.map(|a| Attractor { x: a.x[0], y: a.x[1], class: a.kind.into() }).collect())
         })
         .collect();
     landscape_panels(title, &panels, columns)
@@ -57,13 +42,13 @@ pub fn landscapes(
 ///
 /// # Errors
 /// As [`curves`].
-pub fn energy_along_circle(beta: f64, profiles: &[(Size, Vec<(f64, f64)>)]) -> Result<Figure, FigureError> {
+pub fn energy_along_circle(beta: f64, profiles: &[CircleProfile]) -> Result<Figure, FigureError> {
     let title = format!("Energy along the circle at \u{3b2} = {}", short(beta));
     let mut panel = CurvePanel::new(&title, "angle in degrees", "energy + (log K)/\u{3b2}")
         .x_range(0.0, 360.0)
         .x_ticks((0..=4).map(|i| (90.0 * f64::from(i), format!("{}", 90 * i))).collect());
-    for (i, (size, profile)) in profiles.iter().enumerate() {
-        let (x, y) = profile.iter().map(|(a, e)| (a.to_degrees(), *e)).unzip();
+    for (i, CircleProfile { size, points }) in profiles.iter().enumerate() {
+        let (x, y) = points.iter().map(|(a, e)| (a.to_degrees(), *e)).unzip();
         let mut curve = Curve::new(&size.to_string(), x, y).colour(rainbow(i, profiles.len()));
         if *size == Size::Infinite {
             curve = curve.dash(Dash::Dashed);
@@ -103,10 +88,10 @@ pub fn attractor_ladder(rows: &[LadderRow], critical: f64) -> Result<Figure, Fig
 ///
 /// # Errors
 /// As [`curves`].
-pub fn pair_splitting(found: &[(f64, f64)], closed_form: &[(f64, f64)]) -> Result<Figure, FigureError> {
-    let split = |rows: &[(f64, f64)]| rows.iter().copied().unzip::<f64, f64, Vec<_>, Vec<_>>();
-    let (x, y) = split(closed_form);
-    let (fx, fy) = split(found);
+pub fn pair_splitting(rows: &[PairRow]) -> Result<Figure, FigureError> {
+    let x: Vec<f64> = rows.iter().map(|r| r.ratio).collect();
+    let y = rows.iter().map(|r| r.closed_form).collect();
+    let (fx, fy) = (x.clone(), rows.iter().map(|r| r.found).collect());
     let panel = CurvePanel::new(
         "Two memories share one minimum up to the critical \u{3b2}",
         "\u{3b2} / critical \u{3b2}",

@@ -5,12 +5,15 @@ use polars::prelude::DataFrame;
 use super::{TableError, column_f64, column_i64, column_text, floats, frame, integers, strings};
 use crate::analyse::load::{Fractions, LoadCell};
 
+/// A named number of a row.
+type Named<R, V> = (&'static str, fn(&R) -> V);
+
 /// The three sets of fractions and the prefix of their columns.
-const SETS: [(&str, fn(&LoadCell) -> Fractions); 3] =
+const SETS: [Named<LoadCell, Fractions>; 3] =
     [("", |c| c.fractions), ("strict_", |c| c.strict), ("loose_", |c| c.loose)];
 
 /// The classes of a set of fractions.
-const CLASSES: [(&str, fn(&Fractions) -> f64); 5] = [
+const CLASSES: [Named<Fractions, f64>; 5] = [
     ("memorized", |f| f.memorized),
     ("spurious", |f| f.spurious),
     ("generalized", |f| f.generalized),
@@ -51,6 +54,34 @@ pub fn load_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
         real("seconds", |c| c.seconds),
     ]);
     frame("memory load", columns)
+}
+
+/// What a reader looks for first: the classes, recall, and how much the fractions move when both thresholds
+/// move by a quarter either way.
+///
+/// # Errors
+/// As [`frame`].
+pub fn summary_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
+    let real = |name: &str, of: fn(&LoadCell) -> f64| floats(name, cells.iter().map(of).collect());
+    let whole =
+        |name: &str, of: fn(&LoadCell) -> usize| integers(name, cells.iter().map(|c| of(c) as i64).collect());
+    frame(
+        "memory load",
+        vec![
+            whole("k", |c| c.k),
+            real("beta", |c| c.beta),
+            whole("starts", |c| c.starts),
+            real("memorized", |c| c.fractions.memorized),
+            real("spurious", |c| c.fractions.spurious),
+            real("generalized", |c| c.fractions.generalized),
+            real("unconverged", |c| c.fractions.unconverged),
+            real("recall", |c| c.recall),
+            whole("distinct", |c| c.distinct),
+            real("blended", |c| c.blended),
+            real("d_train", |c| c.d_train.unwrap_or(f64::NAN)),
+            real("moved_by_thresholds", |c| c.fractions.change(&c.strict).max(c.fractions.change(&c.loose))),
+        ],
+    )
 }
 
 /// The cells of [`load_frame`].

@@ -3,7 +3,7 @@
 use polars::prelude::DataFrame;
 
 use super::{TableError, column_f64, column_i64, floats, frame, integers, texts};
-use crate::analyse::toy::LadderRow;
+use crate::analyse::toy::{LadderRow, RingGap};
 use crate::memory::Attractors;
 
 /// One row an attractor: x0, x1, ..., energy, nearest_memory, distance, kind, basin_share, hessian_min.
@@ -24,6 +24,22 @@ pub fn attractors_frame(attractors: &Attractors) -> Result<DataFrame, TableError
         floats("hessian_min", found.iter().map(|a| a.spectrum[0]).collect()),
     ]);
     frame("attractors", columns)
+}
+
+/// One row a size and beta: how far a finite sum is from the closed form.
+///
+/// # Errors
+/// As [`frame`].
+pub fn ring_frame(rows: &[RingGap]) -> Result<DataFrame, TableError> {
+    frame(
+        "ring",
+        vec![
+            integers("k", rows.iter().map(|r| r.k as i64).collect()),
+            floats("beta", rows.iter().map(|r| r.beta).collect()),
+            floats("rms", rows.iter().map(|r| r.rms).collect()),
+            floats("worst", rows.iter().map(|r| r.worst).collect()),
+        ],
+    )
 }
 
 /// One row a size and beta.
