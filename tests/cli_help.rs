@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
     &["energy"],
     &["score"],
     &["minima"],
     &["toy"],
+    &["bench"],
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],
