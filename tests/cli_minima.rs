@@ -227,6 +227,19 @@ fn minima_of_other_subsets_of_the_circle_are_right_and_complete() {
     }
 }
 
+/// Just above its critical beta a hexagon's minima lie in a valley so flat that a small step means little:
+/// the energy along it varies by 4e-8. By symmetry there are six.
+#[test]
+fn a_flat_valley_has_no_more_minima_than_its_symmetry_gives() {
+    let folder = Folder::new();
+    let hexagon = Array2::from_shape_fn((6, 2), |(i, axis)| {
+        let angle = TAU * i as f64 / 6.0;
+        if axis == 0 { angle.cos() } else { angle.sin() }
+    });
+    let (rows, _) = minima(&folder, &hexagon, 1.01, &[]);
+    assert_eq!(rows.len(), 6);
+}
+
 #[test]
 fn one_memory_copies_and_many_dimensions() {
     let folder = Folder::new();
