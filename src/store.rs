@@ -7,8 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array2, ArrayBase, Data, Dimension};
-use ndarray_npy::{ReadNpyError, ReadNpyExt, WritableElement, WriteNpyExt};
+use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Data, Dimension};
+use ndarray_npy::{ReadNpyError, ReadNpyExt, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
 use sha2::{Digest, Sha256};
 
 /// What can go wrong with a file.
@@ -129,6 +129,18 @@ impl Matrix {
 pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
     let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
     let bad = |e: ReadNpyError| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() };
+    // The header's promise is held against the file's length first: reading takes memory for all of it.
+    let lies = |e: &ViewNpyError| {
+        matches!(
+            e,
+            ViewNpyError::MissingBytes(_) | ViewNpyError::ExtraBytes(_) | ViewNpyError::LengthOverflow
+        )
+    };
+    let single = ArrayView2::<f32>::view_npy(&bytes).err();
+    let double = ArrayView2::<f64>::view_npy(&bytes).err();
+    if let Some(e) = single.into_iter().chain(double).find(lies) {
+        return Err(StoreError::Array { path: path.to_path_buf(), reason: e.to_string() });
+    }
     match Array2::<f32>::read_npy(&bytes[..]) {
         Ok(a) => Ok(Matrix::F32(a.as_standard_layout().into_owned())),
         Err(ReadNpyError::WrongDescriptor(_)) => match Array2::<f64>::read_npy(&bytes[..]) {

@@ -12,7 +12,7 @@ pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
     /// Inverse temperature, above 0; 1/(2 sigma^2 t) for a diffusion at time t
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_hyphen_values = true)]
     beta: f64,
     /// Energies: .npy, [m], float64
     #[arg(long, value_name = "E.npy")]

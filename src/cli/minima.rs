@@ -14,14 +14,14 @@ pub struct Args {
     #[arg(long, value_name = "M.npy")]
     memories: PathBuf,
     /// Inverse temperature, above 0
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_hyphen_values = true)]
     beta: f64,
     /// Attractors: parquet with x0.., energy, nearest_memory, distance, kind, basin_share, hessian_min
     #[arg(long, value_name = "T.parquet")]
     out: PathBuf,
     /// Distance to a memory up to which an attractor is memorized [default: a tenth of the median
     /// distance from a memory to its nearest distinct neighbour]
-    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    #[arg(long, value_name = "D", allow_hyphen_values = true)]
     delta_m: Option<f64>,
     /// Random starts, of which the basin shares are fractions
     #[arg(long, default_value_t = AttractorSettings::default().random_starts)]

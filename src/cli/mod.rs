@@ -12,7 +12,7 @@ mod toy;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Memorization to generalization: diffusion models as dense associative memories
 #[derive(Debug, Parser)]
@@ -43,7 +43,10 @@ pub fn main() -> ExitCode {
         Err(e) => {
             let text = e.to_string();
             let what: Vec<&str> = text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
-            eprintln!("mem2gen: {}", what.join(" ").trim_start_matches("error: "));
+            let command = std::env::args_os().nth(1).map(|c| c.to_string_lossy().into_owned());
+            let known = command.filter(|c| Cli::command().find_subcommand(c).is_some());
+            let name = known.map_or_else(String::new, |c| format!(" {c}"));
+            eprintln!("mem2gen{name}: {}", what.join(" ").trim_start_matches("error: "));
             return ExitCode::from(2);
         }
     };

@@ -12,7 +12,7 @@ pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
     /// Standard deviation of each Gaussian, above 0
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_hyphen_values = true)]
     sigma: f64,
     /// Scores: .npy, [m, N], in the precision of the inputs
     #[arg(long, value_name = "S.npy")]

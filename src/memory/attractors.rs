@@ -11,6 +11,8 @@ use crate::random::{SEED, Stream};
 const NEWTON_DIMENSIONS: usize = 256;
 /// End states that are polished at a time, in parallel, before they are told apart.
 const BATCH: usize = 64;
+/// Eigenvalues of the Hessian (2 at a lone memory) up to which a direction counts as flat.
+const FLAT: f64 = 1e-7;
 /// Retrieval steps before Newton takes over.
 const PATIENCE: usize = 100;
 
@@ -141,7 +143,7 @@ pub fn attractors(
     // A single point, however often repeated, has no scale of its own.
     let merge = settings.merge * if scale > 0.0 { scale } else { 1.0 };
 
-    let mut search = Search { am: &am, merge, found: Vec::new(), saddles: Vec::new(), lost: 0 };
+    let mut search = Search { am: &am, scale, merge, found: Vec::new(), saddles: Vec::new(), lost: 0 };
     let random = random_starts(memories, beta, settings);
     let fixed = ndarray::concatenate![Axis(0), memories, midpoints(memories, &set, settings)?];
     let newton = memories.ncols() <= NEWTON_DIMENSIONS;
@@ -175,6 +177,7 @@ pub fn attractors(
 
 struct Search<'a> {
     am: &'a DenseAm<'a>,
+    scale: f64,
     merge: f64,
     found: Vec<(Array1<f64>, Certificate)>,
     saddles: Vec<(Array1<f64>, usize)>,
@@ -191,7 +194,11 @@ impl Search<'_> {
                 .into_par_iter()
                 .map(|x| {
                     let x = x.to_owned();
-                    if newton && self.known(&x).is_none() { descend(self.am, x, self.merge) } else { Ok(x) }
+                    if newton && self.known(&x).is_none() {
+                        descend(self.am, x, self.merge, self.scale)
+                    } else {
+                        Ok(x)
+                    }
                 })
                 .collect();
             for x in polished {
@@ -210,12 +217,32 @@ impl Search<'_> {
             return Ok(Some(i));
         }
         let (values, vectors) = spectrum(self.am, x.view())?;
-        let step = self.am.shift(x.view())?;
-        if squared(step.view(), Array1::zeros(step.len()).view()).sqrt() > self.merge {
+        let shift = self.am.shift(x.view())?;
+        let residual = shift.dot(&shift).sqrt();
+        let index = values.iter().filter(|&&v| v < -FLAT).count();
+        if index == 0 && values[0] <= FLAT {
+            // At a critical beta the minimum is flat: rounding blurs its place, and no step finds it closer.
+            let blur = 1e-3 * self.scale;
+            let near = |(y, _): &(Array1<f64>, Certificate)| squared(x.view(), y.view()) <= blur * blur;
+            if let Some(i) = self.found.iter().position(near) {
+                return Ok(Some(i));
+            }
+        } else {
+            // How far the quadratic model puts the point of zero gradient.
+            let step2: f64 = values
+                .iter()
+                .zip(vectors.columns())
+                .map(|(value, v)| (2.0 * v.dot(&shift) / value.abs().max(FLAT)).powi(2))
+                .sum();
+            if step2.sqrt() > self.merge {
+                self.lost += 1;
+                return Ok(None);
+            }
+        }
+        if residual > self.merge {
             self.lost += 1;
             return Ok(None);
         }
-        let index = values.iter().filter(|&&v| v < 0.0).count();
         if index == 0 {
             let certificate = certify(self.am, x.view())?;
             self.found.push((x, certificate));
@@ -227,7 +254,7 @@ impl Search<'_> {
             self.saddles.push((x.clone(), index));
             for sign in [1.0, -1.0] {
                 let beside = &x + &(&down * (sign * 100.0 * self.merge));
-                let end = descend(self.am, beside, self.merge)?;
+                let end = descend(self.am, beside, self.merge, self.scale)?;
                 self.place(end)?;
             }
         }
@@ -236,10 +263,11 @@ impl Search<'_> {
 }
 
 /// Goes down from x to a point of zero gradient. Each step is Newton's with the absolute values of the
-/// Hessian's eigenvalues, so that it descends along ridges too; it is at most 50 times as long as the
-/// retrieval step and has to lower the energy, else the retrieval step is made. So it stays in the valley
-/// where it starts.
-fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f64>, MemoryError> {
+/// Hessian's eigenvalues, so that it descends along ridges too. It is at most 50 times as long as the
+/// retrieval step, or a hundredth of `scale` where that is more, and has to lower the energy, else the
+/// retrieval step is made: so it stays in the valley where it starts. In a valley so flat that rounding
+/// hides the energy, a smaller gradient will do instead.
+fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64, scale: f64) -> Result<Array1<f64>, MemoryError> {
     let mut here = am.local(x.view())?;
     let mut still = 0;
     for _ in 0..5_000 {
@@ -255,7 +283,7 @@ fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f6
             step.scaled_add(along, &v);
         }
         let size = step.dot(&step).sqrt();
-        let cap = 50.0 * length;
+        let cap = (50.0 * length).max(0.01 * scale);
         if size > cap {
             step *= cap / size;
         }
@@ -263,7 +291,9 @@ fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64) -> Result<Array1<f6
         let there = am.local(candidate.view())?;
         // Close by, rounding hides the change of energy, and a step that small leaves no valley.
         let close = values[0] > 0.0 && size <= merge;
-        if close || there.energy < here.energy {
+        let level = (there.energy - here.energy).abs() <= 1e-13 * (here.energy.abs() + scale * scale);
+        let flatter = values[0] > 0.0 && level && there.shift.dot(&there.shift) < length * length;
+        if close || flatter || there.energy < here.energy {
             still = if close && size <= 1e-3 * merge { still + 1 } else { 0 };
             (x, here) = (candidate, there);
         } else {

@@ -95,16 +95,20 @@ impl<'a, T: Element> Memories<'a, T> {
     pub fn score(&self, queries: ArrayView2<'_, T>, sigma: f64) -> Result<Array2<T>, OpError> {
         let variance = sigma * sigma;
         let beta = 1.0 / (2.0 * variance);
-        if !(sigma > 0.0 && beta.is_finite() && beta > 0.0) {
-            return Err(OpError::Parameter {
-                operation: "score",
-                argument: "sigma",
-                value: sigma,
-                need: "a finite number above 0 whose square neither vanishes nor overflows",
-            });
+        let refused = || OpError::Parameter {
+            operation: "score",
+            argument: "sigma",
+            value: sigma,
+            need: "a number above 0 with which the score is finite in the precision of the memories",
+        };
+        if !(sigma > 0.0 && beta > 0.0 && T::from_f64(2.0 * beta).f64().is_finite()) {
+            return Err(refused());
         }
         let mut shift = self.readout(queries, beta, Want::SHIFT)?.shift;
         T::divide(&mut shift, variance);
+        if shift.iter().any(|v| !v.f64().is_finite()) {
+            return Err(refused());
+        }
         Ok(shift)
     }
 

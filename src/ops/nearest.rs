@@ -1,11 +1,8 @@
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::readout::{TILE, check_reach, product};
+use super::readout::{TILE, block_size, check_reach, product};
 use super::{Element, Memories, OpError};
-
-/// Queries in a block.
-const BLOCK: usize = 256;
 
 /// The nearest memory of each of m queries.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +41,7 @@ pub(super) fn nearest<T: Element>(
         });
     }
     let queries = queries.as_standard_layout();
-    let block = m.div_ceil(rayon::current_num_threads()).clamp(1, BLOCK);
+    let block = block_size(m);
     let found: Vec<Vec<(usize, f64)>> = queries
         .axis_chunks_iter(Axis(0), block)
         .into_par_iter()

@@ -201,8 +201,7 @@ pub(super) fn readout<T: Element>(
         return Ok(out);
     }
     let queries = queries.as_standard_layout();
-    // Blocks small enough to give every core one, where there are few queries.
-    let block = m.div_ceil(rayon::current_num_threads()).clamp(1, BLOCK);
+    let block = block_size(m);
     let sums: Vec<Vec<Running>> = queries
         .axis_chunks_iter(Axis(0), block)
         .into_par_iter()
@@ -235,6 +234,12 @@ pub(super) fn readout<T: Element>(
         }
     }
     Ok(out)
+}
+
+/// Queries a block: at least two blocks where there are few. It does not depend on the number of threads,
+/// and so neither does any result.
+pub(super) fn block_size(queries: usize) -> usize {
+    queries.div_ceil(2).clamp(1, BLOCK)
 }
 
 /// Norms of centred queries and memories that would overflow when squared are refused.
