@@ -103,7 +103,7 @@ pub struct TernaryPanel {
     pub x_label: String,
     /// Label of the vertical axis.
     pub y_label: String,
-    /// Whether the percentage of the commonest class is printed in each cell.
+    /// Whether the percentage of the commonest class is printed in each cell that is not wholly its own.
     pub print: bool,
 }
 
@@ -218,7 +218,7 @@ impl TernaryPanel {
             }
             let text = if self.print {
                 let most = [m, s, g, 1.0 - sum].into_iter().fold(0.0f64, f64::max);
-                format!("{:.0}", 100.0 * most)
+                Some(format!("{:.0}", 100.0 * most)).filter(|t| t != "100").unwrap_or_default()
             } else {
                 String::new()
             };

@@ -110,7 +110,6 @@ pub fn recall(rows: &[LoadCell]) -> Result<Figure, FigureError> {
                 .labels(X, Y)
                 .colour_label("recall")
                 .range(0.0, 1.0)
-                .print(2)
         })
         .collect();
     heatmap_panels("Recall of the pattern that a start was made from", &panels, 2)
@@ -128,7 +127,6 @@ pub fn patterns_blended(rows: &[LoadCell]) -> Result<Figure, FigureError> {
             HeatmapPanel::new(&g.title, values, g.x_ticks(), g.y_ticks())
                 .labels(X, Y)
                 .colour_label("log10 of patterns blended")
-                .print(1)
         })
         .collect();
     heatmap_panels("How many stored patterns an end state blends", &panels, 2)
