@@ -37,10 +37,10 @@ stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 stage "clippy" cargo clippy --release --locked --quiet --all-targets -- -D warnings
 stage "documentation" tools/docs.sh
 stage "program and library" tools/setup.sh kernel
+stage "set-up: data" tools/setup.sh data
 stage_counting "Rust tests" rust cargo test --release --locked
 count rust 'test result: ok\. [0-9]+ passed'
 stage "set-up: notebook kernel" tools/setup.sh tools
-stage "set-up: data" tools/setup.sh data
 stage_counting "notebooks in profile smoke" notebooks "$MEM2GEN_PYTHON" tools/run_notebooks.py --profile smoke
 count notebooks 'profile smoke: [0-9]+ passed'
 stage "gallery" "$MEM2GEN_PYTHON" tools/gallery.py --profile smoke
