@@ -42,8 +42,8 @@ LATER = [
 # A table of 60 rows and a figure, by the crate's own types.
 SHOWS = [
     'Table::new("roots", vec![table::floats("x", x[..60].to_vec()), table::floats("root", y[..60].to_vec())]).or_stop()',
-    'let curve: figure::Curve = figure::Curve::new("root", x[..500].to_vec(), y[..500].to_vec());\n'
-    'figure::curves(&figure::CurvePanel::new("roots", "x", "root").curve(curve)).or_stop()',
+    'figure::curves(&figure::CurvePanel::new("roots", "x", "root").curve(figure::Curve::new('
+    '"root", x[..500].to_vec(), y[..500].to_vec()))).or_stop()',
 ]
 # The fused score in a cell, on the data of `mem2gen bench score`.
 FUSED = """{

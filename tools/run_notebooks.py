@@ -3,8 +3,8 @@
 
 The kernel answers `ok` to cells that panicked or returned an error. This runner fails, and names notebook,
 cell and reason, on: a compile error, a panic, an error through `?`, an exit, a hang, a kernel that died, a
-cell that was not executed, anything on stderr, a displayed `Err(..)`, text that is not UTF-8, a missing last
-line, and figures that the index promises and the run did not draw.
+cell that was not executed, anything on stderr, a displayed `Err(..)`, a figure that came as text, text that is
+not UTF-8, a missing last line, and figures that the index promises and the run did not draw.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def check_outputs(cell, number: int) -> None:
             plain = output.data.get("text/plain", "")
             if plain.lstrip().startswith("Err("):
                 raise Failed(f"the last expression is an error: {short(plain, 3)}", number)
+            if plain.startswith("Figure(") and "image/png" not in output.data:
+                raise Failed("a figure came as text: the cell moves a variable that it declares itself", number)
         for text in texts:
             if "\ufffd" in text:
                 raise Failed("the output is not UTF-8", number)

@@ -35,6 +35,7 @@ LIES = {
     "question_mark": ("cell 3", "left the cell through `?`", "invalid digit"),
     "or_stop": ("cell 3", "stopped by an error: invalid digit"),
     "shown_error": ("cell 3", "the last expression is an error: Err(ParseIntError"),
+    "figure_as_text": ("cell 3", "a figure came as text"),
     "exit": ("cell 3", "Subprocess terminated with status: exit status: 0"),
     "hang": ("cell 3", "not done after the limit of 14 s"),
     "no_sentinel": ("cell 3", "does not end with the line `mem2gen: finished no_sentinel in profile smoke`"),
