@@ -9,6 +9,9 @@ const BLOCK: usize = 256;
 /// Memories in a tile.
 pub(super) const TILE: usize = 512;
 
+/// Smallest beta d^2 of the nearest memory that tightens the tolerance further.
+const NEAR: f64 = 1e-8;
+
 /// Up to so many dimensions products are taken a row at a time: a matrix product would spend its time
 /// packing.
 const FEW: usize = 8;
@@ -328,11 +331,14 @@ impl<T: Element> Scratch<T> {
                 let peak = T::row_max(row, half);
                 let approximate = two_beta.f64() * peak.f64() - offset;
                 self.candidates.clear();
-                if approximate + bound > r.top || bound > T::TOLERANCE {
+                // Beside a memory the energy is small, and an error has to be smaller by as much.
+                let near = (beta * r.nearest2.min(-approximate / beta)).clamp(NEAR, 1.0);
+                let tolerance = T::TOLERANCE * near;
+                if approximate + bound > r.top || bound > tolerance {
                     // Weights from here up could carry the error into the result.
                     let reference = r.top.max(approximate);
                     let known = if r.sum > 0.0 { r.sum * (r.top - reference).exp() } else { 0.0 };
-                    let worth = (bound / (T::TOLERANCE * known.max(1.0))).ln();
+                    let worth = (bound / (tolerance * known.max(1.0))).ln();
                     let floor = if worth > 0.0 { reference - worth - 2.0 * bound } else { approximate };
                     let floor = T::from_f64((floor + offset) / two_beta.f64());
                     for (j, (v, h)) in row.iter_mut().zip(half).enumerate() {
@@ -453,6 +459,24 @@ mod tests {
         for beta in [1.0, 30.0, 1e5] {
             let (e, s, _) = worst(&rows, &queries, beta);
             assert!(e < 1e-5 && s < 1e-5, "{beta}: {e} {s}");
+        }
+    }
+
+    #[test]
+    fn the_small_energy_beside_a_memory_keeps_its_digits_among_others_that_count() {
+        // Where a neighbour's weight is of the order of beta d^2, its error would show in the energy.
+        let rows = cloud("rows", 3000, 12, 1.0, 0.0).mapv(|v| v as f32);
+        let mut noise = Stream::new(1, "beside");
+        let queries = Array2::from_shape_fn((200, 12), |(i, k)| rows[[i, k]] + 1e-4 * noise.normal() as f32);
+        let exact = rows.mapv(f64::from);
+        let memories = Memories::new(rows.view()).unwrap();
+        for beta in [2.0, 4.0, 8.0, 16.0] {
+            let got = memories.energy(queries.view(), beta).unwrap();
+            for (x, got) in queries.outer_iter().zip(got) {
+                let x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+                let e = reference(&exact, &x, beta).0;
+                assert!((got - e).abs() <= 1e-5 * e.abs(), "{beta}: {got} {e}");
+            }
         }
     }
 
