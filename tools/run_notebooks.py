@@ -24,12 +24,14 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellTimeoutError, DeadKernelError
 
 import index as ix
 
 KERNEL = "mem2gen"
 STARTUP_SECONDS = 60
+# How long lines are waited for that come after the cell that printed them failed.
+LATE_SECONDS = 1.0
 COMMITTED_BYTES = 1_000_000
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # A line that the kernel takes as an order to itself (`:dep`, `:restart`, `!sh`): such a line could undo the
@@ -199,40 +201,103 @@ class Kernel:
             await asyncio.wait_for(self.client.km.shutdown_kernel(now=True), 30)
 
 
-async def drain(client: NotebookClient, cell, index: int, patience: float) -> None:
-    """Takes the messages that come after the kernel called itself idle: its stderr is sent by another thread."""
-    while True:
+class Cells(NotebookClient):
+    """Executes cells, and gives each the lines that it printed.
+
+    The kernel forwards a cell's lines from another thread: on a busy machine they come after the cell was called
+    done, and then nbclient drops them, or under the number of the cell after it. So every cell begins by printing
+    a mark, to stdout and stderr alike, and what follows a mark is the marked cell's, whenever it comes.
+    """
+
+    MARK = re.compile(r"mem2gen: cell (\d+)\n")
+    # The statement after the last cell, whose mark says that all cells' lines are in.
+    END = 0
+
+    def begin(self) -> None:
+        self.lines: dict[tuple[int, str], list[str]] = {}
+        self.marked = {"stdout": self.END, "stderr": self.END}
+
+    async def mark_and_execute(self, i: int, source: str):
+        """Executes `source` as cell `i`; returns what nbclient made of it."""
+        cell = nbformat.v4.new_code_cell(f"mem2gen::notebook::mark({i});{source}")
         try:
-            message = await client.kc.get_iopub_msg(timeout=patience)
-        except queue.Empty:
-            return
-        if message["msg_type"] in ("stream", "error", "execute_result", "display_data"):
-            client.output(cell.outputs, message, None, index)
+            await self.async_execute_cell(cell, i, store_history=True)
+        finally:
+            self.shown = cell
+        return cell
+
+    async def _async_poll_output_msg(self, parent_msg_id, cell, cell_index):
+        while True:
+            message = await self.kc.iopub_channel.get_msg(timeout=None)
+            if message["msg_type"] == "stream":
+                self.take_line(message["content"])
+            elif message["parent_header"].get("msg_id") == parent_msg_id:
+                try:
+                    self.process_message(message, cell, cell_index)
+                except CellExecutionComplete:
+                    return
+
+    def take_line(self, content) -> None:
+        name, text = content["name"], content["text"]
+        if mark := self.MARK.fullmatch(text):
+            self.marked[name] = int(mark[1])
+        else:
+            self.lines.setdefault((self.marked[name], name), []).append(text)
+
+    async def wait_for_lines(self, patience: float, complete: bool) -> None:
+        """Takes late lines until both streams are `complete` (their last mark is there), or for so long."""
+        end = time.monotonic() + patience
+        while not (complete and all(mark == self.END for mark in self.marked.values())):
+            left = end - time.monotonic()
+            try:
+                message = await self.kc.get_iopub_msg(timeout=max(left, 0.0))
+            except queue.Empty:
+                if complete:
+                    raise Failed(f"the kernel did not hand over all that was printed within {patience:g} s") from None
+                return
+            if message["msg_type"] == "stream":
+                self.take_line(message["content"])
+
+    def collect(self, notebook, i: int) -> None:
+        """The outputs of cell `i`: what it printed, then what it showed."""
+        cell = notebook.cells[i]
+        cell.outputs = [
+            nbformat.v4.new_output("stream", name=name, text="".join(self.lines[i + 1, name]))
+            for name in ("stdout", "stderr")
+            if (i + 1, name) in self.lines
+        ] + [output for output in cell.outputs if output.output_type != "stream"]
 
 
 async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, str], label: str) -> None:
     client = kernel.client
     began = time.monotonic()
     await kernel.start(env)
+    client.begin()
     print(f"{label}: kernel ready after {time.monotonic() - began:.1f} s", flush=True)
-    for place, i in enumerate(code):
+    for i in code:
         cell, began = notebook.cells[i], time.monotonic()
+        why = None
         try:
-            await client.async_execute_cell(cell, i, store_history=True)
+            await client.mark_and_execute(i + 1, cell.source)
         except CellExecutionError:
-            await drain(client, cell, i, 0.2)
-            check_outputs(cell, i + 1)
-            raise Failed("the kernel called it an error", i + 1) from None
+            why = "the kernel called it an error"
+            await client.wait_for_lines(LATE_SECONDS, complete=False)
         except (DeadKernelError, asyncio.CancelledError):
-            raise Failed(kernel.why_killed or "the kernel died", i + 1) from None
+            why = kernel.why_killed or "the kernel died"
         except CellTimeoutError as error:
-            raise Failed(f"lost contact with the kernel: {short(str(error), 3)}", i + 1) from None
-        if place == len(code) - 1:
-            await drain(client, cell, i, 0.3)
+            why = f"lost contact with the kernel: {short(str(error), 3)}"
+        cell.outputs, cell.execution_count = client.shown.outputs, client.shown.execution_count
+        client.collect(notebook, i)
+        if why and kernel.why_killed is None:
+            check_outputs(cell, i + 1)
+        if why:
+            raise Failed(why, i + 1)
         check_outputs(cell, i + 1)
         print(f"{label}: cell {i + 1}/{len(notebook.cells)} {time.monotonic() - began:.2f} s", flush=True)
-    # What came late counted for the cell after it.
+    await client.mark_and_execute(Cells.END, "")
+    await client.wait_for_lines(LATE_SECONDS * 10, complete=True)
     for i in code:
+        client.collect(notebook, i)
         check_outputs(notebook.cells[i], i + 1)
 
 
@@ -251,7 +316,7 @@ async def execute(index: ix.Index, entry: ix.Notebook, profile: str):
     env = {k: v for k, v in os.environ.items() if k != "MEM2GEN_INTERACTIVE"}
     env |= {"MEM2GEN_ROOT": str(index.root), "MEM2GEN_PROFILE": profile, "TMPDIR": str(scratch)}
     limit = entry.limit_seconds[profile]
-    client = NotebookClient(
+    client = Cells(
         notebook,
         kernel_name=KERNEL,
         timeout=None,

@@ -5,11 +5,14 @@
 //! running sums. See [`Memories::readout`] for how the result stays right in single precision.
 
 mod check;
+pub mod cuda;
+mod device;
 mod element;
 mod error;
 mod nearest;
 mod readout;
 
+pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use element::Element;
 pub use error::OpError;
 pub use nearest::Nearest;

@@ -1,0 +1,5 @@
+//! The operations on CUDA devices, in three layers: the raw launch ([`driver::Driver`]), checked wrappers
+//! that know each kernel's arguments, and the functions that [`super::Memories`] calls.
+
+pub mod driver;
+pub mod sources;

@@ -1,0 +1,54 @@
+//! The CUDA sources of `kernels/`, as they are handed to a compiler.
+
+/// One source file and the kernels that it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Module {
+    /// File name without `.cu`.
+    pub name: &'static str,
+    /// The file as it lies in `kernels/`; it includes `port.cuh` and nothing else.
+    pub text: &'static str,
+    /// Its `extern "C" __global__` functions.
+    pub kernels: &'static [&'static str],
+}
+
+/// `kernels/port.cuh`: what NVRTC, nvcc and a processor's compiler name differently.
+pub const PORT: &str = include_str!("../../../kernels/port.cuh");
+
+const INCLUDE: &str = "#include \"port.cuh\"\n";
+
+/// Every source.
+pub const MODULES: &[Module] = &[Module {
+    name: "prepare",
+    text: include_str!("../../../kernels/prepare.cu"),
+    kernels: &["half_norms"],
+}];
+
+impl Module {
+    /// The whole translation unit: the file with `port.cuh` put where it includes it.
+    pub fn unit(&self) -> String {
+        self.text.replacen(INCLUDE, PORT, 1)
+    }
+}
+
+/// The source that holds a kernel.
+pub fn module_of(kernel: &str) -> Option<&'static Module> {
+    MODULES.iter().find(|m| m.kernels.contains(&kernel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kernel_is_listed_where_it_is_defined() {
+        for module in MODULES {
+            assert!(module.text.contains(INCLUDE), "{}", module.name);
+            let defined = module.text.matches("extern \"C\" __global__").count();
+            assert_eq!(defined, module.kernels.len(), "{}", module.name);
+            for kernel in module.kernels {
+                assert!(module.text.contains(&format!(" {kernel}(")), "{kernel}");
+                assert_eq!(module_of(kernel).map(|m| m.name), Some(module.name));
+            }
+        }
+    }
+}
