@@ -38,14 +38,8 @@ impl VeSettings {
 }
 
 /// The variance-exploding process dx = sigma dw, from t = 0 to T: p(x_t | x_0) = N(x_0, sigma^2 t I).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ve(VeSettings);
-
-impl Default for Ve {
-    fn default() -> Self {
-        Self(VeSettings::default())
-    }
-}
 
 impl Ve {
     const NAME: &str = "VE";

@@ -7,7 +7,7 @@ use super::{Coefficients, Level, Process, ProcessError, Steps};
 #[serde(deny_unknown_fields)]
 pub struct VpSettings {
     /// Noise levels, T.
-    pub steps: usize,
+    pub levels: usize,
     /// beta of the first level; those between lie on a line.
     pub beta_start: f64,
     /// beta of the last level.
@@ -16,7 +16,7 @@ pub struct VpSettings {
 
 impl Default for VpSettings {
     fn default() -> Self {
-        Self { steps: 1000, beta_start: 1e-4, beta_end: 0.02 }
+        Self { levels: 1000, beta_start: 1e-4, beta_end: 0.02 }
     }
 }
 
@@ -28,8 +28,8 @@ impl VpSettings {
     pub fn check(self) -> Result<Vp, ProcessError> {
         let refused =
             |setting, value, need| Err(ProcessError::Setting { process: Vp::NAME, setting, value, need });
-        if !(2..=Vp::MOST).contains(&self.steps) {
-            return refused("steps", self.steps as f64, "2 to 1000000");
+        if !(2..=Vp::MOST).contains(&self.levels) {
+            return refused("levels", self.levels as f64, "2 to 1000000");
         }
         if !(self.beta_start > 0.0 && self.beta_start < 1.0) {
             return refused("beta_start", self.beta_start, "a number between 0 and 1");
@@ -38,10 +38,14 @@ impl VpSettings {
             return refused("beta_end", self.beta_end, "a number from beta_start to below 1");
         }
         let vp = Vp::new(self);
-        let last = vp.alpha_bar(self.steps - 1);
+        let last = vp.alpha_bar(self.levels - 1);
         // Squares of alpha and their inverses are taken, so it has to be a normal number.
         if last < 1e-150 {
-            return refused("steps", self.steps as f64, "so few that alpha_bar of the last is above 1e-150");
+            return refused(
+                "levels",
+                self.levels as f64,
+                "so few that alpha_bar of the last is above 1e-150",
+            );
         }
         Ok(vp)
     }
@@ -88,7 +92,7 @@ impl Vp {
     const MOST: usize = 1_000_000;
 
     fn new(settings: VpSettings) -> Self {
-        let n = settings.steps;
+        let n = settings.levels;
         let span = settings.beta_end - settings.beta_start;
         let betas: Vec<f64> =
             (0..n).map(|i| settings.beta_start + span * i as f64 / (n - 1) as f64).collect();
@@ -117,7 +121,7 @@ impl Vp {
 
     /// alpha_bar of level t = 0, ..., T - 1: the product of 1 - beta up to it. Above T - 1 that of the last.
     pub fn alpha_bar(&self, t: usize) -> f64 {
-        (-self.depth[t.min(self.settings.steps - 1) + 1]).exp()
+        (-self.depth[t.min(self.settings.levels - 1) + 1]).exp()
     }
 
     /// The levels of a sampler with `steps` steps, which ends in clean data (alpha_bar = 1). With `steps`
@@ -126,7 +130,7 @@ impl Vp {
     /// # Errors
     /// [`ProcessError::Count`] for no steps or more than T.
     pub fn steps(&self, steps: usize, spacing: Spacing) -> Result<Steps, ProcessError> {
-        let n = self.settings.steps;
+        let n = self.settings.levels;
         if !(1..=n).contains(&steps) {
             return Err(ProcessError::Count { process: Self::NAME, steps, most: n });
         }
@@ -183,7 +187,7 @@ impl Process for Vp {
     }
 
     fn horizon(&self) -> f64 {
-        (self.settings.steps - 1) as f64
+        (self.settings.levels - 1) as f64
     }
 
     fn prior_scale(&self) -> f64 {
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn levels_are_the_products_of_one_less_beta() {
-        let vp = VpSettings { steps: 57, beta_start: 0.003, beta_end: 0.3 }.check().unwrap();
+        let vp = VpSettings { levels: 57, beta_start: 0.003, beta_end: 0.3 }.check().unwrap();
         let mut product = 1.0;
         for (t, beta) in vp.betas().iter().enumerate() {
             let before = product;
@@ -242,11 +246,11 @@ mod tests {
     #[test]
     fn between_levels_beta_is_the_slope_continuous_and_not_negative() {
         // The second schedule starts with betas that grow by a factor above 3.
-        for settings in [VpSettings::default(), VpSettings { steps: 9, beta_start: 1e-4, beta_end: 0.6 }] {
+        for settings in [VpSettings::default(), VpSettings { levels: 9, beta_start: 1e-4, beta_end: 0.6 }] {
             let vp = settings.check().unwrap();
             let depth = |t: f64| -2.0 * vp.level(t).unwrap().alpha().ln();
             let rate = |t: f64| vp.coefficients(t).unwrap().diffusion.powi(2);
-            for i in 0..settings.steps.min(40) {
+            for i in 0..settings.levels.min(40) {
                 for f in [0.0, 0.13, 0.5, 0.91] {
                     let (t, h) = (i as f64 - 0.95 + f * 0.9, 1e-5);
                     let slope = (depth(t + h) - depth(t - h)) / (2.0 * h);
@@ -254,7 +258,7 @@ mod tests {
                     assert!(slope >= 0.0 && vp.coefficients(t).unwrap().drift == -0.5 * vp.at(t).unwrap().1);
                 }
                 let (t, h) = (i as f64, 1e-9);
-                assert!((rate(t - h) - rate(t)).abs() < 1e-7 * settings.beta_end * settings.steps as f64);
+                assert!((rate(t - h) - rate(t)).abs() < 1e-7 * settings.beta_end * settings.levels as f64);
                 assert!((depth(t - h) - depth(t)).abs() < 1e-8);
             }
         }
@@ -285,13 +289,13 @@ mod tests {
     fn bad_settings_and_times_are_refused() {
         let d = VpSettings::default();
         for bad in [
-            VpSettings { steps: 1, ..d },
-            VpSettings { steps: usize::MAX, ..d },
+            VpSettings { levels: 1, ..d },
+            VpSettings { levels: usize::MAX, ..d },
             VpSettings { beta_start: 0.0, ..d },
             VpSettings { beta_start: f64::NAN, ..d },
             VpSettings { beta_start: 0.03, ..d },
             VpSettings { beta_end: 1.0, ..d },
-            VpSettings { steps: 100_000, ..d },
+            VpSettings { levels: 100_000, ..d },
         ] {
             assert!(matches!(bad.check(), Err(ProcessError::Setting { .. })), "{bad:?}");
         }

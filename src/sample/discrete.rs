@@ -1,6 +1,6 @@
 use ndarray::{Array2, Zip};
 
-use super::{SampleError, check_streams, first_bad, score_at};
+use super::{SampleError, check_step, check_streams, score_at};
 use crate::process::{Level, Prediction, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
@@ -89,9 +89,7 @@ fn walk(
             x0.mapv_inplace(|v| v.clamp(-clip, clip));
         }
         step(&mut x, &Predicted { epsilon, x0 }, t, s);
-        if let Some((sample, value)) = first_bad(&x) {
-            return Err(SampleError::NotFinite { sampler, sample, step: i, t: t.t(), value });
-        }
+        check_step(sampler, &x, t, i)?;
         progress.advance(1);
     }
     Ok(x)

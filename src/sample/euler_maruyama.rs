@@ -1,6 +1,6 @@
 use ndarray::{Array2, Zip};
 
-use super::{SampleError, check_streams, first_bad, score_at};
+use super::{SampleError, check_step, check_streams, score_at};
 use crate::process::{Process, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
@@ -36,9 +36,7 @@ pub fn euler_maruyama(
             let z = streams.normal(x.ncols());
             x.scaled_add(c.diffusion * dt.sqrt(), &z);
         }
-        if let Some((sample, value)) = first_bad(&x) {
-            return Err(SampleError::NotFinite { sampler: NAME, sample, step: i, t, value });
-        }
+        check_step(NAME, &x, pair[0], i)?;
         progress.advance(1);
     }
     Ok(x)

@@ -6,7 +6,7 @@ use super::{Rk45, SampleError, Solution, check_streams};
 use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
-use crate::score::{Density, Probe, Score, check_rows, hutchinson};
+use crate::score::{Density, Probe, Score, check_rows, check_shape, hutchinson};
 
 /// The probability-flow equation of a score under a process, dx/dt = f x - (1/2) g^2 score, whose
 /// trajectories carry p_t along.
@@ -157,6 +157,7 @@ impl Flow<'_> {
     /// dx/dt at each row.
     fn velocity(&self, levels: &[Level], x: ArrayView2<'_, f64>) -> Result<Array2<f64>, SampleError> {
         let mut out = self.score.score(x, levels)?;
+        check_shape(Self::NAME, "score", &out.view(), x.dim())?;
         for ((mut out, x), level) in out.outer_iter_mut().zip(x.outer_iter()).zip(levels) {
             let c = self.process.coefficients(level.t())?;
             out.zip_mut_with(&x, |s, x| *s = c.drift * x - 0.5 * c.diffusion * c.diffusion * *s);
@@ -251,18 +252,42 @@ mod tests {
             .log_density;
         for probe in [Probe::Rademacher, Probe::Gaussian] {
             let mut streams = Streams::new(1, "likelihood", 0..3);
-            let divergence = Divergence::Hutchinson { probes: 64, probe, streams: &mut streams };
+            let divergence = Divergence::Hutchinson { probes: 200, probe, streams: &mut streams };
             let got = flow.log_density(x.view(), 0.05, Prior::Gaussian, divergence, &Silent).unwrap();
             let errors = got.standard_error.unwrap();
             for i in 0..3 {
-                assert!(errors[i] > 1e-3 && errors[i] < 1.0, "{errors}");
-                assert!((got.log_density[i] - exact[i]).abs() < 4.0 * errors[i], "{probe:?} {i}");
+                let off = (got.log_density[i] - exact[i]).abs();
+                assert!(off < 4.0 * errors[i], "{probe:?} {i}: {off} {errors}");
             }
         }
         let mut streams = Streams::new(1, "likelihood", 0..3);
         let one = Divergence::Hutchinson { probes: 1, probe: Probe::Gaussian, streams: &mut streams };
         let e = flow.log_density(x.view(), 0.05, Prior::Gaussian, one, &Silent).unwrap_err();
         assert!(matches!(e, SampleError::Setting { setting: "probes", .. }), "{e}");
+    }
+
+    /// For data N(0, v I) every direction u gives c |u|^2 with c = (1/2) log((v + T) / (v + t)): the same for
+    /// all signs, and of variance 2 N c^2 for normal u.
+    #[test]
+    fn the_standard_error_is_that_of_the_closed_form() {
+        let score = Gaussian::new(array![0.0, 0.0], array![0.25, 0.25]).unwrap();
+        let ve = Ve::default();
+        let flow = Flow { score: &score, process: &ve, solver: Rk45::default() };
+        let x = array![[0.3, 0.4]];
+        let probes = 1600;
+        let run = |probe| {
+            let mut streams = Streams::new(1, "closed form", 0..1);
+            let divergence = Divergence::Hutchinson { probes, probe, streams: &mut streams };
+            flow.log_density(x.view(), EPS, Prior::Known(&score), divergence, &Silent).unwrap()
+        };
+        let signs = run(Probe::Rademacher);
+        assert!((signs.log_density[0] + 0.9516).abs() < 2e-4, "{signs:?}");
+        assert!(signs.standard_error.unwrap()[0] < 1e-12);
+        let c = 0.5 * (1.25f64 / (0.25 + EPS)).ln();
+        let expected = c * (4.0 / probes as f64).sqrt();
+        // The kurtosis is 9, so the error of 1600 is known to 3.5 percent: four of that.
+        let got = run(Probe::Gaussian).standard_error.unwrap()[0];
+        assert!((got / expected - 1.0).abs() < 0.14, "{got} {expected}");
     }
 
     #[test]
@@ -281,15 +306,27 @@ mod tests {
             let radius = 6.0 * process.level(end).unwrap().sigma();
             let total: f64 = shares(&got.y, &rows, radius).iter().sum();
             assert!((total - 1.0).abs() < 1e-12, "{total}");
-            // And back.
-            let back =
-                flow.carry(got.y.slice(s![..20, ..]).to_owned(), (end, process.horizon()), &Silent).unwrap();
-            assert!((&back.y - &x.slice(s![..20, ..])).iter().all(|d| d.abs() < 0.05));
+            // A smooth beta(t): steps are far longer than those between levels.
+            assert!(got.steps.iter().all(|s| *s < 100), "{:?}", got.steps);
             let part =
                 flow.carry(x.slice(s![7..9, ..]).to_owned(), (process.horizon(), end), &Silent).unwrap();
             assert_eq!(part.y, got.y.slice(s![7..9, ..]));
             assert_eq!(part.steps, got.steps[7..9]);
         }
+    }
+
+    #[test]
+    fn the_flow_goes_there_and_back() {
+        let rows = array![[0.9, 0.1], [-0.6, 0.7]];
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let vp = Vp::default();
+        let solver = Rk45Settings { rtol: 1e-9, atol: 1e-9, ..Rk45Settings::default() }.check().unwrap();
+        let flow = Flow { score: &score, process: &vp, solver };
+        let x = array![[0.3, -1.2], [1.1, 0.4]];
+        let there = flow.carry(x.clone(), (999.0, 50.0), &Silent).unwrap();
+        let back = flow.carry(there.y, (50.0, 999.0), &Silent).unwrap();
+        // The flow contracts by about 1/0.17, and the way back expands errors by that.
+        assert!((back.y - x).iter().all(|d| d.abs() < 1e-6));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::process::{Level, Process};
 use crate::random::Streams;
-use crate::score::{Score, check_rows};
+use crate::score::{Score, check_shape, first_bad};
 
 /// Starting points at T, `[m, N]`: the next normals of each stream, times the standard deviation of the
 /// process's prior. N(0, I) for VP, N(0, sigma^2 T I) for VE.
@@ -35,7 +35,7 @@ pub fn start(process: &dyn Process, dim: usize, streams: &mut Streams) -> Array2
     streams.normal(dim) * process.prior_scale()
 }
 
-/// The score at one level, checked.
+/// The score of every row at one level, checked.
 fn score_at(
     sampler: &'static str,
     score: &dyn Score,
@@ -44,18 +44,24 @@ fn score_at(
     step: usize,
 ) -> Result<Array2<f64>, SampleError> {
     let s = score.score(x, &vec![level; x.nrows()])?;
-    check_rows(sampler, "score", &s.view(), x.dim()).or_else(|e| match first_bad(&s) {
-        Some((sample, value)) if s.dim() == x.dim() => {
-            Err(SampleError::NotFinite { sampler, sample, step, t: level.t(), value })
-        }
-        _ => Err(e.into()),
-    })?;
+    check_shape(sampler, "score", &s.view(), x.dim())?;
+    check_step(sampler, &s, level, step)?;
     Ok(s)
 }
 
-/// Row and value of the first NaN or infinity.
-fn first_bad(rows: &Array2<f64>) -> Option<(usize, f64)> {
-    rows.indexed_iter().find(|(_, v)| !v.is_finite()).map(|((row, _), &v)| (row, v))
+/// Err with the first sample that is not finite.
+fn check_step(
+    sampler: &'static str,
+    rows: &Array2<f64>,
+    level: Level,
+    step: usize,
+) -> Result<(), SampleError> {
+    match first_bad(&rows.view()) {
+        Some((sample, _, value)) => {
+            Err(SampleError::NotFinite { sampler, sample, step, t: level.t(), value })
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_streams(sampler: &'static str, streams: &Streams, samples: usize) -> Result<(), SampleError> {

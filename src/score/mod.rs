@@ -100,14 +100,30 @@ pub(crate) fn check_rows(
     rows: &ArrayView2<'_, f64>,
     shape: (usize, usize),
 ) -> Result<(), OpError> {
-    if rows.dim() != shape {
-        let expected = format!("[{}, {}]", shape.0, shape.1);
-        return Err(OpError::Shape { operation, argument, found: rows.shape().to_vec(), expected });
-    }
-    match rows.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        Some(((row, column), &value)) => Err(OpError::NotFinite { operation, argument, row, column, value }),
+    check_shape(operation, argument, rows, shape)?;
+    match first_bad(rows) {
+        Some((row, column, value)) => Err(OpError::NotFinite { operation, argument, row, column, value }),
         None => Ok(()),
     }
+}
+
+/// Err unless `rows` has the shape given.
+pub(crate) fn check_shape(
+    operation: &'static str,
+    argument: &'static str,
+    rows: &ArrayView2<'_, f64>,
+    shape: (usize, usize),
+) -> Result<(), OpError> {
+    if rows.dim() == shape {
+        return Ok(());
+    }
+    let expected = format!("[{}, {}]", shape.0, shape.1);
+    Err(OpError::Shape { operation, argument, found: rows.shape().to_vec(), expected })
+}
+
+/// Row, column and value of the first NaN or infinity.
+pub(crate) fn first_bad(rows: &ArrayView2<'_, f64>) -> Option<(usize, usize, f64)> {
+    rows.indexed_iter().find(|(_, v)| !v.is_finite()).map(|((row, column), &v)| (row, column, v))
 }
 
 #[cfg(test)]
