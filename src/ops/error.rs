@@ -1,4 +1,6 @@
-/// What can be wrong with the arguments of an operation.
+use super::cuda::driver::DriverError;
+
+/// What can be wrong with the arguments of an operation, or with the device that it runs on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OpError {
     /// NaN or infinity in an input.
@@ -61,6 +63,9 @@ pub enum OpError {
         /// What would do.
         need: &'static str,
     },
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DriverError),
 }
 
 impl OpError {

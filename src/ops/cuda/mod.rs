@@ -1,5 +1,10 @@
 //! The operations on CUDA devices, in three layers: the raw launch ([`driver::Driver`]), checked wrappers
 //! that know each kernel's arguments, and the functions that [`super::Memories`] calls.
 
+pub mod compile;
+pub mod device;
 pub mod driver;
+pub mod nvrtc;
+mod signature;
 pub mod sources;
+mod standing;

@@ -7,6 +7,8 @@ pub struct Module {
     pub name: &'static str,
     /// The file as it lies in `kernels/`; it includes `port.cuh` and nothing else.
     pub text: &'static str,
+    /// What NVIDIA's compiler makes of it for compute capability 8.0 and later, for where NVRTC is missing.
+    pub ptx: &'static str,
     /// Its `extern "C" __global__` functions.
     pub kernels: &'static [&'static str],
 }
@@ -20,6 +22,7 @@ const INCLUDE: &str = "#include \"port.cuh\"\n";
 pub const MODULES: &[Module] = &[Module {
     name: "prepare",
     text: include_str!("../../../kernels/prepare.cu"),
+    ptx: include_str!("../../../kernels/ptx/prepare.ptx"),
     kernels: &["half_norms"],
 }];
 
