@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::OpError;
 use super::cuda::device::CudaDriver;
 use super::cuda::driver::{Driver, DriverError};
 
@@ -39,10 +38,10 @@ impl DeviceChoice {
     /// The device to run on, and its driver where it is no processor.
     ///
     /// # Errors
-    /// [`OpError::Device`] with [`DriverError::Missing`] for a CUDA device that was asked for by number and
-    /// can't be used. `auto` then stands for the processor.
-    pub fn resolve(self) -> Result<(Device, Option<Arc<dyn Driver>>), OpError> {
-        Ok(self.settle(|number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))?)
+    /// [`DriverError::Missing`] for a CUDA device that was asked for by number and can't be used. `auto` then
+    /// stands for the processor.
+    pub fn resolve(self) -> Result<(Device, Option<Arc<dyn Driver>>), DriverError> {
+        self.settle(|number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))
     }
 
     fn settle<D>(

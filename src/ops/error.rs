@@ -1,6 +1,4 @@
-use super::cuda::driver::DriverError;
-
-/// What can be wrong with the arguments of an operation, or with the device that it runs on.
+/// What can be wrong with the arguments of an operation.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OpError {
     /// NaN or infinity in an input.
@@ -63,9 +61,6 @@ pub enum OpError {
         /// What would do.
         need: &'static str,
     },
-    /// The device.
-    #[error(transparent)]
-    Device(#[from] DriverError),
 }
 
 impl OpError {

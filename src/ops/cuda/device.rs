@@ -143,6 +143,19 @@ impl CudaDriver {
         self.capability
     }
 
+    /// The stream that all its calls go to.
+    #[cfg(feature = "cuda")]
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// A handle for memory of somebody else, who keeps it longer than the handle. Freeing it forgets it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn borrow(&self, pointer: CUdeviceptr, bytes: usize) -> Handle {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.insert(Block { pointer, bytes, own: false })
+    }
+
     /// Loads every source, and says where each came from.
     ///
     /// # Errors

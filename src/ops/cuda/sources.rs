@@ -19,12 +19,20 @@ pub const PORT: &str = include_str!("../../../kernels/port.cuh");
 const INCLUDE: &str = "#include \"port.cuh\"\n";
 
 /// Every source.
-pub const MODULES: &[Module] = &[Module {
-    name: "prepare",
-    text: include_str!("../../../kernels/prepare.cu"),
-    ptx: include_str!("../../../kernels/ptx/prepare.ptx"),
-    kernels: &["half_norms"],
-}];
+pub const MODULES: &[Module] = &[
+    Module {
+        name: "prepare",
+        text: include_str!("../../../kernels/prepare.cu"),
+        ptx: include_str!("../../../kernels/ptx/prepare.ptx"),
+        kernels: &["half_norms"],
+    },
+    Module {
+        name: "peak",
+        text: include_str!("../../../kernels/peak.cu"),
+        ptx: include_str!("../../../kernels/ptx/peak.ptx"),
+        kernels: &["peak_copy", "peak_fma"],
+    },
+];
 
 impl Module {
     /// The whole translation unit: the file with `port.cuh` put where it includes it.
