@@ -100,9 +100,9 @@ extern "C" __global__ void __launch_bounds__(128)
                const int* __restrict__ part_index, double* squared, int* index, int* certain) {
   DYN_SHARED(double, shared);
   const int lane = threadIdx.x % M2G_WARP, warp = threadIdx.x / M2G_WARP;
-  double* exact = shared + warp * keep;
-  float* list = reinterpret_cast<float*>(shared + 4 * keep) + warp * keep;
-  int* kept = reinterpret_cast<int*>(reinterpret_cast<float*>(shared + 4 * keep) + 4 * keep) + warp * keep;
+  double* exact = shared + 2 * warp * keep;
+  float* list = reinterpret_cast<float*>(exact + keep);
+  int* kept = reinterpret_cast<int*>(list + keep);
   const long long q = (long long)blockIdx.x * 4 + warp;
   if (q >= m) return;
   for (int i = lane; i < keep; i += M2G_WARP) {
