@@ -19,8 +19,6 @@ use sha2::{Digest, Sha256};
 
 const HEADER: &str = include_str!("emulator.hpp");
 const RUNTIME: &str = include_str!("runtime.cpp");
-/// How long one launch may compute, in seconds of the processor's time.
-const SECONDS: u32 = 20;
 /// Lines of a report that go into an error.
 const LINES: usize = 40;
 
@@ -43,6 +41,8 @@ pub const SCHEDULES: [Schedule; 3] = [Schedule::Forward, Schedule::Reverse, Sche
 pub enum Flavour {
     /// Nothing but the guards around memory.
     Plain,
+    /// As plain, with the C library's fibers, which are all there is where the processor is no x86-64.
+    Portable,
     /// AddressSanitizer and UndefinedBehaviorSanitizer.
     Address,
     /// ThreadSanitizer, which takes every CUDA thread for one.
@@ -52,7 +52,7 @@ pub enum Flavour {
 impl Flavour {
     fn flags(self) -> &'static [&'static str] {
         match self {
-            Self::Plain => &["-O2"],
+            Self::Plain | Self::Portable => &["-O2"],
             Self::Address => &["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
             Self::Thread => &["-O1", "-g1", "-fsanitize=thread"],
         }
@@ -61,6 +61,7 @@ impl Flavour {
     fn define(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
+            Self::Portable => Some("-DM2G_UCONTEXT"),
             Self::Address => Some("-DM2G_ASAN"),
             Self::Thread => Some("-DM2G_TSAN"),
         }
@@ -87,6 +88,7 @@ pub struct HostEmulator {
     schedule: Schedule,
     sources: Vec<Source>,
     limits: Limits,
+    seconds: u32,
     state: Mutex<State>,
 }
 
@@ -123,12 +125,18 @@ impl HostEmulator {
     /// Other kernels.
     pub fn of(flavour: Flavour, schedule: Schedule, sources: Vec<Source>) -> Self {
         let limits = Limits { free: 1 << 30, total: 1 << 30, processors: 4, shared: 99 << 10 };
-        Self { flavour, schedule, sources, limits, state: Mutex::default() }
+        Self { flavour, schedule, sources, limits, seconds: 20, state: Mutex::default() }
     }
 
     /// A device of another size.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// So many seconds of the processor's time for each launch.
+    pub fn with_seconds(mut self, seconds: u32) -> Self {
+        self.seconds = seconds;
         self
     }
 
@@ -149,7 +157,7 @@ impl HostEmulator {
         };
         let errors = tempfile::tempfile().map_err(|e| e.to_string())?;
         let mut child = Command::new(&runtime)
-            .args([order, &seed.to_string(), &SECONDS.to_string()])
+            .args([order, &seed.to_string(), &self.seconds.to_string()])
             .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0:redzone=1024")
             .env("UBSAN_OPTIONS", "print_stacktrace=1")
             .env("TSAN_OPTIONS", "halt_on_error=1:report_signal_unsafe=0")

@@ -174,8 +174,10 @@ struct Fiber {
   void* tsan = nullptr;
 };
 
+#ifdef M2G_ASAN
 const void* own_stack;
 size_t own_size;
+#endif
 
 void switch_fibers(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
 #ifdef M2G_ASAN
@@ -201,19 +203,20 @@ struct Thread {
   State state;
   Site site;
   unsigned mask;   // lanes waited for
-  unsigned meet;   // number of the warp operation
+  unsigned slot;   // of the warp operation
   unsigned from;   // lane to read, or BALLOT
   uint64_t value;  // brought, then taken
 };
 
 constexpr unsigned BALLOT = ~0u;
-constexpr unsigned MEETS = 64;
+// More than a warp has lanes, and in turn: ThreadSanitizer must not take what a late lane finds for done.
+constexpr unsigned SLOTS = 64;
 
 struct Warp {
   unsigned waiting = 0, ended = 0;  // lanes
-  unsigned meets = 0;
-  unsigned arrived[MEETS];  // lanes, by number of the operation
-  char tag[MEETS];
+  unsigned last = 0;                    // slot
+  unsigned arrived[SLOTS] = {};         // lanes; none where a slot is free
+  char tag[SLOTS];
 };
 
 std::vector<Thread> threads;
@@ -299,9 +302,9 @@ void yield() {
 }
 
 // Lets the lanes of a warp operation go if all are there that have not ended.
-void settle(size_t w, unsigned meet) {
+void settle(size_t w, unsigned slot) {
   Warp& warp = warps[w];
-  const unsigned arrived = warp.arrived[meet % MEETS];
+  const unsigned arrived = warp.arrived[slot];
   Thread* lanes = &threads[w * WARP];
   const Thread& any = lanes[__builtin_ctz(arrived)];
   if ((any.mask & ~(arrived | warp.ended)) != 0) return;
@@ -322,6 +325,7 @@ void settle(size_t w, unsigned meet) {
     set_ready(w * WARP + l);
   }
   warp.waiting &= ~arrived;
+  warp.arrived[slot] = 0;
 }
 
 uint64_t meet(Site at, unsigned mask, uint64_t value, unsigned from) {
@@ -333,27 +337,27 @@ uint64_t meet(Site at, unsigned mask, uint64_t value, unsigned from) {
     fail("%s of %s at %s:%d, block (%u,%u,%u): lane %u is not in its own mask %08x", at.op, running, at.file, at.line,
          block.x, block.y, block.z, own, mask);
   }
-  unsigned number = warp.meets;
-  for (unsigned left = warp.waiting & mask; left; left &= left - 1) {
+  unsigned slot = SLOTS;
+  for (unsigned left = warp.waiting & mask; left && slot == SLOTS; left &= left - 1) {
     const Thread& other = threads[w * WARP + __builtin_ctz(left)];
-    if (other.mask == mask && other.site == at) {
-      number = other.meet;
-      break;
-    }
+    if (other.mask == mask && other.site == at) slot = other.slot;
   }
-  if (number == warp.meets) warp.arrived[warp.meets++ % MEETS] = 0;
-  warp.arrived[number % MEETS] |= 1u << own;
+  if (slot == SLOTS) {
+    do slot = warp.last = (warp.last + 1) % SLOTS;
+    while (warp.arrived[slot] != 0);
+  }
+  warp.arrived[slot] |= 1u << own;
   warp.waiting |= 1u << own;
   t.state = AT_WARP;
   t.site = at;
   t.mask = mask;
-  t.meet = number;
+  t.slot = slot;
   t.from = from;
   t.value = value;
-  __tsan_release(&warp.tag[number % MEETS]);
-  settle(w, number);
+  __tsan_release(&warp.tag[slot]);
+  settle(w, slot);
   yield();
-  __tsan_acquire(&warp.tag[number % MEETS]);
+  __tsan_acquire(&warp.tag[slot]);
   return t.value;
 }
 
@@ -374,7 +378,7 @@ void fiber_main() {
   threads[current].state = ENDED;
   warps[w].ended |= 1u << (current % WARP);
   for (unsigned left = warps[w].waiting; left; left = left & warps[w].waiting & (left - 1)) {
-    settle(w, threads[w * WARP + __builtin_ctz(left)].meet);
+    settle(w, threads[w * WARP + __builtin_ctz(left)].slot);
   }
   yield();
   fail("an ended thread ran again");
