@@ -93,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(128)
 // the last place of 1, `eligible` how many memories a query may have for neighbours. squared: [m, k] doubles, index:
 // [m, k]; certain[q] is 0 where the product's rounding may have hidden a neighbour.
 // Block: 128 threads. Grid: x a block for 4 queries. Shared memory: 16 bytes for each of 4 x keep.
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 8)
     knn_refine(const float* __restrict__ queries, long long stride_q, int m, const double* __restrict__ norms2,
                const float* __restrict__ memories, long long stride, int width, int splits, int keep, int k,
                int eligible, float rounding, double reach, const float* __restrict__ part_value,
