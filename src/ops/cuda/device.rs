@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use cudarc::driver::result::{self, module};
 use cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr, CUfunction, CUfunction_attribute, CUresult};
@@ -25,6 +26,15 @@ pub struct CudaDriver {
     inner: Mutex<Inner>,
 }
 
+/// What a kernel's launches took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct KernelTime {
+    /// How often it was launched.
+    pub launches: u64,
+    /// From before each launch until it was waited for, by the host's clock.
+    pub seconds: f64,
+}
+
 struct Inner {
     standing: Standing,
     memory: HashMap<Handle, Block>,
@@ -32,6 +42,8 @@ struct Inner {
     /// Sources that are loaded, and where each came from.
     origins: BTreeMap<&'static str, Origin>,
     functions: HashMap<&'static str, Function>,
+    /// Where launches are timed.
+    times: Option<BTreeMap<&'static str, KernelTime>>,
 }
 
 #[derive(Clone, Copy)]
@@ -134,6 +146,7 @@ impl CudaDriver {
                 next: 0,
                 origins: BTreeMap::new(),
                 functions: HashMap::new(),
+                times: None,
             }),
         })
     }
@@ -176,6 +189,15 @@ impl CudaDriver {
     /// The error of an earlier launch.
     pub fn synchronize(&self) -> Result<(), DriverError> {
         self.wait(&mut *self.enter()?)
+    }
+
+    /// From now on each launch is waited for and timed, or no longer. Gives the times so far.
+    ///
+    /// # Errors
+    /// The error of an earlier launch.
+    pub fn time_launches(&self, on: bool) -> Result<BTreeMap<&'static str, KernelTime>, DriverError> {
+        let times = on.then(BTreeMap::new);
+        Ok(std::mem::replace(&mut self.enter()?.times, times).unwrap_or_default())
     }
 
     fn wait(&self, inner: &mut Inner) -> Result<(), DriverError> {
@@ -360,6 +382,10 @@ impl Driver for CudaDriver {
                 function.shared = launch.shared;
             }
         }
+        if inner.times.is_some() {
+            self.wait(&mut inner)?;
+        }
+        let clock = Instant::now();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
         // SAFETY: the arguments are of the number and the sizes that the kernel takes, and the driver copies
@@ -376,6 +402,14 @@ impl Driver for CudaDriver {
         };
         answer.map_err(|e| inner.standing.failed_launch(launch, e.0))?;
         inner.standing.launched(launch);
+        if inner.times.is_some() {
+            self.wait(&mut inner)?;
+        }
+        if let Some(times) = &mut inner.times {
+            let time = times.entry(launch.kernel).or_default();
+            time.launches += 1;
+            time.seconds += clock.elapsed().as_secs_f64();
+        }
         Ok(())
     }
 }
