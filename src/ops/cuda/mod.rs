@@ -6,7 +6,13 @@ pub mod candle;
 pub mod compile;
 pub mod device;
 pub mod driver;
+mod kernels;
+mod memory;
 pub mod nvrtc;
+pub mod resident;
 mod signature;
 pub mod sources;
 mod standing;
+
+pub use memory::DeviceRows;
+pub use resident::{Queries, Resident};
