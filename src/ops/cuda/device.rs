@@ -15,6 +15,7 @@ use super::nvrtc::Nvrtc;
 use super::signature::{Kind, signature};
 use super::sources::{MODULES, Module, module_of};
 use super::standing::Standing;
+use crate::ops::Device;
 
 /// One CUDA device: its primary context and one stream, on which all calls follow each other.
 ///
@@ -135,7 +136,7 @@ impl CudaDriver {
     pub(super) fn on(stream: Arc<CudaStream>) -> Result<Self, result::DriverError> {
         let context = stream.context();
         let (major, minor) = context.compute_capability()?;
-        let standing = Standing::new(format!("cuda:{}", context.ordinal()));
+        let standing = Standing::new(Device::Cuda(context.ordinal()).to_string());
         Ok(Self {
             name: context.name()?,
             capability: u32::try_from(10 * major + minor).unwrap_or(0),
@@ -149,6 +150,11 @@ impl CudaDriver {
                 times: None,
             }),
         })
+    }
+
+    /// Which it is.
+    pub fn device(&self) -> Device {
+        Device::Cuda(self.stream.context().ordinal())
     }
 
     /// Its compute capability, 90 for 9.0.
