@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::driver::DriverError;
 use super::nvrtc::{Nvrtc, Target};
 use super::sources::Module;
-use crate::store::{sha256_hex, write_atomic};
+use crate::store::{StoreError, sha256_hex, write_atomic};
 
 /// What every compilation of the kernels is told, beside the architecture.
 pub const OPTIONS: &[&str] = &["--std=c++17"];
@@ -110,9 +110,58 @@ fn recall(file: &Path) -> Option<Vec<u8>> {
     (sha256_hex(image).as_bytes() == sum).then(|| image.to_vec())
 }
 
-fn keep(file: &Path, image: &[u8]) -> Result<(), crate::store::StoreError> {
+fn keep(file: &Path, image: &[u8]) -> Result<(), StoreError> {
     write_atomic(file, |w| {
         w.write_all(sha256_hex(image).as_bytes())?;
         w.write_all(image)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_lies_where_it_is_asked_for_or_with_the_users_other_caches() {
+        let at = |set: &[(&str, &str)]| {
+            let set: Vec<_> =
+                set.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect();
+            folder_of(|asked| set.iter().find(|(name, _)| name == asked).map(|(_, path)| path.clone()))
+        };
+        let (own, user, home) = (("MEM2GEN_CACHE", "here"), ("XDG_CACHE_HOME", "/cache"), ("HOME", "/me"));
+        assert_eq!(at(&[own, user, home]), Some("here".into()));
+        assert_eq!(at(&[user, home]), Some("/cache/mem2gen/kernels".into()));
+        assert_eq!(at(&[("XDG_CACHE_HOME", "relative"), home]), Some("/me/.cache/mem2gen/kernels".into()));
+        assert_eq!(at(&[]), None);
+    }
+
+    #[test]
+    fn only_a_file_that_is_whole_is_recalled() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/er");
+        assert_eq!(recall(&file), None);
+        keep(&file, b"image").unwrap();
+        assert_eq!(recall(&file).as_deref(), Some(&b"image"[..]));
+        let whole = fs::read(&file).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            assert_eq!(recall(&file), None, "{length} bytes");
+        }
+        fs::write(&file, [&whole[..], b"s"].concat()).unwrap();
+        assert_eq!(recall(&file), None);
+    }
+
+    #[test]
+    fn whatever_changes_the_image_changes_its_name() {
+        let names = [
+            key("unit", Target::Cubin(90), "13.0"),
+            key("unit ", Target::Cubin(90), "13.0"),
+            key("unit", Target::Cubin(80), "13.0"),
+            key("unit", Target::Ptx(90), "13.0"),
+            key("unit", Target::Cubin(90), "13.1"),
+        ];
+        for (i, name) in names.iter().enumerate() {
+            assert!(name.len() == SUM && !names[..i].contains(name), "{name}");
+        }
+    }
 }

@@ -22,10 +22,13 @@ impl Standing {
 
     /// Asked before every call.
     pub fn check(&mut self) -> Result<(), DriverError> {
-        if let Some(why) = &self.stopped {
-            return Err(DriverError::Stopped { device: self.device.clone(), why: why.clone() });
+        if let Some(late) = self.late.take() {
+            return Err(late);
         }
-        self.late.take().map_or(Ok(()), Err)
+        match &self.stopped {
+            Some(why) => Err(DriverError::Stopped { device: self.device.clone(), why: why.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Whether an error ended the context.
@@ -166,6 +169,8 @@ mod tests {
         // Nothing was launched, so no kernel is blamed.
         let error = standing.failed("cuMemFree", CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
         assert!(matches!(error, DriverError::Call { call: "cuMemFree", .. }));
+        standing.later(error.clone());
+        assert_eq!(standing.check(), Err(error));
         assert!(matches!(standing.check(), Err(DriverError::Stopped { .. })));
     }
 }
