@@ -20,7 +20,7 @@ pub enum Origin {
     Cache,
     /// Compiled by this one.
     Nvrtc,
-    /// The PTX that the release carries: NVRTC is missing, or knows nothing that the device can run.
+    /// The PTX that the release carries: NVRTC is missing, or makes nothing that device and driver take.
     Release,
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use cudarc::driver::result::{self, module};
-use cudarc::driver::sys::{CUdevice_attribute, CUdeviceptr, CUfunction, CUfunction_attribute, CUresult};
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUdeviceptr, CUfunction, CUfunction_attribute, CUmodule, CUresult,
+};
 use cudarc::driver::{CudaContext, CudaStream};
 
 use super::compile::{Origin, build, cache_folder};
@@ -14,7 +16,7 @@ use super::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
 use super::nvrtc::Nvrtc;
 use super::signature::{Kind, signature};
 use super::sources::{MODULES, Module, module_of};
-use super::standing::Standing;
+use super::standing::{Standing, ends_context};
 use crate::ops::Device;
 
 /// One CUDA device: its primary context and one stream, on which all calls follow each other.
@@ -266,14 +268,19 @@ impl Inner {
     }
 
     fn load(&mut self, module: &'static Module, capability: u32) -> Result<(), DriverError> {
-        let built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref())?;
-        // SAFETY: the image is whole, and PTX ends in a null byte.
-        let loaded = unsafe { module::load_data(built.image.as_ptr().cast()) }.map_err(|e| {
-            let why = format!("{:?} at loading the {}", e.0, built.origin);
-            DriverError::Compile {
+        let mut built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref())?;
+        let mut answer = load_image(&built.image);
+        if built.origin != Origin::Release && answer.is_err_and(|e| !ends_context(e.0)) {
+            // An NVRTC newer than the driver makes what the driver does not take.
+            built = build(module, capability, None, None)?;
+            answer = load_image(&built.image);
+        }
+        let loaded = answer.map_err(|e| match self.standing.failed("cuModuleLoadData", e.0) {
+            DriverError::Call { why, .. } => DriverError::Compile {
                 module: module.name,
-                log: format!("{why} {}", built.log).trim().to_owned(),
-            }
+                log: format!("{why} at loading the {}", built.origin),
+            },
+            ended => ended,
         })?;
         for kernel in module.kernels {
             let missing = |why| DriverError::Compile { module: module.name, log: format!("{kernel}: {why}") };
@@ -288,6 +295,11 @@ impl Inner {
         self.origins.insert(module.name, built.origin);
         Ok(())
     }
+}
+
+fn load_image(image: &[u8]) -> Result<CUmodule, result::DriverError> {
+    // SAFETY: the image is whole, and PTX ends in a null byte.
+    unsafe { module::load_data(image.as_ptr().cast()) }
 }
 
 impl Driver for CudaDriver {

@@ -83,7 +83,7 @@ impl Standing {
 }
 
 /// Whether a context survives no such error: whatever is called after it gets the same answer.
-fn ends_context(code: CUresult) -> bool {
+pub(super) fn ends_context(code: CUresult) -> bool {
     use CUresult::*;
     matches!(
         code,
