@@ -614,9 +614,10 @@ impl Decoder {
         let narrow = of == "b32";
         match (to.starts_with('{'), from.starts_with('{')) {
             (false, false) => {
-                // A negative immediate fills 64 bits, and this is the one instruction that would pass them on.
+                // A negative immediate fills 64 bits, and moves are what would pass them on.
                 let a = match number(from) {
                     Some(value) if of.ends_with("32") => self.constant(value & 0xffff_ffff),
+                    Some(value) if of == "pred" => self.constant(value & 1),
                     _ => self.source(from)?,
                 };
                 let d = self.target(to)?;
