@@ -2,95 +2,105 @@
 
 mod ptx;
 
-use mem2gen::ops::cuda::driver::{Arg, Driver, Launch};
+use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
+use mem2gen::ops::cuda::sources::MODULES;
 use ptx::{PtxEmulator, Schedule};
+use sha2::{Digest, Sha256};
+use std::path::Path;
 
 const SCHEDULES: [Schedule; 3] = [Schedule::Forward, Schedule::Reverse, Schedule::Random(7)];
+const MEMORY: usize = 1 << 30;
 
-fn emulator(schedule: Schedule) -> PtxEmulator {
-    let text = std::fs::read_to_string("kernels/ptx/prepare.ptx").unwrap();
-    PtxEmulator::new([text.as_str()], schedule, 1 << 30).unwrap()
+fn committed(module: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("kernels/ptx/{module}.ptx"));
+    std::fs::read_to_string(path).unwrap()
 }
 
+fn device(schedule: Schedule) -> PtxEmulator {
+    let texts: Vec<String> = MODULES.iter().map(|m| committed(m.name)).collect();
+    PtxEmulator::new(texts.iter().map(String::as_str), schedule, MEMORY).unwrap()
+}
+
+/// Whoever changes a kernel makes its PTX again (`make kernels-ptx`), or the tests would run the old one.
 #[test]
-fn half_norms() {
+fn the_committed_ptx_is_of_the_sources_at_hand() {
+    for module in MODULES {
+        let digest = Sha256::digest(module.unit());
+        let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        let text = committed(module.name);
+        assert_eq!(text.lines().next().unwrap(), format!("// Source unit SHA-256 {digest}"), "{}", module.name);
+        for kernel in module.kernels {
+            assert!(text.contains(&format!(".entry {kernel}(")), "{kernel}");
+        }
+    }
+}
+
+/// A kernel of one parameter, a pointer, run by two warps; what the interpreter says of it.
+fn verdict(schedule: Schedule, shared: u32, body: &str) -> Result<Vec<u8>, String> {
+    let text = format!(
+        ".version 7.0\n.target sm_80\n.address_size 64\n.extern .shared .align 16 .b8 s[];\n\
+         .visible .entry half_norms(\n.param .u64 p\n)\n{{\n.reg .pred %p<9>;\n\
+         ld.param.u64 %rd1, [p];\ncvta.to.global.u64 %rd2, %rd1;\nmov.u32 %r1, %tid.x;\nmul.wide.u32 %rd3, %r1, 4;\n\
+         add.s64 %rd4, %rd2, %rd3;\nshl.b32 %r2, %r1, 2;\nmov.u32 %r3, s;\nadd.s32 %r4, %r3, %r2;\n\
+         xor.b32 %r5, %r2, 128;\nadd.s32 %r6, %r3, %r5;\n{body}\nret;\n}}\n"
+    );
+    let device = PtxEmulator::new([text.as_str()], schedule, MEMORY)?;
+    let told = |e: DriverError| e.to_string();
+    let buffer = device.alloc(256).map_err(told)?;
+    let args = [Arg::Buffer(buffer, 0)];
+    let launch = Launch { kernel: "half_norms", grid: [1, 1, 1], block: [64, 1, 1], shared, args: &args };
+    device.launch(&launch).map_err(told)?;
+    let mut bytes = vec![0; 256];
+    device.read(buffer, 0, &mut bytes).map_err(told)?;
+    Ok(bytes)
+}
+
+/// Each thread writes its number to shared memory and gets that of the other warp's thread.
+const EXCHANGE: &str = "st.shared.u32 [%r4], %r1;\nbar.sync 0;\nld.shared.u32 %r7, [%r6];\nst.global.u32 [%rd4], %r7;";
+
+#[test]
+fn what_is_right_runs_under_every_schedule() {
     for schedule in SCHEDULES {
-        let d = emulator(schedule);
-        let (count, n) = (37, 77);
-        let rows: Vec<f32> = (0..count * n).map(|i| (i as f32 * 0.37).sin()).collect();
-        let centre: Vec<f32> = (0..n).map(|i| (i as f32 * 0.11).cos()).collect();
-        let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        let a = d.alloc(rows.len() * 4).unwrap();
-        let b = d.alloc(n * 4).unwrap();
-        let c = d.alloc(count * 4).unwrap();
-        d.write(a, 0, &bytes(&rows)).unwrap();
-        d.write(b, 0, &bytes(&centre)).unwrap();
-        let args = [
-            Arg::Buffer(a, 0), Arg::Buffer(b, 0), Arg::Buffer(c, 0),
-            Arg::I64(count as i64), Arg::I32(n as i32), Arg::I64(n as i64),
-        ];
-        d.launch(&Launch { kernel: "half_norms", grid: [10, 1, 1], block: [128, 1, 1], shared: 0, args: &args }).unwrap();
-        let mut out = vec![0; count * 4];
-        d.read(c, 0, &mut out).unwrap();
-        for (k, got) in out.chunks(4).enumerate() {
-            let got = f32::from_le_bytes(got.try_into().unwrap());
-            let want: f64 = (0..n).map(|j| (f64::from(rows[k * n + j]) - f64::from(centre[j])).powi(2)).sum();
-            assert!((f64::from(got) - want / 2.0).abs() < 1e-5 * want, "{got} {want}");
-        }
+        let got: Vec<u8> = verdict(schedule, 256, EXCHANGE).unwrap();
+        assert!(got.chunks(4).enumerate().all(|(i, b)| b == (i as u32 ^ 32).to_le_bytes()), "{schedule:?}");
     }
 }
 
 #[test]
-fn parses_all() {
-    for f in std::fs::read_dir("kernels/ptx").unwrap() {
-        let f = f.unwrap().path();
-        let text = std::fs::read_to_string(&f).unwrap();
-        let d = PtxEmulator::new([text.as_str()], Schedule::Forward, 1 << 30);
-        match d { Ok(d) => println!("{f:?} {:?}", d.kernels().collect::<Vec<_>>()), Err(e) => panic!("{f:?} {e}") }
-    }
-}
-
-#[test]
-fn trial() {
-    let text = std::fs::read_to_string("kernels/ptx/readout.ptx").unwrap();
-    for (schedule, width) in [(Schedule::Forward, 20usize), (Schedule::Reverse, 64), (Schedule::Random(3), 132)] {
-        let d = PtxEmulator::new([text.as_str()], schedule, 1 << 30).unwrap();
-        let (m, count) = (70usize, 300usize);
-        let span = 200;
-        let splits = 2;
-        let mut s = 1u64;
-        let mut rnd = || { s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); ((s >> 40) as f32) / (1 << 24) as f32 - 0.5 };
-        let q: Vec<f32> = (0..m * width).map(|_| rnd()).collect();
-        let y: Vec<f32> = (0..count * width).map(|_| rnd()).collect();
-        let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        let up = |v: &[f32]| { let a = d.alloc(v.len() * 4).unwrap(); d.write(a, 0, &bytes(v)).unwrap(); a };
-        let centre = vec![0.0; width];
-        let half: Vec<f32> = y.chunks(width).map(|r| r.iter().map(|x| x * x).sum::<f32>() / 2.0).collect();
-        let norms: Vec<f64> = q.chunks(width).map(|r| r.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>()).collect();
-        let nb: Vec<u8> = norms.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let nq = d.alloc(nb.len()).unwrap(); d.write(nq, 0, &nb).unwrap();
-        let (qa, ya, ca, ha) = (up(&q), up(&y), up(&centre), up(&half));
-        let outs: Vec<_> = (0..4).map(|_| d.alloc(splits * m * 8).unwrap()).collect();
-        let heaviest = d.alloc(splits * m * 4).unwrap();
-        let shift = d.alloc(splits * m * width * 4).unwrap();
-        let args = [
-            Arg::Buffer(qa, 0), Arg::I64(width as i64), Arg::I32(m as i32), Arg::Buffer(nq, 0),
-            Arg::Buffer(ya, 0), Arg::I64(width as i64), Arg::I32(count as i32), Arg::Buffer(ca, 0),
-            Arg::Buffer(ha, 0), Arg::I32(width as i32), Arg::I32(span), Arg::F64(5.0), Arg::F32(6e-8), Arg::F32(1e-6), Arg::F32(6.0),
-            Arg::Buffer(outs[0], 0), Arg::Buffer(outs[1], 0), Arg::Buffer(outs[2], 0), Arg::Buffer(outs[3], 0), Arg::Buffer(heaviest, 0), Arg::Buffer(shift, 0),
-        ];
-        let t = std::time::Instant::now();
-        let r = d.launch(&Launch { kernel: "score_tiles", grid: [2, 2, 1], block: [128, 1, 1], shared: (2 * 192 * 16 + 128 * 64) * 4 + 64 * 44 + 16, args: &args });
-        println!("{:?} {} M instr, {:?}", t.elapsed(), d.executed() as f64 / 1e6, r);
-        let mut out = vec![0; splits * m * 8];
-        d.read(outs[0], 0, &mut out).unwrap();
-        let mut worst = 0f64;
-        for (i, got) in out.chunks(8).enumerate() {
-            let got = f64::from_le_bytes(got.try_into().unwrap());
-            let (split, j) = (i / m, i % m);
-            let want = (split * 200..(split * 200 + 200).min(count)).map(|k| (0..width).map(|c| (f64::from(q[j * width + c]) - f64::from(y[k * width + c])).powi(2)).sum::<f64>()).fold(f64::INFINITY, f64::min);
-            worst = worst.max((got - want).abs());
+fn what_is_wrong_is_told_with_its_line() {
+    let warp = "shfl.sync.down.b32 %r8|%p2, %r1, 1, 31, -1;\nst.global.u32 [%rd4], %r8;";
+    let cases = [
+        // No barrier: the other's word is read before it is written, or without order after it.
+        (EXCHANGE.replace("bar.sync 0;\n", ""), 256, "shared memory"),
+        // No barrier before the words are written again.
+        (format!("{EXCHANGE}\nst.shared.u32 [%r4], %r7;"), 256, "no barrier since thread"),
+        (EXCHANGE.to_string(), 252, "at byte 252 of 252"),
+        (EXCHANGE.replace("[%r4]", "[%r4+2]"), 512, "not aligned"),
+        (EXCHANGE.replace("st.global.u32 [%rd4]", "st.global.u32 [%rd4+4]"), 256, "at byte 256 of a buffer of 256"),
+        (EXCHANGE.replace("st.global.u32 [%rd4]", "st.global.u32 [%rd3]"), 256, "in no buffer"),
+        ("ld.global.u32 %r7, [%rd4];\nst.global.u32 [%rd4], %r7;".into(), 0, "nothing wrote"),
+        (String::new(), 0, "was never written"),
+        // A barrier that one warp alone comes to, or two that are not the same.
+        ("setp.lt.u32 %p1, %r1, 32;\n@%p1 bar.sync 0;".into(), 0, "has left the kernel"),
+        (
+            "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra $L1;\nbar.sync 0;\nbra $L2;\n$L1:\nbar.sync 0;\n$L2:".into(),
+            0,
+            "is at the one of line",
+        ),
+        (format!("and.b32 %r9, %r1, 31;\nsetp.eq.u32 %p1, %r9, 31;\n@%p1 bra $L1;\n{warp}\n$L1:"), 0, "which takes no part"),
+        (
+            format!("and.b32 %r9, %r1, 31;\nsetp.eq.u32 %p1, %r9, 31;\n@%p1 bar.sync 0;\n{warp}"),
+            0,
+            "deadlock: lanes named in the mask never come here",
+        ),
+        (warp.replace(", -1;", ", 2;"), 0, "without the lane"),
+        ("frob.u32 %r7, %r1;".into(), 0, "PTX line 20: unknown instruction: frob.u32 %r7, %r1"),
+        ("st.global.u32 [%rd4], %r77;".into(), 0, "PTX line 20: half_norms reads a register that nothing writes"),
+    ];
+    for schedule in SCHEDULES {
+        for (body, shared, want) in &cases {
+            let why = verdict(schedule, *shared, body).expect_err(body);
+            assert!(why.contains(want), "{schedule:?}: {why}, not {want}");
         }
-        println!("worst {worst:e}");
     }
 }

@@ -1,6 +1,7 @@
 //! One block: its threads run one after the other, each until it blocks, in an order that the schedule sets.
 
 use super::memory::Memory;
+use super::traffic::{Log, Traffic};
 use super::parse::{Inst, Kernel, Op, POISON, Reduce, SHARED_BASE, SPECIAL, Shape, Shuffle, Space, Vote};
 
 const WARP: usize = 32;
@@ -67,6 +68,8 @@ struct Sight<'a> {
     /// Barriers passed by the block, and by each warp.
     barriers: u32,
     warp_barriers: Vec<u32>,
+    /// Where traffic is counted.
+    log: Option<Log>,
 }
 
 impl Sight<'_> {
@@ -154,6 +157,14 @@ impl Sight<'_> {
         }
     }
 
+    fn note(&mut self, inst: usize, space: Space, shape: Shape, address: u64, thread: usize) {
+        if let Some(log) = &mut self.log {
+            let (space, address) = Self::resolve(space, address);
+            let bytes = usize::from(shape.bytes) * usize::from(shape.count);
+            log.note(inst, thread % WARP, space == Space::Shared, address, bytes);
+        }
+    }
+
     fn load(&mut self, space: Space, shape: Shape, address: u64, thread: usize) -> Result<[u64; 4], String> {
         let (bytes, count) = (usize::from(shape.bytes), usize::from(shape.count));
         let (space, address) = Self::resolve(space, address);
@@ -233,6 +244,7 @@ pub struct Setting<'a> {
     /// Values of the parameters.
     pub params: &'a [u64],
     pub schedule: Schedule,
+    pub log_traffic: bool,
 }
 
 impl<'a> Block<'a> {
@@ -275,11 +287,17 @@ impl<'a> Block<'a> {
                 shared_bytes,
                 barriers: 1,
                 warp_barriers: vec![0; threads.div_ceil(WARP)],
+                log: setting.log_traffic.then(Log::default),
             },
             random: seed ^ (u64::from(number) << 32),
             schedule: setting.schedule,
             executed: 0,
         }
+    }
+
+    /// What its accesses took, where that was asked for.
+    pub fn traffic(&self) -> Traffic {
+        self.sight.log.as_ref().map_or_else(Traffic::default, |log| log.traffic)
     }
 
     /// `0..count` as the schedule has it.
@@ -308,6 +326,9 @@ impl<'a> Block<'a> {
                         if self.states[first + lane] == State::Ready {
                             self.run_thread(first + lane)?;
                         }
+                    }
+                    if let Some(log) = &mut self.sight.log {
+                        log.close();
                     }
                     if !self.warp_step(first, lanes)? {
                         break;
@@ -536,8 +557,14 @@ impl<'a> Block<'a> {
                     }
                     get!(d) = u64::from(out as u32);
                 }
+                Op::Insert { d, a, b, at, len } => {
+                    let (at, len) = ((get!(at) & 0xff).min(32), (get!(len) & 0xff).min(32));
+                    let mask = ((1u64 << len) - 1) << at & 0xffff_ffff;
+                    get!(d) = (get!(b) & !mask & 0xffff_ffff) | ((get!(a) << at) & mask);
+                }
                 Op::Load { space, shape, d, at, off } => {
                     let address = get!(at).wrapping_add_signed(i64::from(off));
+                    sight.note(next, space, shape, address, thread);
                     match sight.load(space, shape, address, thread) {
                         Ok(values) => {
                             for (d, value) in d.iter().zip(values).take(usize::from(shape.count)) {
@@ -549,6 +576,7 @@ impl<'a> Block<'a> {
                 }
                 Op::Store { space, shape, a, at, off } => {
                     let address = get!(at).wrapping_add_signed(i64::from(off));
+                    sight.note(next, space, shape, address, thread);
                     if let Err(why) = sight.store(space, shape, address, a.map(|a| get!(a)), thread) {
                         break Err(format!("store {why}"));
                     }

@@ -13,15 +13,16 @@ mod block;
 mod memory;
 mod op;
 mod parse;
+mod traffic;
 
 pub use block::Schedule;
 use block::{Block, Setting};
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, LaunchShape, Limits};
 use memory::Memory;
 use parse::Kernel;
+pub use traffic::Traffic;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The opted-in shared memory of a block on sm_80.
@@ -34,12 +35,25 @@ pub struct PtxEmulator {
     schedule: Schedule,
     total: usize,
     state: Mutex<State>,
-    executed: AtomicU64,
+    log_traffic: bool,
+}
+
+/// What was seen of a kernel in all its launches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// Threads a block, and bytes of shared memory: the most of each.
+    pub threads: u32,
+    pub shared: u32,
+    /// Instructions executed by all threads.
+    pub executed: u64,
+    /// Of all blocks, where it was asked for.
+    pub traffic: Traffic,
 }
 
 #[derive(Default)]
 struct State {
     memory: Memory,
+    seen: BTreeMap<String, Seen>,
     /// A wrong call of `free`, told at the next call.
     wrong: Option<String>,
 }
@@ -58,17 +72,17 @@ impl PtxEmulator {
         for text in modules {
             kernels.extend(parse::parse(text)?);
         }
-        Ok(Self { kernels, schedule, total, state: Mutex::default(), executed: AtomicU64::new(0) })
+        Ok(Self { kernels, schedule, total, state: Mutex::default(), log_traffic: false })
     }
 
-    /// Names of the kernels.
-    pub fn kernels(&self) -> impl Iterator<Item = &str> {
-        self.kernels.keys().map(String::as_str)
+    /// The same, counting memory traffic too, which is slow.
+    pub fn with_traffic(self) -> Self {
+        Self { log_traffic: true, ..self }
     }
 
-    /// Instructions that all threads of all launches have executed.
-    pub fn executed(&self) -> u64 {
-        self.executed.load(Relaxed)
+    /// What the kernels launched so far did, by name.
+    pub fn seen(&self) -> BTreeMap<String, Seen> {
+        self.state().seen.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,13 +117,18 @@ impl PtxEmulator {
             shared: launch.shared,
             params: &params,
             schedule: self.schedule,
+            log_traffic: self.log_traffic,
         };
+        let all = Mutex::new(Seen { threads, shared: launch.shared, ..Seen::default() });
         let blocks: u32 = launch.grid.iter().product();
         let outcome = (0..blocks).into_par_iter().try_for_each(|i| {
             let number = if self.schedule == Schedule::Reverse { blocks - 1 - i } else { i };
             let mut block = Block::new(&setting, number);
             let outcome = block.run();
-            self.executed.fetch_add(block.executed, Relaxed);
+            let mut seen = all.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.executed += block.executed;
+            seen.traffic.shared.add(block.traffic().shared);
+            seen.traffic.global.add(block.traffic().global);
             outcome.map_err(|fault| {
                 let (line, text) = &kernel.lines[fault.inst];
                 let thread = fault.thread;
@@ -117,6 +136,13 @@ impl PtxEmulator {
             })
         });
         state.memory.end_launch();
+        let new = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let seen = state.seen.entry(launch.kernel.to_string()).or_default();
+        seen.threads = seen.threads.max(new.threads);
+        seen.shared = seen.shared.max(new.shared);
+        seen.executed += new.executed;
+        seen.traffic.shared.add(new.traffic.shared);
+        seen.traffic.global.add(new.traffic.global);
         outcome
     }
 }

@@ -82,6 +82,8 @@ pub enum Op {
     FmaF32 { d: Slot, a: Slot, b: Slot, c: Slot },
     FmaF64 { d: Slot, a: Slot, b: Slot, c: Slot },
     Lop3 { d: Slot, a: Slot, b: Slot, c: Slot, table: u8 },
+    /// The low `len` bits of `a` put into `b` at bit `at`, in 32 bits.
+    Insert { d: Slot, a: Slot, b: Slot, at: Slot, len: Slot },
     Load { space: Space, shape: Shape, d: [Slot; 4], at: Slot, off: i32 },
     Store { space: Space, shape: Shape, a: [Slot; 4], at: Slot, off: i32 },
     Branch { to: u32 },
@@ -552,6 +554,12 @@ impl Decoder {
                 let (d, a) = (self.target(o[0])?, self.source(o[1])?);
                 let (b, c) = (self.source(o[2])?, self.source(o[3])?);
                 self.push(Op::Lop3 { d, a, b, c, table });
+            }
+            "bfi" if of == "b32" => {
+                need(5)?;
+                let (d, a, b) = (self.target(o[0])?, self.source(o[1])?, self.source(o[2])?);
+                let (at, len) = (self.source(o[3])?, self.source(o[4])?);
+                self.push(Op::Insert { d, a, b, at, len });
             }
             "setp" => self.setp(&words, of, o)?,
             "cvt" => {
