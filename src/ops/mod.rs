@@ -171,10 +171,11 @@ impl<'a, T: Element> Memories<'a, T> {
     }
 
     /// Squared distances between all queries and all memories, handed to `tile` a tile at a time: blocks
-    /// of queries in order, and for each of them all memories in order.
+    /// of queries in order, and for each of them all memories in order. The whole matrix never exists.
     ///
-    /// A copy is at exactly 0, and every other squared distance is right to a relative error of
-    /// [`PairTile::ERROR`] roundings.
+    /// A copy is at exactly 0, and every other squared distance is right to a relative error of 1024
+    /// roundings: 6e-5 in single and 1.1e-13 in double precision. Those that lose more digits than
+    /// that in the expansion are taken again, directly and in f64.
     ///
     /// # Errors
     /// As [`Self::readout`].
