@@ -73,7 +73,7 @@ const fn case(operation: Operation, queries: usize, memories: usize, dim: usize)
 }
 
 /// Each kernel has a part in one of them.
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     case(Operation::Energy, 100_000, 1000, 2),
     case(Operation::Energy, 100_000, 1000, 4),
     case(Operation::Energy, 100_000, 1000, 8),
@@ -83,6 +83,7 @@ const CASES: [Case; 12] = [
     case(Operation::Score, 4096, 60_000, 784),
     case(Operation::Score, 16, 60_000, 784),
     case(Operation::Score, 1024, 10_000, 12_288),
+    case(Operation::Knn, 4096, 60_000, 2),
     case(Operation::Knn, 4096, 60_000, 784),
     case(Operation::Knn, 16, 60_000, 784),
     case(Operation::Pairwise, 4096, 8192, 784),

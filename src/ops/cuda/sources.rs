@@ -50,7 +50,7 @@ pub const MODULES: &[Module] = &[
         name: "distance",
         text: include_str!("../../../kernels/distance.cu"),
         ptx: include_str!("../../../kernels/ptx/distance.ptx"),
-        kernels: &["knn_sieve", "knn_refine", "pairwise", "distances"],
+        kernels: &["knn_sieve", "knn_sieve_few", "knn_refine", "pairwise", "distances"],
     },
     Module {
         name: "peak",
