@@ -353,7 +353,6 @@ pub(super) fn knn_refine(
 
 /// Squared distances of queries and `count` memories from `first` on, f32 `[m, count]`, to a relative error of
 /// `allowed`.
-#[expect(clippy::too_many_arguments, reason = "as many as the kernel has groups of arguments")]
 pub(super) fn pairwise(
     driver: &dyn Driver,
     memories: &Prepared<'_>,
