@@ -5,11 +5,10 @@
 // centre is subtracted on the way to shared memory.
 #pragma once
 
-// Queries a block, memories a tile, dimensions a chunk, columns a chunk of the read-out.
+// Queries a block, memories a tile, dimensions a chunk.
 constexpr int TILE_Q = 64;
 constexpr int TILE_K = 128;
 constexpr int TILE_D = 16;
-constexpr int TILE_C = 128;
 constexpr int TILE_THREADS = 128;
 constexpr int TILE_WARPS = TILE_THREADS / M2G_WARP;
 // A warp goes over the values of its queries four queries at a time, eight lanes for each.
