@@ -3,6 +3,7 @@ use std::ops::Range;
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
+use super::placed::Placed;
 use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, tile_rows};
 use super::{Element, Memories, OpError};
@@ -21,9 +22,11 @@ pub struct PairTile<'a, T> {
     pub squared: ArrayView2<'a, T>,
 }
 
-/// Largest relative error of a squared distance in a [`PairTile`], in units of half the spacing of the
-/// numbers above 1: 6e-5 in f32 and 1.1e-13 in f64.
-pub(super) const ERROR: f64 = 1024.0;
+impl<T> PairTile<'_, T> {
+    /// Largest relative error of a squared distance, in units of half the spacing of the numbers above 1:
+    /// 6e-5 in f32 and 1.1e-13 in f64.
+    pub const ERROR: f64 = 1024.0;
+}
 
 pub(super) fn pairwise<T: Element>(
     memories: &Memories<'_, T>,
@@ -32,6 +35,9 @@ pub(super) fn pairwise<T: Element>(
 ) -> Result<(), OpError> {
     memories.check_queries("pairwise", &queries)?;
     check_reach("pairwise", memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return resident.pairwise(queries, tile);
+    }
     let n = memories.dim();
     let queries = queries.as_standard_layout();
     let rows = queries.as_slice().unwrap_or_default();
@@ -73,7 +79,7 @@ fn distances<T: Element>(
     let mut norms2 = vec![0.0; panel.width];
     for (q, norm2) in panel.norms2.iter().enumerate() {
         // What is closer than this has lost too many digits in the expansion.
-        let limit = 2.0 * Slack::new(memories, *norm2).at(0.0) / (ERROR * T::ROUNDING);
+        let limit = 2.0 * Slack::new(memories, *norm2).at(0.0) / (PairTile::<T>::ERROR * T::ROUNDING);
         floors[q] = T::from_f64((norm2 - limit) / 2.0);
         norms2[q] = *norm2;
     }
@@ -98,7 +104,7 @@ mod tests {
     fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>) {
         let memories = Memories::new(rows.view()).unwrap();
         let mut next = (0, 0);
-        let bound = ERROR * T::ROUNDING;
+        let bound = PairTile::<T>::ERROR * T::ROUNDING;
         memories
             .pairwise(queries.view(), |tile| {
                 assert_eq!((tile.queries.start, tile.memories.start), next);
