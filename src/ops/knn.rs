@@ -1,6 +1,7 @@
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
+use super::placed::Placed;
 use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, sweep, tile_rows};
 use super::{Device, Element, Memories, OpError};
@@ -76,6 +77,9 @@ pub(super) fn knn<T: Element>(
             value: k as f64,
             need: "at least 1 and at most the number of memories, without self where it is excluded",
         });
+    }
+    if let Some(resident) = &memories.resident {
+        return resident.knn(queries, k, exclude_self);
     }
     let queries = queries.as_standard_layout();
     let blocks = sweep(

@@ -3,6 +3,7 @@ use std::ops::Range;
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
+use super::placed::Placed;
 use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, tile_rows};
 use super::{Element, Memories, OpError};
@@ -34,6 +35,9 @@ pub(super) fn pairwise<T: Element>(
 ) -> Result<(), OpError> {
     memories.check_queries("pairwise", &queries)?;
     check_reach("pairwise", memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return resident.pairwise(queries, tile);
+    }
     let n = memories.dim();
     let queries = queries.as_standard_layout();
     let rows = queries.as_slice().unwrap_or_default();

@@ -2,6 +2,7 @@ use ndarray::{Array1, Array2, ArrayView2, CowArray};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
+use super::placed::Placed;
 use super::sweep::{Panel, Tile, is_direct, pieces, sweep, tile_rows};
 use super::{Device, Element, Memories, OpError, PREPARE};
 
@@ -76,7 +77,7 @@ pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_
             T::from_f64(norm / 2.0)
         })
         .collect();
-    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt() })
+    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt(), resident: None })
 }
 
 /// Running sums of one query: all weights are relative to `top`, the largest logit -beta d^2 so far.
@@ -152,6 +153,9 @@ pub(super) fn readout<T: Element>(
     }
     memories.check_queries("readout", &queries)?;
     check_reach("readout", memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return resident.readout(queries, beta, want);
+    }
     let (m, n) = queries.dim();
     let queries = queries.as_standard_layout();
     let blocks = sweep(
@@ -296,7 +300,8 @@ fn fold<T: Element>(
         }
         let mut sums = vec![0.0; width];
         T::column_weights(values, two_beta, &level, &mut sums, None, false);
-        for (l, sum) in lanes.iter_mut().zip(&sums) {
+        // Only where it is asked for: nothing may depend on which queries share a panel.
+        for (l, sum) in lanes.iter_mut().zip(&sums).filter(|(l, _)| l.is_open::<T>()) {
             l.known += sum;
         }
     }
