@@ -9,8 +9,8 @@ const FLAVOURS: [Flavour; 4] = [Flavour::Plain, Flavour::Portable, Flavour::Addr
 
 fn device(flavour: Flavour, schedule: Schedule) -> HostEmulator {
     let kernels = vec!["sums", "places", "shuffles", "early", "neighbours", "faults", "unwritten"];
-    let text = include_str!("emulator/selftest.cu").into();
-    let source = Source { name: "selftest", text, kernels, headers: headers() };
+    let text = include_str!("emulator/selftest.cu");
+    let source = Source { name: "selftest", text: text.into(), kernels, headers: headers(text) };
     HostEmulator::of(flavour, schedule, vec![source]).with_seconds(1)
 }
 

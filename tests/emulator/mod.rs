@@ -77,18 +77,16 @@ pub struct Source {
     pub headers: Vec<(String, String)>,
 }
 
-/// The files of `kernels/` that others include, with their names.
-pub fn headers() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "cuh") {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            files.push((name, fs::read_to_string(&path).unwrap()));
+/// The files of `kernels/` that a text includes, and those that they include.
+pub fn headers(text: &str) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = Vec::new();
+    for name in text.lines().filter_map(|l| l.strip_prefix("#include \"")?.strip_suffix('"')) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name);
+        if let Ok(text) = fs::read_to_string(path) {
+            files.extend(headers(&text));
+            files.push((name.into(), text));
         }
     }
-    files.sort();
     files
 }
 
@@ -98,7 +96,7 @@ impl From<&Module> for Source {
             name: module.name,
             text: module.text.into(),
             kernels: module.kernels.to_vec(),
-            headers: headers(),
+            headers: headers(module.text),
         }
     }
 }
