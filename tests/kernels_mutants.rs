@@ -5,12 +5,12 @@ mod emulator;
 #[path = "kernels/suite.rs"]
 mod suite;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use emulator::{Flavour, HostEmulator, Schedule, Source};
+use mem2gen::ops::cuda::driver::Driver;
 use mem2gen::ops::cuda::sources::MODULES;
 
 /// What may see a mutant, cheapest first.
@@ -18,8 +18,8 @@ const DETECTORS: [(Flavour, Schedule); 5] = [
     (Flavour::Plain, Schedule::Forward),
     (Flavour::Plain, Schedule::Reverse),
     (Flavour::Plain, Schedule::Random(1)),
-    (Flavour::Thread, Schedule::Forward),
     (Flavour::Address, Schedule::Forward),
+    (Flavour::Thread, Schedule::Forward),
 ];
 
 /// A file of `kernels/`, what is wrong, and the text that is there once and what takes its place.
@@ -58,39 +58,109 @@ const MUTANTS: &[Mutant] = &[
     Mutant("tile.cuh", "dropped barrier after the values", "  __syncthreads();\n}\n", "}\n"),
     Mutant("tile.cuh", "chunks not exchanged", "    buffer ^= 1;\n", ""),
     Mutant("tile.cuh", "wrong bound of columns", "if (column >= width) return", "if (column > width) return"),
-    Mutant("tile.cuh", "missed tail of columns", "column < width; column += TILE_D", "column + TILE_D <= width; column += TILE_D"),
+    Mutant(
+        "tile.cuh",
+        "missed tail of columns",
+        "column < width; column += TILE_D",
+        "column + TILE_D <= width; column += TILE_D",
+    ),
     Mutant("tile.cuh", "rows past the end", "(row < rows.count ? row : rows.count - 1)", "row"),
     Mutant("tile.cuh", "no -inf past the end", "sums[i][j] - half : -M2G_INF", "sums[i][j] - half : 0.0f"),
     Mutant("tile.cuh", "wrong sign", "? sums[i][j] - half", "? sums[i][j] + half"),
     Mutant("tile.cuh", "centre not subtracted from memories", "minus(y[i], c)", "y[i]"),
     Mutant("tile.cuh", "missed lanes of a distance", "column += 4 * M2G_WARP", "column += 8 * M2G_WARP"),
     Mutant("readout.cu", "unscaled accumulator", "sum = sum * scale + own;", "sum = sum + own;"),
-    Mutant("readout.cu", "unscaled shift", "y[column] - x[column], out[column] * s)", "y[column] - x[column], out[column])"),
+    Mutant(
+        "readout.cu",
+        "unscaled shift",
+        "y[column] - x[column], out[column] * s)",
+        "y[column] - x[column], out[column])",
+    ),
     Mutant("readout.cu", "unscaled shift in few dimensions", "shift[i] *= scale;", "shift[i] *= 1.0f;"),
     Mutant("readout.cu", "unscaled product", "          product *= scale;\n", ""),
     Mutant("readout.cu", "chosen memory counted twice", "if (chosen) values[at] = -M2G_INF;", ""),
-    Mutant("readout.cu", "wrong shuffle step", "for (int step = 4; step < M2G_WARP; step *= 2) peak", "for (int step = 8; step < M2G_WARP; step *= 2) peak"),
+    Mutant(
+        "readout.cu",
+        "wrong shuffle step",
+        "for (int step = 4; step < M2G_WARP; step *= 2) peak",
+        "for (int step = 8; step < M2G_WARP; step *= 2) peak",
+    ),
     Mutant("readout.cu", "wrong lanes take a memory", "if (lane % 4 == from % 4) {", "if (lane == from) {"),
-    Mutant("readout.cu", "dropped barrier after the fold", "shift);\n    __syncthreads();\n    if (SCORE", "shift);\n    if (SCORE"),
-    Mutant("readout.cu", "tail read as full", "int size = end - at < FEW_K ? end - at : FEW_K;", "int size = FEW_K;"),
-    Mutant("readout.cu", "dropped barrier before a tile", "    __syncthreads();\n    for (int i = threadIdx.x; i < size * N;", "    for (int i = threadIdx.x; i < size * N;"),
-    Mutant("readout.cu", "dropped barrier after a tile", "    __syncthreads();\n    for (int k = 0; k < size; k++) {", "    for (int k = 0; k < size; k++) {"),
+    Mutant(
+        "readout.cu",
+        "dropped barrier after the fold",
+        "shift);\n    __syncthreads();\n    if (SCORE",
+        "shift);\n    if (SCORE",
+    ),
+    Mutant(
+        "readout.cu",
+        "tail read as full",
+        "int size = end - at < FEW_K ? end - at : FEW_K;",
+        "int size = FEW_K;",
+    ),
+    Mutant(
+        "readout.cu",
+        "dropped barrier before a tile",
+        "    __syncthreads();\n    for (int i = threadIdx.x; i < size * N;",
+        "    for (int i = threadIdx.x; i < size * N;",
+    ),
+    Mutant(
+        "readout.cu",
+        "dropped barrier after a tile",
+        "    __syncthreads();\n    for (int k = 0; k < size; k++) {",
+        "    for (int k = 0; k < size; k++) {",
+    ),
     Mutant("readout.cu", "no guard on output", "if (!live) return;", ""),
     Mutant("readout.cu", "tie to the last", "raise = exact < near2;", "raise = exact <= near2;"),
     Mutant("readout.cu", "tie of splits to the last", "if (d2 < least) {", "if (d2 <= least) {"),
-    Mutant("readout.cu", "split dropped", "for (int s = 0; s < splits; s++) value", "for (int s = 1; s < splits; s++) value"),
+    Mutant(
+        "readout.cu",
+        "split dropped",
+        "for (int s = 0; s < splits; s++) value",
+        "for (int s = 1; s < splits; s++) value",
+    ),
     Mutant("readout.cu", "splits unscaled", "total += scale * sum[at];", "total += sum[at];"),
-    Mutant("readout.cu", "missing __syncwarp", "if (lane == 0) scales[s] = scale;\n  }\n  __syncwarp();", "if (lane == 0) scales[s] = scale;\n  }\n"),
+    Mutant(
+        "readout.cu",
+        "missing __syncwarp",
+        "if (lane == 0) scales[s] = scale;\n  }\n  __syncwarp();",
+        "if (lane == 0) scales[s] = scale;\n  }\n",
+    ),
     Mutant("readout.cu", "centre not given back", "- (double)centre[column]);", ");"),
-    Mutant("readout.cu", "missed tail of a product", "memory < end; memory += TILE_D", "memory + TILE_D <= end; memory += TILE_D"),
+    Mutant(
+        "readout.cu",
+        "missed tail of a product",
+        "memory < end; memory += TILE_D",
+        "memory + TILE_D <= end; memory += TILE_D",
+    ),
     Mutant("distance.cu", "forgotten self", "&& memory != own", ""),
     Mutant("distance.cu", "self of another block", "self + first + q - at;", "self + q - at;"),
     Mutant("distance.cu", "tie to the last", "kept[j] < kept[i])", "kept[j] > kept[i])"),
     Mutant("distance.cu", "one more than k", "if (rank < k) {", "if (rank <= k) {"),
-    Mutant("distance.cu", "split dropped", "for (int s = 1; s < splits; s++)", "for (int s = 1; s + 1 < splits; s++)"),
-    Mutant("distance.cu", "missing __syncwarp", "    __syncwarp();\n    if (i < keep && here < value)", "    if (i < keep && here < value)"),
-    Mutant("distance.cu", "lists not begun", "for (int i = threadIdx.x; i < TILE_Q * keep;", "for (int i = threadIdx.x; i < TILE_Q;"),
-    Mutant("distance.cu", "dropped barrier before output", "  __syncthreads();\n  const long long to", "  const long long to"),
+    Mutant(
+        "distance.cu",
+        "split dropped",
+        "for (int s = 1; s < splits; s++)",
+        "for (int s = 1; s + 1 < splits; s++)",
+    ),
+    Mutant(
+        "distance.cu",
+        "missing __syncwarp",
+        "    __syncwarp();\n    if (i < keep && here < value)",
+        "    if (i < keep && here < value)",
+    ),
+    Mutant(
+        "distance.cu",
+        "lists not begun",
+        "for (int i = threadIdx.x; i < TILE_Q * keep;",
+        "for (int i = threadIdx.x; i < TILE_Q;",
+    ),
+    Mutant(
+        "distance.cu",
+        "dropped barrier before output",
+        "  __syncthreads();\n  const long long to",
+        "  const long long to",
+    ),
     Mutant("distance.cu", "no guard on output", "if (there) squared[", "squared["),
     Mutant("distance.cu", "one distance for all lanes", "if (lane == from) d2", "d2"),
     Mutant("distance.cu", "queries past the end", "if (q >= m) return;", ""),
@@ -119,14 +189,11 @@ impl Mutant {
     }
 
     /// The first detector that sees it, and what that says.
-    fn seen_by(&self) -> Option<(String, String)> {
+    fn seen_by(&self) -> Option<String> {
         DETECTORS.into_iter().find_map(|(flavour, schedule)| {
-            let device = HostEmulator::of(flavour, schedule, self.sources()).with_seconds(10);
-            let name = format!("{flavour:?} {schedule:?}");
-            let ran = catch_unwind(AssertUnwindSafe(|| suite::smoke(Arc::new(device))));
-            let said = ran.err()?;
-            let text = said.downcast_ref::<String>().cloned().unwrap_or_default();
-            Some((name, text))
+            let device: Arc<dyn Driver> = Arc::new(HostEmulator::of(flavour, schedule, self.sources()));
+            let why = suite::run(&device, suite::SMOKE).err()?;
+            Some(format!("{flavour:?} {schedule:?}: {}", why.lines().next().unwrap_or_default()))
         })
     }
 }
@@ -149,7 +216,7 @@ fn every_mutant_is_seen() {
     let mut missed = Vec::new();
     for (Mutant(file, what, ..), by) in &seen {
         match by {
-            Some((name, _)) => println!("{file}, {what}: {name}"),
+            Some(by) => println!("{file}, {what}: {by}"),
             None => missed.push(format!("{file}, {what}")),
         }
     }

@@ -105,7 +105,11 @@ fn hold_readout(memories: &Resident, rows: &Array2<f32>, queries: &Array2<f32>, 
         let least = d2.iter().copied().fold(f64::INFINITY, f64::min);
         let heaviest = *d2.get(got.heaviest[i]).ok_or_else(|| label("a heaviest memory that is none"))?;
         // One that lies no farther than rounding of a logit can tell.
-        at_most(&label("distance of the heaviest memory"), beta * (heaviest - least), 1e-4 * (1.0 + beta * least))?;
+        at_most(
+            &label("distance of the heaviest memory"),
+            beta * (heaviest - least),
+            1e-4 * (1.0 + beta * least),
+        )?;
         let share = (-beta * (heaviest - e)).exp();
         at_most(&label("error of the heaviest weight"), (got.top_weight[i] - share).abs(), 1e-4)?;
     }
@@ -258,7 +262,8 @@ fn brute(
     k: usize,
     exclude_self: bool,
 ) -> (Array2<usize>, Array2<f64>) {
-    let (mut index, mut distance) = (Array2::zeros((queries.nrows(), k)), Array2::zeros((queries.nrows(), k)));
+    let (mut index, mut distance) =
+        (Array2::zeros((queries.nrows(), k)), Array2::zeros((queries.nrows(), k)));
     for (q, x) in queries.outer_iter().enumerate() {
         let mut all: Vec<(f64, usize)> = rows
             .outer_iter()
@@ -283,7 +288,11 @@ fn hold_knn(
     span: usize,
 ) -> Outcome {
     let label = |what: &str| {
-        format!("{what} of {:?} among {:?}, k {k}, self excluded {exclude_self}", queries.shape(), rows.shape())
+        format!(
+            "{what} of {:?} among {:?}, k {k}, self excluded {exclude_self}",
+            queries.shape(),
+            rows.shape()
+        )
     };
     let got = upload(driver, rows, span)?.knn(queries.view(), k, exclude_self).map_err(told)?;
     let (index, distance) = brute(rows, queries, k, exclude_self);
@@ -328,7 +337,8 @@ pub fn knn(driver: &Arc<dyn Driver>) -> Outcome {
     for (count, n, m, k, span) in cases {
         for offset in [0.0, 50.0] {
             let rows = planted(count, n, offset);
-            let queries = Array2::from_shape_fn((m, n), |(i, j)| rows[[i % count, j]] + (i % 3) as f32 * 1e-5);
+            let queries =
+                Array2::from_shape_fn((m, n), |(i, j)| rows[[i % count, j]] + (i % 3) as f32 * 1e-5);
             hold_knn(driver, &rows, &queries, k, false, span)?;
             if k < count && count < 150 {
                 hold_knn(driver, &rows, &rows, k, true, span)?;
@@ -526,11 +536,11 @@ fn device_rows_of(driver: &Arc<dyn Driver>, n: usize, stride: usize, skip: usize
     let (queries, laid_queries) = lay("queries on the device", m);
     let y = Held::new(driver, &laid).map_err(dropped)?;
     let x = Held::new(driver, &laid_queries).map_err(dropped)?;
-    let view = |held: &Held<'_>, count| DeviceRows { memory: held.1, offset: 4 * skip, count, dim: n, stride };
+    let view =
+        |held: &Held<'_>, count| DeviceRows { memory: held.1, offset: 4 * skip, count, dim: n, stride };
     let resident = Resident::take(driver.clone(), Device::Cuda(0), view(&y, count)).map_err(told)?;
     let shift = Held::new(driver, &vec![0xff; 4 * (m * n + 3)]).map_err(dropped)?;
-    let got =
-        resident.readout_into(view(&x, m), beta, Want::ENERGY, shift.1, 12).map_err(told)?;
+    let got = resident.readout_into(view(&x, m), beta, Want::ENERGY, shift.1, 12).map_err(told)?;
     let same = upload(driver, &rows, 1024)?.readout(queries.view(), beta, Want::SHIFT).map_err(told)?;
     require("rows on the device give what uploaded ones give", got.energy == same.energy)?;
     let left: Vec<f32> =

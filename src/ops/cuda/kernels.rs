@@ -193,10 +193,8 @@ pub(super) fn readout(
         sums.heaviest.arg::<i32>(pairs)?,
         shift,
     ];
-    let (x, y) = (
-        [queries.arg(), long(queries.stride)?, int(m)?],
-        [rows.arg(), long(rows.stride)?, int(rows.count)?],
-    );
+    let (x, y) =
+        ([queries.arg(), long(queries.stride)?, int(m)?], [rows.arg(), long(rows.stride)?, int(rows.count)?]);
     if n <= FEW {
         let (kernel, room) = match n {
             0..=2 => ("readout_2", 2),

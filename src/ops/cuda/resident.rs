@@ -266,7 +266,8 @@ impl Resident {
             let slice = s![range.clone()];
             out.energy.slice_mut(slice).assign(&Array1::from(results.energy.read::<f64>(count)?));
             out.top_weight.slice_mut(slice).assign(&Array1::from(results.top_weight.read::<f64>(count)?));
-            for (to, memory) in out.heaviest.slice_mut(slice).iter_mut().zip(results.heaviest.read::<i32>(count)?)
+            for (to, memory) in
+                out.heaviest.slice_mut(slice).iter_mut().zip(results.heaviest.read::<i32>(count)?)
             {
                 *to = memory as usize;
             }
@@ -471,12 +472,7 @@ impl Resident {
     }
 
     fn prepared(&self) -> Prepared<'_> {
-        Prepared {
-            rows: self.rows,
-            centre: &self.centre,
-            half_norms: &self.half_norms,
-            reach: self.reach,
-        }
+        Prepared { rows: self.rows, centre: &self.centre, half_norms: &self.half_norms, reach: self.reach }
     }
 
     /// m, once the queries are known to fit the memories.
@@ -554,10 +550,7 @@ fn batches(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The rows themselves where kernels may load them, else a copy.
-fn aligned(
-    driver: &Arc<dyn Driver>,
-    rows: &DeviceRows,
-) -> Result<(DeviceRows, Option<Buffer>), DriverError> {
+fn aligned(driver: &Arc<dyn Driver>, rows: &DeviceRows) -> Result<(DeviceRows, Option<Buffer>), DriverError> {
     if rows.is_aligned() {
         return Ok((*rows, None));
     }
