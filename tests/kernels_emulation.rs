@@ -177,7 +177,7 @@ fn each_fault_is_seen_as_what_it_is() {
             "threads 0-30 at __shfl_sync, selftest.cu:97, for lanes ffffffff\n  threads 31-63 at __syncthreads",
         ),
         (4, &FLAVOURS, "lane"),
-        (5, &plain, "faults wrote 1 bytes past the end of a buffer of 256 bytes"),
+        (5, &plain, "faults wrote to byte 1 past the end of a buffer of 256 bytes"),
         (5, &address, "heap-buffer-overflow"),
         (6, &plain, "before a buffer of 256 bytes"),
         (6, &address, "heap-buffer-overflow"),

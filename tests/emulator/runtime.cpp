@@ -113,28 +113,36 @@ const char* running = "no kernel";
 struct Guarded {
   unsigned char* at = nullptr;
   size_t size = 0;
+  unsigned serial;
 
   explicit Guarded(size_t size) : size(size) {
+    static unsigned count;
+    serial = ++count;
     void* whole = nullptr;
     if (posix_memalign(&whole, 256, GUARD + size + GUARD + (size == 0)) != 0) fail("out of memory");
     at = static_cast<unsigned char*>(whole) + GUARD;
     for (size_t k = 0; k < GUARD; ++k) {
-      at[size + k] = POISON[(size + k) % 4];
-      at[0 - 1 - k] = POISON[(0 - 1 - k) % 4];
+      at[size + k] = guard(k);
+      at[k - GUARD] = guard(GUARD + k);
     }
     fill();
   }
   Guarded(const Guarded&) = delete;
   ~Guarded() { free(at - GUARD); }
 
+  // NaN as well, but of other bits at each place, so that a NaN that was read in one zone is seen in another.
+  unsigned char guard(size_t k) const {
+    const unsigned word = 0x7ff00001u | ((serial * 40503u + unsigned(k / 4) * 2u) & 0xfffffu);
+    return word >> 8 * (k % 4);
+  }
   void fill() {
     for (size_t k = 0; k < size; ++k) at[k] = POISON[k % 4];
   }
-  // How many bytes past the end, or before the start, were written to; 0 if none.
+  // The first byte past the end, or before the start, that was written to; 0 if none.
   long overrun() const {
     for (size_t k = 0; k < GUARD; ++k) {
-      if (at[size + k] != POISON[(size + k) % 4]) return long(k) + 1;
-      if (at[0 - 1 - k] != POISON[(0 - 1 - k) % 4]) return -long(k) - 1;
+      if (at[size + k] != guard(k)) return long(k) + 1;
+      if (at[k - GUARD] != guard(GUARD + k)) return long(k) - long(GUARD);
     }
     return 0;
   }
@@ -426,7 +434,7 @@ void run_block() {
 void check_guards() {
   for (const auto& [number, buffer] : buffers) {
     if (const long at = buffer.overrun()) {
-      fail("%s wrote %ld bytes %s a buffer of %zu bytes", running, labs(at), at > 0 ? "past the end of" : "before",
+      fail("%s wrote to byte %ld %s a buffer of %zu bytes", running, labs(at), at > 0 ? "past the end of" : "before",
            buffer.size);
     }
   }
@@ -468,7 +476,7 @@ void launch(const Kernel& what, dim3 grid, dim3 shape, size_t shared_bytes, cons
     run_block();
     ++side->blocks;
     if (const long at = space.overrun()) {
-      fail("%s in block (%u,%u,%u) wrote %ld bytes %s its %zu bytes of shared memory", running, block.x, block.y,
+      fail("%s in block (%u,%u,%u) wrote to byte %ld %s its %zu bytes of shared memory", running, block.x, block.y,
            block.z, labs(at), at > 0 ? "past the end of" : "before", shared_bytes);
     }
   }
