@@ -194,7 +194,8 @@ fn each_fault_is_seen_as_what_it_is() {
     ];
     for (which, flavours, want) in cases {
         for &flavour in flavours {
-            for schedule in SCHEDULES {
+            let one = [Schedule::Random(2)];
+            for &schedule in if flavour == Flavour::Plain { &SCHEDULES[..] } else { &one[..] } {
                 let why = fault(flavour, schedule, which, 1).unwrap_or_default();
                 assert!(why.contains(want), "fault {which}, {flavour:?}, {schedule:?}:\n{why}");
             }

@@ -69,6 +69,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant("tile.cuh", "wrong sign", "? sums[i][j] - half", "? sums[i][j] + half"),
     Mutant("tile.cuh", "centre not subtracted from memories", "minus(y[i], c)", "y[i]"),
     Mutant("tile.cuh", "missed lanes of a distance", "column += 4 * M2G_WARP", "column += 8 * M2G_WARP"),
+    Mutant(
+        "tile.cuh",
+        "half norms read past the end",
+        "there ? half_norms[memory] : 0.0f",
+        "half_norms[memory]",
+    ),
     Mutant("readout.cu", "unscaled accumulator", "sum = sum * scale + own;", "sum = sum + own;"),
     Mutant(
         "readout.cu",
@@ -132,16 +138,28 @@ const MUTANTS: &[Mutant] = &[
         "    for (int step = 8; step < M2G_WARP; step *= 2) {\n",
     ),
     Mutant(
+        "readout.cu",
+        "all lanes write what one should",
+        "if (lane == 0) sums.any[warp] = any;",
+        "sums.any[warp] = any;",
+    ),
+    Mutant(
+        "readout.cu",
+        "dropped barrier before a product",
+        "put(stage);\n    __syncthreads();",
+        "put(stage);",
+    ),
+    Mutant(
+        "readout.cu",
+        "splits write to one place",
+        "const long long to = split * queries.count + first;",
+        "const long long to = first;",
+    ),
+    Mutant(
         "distance.cu",
         "missing __syncwarp after an entry",
         "moved : memory;\n    }\n    __syncwarp();\n",
         "moved : memory;\n    }\n",
-    ),
-    Mutant(
-        "tile.cuh",
-        "half norms read past the end",
-        "there ? half_norms[memory] : 0.0f",
-        "half_norms[memory]",
     ),
     Mutant("distance.cu", "forgotten self", "&& memory != own", ""),
     Mutant("distance.cu", "self of another block", "self + first + q - at;", "self + q - at;"),
@@ -174,6 +192,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant("distance.cu", "no guard on output", "if (there) squared[", "squared["),
     Mutant("distance.cu", "one distance for all lanes", "if (lane == from) d2", "d2"),
     Mutant("distance.cu", "queries past the end", "if (q >= m) return;", ""),
+    Mutant(
+        "distance.cu",
+        "missing __syncwarp before the ranks",
+        "  __syncwarp();\n  for (int i = lane; i < found",
+        "  for (int i = lane; i < found",
+    ),
 ];
 
 impl Mutant {
