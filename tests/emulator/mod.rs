@@ -3,6 +3,9 @@
 //! A process of its own runs them (`runtime.cpp`), one fiber for each CUDA thread, so that a crash, a deadlock or
 //! a sanitizer's report is an error here and not the end of the tests. What is compiled lies in cargo's folder for
 //! the tests' files, by a hash of sources and flags.
+//!
+//! It can't show what only a GPU or NVIDIA's compiler does: contraction and approximate functions to the last bit,
+//! the order in which other blocks see writes to global memory, registers, occupancy, speed.
 
 #![allow(dead_code, reason = "every test file uses its own part")]
 
