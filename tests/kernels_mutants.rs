@@ -198,6 +198,7 @@ const MUTANTS: &[Mutant] = &[
         "  __syncwarp();\n  for (int i = lane; i < found",
         "  for (int i = lane; i < found",
     ),
+    Mutant("distance.cu", "rounding ignored", "found >= eligible || exact[i] < floor;", "1;"),
 ];
 
 impl Mutant {
