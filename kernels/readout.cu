@@ -9,6 +9,9 @@
 #include "port.cuh"
 #include "tile.cuh"
 
+// Columns a chunk of the read-out.
+constexpr int TILE_C = 128;
+
 // Smallest beta d^2 of the nearest memory that tightens the tolerance further.
 #define NEAR 1e-8f
 #define LOG2_E 1.44269504088896f
@@ -131,6 +134,8 @@ __device__ __forceinline__ void fold(BlockSums& sums, float* values, const Rows&
       spread += __shfl_xor_sync(M2G_ALL, spread, step);
     }
     any |= total > 0.0f;
+    // All lanes have read the sums; shuffles don't order memory.
+    __syncwarp();
     if (live && lane < 4) {
       sums.near2[q] = near2;
       sums.sum[q] = sum + total;
