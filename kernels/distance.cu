@@ -1,8 +1,9 @@
 // Squared distances, and the k nearest memories.
 //
 // The nearest are found in two passes. knn_sieve keeps, for each query and split of the memories, the `keep` largest
-// values (|x|^2 - d^2)/2 of the matrix product, or -d^2/2 of differences where there are few dimensions; knn_refine merges the splits, takes the distances of what is kept
-// again in double, and says whether rounding of the product could have hidden one of the k nearest.
+// values (|x|^2 - d^2)/2 of the matrix product, or knn_sieve_few -d^2/2 of differences. knn_refine merges the splits,
+// takes the distances of what is kept again in double, and says whether rounding could have hidden one of the k
+// nearest.
 #include "port.cuh"
 #include "tile.cuh"
 
@@ -110,9 +111,9 @@ extern "C" __global__ void __launch_bounds__(128)
 
 // The k nearest in order of (distance, index), one warp a query.
 //
-// `direct`: the sieve was knn_sieve_few. norms2: [m] squared norms about the centre, `reach` the largest norm of a centred memory, `rounding` half a unit in
-// the last place of 1, `eligible` how many memories a query may have for neighbours. squared: [m, k] doubles, index:
-// [m, k]; certain[q] is 0 where the product's rounding may have hidden a neighbour.
+// norms2: [m] squared norms about the centre, `reach` the largest norm of a centred memory, `rounding` half a unit in
+// the last place of 1, `eligible` how many memories a query may have for neighbours, `direct` whether the sieve took
+// differences. squared: [m, k] doubles, index: [m, k]; certain[q] is 0 where rounding may have hidden a neighbour.
 // Block: 128 threads. Grid: x a block for 4 queries. Shared memory: 16 bytes for each of 4 x keep.
 extern "C" __global__ void __launch_bounds__(128, 8)
     knn_refine(const float* __restrict__ queries, long long stride_q, int m, const double* __restrict__ norms2,

@@ -141,10 +141,13 @@ __device__ __forceinline__ void tile_values(const Rows& queries, const Rows& mem
   for (int j = 0; j < 8; j++) {
     const int memory = 64 * (j / 4) + 4 * tx + j % 4;
     const bool there = memory < memories.count;
-    const float half = !DIRECT && there ? half_norms[memory] : 0.0f;
+    const float half = DIRECT ? 0.0f : there ? half_norms[memory] : 0.0f;
     float v[8];
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = !there ? -M2G_INF : DIRECT ? -0.5f * sums[i][j] : sums[i][j] - half;
+    for (int i = 0; i < 8; i++) {
+      if (DIRECT) sums[i][j] *= -0.5f;
+      v[i] = there ? sums[i][j] - half : -M2G_INF;
+    }
     store4(values + place(memory, 4 * ty), make_float4(v[0], v[1], v[2], v[3]));
     store4(values + place(memory, 32 + 4 * ty), make_float4(v[4], v[5], v[6], v[7]));
   }
