@@ -609,8 +609,9 @@ pub fn little_memory(driver: &Arc<dyn Driver>) -> Outcome {
         let (a, b) = (read(&small)?, read(&large)?);
         require("batches give the same read-out", a.energy == b.energy && a.entropy == b.entropy)?;
         require("batches give the same shift", a.shift == b.shift && a.heaviest == b.heaviest)?;
-        for k in [2, 66] {
-            let near = |memories: &Resident| memories.knn(rows.view(), k, true).map_err(told);
+        // The many are taken one batch of distances after the other.
+        for k in if n == 3 { &[2][..] } else { &[2, 66] } {
+            let near = |memories: &Resident| memories.knn(rows.view(), *k, true).map_err(told);
             require("batches give the same neighbours", near(&small)? == near(&large)?)?;
         }
         let mut rows_seen = 0;
