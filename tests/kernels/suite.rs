@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
+use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
 use mem2gen::ops::cuda::{DeviceRows, Resident};
 use mem2gen::ops::{Device, OpError, PairTile, Want};
 use mem2gen::random::Stream;
@@ -26,6 +26,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("knn of hard cases", knn_hard),
     ("pairwise", pairwise),
     ("rows on the device", device_rows),
+    ("little memory", little_memory),
 ];
 
 /// A few small cases of each operation, such that every kind of bug shows.
@@ -436,7 +437,7 @@ pub fn pairwise_smoke(driver: &Arc<dyn Driver>) -> Outcome {
 }
 
 /// Memory of the suite's own.
-struct Held<'a>(&'a Arc<dyn Driver>, mem2gen::ops::cuda::driver::Handle);
+struct Held<'a>(&'a Arc<dyn Driver>, Handle);
 
 impl<'a> Held<'a> {
     fn new(driver: &'a Arc<dyn Driver>, bytes: &[u8]) -> Result<Self, DriverError> {
@@ -505,12 +506,12 @@ fn prepare_of(
     let padded: Vec<f32> = padded.read::<4>(count * width)?.into_iter().map(f32::from_ne_bytes).collect();
 
     let checked = || {
-        for column in 0..width {
+        for (column, got) in means.iter().enumerate() {
             let mean = match column < n {
                 true => rows.column(column).iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64,
                 false => 0.0,
             };
-            let error = (f64::from(means[column]) - mean).abs();
+            let error = (f64::from(*got) - mean).abs();
             at_most("error of a column's mean", error, 1e-7 * mean.abs())?;
         }
         for (i, row) in rows.outer_iter().enumerate() {
@@ -563,4 +564,60 @@ fn device_rows_of(driver: &Arc<dyn Driver>, n: usize, stride: usize, skip: usize
     hold_readout(&resident, &rows, &queries, beta)?;
     let near = resident.knn(view(&x, m), 3, false).map_err(told)?;
     require("the nearest of rows on the device", near.index == brute(&rows, &queries, 3, false).0)
+}
+
+/// A device with so many bytes free, whatever is taken.
+struct Tight(Arc<dyn Driver>, usize);
+
+impl Driver for Tight {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn limits(&self) -> Result<Limits, DriverError> {
+        Ok(Limits { free: self.1, ..self.0.limits()? })
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Handle, DriverError> {
+        self.0.alloc(bytes)
+    }
+
+    fn free(&self, memory: Handle) {
+        self.0.free(memory);
+    }
+
+    fn write(&self, to: Handle, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        self.0.write(to, offset, bytes)
+    }
+
+    fn read(&self, from: Handle, offset: usize, bytes: &mut [u8]) -> Result<(), DriverError> {
+        self.0.read(from, offset, bytes)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DriverError> {
+        self.0.launch(launch)
+    }
+}
+
+/// Batches of 64 queries give what one batch gives; what doesn't fit is refused before it is asked for.
+pub fn little_memory(driver: &Arc<dyn Driver>) -> Outcome {
+    let tight = |bytes| -> Arc<dyn Driver> { Arc::new(Tight(driver.clone(), bytes)) };
+    for n in [3, 34] {
+        let rows = planted(140, n, 2.0);
+        let (small, large) = (upload(&tight(50_000), &rows, 128)?, upload(driver, &rows, 128)?);
+        let read = |memories: &Resident| memories.readout(rows.view(), 0.3, Want::ALL).map_err(told);
+        let (a, b) = (read(&small)?, read(&large)?);
+        require("batches give the same read-out", a.energy == b.energy && a.entropy == b.entropy)?;
+        require("batches give the same shift", a.shift == b.shift && a.heaviest == b.heaviest)?;
+        // The many are taken one batch of distances after the other.
+        for k in if n == 3 { &[2][..] } else { &[2, 66] } {
+            let near = |memories: &Resident| memories.knn(rows.view(), *k, true).map_err(told);
+            require("batches give the same neighbours", near(&small)? == near(&large)?)?;
+        }
+        let mut rows_seen = 0;
+        small.pairwise(rows.view(), |tile| rows_seen += tile.queries.len()).map_err(told)?;
+        require("batches give all tiles", rows_seen == rows.nrows())?;
+    }
+    let refused = upload(&tight(1000), &cloud("rows", 140, 3, 1.0, 0.0), 128).err();
+    require("memories that don't fit are refused", refused.is_some_and(|why| why.contains("1000 free")))
 }

@@ -10,7 +10,7 @@ const THREADS: usize = 128;
 /// Threads a warp.
 const WARP: usize = 32;
 /// Queries a block and memories a tile of the kernels on tiles; `TILE_Q` and `TILE_K` of `tile.cuh`.
-const TILE_QUERIES: usize = 64;
+pub(super) const TILE_QUERIES: usize = 64;
 pub(super) const TILE_MEMORIES: usize = 128;
 /// Shared memory of the kernels on tiles: two chunks of 16 dimensions, and the tile's values.
 const TILE_SHARED: usize = 4 * (2 * (TILE_QUERIES + TILE_MEMORIES) * 16 + TILE_MEMORIES * TILE_QUERIES);
