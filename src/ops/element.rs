@@ -149,11 +149,14 @@ macro_rules! element {
             }
 
             fn distance2(x: &[Self], y: &[Self]) -> f64 {
-                pulp::Arch::new().dispatch(
+                // Not a closure: one of this size is not inlined, and so not compiled for vectors.
+                struct Op<'a>(&'a [$t], &'a [$t]);
+                impl pulp::WithSimd for Op<'_> {
+                    type Output = f64;
                     #[inline(always)]
-                    || {
+                    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
                         let mut sums = [0.0f64; LANES];
-                        let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+                        let (xs, ys) = (self.0.chunks_exact(LANES), self.1.chunks_exact(LANES));
                         for (i, (x, y)) in xs.remainder().iter().zip(ys.remainder()).enumerate() {
                             let d = f64::from(*x) - f64::from(*y);
                             sums[i] += d * d;
@@ -165,8 +168,9 @@ macro_rules! element {
                             }
                         }
                         sums.into_iter().sum()
-                    },
-                )
+                    }
+                }
+                pulp::Arch::new().dispatch(Op(x, y))
             }
 
             fn add_shift(sum: &mut [f64], weight: f64, y: &[Self], x: &[Self]) {
