@@ -45,7 +45,7 @@ pub const MODULES: &[Module] = &[
     Module {
         name: "distance",
         text: include_str!("../../../kernels/distance.cu"),
-        kernels: &["knn_sieve", "knn_refine", "pairwise", "distances"],
+        kernels: &["knn_sieve", "knn_sieve_few", "knn_refine", "pairwise", "distances"],
     },
 ];
 
