@@ -10,6 +10,7 @@ use mem2gen::ops::cuda::{DeviceRows, Resident};
 use mem2gen::ops::{Device, PairTile, Want};
 use ndarray::Array2;
 use ptx::{PtxEmulator, Schedule};
+use rayon::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -155,6 +156,43 @@ fn a_case_of_each_kernel_in_random_order() {
     suite_under(Schedule::Random(7), suite::SMOKE);
 }
 
+/// Each barrier of blocks is taken out of the PTX by itself, and each time the interpreter says so.
+#[test]
+fn no_barrier_of_the_tiles_can_be_spared() {
+    let cases: [(&str, &str, suite::Check); 4] = [
+        ("readout", "score_tiles", suite::readout_smoke),
+        ("readout", "energy_tiles", suite::readout_smoke),
+        ("distance", "knn_sieve", suite::knn_smoke),
+        ("distance", "pairwise", suite::pairwise_smoke),
+    ];
+    for (module, kernel, check) in cases {
+        let text = committed(module);
+        let lines: Vec<&str> = text.lines().collect();
+        let start = lines.iter().position(|l| l.contains(&format!(".entry {kernel}("))).unwrap();
+        let end = start + lines[start..].iter().position(|l| *l == "}").unwrap();
+        let barriers: Vec<usize> = (start..end).filter(|i| lines[*i].contains("bar.sync")).collect();
+        assert!(barriers.len() >= 3, "{kernel}");
+        let spared: Vec<usize> = barriers
+            .into_par_iter()
+            .filter(|barrier| {
+                let without: Vec<&str> = [&lines[..*barrier], &lines[*barrier + 1..]].concat();
+                let texts: Vec<String> = MODULES
+                    .iter()
+                    .map(|m| if m.name == module { without.join("\n") } else { committed(m.name) })
+                    .collect();
+                let device =
+                    PtxEmulator::new(texts.iter().map(String::as_str), Schedule::Forward, MEMORY).unwrap();
+                let device: Arc<dyn Driver> = Arc::new(device);
+                check(&device).is_ok()
+            })
+            .collect();
+        assert!(
+            spared.is_empty(),
+            "{kernel}: nothing changes without the barriers of lines {spared:?} and one"
+        );
+    }
+}
+
 /// What `kernels/limits.toml` says of a kernel's launches; the rest of it is for `tools/kernels.py`.
 #[derive(Deserialize)]
 struct Limit {
@@ -173,8 +211,10 @@ fn operate(device: &Arc<dyn Driver>, n: usize) {
     for want in [Want::ENERGY, Want::ALL] {
         memories.readout(queries.view(), 1.0, want).unwrap();
     }
-    if n > 32 {
+    if n == 8 || n > 32 {
         memories.knn(queries.view(), 6, false).unwrap();
+    }
+    if n > 32 {
         // More than the sieve keeps.
         memories.knn(queries.view(), 100, false).unwrap();
         memories.pairwise(queries.view(), |_: PairTile<'_, f32>| {}).unwrap();
