@@ -59,6 +59,8 @@ debian() {
 part_system() {
   local wanted=(libopenblas-dev pkg-config)
   command -v cc >/dev/null || wanted+=(build-essential)
+  # The kernels' tests compile them for the processor.
+  command -v g++ >/dev/null || wanted+=(g++)
   command -v python3 >/dev/null || wanted+=(python3)
   python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
   command -v npm >/dev/null || wanted+=(npm)

@@ -1,5 +1,5 @@
-// The CUDA names that kernels use, for a processor's compiler. What is not here, kernels may not use: static
-// __shared__ arrays and float atomics are left out on purpose.
+// The CUDA names that kernels use, for a processor's compiler. A kernel that needs another one has it added here;
+// static __shared__ arrays and float atomics are left out on purpose.
 //
 // The runtime (runtime.cpp) runs each CUDA thread as a fiber until it waits or ends, one at a time.
 #pragma once
@@ -16,15 +16,9 @@ struct uint3 { unsigned x, y, z; };
 struct dim3 { unsigned x, y, z; };
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
 
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline int2 make_int2(int x, int y) { return {x, y}; }
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-inline double2 make_double2(double x, double y) { return {x, y}; }
 
 namespace emulator {
 
@@ -33,7 +27,8 @@ struct Site {
   const char* op;
   const char* file;
   int line;
-  bool operator==(const Site& o) const { return op == o.op && line == o.line && !strcmp(file, o.file); }
+  // Equal texts are one in a library; strcmp would be looked at by ThreadSanitizer.
+  bool operator==(const Site& o) const { return op == o.op && file == o.file && line == o.line; }
 };
 
 extern const uint3* thread;  // index of the thread that runs
@@ -109,9 +104,7 @@ struct Entry<F> {
 
 #define __global__
 #define __device__
-#define __constant__ static
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
@@ -160,11 +153,5 @@ T __shfl_up_sync(unsigned mask, T v, unsigned by, int width = 32, M2G_AT) {
 using std::max;
 using std::min;
 
-template <class T>
-T __ldg(const T* at) { return *at; }
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
-inline float __int_as_float(int x) { return __builtin_bit_cast(float, x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }

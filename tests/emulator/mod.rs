@@ -3,6 +3,9 @@
 //! A process of its own runs them (`runtime.cpp`), one fiber for each CUDA thread, so that a crash, a deadlock or
 //! a sanitizer's report is an error here and not the end of the tests. What is compiled lies in cargo's folder for
 //! the tests' files, by a hash of sources and flags.
+//!
+//! It can't show what only a GPU or NVIDIA's compiler does: contraction and approximate functions to the last bit,
+//! the order in which other blocks see writes to global memory, registers, occupancy, speed.
 
 #![allow(dead_code, reason = "every test file uses its own part")]
 
@@ -14,7 +17,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, LaunchShape, Limits};
-use mem2gen::ops::cuda::sources::{MODULES, Module, PORT};
+use mem2gen::ops::cuda::sources::{MODULES, Module};
 use sha2::{Digest, Sha256};
 
 const HEADER: &str = include_str!("emulator.hpp");
@@ -68,17 +71,36 @@ impl Flavour {
     }
 }
 
-/// One kernel file.
+/// One kernel file, with the files that it may include.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub name: &'static str,
     pub text: String,
     pub kernels: Vec<&'static str>,
+    pub headers: Vec<(String, String)>,
+}
+
+/// The files of `kernels/` that a text includes, and those that they include.
+pub fn headers(text: &str) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = Vec::new();
+    for name in text.lines().filter_map(|l| l.strip_prefix("#include \"")?.strip_suffix('"')) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name);
+        if let Ok(text) = fs::read_to_string(path) {
+            files.extend(headers(&text));
+            files.push((name.into(), text));
+        }
+    }
+    files
 }
 
 impl From<&Module> for Source {
     fn from(module: &Module) -> Self {
-        Self { name: module.name, text: module.text.into(), kernels: module.kernels.to_vec() }
+        Self {
+            name: module.name,
+            text: module.text.into(),
+            kernels: module.kernels.to_vec(),
+            headers: headers(module.text),
+        }
     }
 }
 
@@ -160,7 +182,7 @@ impl HostEmulator {
             .args([order, &seed.to_string(), &self.seconds.to_string()])
             .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0:redzone=1024")
             .env("UBSAN_OPTIONS", "print_stacktrace=1")
-            .env("TSAN_OPTIONS", "halt_on_error=1:report_signal_unsafe=0")
+            .env("TSAN_OPTIONS", "halt_on_error=1:atexit_sleep_ms=0:report_signal_unsafe=0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors.try_clone().map_err(|e| e.to_string())?)
@@ -316,7 +338,6 @@ type Built = Arc<OnceLock<Result<PathBuf, String>>>;
 /// The runtime, or a library of the kernels of one source. Threads that want the same wait for each other.
 fn build(flavour: Flavour, name: &str, source: Option<&Source>) -> Result<PathBuf, String> {
     static BUILDS: Mutex<Option<HashMap<String, Built>>> = Mutex::new(None);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut unit = String::new();
     let mut flags: Vec<String> = vec!["-std=c++20".into(), "-DMEM2GEN_HOST".into()];
     flags.extend(flavour.flags().iter().map(|&f| f.into()));
@@ -331,13 +352,14 @@ fn build(flavour: Flavour, name: &str, source: Option<&Source>) -> Result<PathBu
                 unit += &format!("M2G_KERNEL({kernel})\n");
             }
             flags.extend(["-shared", "-fPIC"].map(String::from));
-            flags.extend(["kernels", "tests/emulator"].map(|p| format!("-I{}", root.join(p).display())));
         }
         None => flags.push("-rdynamic".into()),
     }
     let text = source.map_or(RUNTIME, |s| &s.text);
     let mut hash = Sha256::new();
-    for part in [&flags.join(" "), HEADER, PORT, &unit, text] {
+    let headers = source.map_or(&[][..], |s| &s.headers);
+    let parts = [&flags.join(" "), HEADER, &unit, text];
+    for part in parts.into_iter().chain(headers.iter().flat_map(|(name, text)| [&name[..], &text[..]])) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -373,17 +395,18 @@ fn compile(
     let put = |name: &str, text: &str| fs::write(folder.join(name), text).map_err(|e| format!("{name}: {e}"));
     let mut compiler = Command::new("g++");
     compiler.current_dir(folder).args(flags);
+    put("emulator.hpp", HEADER)?;
     match source {
         Some(source) => {
+            for (name, text) in &source.headers {
+                put(name, text)?;
+            }
             put(&format!("{}.cu", source.name), &source.text)?;
             put("unit.cpp", unit)?;
             compiler.args(["unit.cpp", "-o", "out"]);
             return finish(&mut compiler);
         }
-        None => {
-            put("emulator.hpp", HEADER)?;
-            put("runtime.cpp", RUNTIME)?;
-        }
+        None => put("runtime.cpp", RUNTIME)?,
     }
     // The runtime's code goes without the sanitizer that it is linked with.
     compiler.args(flavour.define()).args(["-fno-sanitize=all", "-c", "runtime.cpp", "-o", "runtime.o"]);

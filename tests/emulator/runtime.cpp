@@ -58,7 +58,6 @@ extern "C" void __sanitizer_finish_switch_fiber(void* fake, const void** bottom,
 #ifdef M2G_TSAN
 extern "C" void* __tsan_get_current_fiber(void);
 extern "C" void* __tsan_create_fiber(unsigned flags);
-extern "C" void __tsan_destroy_fiber(void* fiber);
 extern "C" void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 extern "C" void __tsan_set_fiber_name(void* fiber, const char* name);
 extern "C" void __tsan_acquire(void* at);
@@ -114,28 +113,36 @@ const char* running = "no kernel";
 struct Guarded {
   unsigned char* at = nullptr;
   size_t size = 0;
+  unsigned serial;
 
   explicit Guarded(size_t size) : size(size) {
+    static unsigned count;
+    serial = ++count;
     void* whole = nullptr;
     if (posix_memalign(&whole, 256, GUARD + size + GUARD + (size == 0)) != 0) fail("out of memory");
     at = static_cast<unsigned char*>(whole) + GUARD;
     for (size_t k = 0; k < GUARD; ++k) {
-      at[size + k] = POISON[(size + k) % 4];
-      at[0 - 1 - k] = POISON[(0 - 1 - k) % 4];
+      at[size + k] = guard(k);
+      at[k - GUARD] = guard(GUARD + k);
     }
     fill();
   }
   Guarded(const Guarded&) = delete;
   ~Guarded() { free(at - GUARD); }
 
+  // NaN as well, but of other bits at each place, so that a NaN that was read in one zone is seen in another.
+  unsigned char guard(size_t k) const {
+    const unsigned word = 0x7ff00001u | ((serial * 40503u + unsigned(k / 4) * 2u) & 0xfffffu);
+    return word >> 8 * (k % 4);
+  }
   void fill() {
     for (size_t k = 0; k < size; ++k) at[k] = POISON[k % 4];
   }
-  // How many bytes past the end, or before the start, were written to; 0 if none.
+  // The first byte past the end, or before the start, that was written to; 0 if none.
   long overrun() const {
     for (size_t k = 0; k < GUARD; ++k) {
-      if (at[size + k] != POISON[(size + k) % 4]) return long(k) + 1;
-      if (at[0 - 1 - k] != POISON[(0 - 1 - k) % 4]) return -long(k) - 1;
+      if (at[size + k] != guard(k)) return long(k) + 1;
+      if (at[k - GUARD] != guard(GUARD + k)) return long(k) - long(GUARD);
     }
     return 0;
   }
@@ -216,7 +223,6 @@ struct Warp {
   unsigned waiting = 0, ended = 0;  // lanes
   unsigned last = 0;                    // slot
   unsigned arrived[SLOTS] = {};         // lanes; none where a slot is free
-  char tag[SLOTS];
 };
 
 std::vector<Thread> threads;
@@ -225,7 +231,19 @@ std::vector<uint64_t> ready;  // a bit for each thread
 Fiber home;
 size_t current, ended;
 unsigned generation;
-char barrier_tag[2], end_tag;
+char start_tag, end_tag;
+// Blocks that are neighbours take different sides, with a stack, a fiber and a ThreadSanitizer's thread of their own
+// for each CUDA thread. Nothing orders the two sides within a launch, so that races between blocks are seen.
+struct Side {
+  unsigned char* stacks = nullptr;
+  std::vector<void*> tsan;
+  char tags[2];  // blocks of one side come after each other: in turn the one before, and this one
+  unsigned blocks = 0;
+  // Barriers in turn, too: with one tag, a thread that leaves late would take for done what others do after it.
+  char barriers[2];
+  char warps[1024 / WARP][SLOTS];
+} sides[2];
+Side* side;
 const Kernel* kernel;
 const uint64_t* arguments;
 
@@ -354,10 +372,10 @@ uint64_t meet(Site at, unsigned mask, uint64_t value, unsigned from) {
   t.slot = slot;
   t.from = from;
   t.value = value;
-  __tsan_release(&warp.tag[slot]);
+  __tsan_release(&side->warps[w][slot]);
   settle(w, slot);
   yield();
-  __tsan_acquire(&warp.tag[slot]);
+  __tsan_acquire(&side->warps[w][slot]);
   return t.value;
 }
 
@@ -372,7 +390,10 @@ void fiber_main() {
     own_size = size;
   }
 #endif
+  __tsan_acquire(&start_tag);
+  __tsan_acquire(&side->tags[side->blocks % 2]);
   kernel->call(arguments);
+  __tsan_release(&side->tags[(side->blocks + 1) % 2]);
   __tsan_release(&end_tag);
   const size_t w = current / WARP;
   threads[current].state = ENDED;
@@ -384,7 +405,7 @@ void fiber_main() {
   fail("an ended thread ran again");
 }
 
-void run_block(unsigned char* stacks) {
+void run_block() {
   const size_t count = threads.size();
   warps.assign((count + WARP - 1) / WARP, Warp());
   // Lanes that the block does not fill have ended before they began.
@@ -395,37 +416,32 @@ void run_block(unsigned char* stacks) {
     Thread& thread = threads[t];
     thread.index = {unsigned(t % block_shape.x), unsigned(t / block_shape.x % block_shape.y),
                     unsigned(t / block_shape.x / block_shape.y)};
-    thread.fiber.stack = stacks + t * STACK;
+    thread.fiber.stack = side->stacks + t * STACK;
     prepare(thread.fiber.context, thread.fiber.stack, fiber_main);
 #ifdef M2G_TSAN
-    thread.fiber.tsan = __tsan_create_fiber(0);
-    char name[96];
-    snprintf(name, sizeof name, "thread (%u,%u,%u) of block (%u,%u,%u)", thread.index.x, thread.index.y,
-             thread.index.z, block.x, block.y, block.z);
-    __tsan_set_fiber_name(thread.fiber.tsan, name);
+    if (t == side->tsan.size()) {
+      side->tsan.push_back(__tsan_create_fiber(0));
+      __tsan_set_fiber_name(side->tsan[t], ("CUDA thread " + std::to_string(t)).c_str());
+    }
+    thread.fiber.tsan = side->tsan[t];
 #endif
     set_ready(t);
   }
   pick();
   switch_fibers(home, threads[current].fiber, false);
-#ifdef M2G_TSAN
-  for (Thread& t : threads) __tsan_destroy_fiber(t.fiber.tsan);
-#endif
 }
 
 void check_guards() {
   for (const auto& [number, buffer] : buffers) {
     if (const long at = buffer.overrun()) {
-      fail("%s wrote %ld bytes %s a buffer of %zu bytes", running, labs(at), at > 0 ? "past the end of" : "before",
+      fail("%s wrote to byte %ld %s a buffer of %zu bytes", running, labs(at), at > 0 ? "past the end of" : "before",
            buffer.size);
     }
   }
 }
 
-// Memory that no thread has seen. ThreadSanitizer forgets what was at an address when it is mapped anew; else
-// it would find races between blocks that were given the same stacks.
-unsigned char* pages(size_t bytes) {
-  void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+unsigned char* stacks() {
+  void* at = mmap(nullptr, 1024 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) fail("out of memory");
   return static_cast<unsigned char*>(at);
 }
@@ -447,29 +463,22 @@ void launch(const Kernel& what, dim3 grid, dim3 shape, size_t shared_bytes, cons
   if (schedule == REVERSE) std::reverse(order.begin(), order.end());
   if (schedule == RANDOM) std::shuffle(order.begin(), order.end(), chance);
 
-  Guarded space(shared_bytes);
-#ifndef M2G_TSAN
-  static unsigned char* const stacks = pages(1024 * STACK);
-  shared = space.at;
-#endif
+  Guarded spaces[2] = {Guarded(shared_bytes), Guarded(shared_bytes)};
+  __tsan_release(&start_tag);
   for (const uint64_t number : order) {
     block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
-#ifdef M2G_TSAN
-    const size_t bytes = count * STACK + shared_bytes;
-    unsigned char* const stacks = pages(bytes);
-    shared = stacks + count * STACK;
-    for (size_t k = 0; k < shared_bytes; ++k) shared[k] = POISON[k % 4];
-#else
+    const unsigned which = (block.x + block.y + block.z) % 2;
+    side = &sides[which];
+    if (side->stacks == nullptr) side->stacks = stacks();
+    Guarded& space = spaces[which];
     space.fill();
-#endif
-    run_block(stacks);
+    shared = space.at;
+    run_block();
+    ++side->blocks;
     if (const long at = space.overrun()) {
-      fail("%s in block (%u,%u,%u) wrote %ld bytes %s its %zu bytes of shared memory", running, block.x, block.y,
+      fail("%s in block (%u,%u,%u) wrote to byte %ld %s its %zu bytes of shared memory", running, block.x, block.y,
            block.z, labs(at), at > 0 ? "past the end of" : "before", shared_bytes);
     }
-#ifdef M2G_TSAN
-    munmap(stacks, bytes);
-#endif
   }
   __tsan_acquire(&end_tag);
   check_guards();
@@ -586,8 +595,7 @@ void barrier(Site at) {
   t.state = AT_BARRIER;
   t.site = at;
   t.mask = 0;
-  // Two tags in turn: with one, a thread that leaves late would take what others did after the barrier for done.
-  char* tag = &barrier_tag[generation % 2];
+  char* tag = &side->barriers[generation % 2];
   __tsan_release(tag);
   yield();
   __tsan_acquire(tag);

@@ -118,6 +118,8 @@ extern "C" __global__ void faults(float* out, int which) {
       box[t] = 2.0f;
       break;
     case 12:  // every block writes the same, thread for thread
+      __syncthreads();
+      __syncwarp();
       out[t] = 3.0f;
       break;
     case 13:  // a sum that threads take turns at

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
+use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
 use mem2gen::ops::cuda::{DeviceRows, Resident};
 use mem2gen::ops::{Device, OpError, PairTile, Want};
 use mem2gen::random::Stream;
@@ -26,6 +26,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("knn of hard cases", knn_hard),
     ("pairwise", pairwise),
     ("rows on the device", device_rows),
+    ("little memory", little_memory),
 ];
 
 /// A few small cases of each operation, such that every kind of bug shows.
@@ -245,12 +246,14 @@ pub fn readout_hard(driver: &Arc<dyn Driver>) -> Outcome {
     Ok(())
 }
 
-/// One case of each kernel, with more than one tile, split and block, tails everywhere.
+/// One case of each kernel, with more than one tile, split and block, tails everywhere; few threads, as sanitizers
+/// take long for each.
 pub fn readout_smoke(driver: &Arc<dyn Driver>) -> Outcome {
-    let few = [(129, 2, 130, 128), (70, 3, 5, 128), (70, 7, 5, 128), (70, 13, 5, 128), (130, 30, 3, 1024)];
+    hold_cases(driver, &[(129, 2, 130, 128)], &[0.3], 3.0)?;
+    let few = [(40, 3, 5, 128), (40, 7, 5, 128), (40, 13, 5, 128), (130, 30, 3, 1024)];
     hold_cases(driver, &few, &[0.3, 1e4], 3.0)?;
-    let tiles = [(300, 35, 66, 128), (150, 133, 3, 1024)];
-    hold_cases(driver, &tiles, &[1e-2, 0.3, 30.0], 3.0)
+    hold_cases(driver, &[(140, 35, 66, 128)], &[0.3], 3.0)?;
+    hold_cases(driver, &[(300, 133, 5, 1024)], &[1e-2, 0.3, 30.0], 3.0)
 }
 
 /// The k nearest by (distance, index) in f64.
@@ -285,6 +288,16 @@ fn hold_knn(
     exclude_self: bool,
     span: usize,
 ) -> Outcome {
+    hold_knn_of(&upload(driver, rows, span)?, rows, queries, k, exclude_self)
+}
+
+fn hold_knn_of(
+    memories: &Resident,
+    rows: &Array2<f32>,
+    queries: &Array2<f32>,
+    k: usize,
+    exclude_self: bool,
+) -> Outcome {
     let label = |what: &str| {
         format!(
             "{what} of {:?} among {:?}, k {k}, self excluded {exclude_self}",
@@ -292,7 +305,7 @@ fn hold_knn(
             rows.shape()
         )
     };
-    let got = upload(driver, rows, span)?.knn(queries.view(), k, exclude_self).map_err(told)?;
+    let got = memories.knn(queries.view(), k, exclude_self).map_err(told)?;
     let (index, distance) = brute(rows, queries, k, exclude_self);
     for q in 0..queries.nrows() {
         if got.index.row(q) != index.row(q) {
@@ -352,13 +365,14 @@ pub fn knn_hard(driver: &Arc<dyn Driver>) -> Outcome {
             rows.row_mut(i).assign(&copy);
         }
         hold_knn(driver, &rows, &rows, 5, true, 128)?;
-        hold_knn(driver, &rows, &rows, 5, false, 128)?;
-        hold_knn(driver, &rows, &rows.slice(s![15..25, ..]).to_owned(), 150, false, 128)?;
+        let some = rows.slice(s![15..35, ..]).to_owned();
+        hold_knn(driver, &rows, &some, 5, false, 128)?;
+        hold_knn(driver, &rows, &some, 150, false, 128)?;
         // Rounding of the product hides everything about queries that are this far off.
         hold_knn(driver, &rows, &cloud("far", 5, n, 1.0, 3e5), 3, false, 128)?;
         // Squares that are no normal numbers, or 0, in single precision.
         for scale in [1e-20, 1e-24] {
-            hold_knn(driver, &rows.mapv(|v| v * scale), &rows.mapv(|v| v * scale), 3, false, 128)?;
+            hold_knn(driver, &rows.mapv(|v| v * scale), &some.mapv(|v| v * scale), 3, false, 128)?;
         }
         let memories = upload(driver, &rows, 128)?;
         let all = memories.knn(rows.view(), 3, false).map_err(told)?;
@@ -376,14 +390,12 @@ pub fn knn_hard(driver: &Arc<dyn Driver>) -> Outcome {
 
 /// Ties, self, splits and tails in small.
 pub fn knn_smoke(driver: &Arc<dyn Driver>) -> Outcome {
-    for n in [2, 34] {
-        let rows = planted(150, n, 3.0);
-        hold_knn(driver, &rows, &rows, 3, true, 128)?;
-        let queries = cloud("queries", 70, n, 1.0, 3.0);
-        hold_knn(driver, &rows, &queries, 40, false, 128)?;
-        hold_knn(driver, &rows, &queries.slice(s![..2, ..]).to_owned(), 70, false, 128)?;
-    }
-    Ok(())
+    let rows = planted(134, 2, 3.0);
+    hold_knn(driver, &rows, &cloud("queries", 67, 2, 1.0, 3.0), 40, false, 128)?;
+    let rows = planted(150, 34, 3.0);
+    let memories = upload(driver, &rows, 128)?;
+    hold_knn_of(&memories, &rows, &rows, 3, true)?;
+    hold_knn_of(&memories, &rows, &cloud("queries", 2, 34, 1.0, 3.0), 70, false)
 }
 
 fn hold_pairwise(driver: &Arc<dyn Driver>, count: usize, n: usize, m: usize, offset: f64) -> Outcome {
@@ -425,7 +437,7 @@ pub fn pairwise_smoke(driver: &Arc<dyn Driver>) -> Outcome {
 }
 
 /// Memory of the suite's own.
-struct Held<'a>(&'a Arc<dyn Driver>, mem2gen::ops::cuda::driver::Handle);
+struct Held<'a>(&'a Arc<dyn Driver>, Handle);
 
 impl<'a> Held<'a> {
     fn new(driver: &'a Arc<dyn Driver>, bytes: &[u8]) -> Result<Self, DriverError> {
@@ -494,12 +506,12 @@ fn prepare_of(
     let padded: Vec<f32> = padded.read::<4>(count * width)?.into_iter().map(f32::from_ne_bytes).collect();
 
     let checked = || {
-        for column in 0..width {
+        for (column, got) in means.iter().enumerate() {
             let mean = match column < n {
                 true => rows.column(column).iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64,
                 false => 0.0,
             };
-            let error = (f64::from(means[column]) - mean).abs();
+            let error = (f64::from(*got) - mean).abs();
             at_most("error of a column's mean", error, 1e-7 * mean.abs())?;
         }
         for (i, row) in rows.outer_iter().enumerate() {
@@ -552,4 +564,60 @@ fn device_rows_of(driver: &Arc<dyn Driver>, n: usize, stride: usize, skip: usize
     hold_readout(&resident, &rows, &queries, beta)?;
     let near = resident.knn(view(&x, m), 3, false).map_err(told)?;
     require("the nearest of rows on the device", near.index == brute(&rows, &queries, 3, false).0)
+}
+
+/// A device with so many bytes free, whatever is taken.
+struct Tight(Arc<dyn Driver>, usize);
+
+impl Driver for Tight {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn limits(&self) -> Result<Limits, DriverError> {
+        Ok(Limits { free: self.1, ..self.0.limits()? })
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Handle, DriverError> {
+        self.0.alloc(bytes)
+    }
+
+    fn free(&self, memory: Handle) {
+        self.0.free(memory);
+    }
+
+    fn write(&self, to: Handle, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        self.0.write(to, offset, bytes)
+    }
+
+    fn read(&self, from: Handle, offset: usize, bytes: &mut [u8]) -> Result<(), DriverError> {
+        self.0.read(from, offset, bytes)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DriverError> {
+        self.0.launch(launch)
+    }
+}
+
+/// Batches of 64 queries give what one batch gives; what doesn't fit is refused before it is asked for.
+pub fn little_memory(driver: &Arc<dyn Driver>) -> Outcome {
+    let tight = |bytes| -> Arc<dyn Driver> { Arc::new(Tight(driver.clone(), bytes)) };
+    for n in [3, 34] {
+        let rows = planted(140, n, 2.0);
+        let (small, large) = (upload(&tight(50_000), &rows, 128)?, upload(driver, &rows, 128)?);
+        let read = |memories: &Resident| memories.readout(rows.view(), 0.3, Want::ALL).map_err(told);
+        let (a, b) = (read(&small)?, read(&large)?);
+        require("batches give the same read-out", a.energy == b.energy && a.entropy == b.entropy)?;
+        require("batches give the same shift", a.shift == b.shift && a.heaviest == b.heaviest)?;
+        // The many are taken one batch of distances after the other.
+        for k in if n == 3 { &[2][..] } else { &[2, 66] } {
+            let near = |memories: &Resident| memories.knn(rows.view(), *k, true).map_err(told);
+            require("batches give the same neighbours", near(&small)? == near(&large)?)?;
+        }
+        let mut rows_seen = 0;
+        small.pairwise(rows.view(), |tile| rows_seen += tile.queries.len()).map_err(told)?;
+        require("batches give all tiles", rows_seen == rows.nrows())?;
+    }
+    let refused = upload(&tight(1000), &cloud("rows", 140, 3, 1.0, 0.0), 128).err();
+    require("memories that don't fit are refused", refused.is_some_and(|why| why.contains("1000 free")))
 }

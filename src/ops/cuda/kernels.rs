@@ -10,7 +10,7 @@ const THREADS: usize = 128;
 /// Threads a warp.
 const WARP: usize = 32;
 /// Queries a block and memories a tile of the kernels on tiles; `TILE_Q` and `TILE_K` of `tile.cuh`.
-const TILE_QUERIES: usize = 64;
+pub(super) const TILE_QUERIES: usize = 64;
 pub(super) const TILE_MEMORIES: usize = 128;
 /// Shared memory of the kernels on tiles: two chunks of 16 dimensions, and the tile's values.
 const TILE_SHARED: usize = 4 * (2 * (TILE_QUERIES + TILE_MEMORIES) * 16 + TILE_MEMORIES * TILE_QUERIES);
@@ -353,7 +353,6 @@ pub(super) fn knn_refine(
 
 /// Squared distances of queries and `count` memories from `first` on, f32 `[m, count]`, to a relative error of
 /// `allowed`.
-#[expect(clippy::too_many_arguments, reason = "as many as the kernel has groups of arguments")]
 pub(super) fn pairwise(
     driver: &dyn Driver,
     memories: &Prepared<'_>,

@@ -10,7 +10,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::driver::{Driver, DriverError, Handle};
-use super::kernels::{self, FEW, Lists, Outputs, Prepared, Refined, Splits, Sums};
+use super::kernels::{self, FEW, Lists, Outputs, Prepared, Refined, Splits, Sums, TILE_QUERIES};
 use super::memory::{Buffer, DeviceRows};
 use crate::ops::{Device, Element, Knn, OpError, PairTile, Readout, Want};
 
@@ -231,7 +231,7 @@ impl Resident {
         let wide = want.shift || to.is_some();
         let splits = Splits::of(self.len(), self.spans[0]);
         let each = splits.count * (36 + if wide { 4 * width } else { 0 }) + 8 * width + 64;
-        let size = self.batch(m, each)?;
+        let size = self.batch(m, each, TILE_QUERIES)?;
         let pairs = splits.count * size;
         let sums = Sums {
             near2: Buffer::new::<f64>(driver, pairs)?,
@@ -339,7 +339,7 @@ impl Resident {
         let sieved = k <= MOST && kernels::sieve_shared(keep) <= driver.limits()?.shared;
         let splits = Splits::of(self.len(), self.spans[1]);
         let each = splits.count * keep * 8 + 12 * k + 4 * self.rows.width() + 16;
-        let size = self.batch(m, each)?;
+        let size = self.batch(m, each, TILE_QUERIES)?;
         let norms2 = Buffer::new::<f64>(driver, size)?;
         let entries = if sieved { splits.count * size * keep } else { 0 };
         let lists = Lists {
@@ -405,7 +405,7 @@ impl Resident {
             return Ok(());
         }
         let memories = self.len();
-        let size = self.batch(open.len(), 8 * memories)?.min(65_535);
+        let size = self.batch(open.len(), 8 * memories, 1)?.min(65_535);
         let squared = Buffer::new::<f64>(&self.driver, size * memories)?;
         for part in open.chunks(size) {
             let mut done = 0;
@@ -450,7 +450,7 @@ impl Resident {
     ) -> Result<(), DriverError> {
         let (driver, [m, _]) = (&self.driver, queries.shape());
         let columns = self.len().min(PAIR_MEMORIES);
-        let size = self.batch(m, 4 * columns + 4 * self.rows.width() + 8)?.min(1024);
+        let size = self.batch(m, 4 * columns + 4 * self.rows.width() + 8, TILE_QUERIES)?.min(1024);
         let norms2 = Buffer::new::<f64>(driver, size)?;
         let squared = Buffer::new::<f32>(driver, size * columns)?;
         let allowed = PairTile::<f32>::ERROR * f32::ROUNDING;
@@ -494,10 +494,10 @@ impl Resident {
         Ok(m)
     }
 
-    /// Queries a batch, each of which takes so many bytes: whole blocks, as many as half of what is free holds.
-    fn batch(&self, queries: usize, each: usize) -> Result<usize, DriverError> {
+    /// Queries a batch, each of which takes so many bytes: as many times `block` as half of what is free holds.
+    fn batch(&self, queries: usize, each: usize, block: usize) -> Result<usize, DriverError> {
         let room = (self.driver.limits()?.free / 2).min(BUDGET);
-        Ok(queries.min((room / each / 64).max(1) * 64).max(1))
+        Ok(queries.min((room / each / block).max(1) * block).max(1))
     }
 
     /// Queries of a batch where kernels may load them.
