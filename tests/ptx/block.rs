@@ -147,7 +147,7 @@ impl Sight<'_> {
             Reader::Nobody => None,
             Reader::One(other) => Some(other),
             // Any other lane stands for its warp.
-            Reader::Warp(warp) => Some(warp * WARP as u32 + u32::from(thread % WARP == 0)),
+            Reader::Warp(warp) => Some(warp * WARP as u32 + u32::from(thread.is_multiple_of(WARP))),
             Reader::Many => Some(u32::MAX),
         };
         if reader.is_some_and(|other| !self.over(shadow.read, other, thread)) {
@@ -168,10 +168,14 @@ impl Sight<'_> {
     fn place_shared(&self, address: u64, bytes: usize) -> Result<usize, String> {
         let size = self.shared_bytes;
         match usize::try_from(address) {
-            Ok(at) if at.checked_add(bytes).is_some_and(|end| end <= size) => match at % bytes {
-                0 => Ok(at),
-                _ => Err(format!("{bytes} bytes at byte {at} of shared memory, which is not aligned")),
-            },
+            Ok(at) if at.checked_add(bytes).is_some_and(|end| end <= size) => {
+                match at.is_multiple_of(bytes) {
+                    true => Ok(at),
+                    false => {
+                        Err(format!("{bytes} bytes at byte {at} of shared memory, which is not aligned"))
+                    }
+                }
+            }
             _ => Err(format!("{bytes} bytes at byte {} of {size} bytes of shared memory", address as i64)),
         }
     }
