@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -96,6 +96,14 @@ rust-tests: system ## All Rust tests
 harness-tests: kernel ## The tests of the notebook runner
 	@$(ENV)
 	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_runner.py
+
+kernels-check: ## CUDA kernels compiled for sm_80 and sm_90 and held against kernels/limits.toml; no device needed
+	@tools/setup.sh system cuda
+	.mem2gen/cuda/bin/python tools/kernels.py
+
+kernels-ptx: ## Makes kernels/ptx, which is run where NVRTC is missing and in the tests, and kernels/report.md
+	@tools/setup.sh system cuda
+	.mem2gen/cuda/bin/python tools/kernels.py --write
 
 clean: ## Removes what runs left: out/ and scratch
 	@rm -rf out .mem2gen/jupyter-runtime

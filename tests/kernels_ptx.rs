@@ -1,19 +1,31 @@
 //! The kernels as NVIDIA's compiler made PTX of them, run by an interpreter: no toolchain and no device needed.
 
 mod ptx;
+#[path = "kernels/suite.rs"]
+mod suite;
 
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
 use mem2gen::ops::cuda::sources::MODULES;
+use mem2gen::ops::cuda::{DeviceRows, Resident};
+use mem2gen::ops::{Device, PairTile, Want};
+use ndarray::Array2;
 use ptx::{PtxEmulator, Schedule};
+use rayon::prelude::*;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 const SCHEDULES: [Schedule; 3] = [Schedule::Forward, Schedule::Reverse, Schedule::Random(7)];
 const MEMORY: usize = 1 << 30;
 
+fn kernels_file(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name)).unwrap()
+}
+
 fn committed(module: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("kernels/ptx/{module}.ptx"));
-    std::fs::read_to_string(path).unwrap()
+    kernels_file(&format!("ptx/{module}.ptx"))
 }
 
 fn device(schedule: Schedule) -> PtxEmulator {
@@ -121,4 +133,121 @@ fn what_is_wrong_is_told_with_its_line() {
             assert!(why.contains(want), "{schedule:?}: {why}, not {want}");
         }
     }
+}
+
+fn suite_under(schedule: Schedule, checks: &[(&str, suite::Check)]) {
+    let device: Arc<dyn Driver> = Arc::new(device(schedule));
+    suite::run(&device, checks).unwrap();
+}
+
+// Races are found under any schedule, by barriers and not by values, so one that takes all cases is enough.
+#[test]
+fn all_cases_forward() {
+    suite_under(Schedule::Forward, suite::ALL);
+}
+
+#[test]
+fn a_case_of_each_kernel_in_reverse() {
+    suite_under(Schedule::Reverse, suite::SMOKE);
+}
+
+#[test]
+fn a_case_of_each_kernel_in_random_order() {
+    suite_under(Schedule::Random(7), suite::SMOKE);
+}
+
+/// Each barrier of blocks is taken out of the PTX by itself, and each time the interpreter says so.
+#[test]
+fn no_barrier_of_the_tiles_can_be_spared() {
+    let cases: [(&str, &str, suite::Check); 4] = [
+        ("readout", "score_tiles", suite::readout_smoke),
+        ("readout", "energy_tiles", suite::readout_smoke),
+        ("distance", "knn_sieve", suite::knn_smoke),
+        ("distance", "pairwise", suite::pairwise_smoke),
+    ];
+    for (module, kernel, check) in cases {
+        let text = committed(module);
+        let lines: Vec<&str> = text.lines().collect();
+        let start = lines.iter().position(|l| l.contains(&format!(".entry {kernel}("))).unwrap();
+        let end = start + lines[start..].iter().position(|l| *l == "}").unwrap();
+        let barriers: Vec<usize> = (start..end).filter(|i| lines[*i].contains("bar.sync")).collect();
+        assert!(barriers.len() >= 3, "{kernel}");
+        let spared: Vec<usize> = barriers
+            .into_par_iter()
+            .filter(|barrier| {
+                let without: Vec<&str> = [&lines[..*barrier], &lines[*barrier + 1..]].concat();
+                let texts: Vec<String> = MODULES
+                    .iter()
+                    .map(|m| if m.name == module { without.join("\n") } else { committed(m.name) })
+                    .collect();
+                let device =
+                    PtxEmulator::new(texts.iter().map(String::as_str), Schedule::Forward, MEMORY).unwrap();
+                let device: Arc<dyn Driver> = Arc::new(device);
+                check(&device).is_ok()
+            })
+            .collect();
+        assert!(
+            spared.is_empty(),
+            "{kernel}: nothing changes without the barriers of lines {spared:?} and one"
+        );
+    }
+}
+
+/// What `kernels/limits.toml` says of a kernel's launches; the rest of it is for `tools/kernels.py`.
+#[derive(Deserialize)]
+struct Limit {
+    threads: u32,
+    shared: u32,
+    banks: f64,
+    sectors: f64,
+}
+
+/// 256 memories and 128 queries in so many dimensions, through all operations; the k nearest for k = 6.
+fn operate(device: &Arc<dyn Driver>, n: usize) {
+    let number = |i: usize, j: usize| ((i * n + j) as f32 * 0.618_034).fract();
+    let rows = Array2::from_shape_fn((256, n), |(i, j)| number(i, j));
+    let queries = Array2::from_shape_fn((128, n), |(i, j)| number(i + 999, j));
+    let memories = Resident::upload(device.clone(), Device::Cuda(0), rows.view()).unwrap();
+    for want in [Want::ENERGY, Want::ALL] {
+        memories.readout(queries.view(), 1.0, want).unwrap();
+    }
+    if n == 8 || n > 32 {
+        memories.knn(queries.view(), 6, false).unwrap();
+    }
+    if n > 32 {
+        // More than the sieve keeps.
+        memories.knn(queries.view(), 100, false).unwrap();
+        memories.pairwise(queries.view(), |_: PairTile<'_, f32>| {}).unwrap();
+        let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let memory = device.alloc(bytes.len() + 4).unwrap();
+        device.write(memory, 4, &bytes).unwrap();
+        let view = DeviceRows { memory, offset: 4, count: 256, dim: n, stride: n };
+        Resident::take(device.clone(), Device::Cuda(0), view).unwrap();
+    }
+}
+
+/// Passes over the banks of shared memory, and sectors of global memory, as the lanes of each warp ask for them.
+#[test]
+fn memory_traffic_is_within_its_limits() {
+    let limits: BTreeMap<String, Limit> = toml::from_str(&kernels_file("limits.toml")).unwrap();
+    let texts: Vec<String> = MODULES.iter().map(|m| committed(m.name)).collect();
+    let texts = texts.iter().map(String::as_str);
+    let device = Arc::new(PtxEmulator::new(texts, Schedule::Forward, MEMORY).unwrap().with_traffic());
+    let driver: Arc<dyn Driver> = device.clone();
+    for n in [2, 4, 8, 16, 32, 64] {
+        operate(&driver, n);
+    }
+    let seen = device.seen();
+    assert!(seen.keys().eq(limits.keys()), "{:?} and {:?}", seen.keys(), limits.keys());
+    let mut wrong = Vec::new();
+    for (kernel, seen) in seen {
+        let limit = &limits[&kernel];
+        let (banks, sectors) = (seen.traffic.shared.excess(), seen.traffic.global.excess());
+        let launch = (seen.threads, seen.shared);
+        println!("{kernel}: {launch:?}, banks {banks:.3}, sectors {sectors:.3}");
+        if launch != (limit.threads, limit.shared) || banks > limit.banks || sectors > limit.sectors {
+            wrong.push(format!("{kernel}: launch {launch:?}, banks {banks:.3}, sectors {sectors:.3}"));
+        }
+    }
+    assert!(wrong.is_empty(), "not as kernels/limits.toml has it: {wrong:#?}");
 }

@@ -27,7 +27,7 @@ os.environ["CUDA_HOME"] = str(CUDA)
 ARCHITECTURES = ("sm_80", "sm_90")
 # Warnings are errors. The same language as NVRTC is told at run time.
 FLAGS = ["-std=c++17", "-Werror=all-warnings"]
-LIMITS = {"threads", "shared", "registers", "blocks", "bank_ways", "scattered", "inner"}
+LIMITS = {"threads", "shared", "registers", "blocks", "bank_ways", "banks", "sectors", "loop", "inner"}
 # The oldest PTX that knows sm_80: every driver since CUDA 11.0 takes it, and ptxas makes the same code of it.
 PTX_VERSION = "7.0"
 ARITHMETIC = ("FFMA", "FADD", "FMUL", "MUFU", "DFMA", "DADD", "DMUL")
@@ -100,6 +100,8 @@ def inner_loop(listing):
     labels = {name: at for at, (name, _) in enumerate(listing) if name.startswith(".L_")}
     loops = [(labels[to], at) for at, (name, to) in enumerate(listing)
              if name.startswith("BRA") and to in labels and labels[to] < at]
+    # A branch to itself is what pads a kernel's end.
+    loops = [(a, b) for a, b in loops if b - a > 1]
     innermost = [(a, b) for a, b in loops if not any(a <= c and d < b for c, d in loops)]
     bodies = [[name for name, _ in listing[a:b + 1] if not name.startswith(".")] for a, b in innermost]
     return max(bodies, key=lambda body: sum(name.split(".")[0] in ARITHMETIC for name in body), default=[])
@@ -134,7 +136,7 @@ def analyse(job):
             kernels[name, architecture] = values | {"loop": loop, "all": count(
                 [n for n, _ in found[name] if not n.startswith(".")])}
             if name in limits:
-                kernels[name, architecture] |= accesses(cubin, name, limits[name])
+                kernels[name, architecture] |= held(cubin, architecture, name, values, limits[name])
     ptx = OUT / f"{path.stem}.ptx"
     run([CUDA / "bin" / "nvcc", *FLAGS, "-arch=compute_80", "-ptx", path, "-o", ptx])
     text = re.sub(r"^\.version \S+$", f".version {PTX_VERSION}", ptx.read_text(), count=1, flags=re.M)
@@ -143,24 +145,24 @@ def analyse(job):
     return path.stem, kernels, wrong
 
 
-def accesses(cubin, kernel, limit):
-    """Occupancy, bank conflicts and scattered accesses at the launch that the limits name."""
+def held(cubin, architecture, kernel, values, limit):
+    """Occupancy at the launch that the limits name, and bank conflicts; the same addresses serve for both machines."""
     # pylint: disable=import-outside-toplevel
+    from cuxray.archspec import lookup
+    from cuxray.occupancy import compute
     from cuxray.report import build_report
     from cuxray.toolchain import resolve
 
-    report = build_report(str(cubin), resolve(allow_fetch=False), threads=str(limit["threads"]), smem_dynamic=limit["shared"],
-                          kernel_re=f"^{kernel}$", fast=True, use_cache=False)
-    found = report["units"][0]["kernels"][0]
-    access = found["access"]
-    return {
-        "blocks": found["occupancy"]["blocks_per_sm"],
-        "occupancy": found["occupancy"]["occupancy_pct"],
-        "bank_ways": access["worst_bank_conflict_ways"],
-        "scattered": access["uncoalesced_global_accesses"],
-        "known": access["analyzed_count"],
-        "unknown": access["unanalyzed_count"],
-    }
+    occupancy = compute(lookup(architecture), values["registers"], limit["threads"], values["static"], limit["shared"])
+    out = {"blocks": occupancy.blocks_per_sm, "occupancy": occupancy.occupancy_pct}
+    if architecture == ARCHITECTURES[-1]:
+        report = build_report(str(cubin), resolve(allow_fetch=False), threads=str(limit["threads"]),
+                              smem_dynamic=limit["shared"], kernel_re=f"^{kernel}$", fast=True, use_cache=False)
+        access = report["units"][0]["kernels"][0]["access"]
+        out["bank_ways"] = access["worst_bank_conflict_ways"]
+        out["known"] = access["analyzed_count"]
+        out["unknown"] = access["unanalyzed_count"]
+    return out
 
 
 def violations(kernels, limits):
@@ -178,12 +180,14 @@ def violations(kernels, limits):
         for what in ("spill", "stack", "static"):
             if is_[what]:
                 yield f"{at}: {is_[what]} bytes of {what}, none allowed"
-        for what in ("registers", "bank_ways", "scattered"):
-            if is_[what] > limit[what]:
+        for what in ("registers", "bank_ways"):
+            if is_.get(what, 0) > limit[what]:
                 yield f"{at}: {what} {is_[what]}, at most {limit[what]} allowed"
         if is_["blocks"] < limit["blocks"]:
             yield f"{at}: {is_['blocks']} blocks a multiprocessor, at least {limit['blocks']} wanted"
         total = sum(is_["loop"].values())
+        if total > limit["loop"]:
+            yield f"{at}: {total} instructions in the inner loop, at most {limit['loop']} allowed"
         for kind, share in limit["inner"].items():
             has = is_["loop"].get(kind, 0) / max(total, 1)
             if has < share:
@@ -195,25 +199,27 @@ def report(kernels, limits):
     lines = [
         "# What the kernels compile to",
         "",
-        "Made by `make kernels-ptx` with CUDA 13.0; `make kernels-check` compares. Blocks are those that fit a",
-        "multiprocessor at once at the launch given, by registers, threads and shared memory. Bank conflicts (ways)",
-        "and scattered accesses are those of the accesses whose addresses could be worked out (known). The inner",
-        "loop is the one with the most arithmetic among loops without a loop in them; loads and stores carry their",
-        "width in bits. Nothing here was measured on a device.",
+        "Made by `make kernels-ptx` with CUDA 13.0; `make kernels-check` compares. Nothing here was measured on a device.",
         "",
-        "| kernel | arch | threads | shared | registers | blocks | warps % | bank ways | scattered | known | inner loop |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "Blocks are those that fit a multiprocessor at once, and warps their share of what fits at all, at the launch",
+        "given. Passes over the banks of shared memory and sectors of global memory are multiples of the least possible,",
+        "at most, counted by the tests where they run the PTX. The inner loop is the one with the most arithmetic among",
+        "loops that hold no other loop, with its rare branches; loads and stores carry their width in bits.",
+        "",
+        "| kernel | machine | threads | shared | registers | blocks | warps | banks | sectors | inner loop |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (name, architecture), k in kernels.items():
-        limit = limits.get(name, {})
-        loop = sorted(k["loop"].items(), key=lambda kind: -kind[1])
-        total = sum(k["loop"].values())
-        mix = ", ".join(f"{n} {kind}" for kind, n in loop[:8])
-        known = f"{k['known']} of {k['known'] + k['unknown']}" if "known" in k else "?"
-        lines.append(
-            f"| {name} | {architecture} | {limit.get('threads', '?')} | {limit.get('shared', '?')} | {k['registers']} "
-            f"| {k.get('blocks', '?')} | {k.get('occupancy', '?')} | {k.get('bank_ways', '?')} "
-            f"| {k.get('scattered', '?')} | {known} | {total}: {mix} |")
+    for name, limit in limits.items():
+        for architecture in ARCHITECTURES:
+            k = kernels.get((name, architecture), {})
+            if "blocks" not in k:
+                continue
+            loop = sorted(k["loop"].items(), key=lambda kind: (-kind[1], kind[0]))
+            total = sum(k["loop"].values())
+            mix = f"{total}: " + ", ".join(f"{n} {kind}" for kind, n in loop[:8]) if total else "none"
+            lines.append(
+                f"| {name} | {architecture} | {limit['threads']} | {limit['shared']} | {k['registers']} | {k['blocks']} "
+                f"| {k['occupancy']:.0f} % | {limit['banks']} | {limit['sectors']} | {mix} |")
     return "\n".join(lines) + "\n"
 
 

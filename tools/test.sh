@@ -34,6 +34,8 @@ stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python kat
 stage "dependency features" tools/features.sh
 stage "README table" "$MEM2GEN_PYTHON" tools/readme_table.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
+stage "set-up: CUDA compiler" tools/setup.sh cuda
+stage "CUDA kernels: compiled, within their limits" "$MEM2GEN_HOME/cuda/bin/python" tools/kernels.py
 stage "clippy" cargo clippy --release --locked --quiet --all-targets -- -D warnings
 stage "documentation" tools/docs.sh
 stage "program and library" tools/setup.sh kernel

@@ -3,6 +3,7 @@
 use super::memory::Memory;
 use super::parse::{Inst, Kernel, Op, POISON, Reduce, SHARED_BASE, SPECIAL, Shape, Shuffle, Space, Vote};
 use super::traffic::{Log, Traffic};
+use std::fmt;
 
 const WARP: usize = 32;
 /// More instructions than any thread may take between two barriers.
@@ -50,6 +51,17 @@ enum Reader {
     One(u32),
     Warp(u32),
     Many,
+}
+
+impl fmt::Display for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => write!(f, "nobody"),
+            Self::One(thread) => write!(f, "thread {thread}"),
+            Self::Warp(warp) => write!(f, "warp {warp}"),
+            Self::Many => write!(f, "several warps"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,17 +145,17 @@ impl Sight<'_> {
         }
         let reader = match shadow.reader {
             Reader::Nobody => None,
-            Reader::One(other) => Some((other, format!("thread {other}"))),
+            Reader::One(other) => Some(other),
             // Any other lane stands for its warp.
-            Reader::Warp(warp) => {
-                let other = warp * WARP as u32 + u32::from(thread % WARP == 0);
-                Some((other, format!("warp {warp}")))
-            }
-            Reader::Many => Some((u32::MAX, "several warps".to_string())),
+            Reader::Warp(warp) => Some(warp * WARP as u32 + u32::from(thread.is_multiple_of(WARP))),
+            Reader::Many => Some(u32::MAX),
         };
-        if let Some((other, who)) = reader.filter(|(other, _)| !self.over(shadow.read, *other, thread)) {
-            let _ = other;
-            return Err(format!("of byte {} of shared memory with no barrier since {who} read it", 4 * word));
+        if reader.is_some_and(|other| !self.over(shadow.read, other, thread)) {
+            let reader = shadow.reader;
+            return Err(format!(
+                "of byte {} of shared memory with no barrier since {reader} read it",
+                4 * word
+            ));
         }
         let written = self.now(thread);
         let shadow = &mut self.shadows[word];
@@ -156,10 +168,14 @@ impl Sight<'_> {
     fn place_shared(&self, address: u64, bytes: usize) -> Result<usize, String> {
         let size = self.shared_bytes;
         match usize::try_from(address) {
-            Ok(at) if at.checked_add(bytes).is_some_and(|end| end <= size) => match at % bytes {
-                0 => Ok(at),
-                _ => Err(format!("{bytes} bytes at byte {at} of shared memory, which is not aligned")),
-            },
+            Ok(at) if at.checked_add(bytes).is_some_and(|end| end <= size) => {
+                match at.is_multiple_of(bytes) {
+                    true => Ok(at),
+                    false => {
+                        Err(format!("{bytes} bytes at byte {at} of shared memory, which is not aligned"))
+                    }
+                }
+            }
             _ => Err(format!("{bytes} bytes at byte {} of {size} bytes of shared memory", address as i64)),
         }
     }

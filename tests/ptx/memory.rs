@@ -64,7 +64,7 @@ impl Memory {
         if byte + bytes > buffer.bytes {
             return Err(format!("{bytes} bytes at byte {byte} of a buffer of {}", buffer.bytes));
         }
-        if byte % bytes != 0 {
+        if !byte.is_multiple_of(bytes) {
             return Err(format!("{bytes} bytes at byte {byte}, which is not aligned"));
         }
         Ok(Place { words: &buffer.words[byte / 4..], writers: &buffer.writers[byte / 4..], byte })

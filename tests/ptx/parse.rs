@@ -759,12 +759,13 @@ impl Decoder {
         };
         let (p, q) = o[0].split_once('|').map_or((o[0], None), |(p, q)| (p, Some(q)));
         let (a, b) = (self.source(o[1])?, self.source(o[2])?);
-        let combine: Option<(fn(u64, u64) -> u64, Slot)> = match (words.len(), o.get(3)) {
+        type Connective = fn(u64, u64) -> u64;
+        let combine: Option<(Connective, Slot)> = match (words.len(), o.get(3)) {
             (3, None) => None,
             (4, Some(c)) => {
                 let (name, negated) = c.strip_prefix('!').map_or((*c, false), |name| (name, true));
                 let c = self.source(name)?;
-                let f: fn(u64, u64) -> u64 = match (words[2], negated) {
+                let f: Connective = match (words[2], negated) {
                     ("and", false) => |t, c| t & c,
                     ("and", true) => |t, c| t & (c ^ 1),
                     ("or", false) => |t, c| t | c,
