@@ -1,6 +1,7 @@
 use ndarray::{Array2, ArrayView2};
 
-use super::nearest::{self, Nearest};
+use super::knn::{self, Knn};
+use super::pairwise::{self, PairTile};
 use super::readout::{self, Readout, Want};
 use super::{Memories, OpError};
 
@@ -64,11 +65,18 @@ pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static +
         want: Want,
     ) -> Result<Readout<Self>, OpError>;
     #[doc(hidden)]
-    fn nearest(
+    fn knn(
         memories: &Memories<'_, Self>,
         queries: ArrayView2<'_, Self>,
+        k: usize,
         exclude_self: bool,
-    ) -> Result<Nearest, OpError>;
+    ) -> Result<Knn, OpError>;
+    #[doc(hidden)]
+    fn pairwise(
+        memories: &Memories<'_, Self>,
+        queries: ArrayView2<'_, Self>,
+        tile: impl FnMut(PairTile<'_, Self>),
+    ) -> Result<(), OpError>;
     #[doc(hidden)]
     fn divide(a: &mut Array2<Self>, by: f64);
 }
@@ -305,12 +313,21 @@ macro_rules! element {
                 readout::readout(memories, queries, beta, want)
             }
 
-            fn nearest(
+            fn knn(
                 memories: &Memories<'_, Self>,
                 queries: ArrayView2<'_, Self>,
+                k: usize,
                 exclude_self: bool,
-            ) -> Result<Nearest, OpError> {
-                nearest::nearest(memories, queries, exclude_self)
+            ) -> Result<Knn, OpError> {
+                knn::knn("knn", memories, queries, k, exclude_self)
+            }
+
+            fn pairwise(
+                memories: &Memories<'_, Self>,
+                queries: ArrayView2<'_, Self>,
+                tile: impl FnMut(PairTile<'_, Self>),
+            ) -> Result<(), OpError> {
+                pairwise::pairwise(memories, queries, tile)
             }
 
             fn divide(a: &mut Array2<Self>, by: f64) {

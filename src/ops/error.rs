@@ -1,4 +1,7 @@
-/// What can be wrong with the arguments of an operation.
+use super::Device;
+use super::cuda::driver::DriverError;
+
+/// What can be wrong with an operation: its arguments, or the device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OpError {
     /// NaN or infinity in an input.
@@ -60,6 +63,22 @@ pub enum OpError {
         value: f64,
         /// What would do.
         need: &'static str,
+    },
+    /// A device that is missing or fails.
+    #[error("{operation}: {source}")]
+    Device {
+        /// The operation.
+        operation: &'static str,
+        /// What its driver said.
+        source: DriverError,
+    },
+    /// Numbers of a precision that the device has no kernels for.
+    #[error("{operation}: {device} has kernels for f32 alone, not for f64")]
+    Precision {
+        /// The operation.
+        operation: &'static str,
+        /// The device.
+        device: Device,
     },
 }
 

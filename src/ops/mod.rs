@@ -9,17 +9,22 @@ pub mod cuda;
 mod device;
 mod element;
 mod error;
-mod nearest;
+mod knn;
+mod pairwise;
 mod readout;
 
 pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use element::Element;
 pub use error::OpError;
-pub use nearest::Nearest;
+pub use knn::{Knn, Nearest};
+pub use pairwise::PairTile;
 pub use readout::{Readout, Want};
 
 use check::finite_rows;
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
+
+/// What making [`Memories`] is called in errors.
+const PREPARE: &str = "prepare memories";
 
 /// K memories in N dimensions, checked and ready for any number of queries.
 ///
@@ -42,6 +47,34 @@ impl<'a, T: Element> Memories<'a, T> {
     /// [`OpError::Empty`] for no rows or no columns, [`OpError::NotFinite`] for NaN or infinity.
     pub fn new(rows: ArrayView2<'a, T>) -> Result<Self, OpError> {
         T::prepare(rows)
+    }
+
+    /// As [`Self::new`], on the device of that choice.
+    ///
+    /// CUDA devices take f32 alone: with [`DeviceChoice::Auto`] f64 stays on the processor.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`OpError::Device`] if the device can't be used.
+    pub fn on(rows: ArrayView2<'a, T>, choice: DeviceChoice) -> Result<Self, OpError> {
+        let device = match choice {
+            DeviceChoice::Only(device) => device,
+            DeviceChoice::Auto => Device::Cpu,
+        };
+        match device {
+            Device::Cpu => Self::new(rows),
+            Device::Cuda(_) => Err(OpError::Device {
+                operation: PREPARE,
+                source: cuda::driver::DriverError::Missing {
+                    device: device.to_string(),
+                    why: "this build has no kernels".to_owned(),
+                },
+            }),
+        }
+    }
+
+    /// Where the operations on these memories run.
+    pub fn device(&self) -> Device {
+        Device::Cpu
     }
 
     /// K, the number of memories.
@@ -115,16 +148,40 @@ impl<'a, T: Element> Memories<'a, T> {
         Ok(shift)
     }
 
-    /// The nearest memory of every query, exact: the same index as brute force in f64, ties to the
-    /// lowest index, and a distance of exactly 0 for a copy.
+    /// The k nearest memories of every query, exact: the same indices as brute force in f64, ties to
+    /// the lowest index, and a distance of exactly 0 for a copy.
     ///
     /// With `exclude_self` query i is row i of the memories, and memory i is passed over.
     ///
     /// # Errors
     /// As [`Self::readout`]; [`OpError::Shape`] if `exclude_self` is asked for with another number of
-    /// queries than memories, [`OpError::Empty`] if nothing is left to be nearest.
+    /// queries than memories, [`OpError::Parameter`] for a k that is 0 or more than there are.
+    pub fn knn(&self, queries: ArrayView2<'_, T>, k: usize, exclude_self: bool) -> Result<Knn, OpError> {
+        T::knn(self, queries, k, exclude_self)
+    }
+
+    /// The nearest memory of every query: [`Self::knn`] with k = 1.
+    ///
+    /// # Errors
+    /// As [`Self::knn`], but [`OpError::Empty`] if nothing is left to be nearest.
     pub fn nearest(&self, queries: ArrayView2<'_, T>, exclude_self: bool) -> Result<Nearest, OpError> {
-        T::nearest(self, queries, exclude_self)
+        knn::nearest(self, queries, exclude_self)
+    }
+
+    /// Squared distances between all queries and all memories, handed to `tile` a tile at a time: blocks
+    /// of queries in order, and for each of them all memories in order.
+    ///
+    /// A copy is at exactly 0, and every other squared distance is right to a relative error of
+    /// [`PairTile::ERROR`] roundings.
+    ///
+    /// # Errors
+    /// As [`Self::readout`].
+    pub fn pairwise(
+        &self,
+        queries: ArrayView2<'_, T>,
+        tile: impl FnMut(PairTile<'_, T>),
+    ) -> Result<(), OpError> {
+        T::pairwise(self, queries, tile)
     }
 
     pub(crate) fn check_queries(

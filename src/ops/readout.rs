@@ -2,7 +2,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
-use super::{Element, Memories, OpError};
+use super::{Device, Element, Memories, OpError, PREPARE};
 
 /// Queries in a block: one thread's share of work, and the rows of its matrix products.
 const BLOCK: usize = 256;
@@ -48,18 +48,20 @@ pub struct Readout<T> {
     pub heaviest: Array1<usize>,
     /// Share of the weights that the heaviest memory has, `[m]`.
     pub top_weight: Array1<f64>,
+    /// Where it was computed.
+    pub device: Device,
 }
 
 pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_, T>, OpError> {
     let (k, n) = rows.dim();
     if k == 0 || n == 0 {
         return Err(OpError::Empty {
-            operation: "prepare memories",
+            operation: PREPARE,
             argument: "memories",
             found: rows.shape().to_vec(),
         });
     }
-    finite_rows("prepare memories", "memories", &rows)?;
+    finite_rows(PREPARE, "memories", &rows)?;
     let rows = if rows.is_standard_layout() {
         CowArray::from(rows)
     } else {
@@ -199,6 +201,7 @@ pub(super) fn readout<T: Element>(
         entropy: Array1::zeros(if want.entropy { m } else { 0 }),
         heaviest: Array1::zeros(m),
         top_weight: Array1::zeros(m),
+        device: memories.device(),
     };
     if m == 0 {
         return Ok(out);

@@ -1,8 +1,19 @@
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::readout::{TILE, block_size, check_reach, product};
-use super::{Element, Memories, OpError};
+use super::readout::check_reach;
+use super::{Device, Element, Memories, OpError};
+
+/// The k nearest memories of each of m queries, in order of (distance, index).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Knn {
+    /// Rows of the memories, `[m, k]`.
+    pub index: Array2<usize>,
+    /// l2 distances to them (not squared), `[m, k]`.
+    pub distance: Array2<f64>,
+    /// Where it was computed.
+    pub device: Device,
+}
 
 /// The nearest memory of each of m queries.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +22,8 @@ pub struct Nearest {
     pub index: Vec<usize>,
     /// l2 distance to it (not squared), `[m]`.
     pub distance: Vec<f64>,
+    /// Where it was computed.
+    pub device: Device,
 }
 
 pub(super) fn nearest<T: Element>(
@@ -18,12 +31,34 @@ pub(super) fn nearest<T: Element>(
     queries: ArrayView2<'_, T>,
     exclude_self: bool,
 ) -> Result<Nearest, OpError> {
-    memories.check_queries("nearest", &queries)?;
-    check_reach("nearest", memories, queries)?;
+    if exclude_self && memories.len() == 1 && queries.nrows() == 1 {
+        return Err(OpError::Empty {
+            operation: "nearest",
+            argument: "memories without self",
+            found: vec![0, memories.dim()],
+        });
+    }
+    let found = knn("nearest", memories, queries, 1, exclude_self)?;
+    Ok(Nearest {
+        index: found.index.into_raw_vec_and_offset().0,
+        distance: found.distance.into_raw_vec_and_offset().0,
+        device: found.device,
+    })
+}
+
+pub(super) fn knn<T: Element>(
+    operation: &'static str,
+    memories: &Memories<'_, T>,
+    queries: ArrayView2<'_, T>,
+    k: usize,
+    exclude_self: bool,
+) -> Result<Knn, OpError> {
+    memories.check_queries(operation, &queries)?;
+    check_reach(operation, memories, queries)?;
     let m = queries.nrows();
     if exclude_self && m != memories.len() {
         return Err(OpError::Shape {
-            operation: "nearest",
+            operation,
             argument: "queries",
             found: queries.shape().to_vec(),
             expected: format!(
@@ -33,72 +68,36 @@ pub(super) fn nearest<T: Element>(
             ),
         });
     }
-    if exclude_self && m == 1 {
-        return Err(OpError::Empty {
-            operation: "nearest",
-            argument: "memories without self",
-            found: vec![0, memories.dim()],
+    if k == 0 || k > memories.len() - usize::from(exclude_self) {
+        return Err(OpError::Parameter {
+            operation,
+            argument: "k",
+            value: k as f64,
+            need: "at least 1 and at most the number of memories, without self where it is excluded",
         });
     }
     let queries = queries.as_standard_layout();
-    let block = block_size(m);
-    let found: Vec<Vec<(usize, f64)>> = queries
-        .axis_chunks_iter(Axis(0), block)
+    let mut found =
+        Knn { index: Array2::zeros((m, k)), distance: Array2::zeros((m, k)), device: memories.device() };
+    found
+        .index
+        .axis_iter_mut(Axis(0))
         .into_par_iter()
+        .zip(found.distance.axis_iter_mut(Axis(0)))
+        .zip(queries.axis_iter(Axis(0)))
         .enumerate()
-        .map(|(b, x)| search(memories, x.to_slice().unwrap_or_default(), exclude_self.then_some(b * block)))
-        .collect();
-    let (index, distance) = found.into_iter().flatten().map(|(i, d2)| (i, d2.sqrt())).unzip();
-    Ok(Nearest { index, distance })
-}
-
-/// Index and squared distance of the nearest memory of each query in `x`, of which the first is memory
-/// `own`, if any.
-fn search<T: Element>(memories: &Memories<'_, T>, x: &[T], own: Option<usize>) -> Vec<(usize, f64)> {
-    let n = memories.dim();
-    let m = x.len() / n;
-    let tile_size = TILE.min(memories.len());
-    let mut centred = vec![T::ZERO; m * n];
-    let mut tile = vec![T::ZERO; tile_size * n];
-    let mut products = vec![T::ZERO; m * tile_size];
-    let mut norms2 = Vec::with_capacity(m);
-    for (out, row) in centred.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
-        T::centred(out, row, &memories.centre);
-        norms2.push(out.iter().map(|v| v.f64() * v.f64()).sum::<f64>());
-    }
-    let mut best = vec![(0usize, f64::INFINITY); m];
-    for start in (0..memories.len()).step_by(TILE) {
-        let size = TILE.min(memories.len() - start);
-        for (i, out) in tile.chunks_exact_mut(n).take(size).enumerate() {
-            T::centred(out, memories.rows.row(start + i).as_slice().unwrap_or_default(), &memories.centre);
-        }
-        product(&mut products, &centred, &tile, (m, n, size), (1, n));
-        let half = &memories.half_norms[start..start + size];
-        for (i, (found, least)) in best.iter_mut().enumerate() {
-            let row = &mut products[i * size..(i + 1) * size];
-            if let Some(own) = own.map(|o| o + i).filter(|o| (start..start + size).contains(o)) {
-                row[own - start] = T::LOWEST;
+        .for_each(|(q, ((mut index, mut distance), x))| {
+            let x = x.to_slice().unwrap_or_default();
+            let mut all: Vec<(f64, usize)> = (0..memories.len())
+                .filter(|&j| !(exclude_self && j == q))
+                .map(|j| (T::distance2(x, memories.rows.row(j).to_slice().unwrap_or_default()), j))
+                .collect();
+            all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            for (i, (d2, j)) in all.into_iter().take(k).enumerate() {
+                (index[i], distance[i]) = (j, d2.sqrt());
             }
-            // x.y - |y|^2/2 = (|x|^2 - d^2)/2, wrong by no more than this: n roundings in the product,
-            // and those of centring both sides.
-            let (norm, reach) = (norms2[i].sqrt(), memories.reach);
-            let bound = T::ROUNDING * ((n + 4) as f64 * norm * reach + 4.0 * (norm + reach).powi(2));
-            let mut floor = T::row_max(row, half).f64() - 2.0 * bound;
-            floor = floor.max((norms2[i] - *least) / 2.0 - 2.0 * bound);
-            for (j, (v, h)) in row.iter().zip(half).enumerate() {
-                if v.f64() - h.f64() < floor || !v.f64().is_finite() {
-                    continue;
-                }
-                let memory = memories.rows.row(start + j);
-                let d2 = T::distance2(&x[i * n..(i + 1) * n], memory.as_slice().unwrap_or_default());
-                if d2 < *least {
-                    (*found, *least) = (start + j, d2);
-                    floor = floor.max((norms2[i] - d2) / 2.0 - 2.0 * bound);
-                }
-            }
-        }
-    }
-    best
+        });
+    Ok(found)
 }
 
 #[cfg(test)]
