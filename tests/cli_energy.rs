@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device};
+use common::{
+    Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
+};
 use ndarray::{Array1, Array2, array};
 use ndarray_npy::read_npy;
 

@@ -113,7 +113,14 @@ fn copies_and_near_copies_are_in_the_order_of_brute_force() {
             let what = format!("[{count}, {dim}], single {single}");
             for k in [1, 6, 33] {
                 holds(&folder, (&reference, &queries), (&r, &x), k, false, &what);
-                holds(&folder, (&reference, &reference), (&r, &r), k, true, &format!("{what}, self excluded"));
+                holds(
+                    &folder,
+                    (&reference, &reference),
+                    (&r, &r),
+                    k,
+                    true,
+                    &format!("{what}, self excluded"),
+                );
             }
         }
     }

@@ -228,10 +228,8 @@ pub fn common_refusals(command: &str, rows: &str, option: &str) {
     let out = folder.at("out.npy");
     let try_with = |memories: &str, queries: &str, value: &str, words: &[&str]| {
         let words: Vec<&str> = words.iter().copied().chain([command]).collect();
-        folder.refuses(
-            &[command, rows, memories, "--queries", queries, option, value, "--out", &out],
-            &words,
-        );
+        folder
+            .refuses(&[command, rows, memories, "--queries", queries, option, value, "--out", &out], &words);
     };
 
     for (name, bad) in [("nan", f64::NAN), ("inf", f64::INFINITY), ("minus", f64::NEG_INFINITY)] {
