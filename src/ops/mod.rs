@@ -10,8 +10,10 @@ mod device;
 mod element;
 mod error;
 mod knn;
+mod lanes;
 mod pairwise;
 mod readout;
+mod sweep;
 
 pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use element::Element;
@@ -182,6 +184,13 @@ impl<'a, T: Element> Memories<'a, T> {
         tile: impl FnMut(PairTile<'_, T>),
     ) -> Result<(), OpError> {
         T::pairwise(self, queries, tile)
+    }
+
+    /// Memory j in one slice.
+    pub(crate) fn row(&self, j: usize) -> &[T] {
+        let n = self.dim();
+        // The rows were made contiguous when they were checked.
+        &self.rows.as_slice().unwrap_or_default()[j * n..(j + 1) * n]
     }
 
     pub(crate) fn check_queries(
