@@ -51,7 +51,7 @@ enum Operation {
     Knn,
     /// A limit: the two matrix products of the score, and nothing between them (processor)
     Gemm,
-    /// A limit: m K exponentials, in rows of K that stay in cache (processor)
+    /// A limit: m K exponentials, of numbers that stay in cache (processor)
     Exp,
     /// A limit: the memories read once (processor)
     Sum,
@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<(), Error> {
             let run = || Ok(products.run(queries.view(), rows.view()));
             (Device::Cpu, watch.time(args.repeat, run)?)
         }
-        Operation::Exp => (Device::Cpu, watch.time(args.repeat, || Ok(limits::exponentials(m, k)))?),
+        Operation::Exp => (Device::Cpu, watch.time(args.repeat, || Ok(limits::exponentials::<f32>(m * k)))?),
         Operation::Sum => (Device::Cpu, watch.time(args.repeat, || Ok(limits::sum(rows.view())))?),
         Operation::Energy | Operation::Score | Operation::Knn => {
             let memories = Memories::on(rows.view(), args.on.device)?;

@@ -55,15 +55,15 @@ fn product(mut out: ArrayViewMut2<'_, f32>, a: ArrayView2<'_, f32>, b: ArrayView
     }
 }
 
-/// `rows` times `length` exponentials as the softmax takes them, in rows that stay in cache.
-pub fn exponentials(rows: usize, length: usize) {
-    let half = vec![0.0f32; length];
-    // e^-v of a number from 0 to 1 is one again, so a row can be used over and over.
-    (0..rows).into_par_iter().for_each_init(
-        || vec![0.5f32; length],
-        |row, _| {
-            std::hint::black_box(f32::row_weights(row, &half, -1.0, 0.0, false));
-        },
+/// So many exponentials as the softmax takes them, their sums included, of numbers that stay in cache.
+pub fn exponentials<T: Element>(count: usize) {
+    // A panel of queries and as many memories as are summed before anything else is done with them.
+    let (width, rows) = (T::PANEL, 32);
+    let (level, two_beta) = (vec![T::ZERO; width], T::from_f64(-1.0));
+    (0..count.div_ceil(width * rows)).into_par_iter().for_each_init(
+        // e^-v of a number from 0 to 1 is one again, so they can be used over and over.
+        || (vec![T::from_f64(0.5); width * rows], vec![0.0; width]),
+        |(values, sums), _| T::column_weights(values, two_beta, &level, sums, None, true),
     );
 }
 
