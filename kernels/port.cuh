@@ -8,9 +8,8 @@
 #else
 
 // Dynamic shared memory, once a kernel.
-#define DYN_SHARED(type, name)                                        \
-  extern __shared__ __align__(16) unsigned char mem2gen_shared_[];    \
-  type* name = reinterpret_cast<type*>(mem2gen_shared_)
+extern __shared__ __align__(16) unsigned char mem2gen_shared_[];
+#define DYN_SHARED(type, name) type* name = reinterpret_cast<type*>(mem2gen_shared_)
 #define M2G_INF __int_as_float(0x7f800000)
 
 #endif

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Set-up in parts, each quick when it is done already:
 #
-#   tools/setup.sh [system|browser|python|tools|katex|kernel|data|peers|all]...
+#   tools/setup.sh [system|browser|python|cuda|tools|katex|kernel|data|peers|all]...
 #
 #   system    Debian packages that building needs (as root; otherwise a line that says what to install)
 #   browser   Chromium and its driver, for the tests of pages alone
 #   python    .mem2gen/venv with the pinned Jupyter tools
+#   cuda      .mem2gen/cuda with the pinned CUDA compiler, for the checks of kernels (500 MB; building needs none)
 #   tools     the pinned evcxr_jupyter in .mem2gen/tools
 #   katex     the pinned KaTeX in .mem2gen/katex
 #   kernel    program, library and the kernelspec `mem2gen` in .mem2gen/jupyter
 #   data      the data sets, in data/cache
 #   peers     .mem2gen/peers with the libraries that `make bench-peers` compares with (5 GB)
-#   all       all of these except browser and peers
+#   all       all of these except browser, cuda and peers
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -75,20 +76,25 @@ part_browser() {
   fi
 }
 
-part_python() {
-  local venv="$MEM2GEN_HOME/venv" stamp
-  stamp="$(python3 -c 'import platform; print(platform.python_version())') $(sha256sum <tools/requirements.txt)"
+# environment VENV REQUIREMENTS: a virtual environment with exactly these packages.
+environment() {
+  local venv="$1" requirements="$2" stamp
+  stamp="$(python3 -c 'import platform; print(platform.python_version())') $(sha256sum <"$requirements")"
   if [ "$(cat "$venv/mem2gen.stamp" 2>/dev/null)" = "$stamp $venv" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     return 0
   fi
-  say "Python environment"
+  say "Python environment of $requirements"
   rm -rf "$venv"
   python3 -m venv "$venv"
   # The pins are complete, so nothing is resolved; `pip check` says if they are not.
-  "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r tools/requirements.txt
+  "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$requirements"
   "$venv/bin/pip" check --disable-pip-version-check >/dev/null
   printf '%s' "$stamp $venv" >"$venv/mem2gen.stamp"
 }
+
+part_python() { environment "$MEM2GEN_HOME/venv" tools/requirements.txt; }
+
+part_cuda() { environment "$MEM2GEN_HOME/cuda" tools/requirements-cuda.txt; }
 
 part_tools() {
   local tools="$MEM2GEN_HOME/tools" build="$MEM2GEN_HOME/cache/evcxr-build"
@@ -160,9 +166,9 @@ part_data() {
 [ "$#" -gt 0 ] || set -- all
 for part in "$@"; do
   case "$part" in
-    system | browser | python | tools | katex | kernel | data | peers) "part_$part" ;;
+    system | browser | python | cuda | tools | katex | kernel | data | peers) "part_$part" ;;
     all) for each in system python tools katex kernel data; do "part_$each"; done ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
-    *) fail "no part '$part'; the parts are system browser python tools katex kernel data peers all" ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
+    *) fail "no part '$part'; the parts are system browser python cuda tools katex kernel data peers all" ;;
   esac
 done

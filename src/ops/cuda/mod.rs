@@ -2,4 +2,10 @@
 //! that know each kernel's arguments, and the functions that [`super::Memories`] calls.
 
 pub mod driver;
+mod kernels;
+mod memory;
+pub mod resident;
 pub mod sources;
+
+pub use memory::DeviceRows;
+pub use resident::{Queries, Resident};

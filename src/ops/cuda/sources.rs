@@ -5,7 +5,7 @@
 pub struct Module {
     /// File name without `.cu`.
     pub name: &'static str,
-    /// The file as it lies in `kernels/`; it includes `port.cuh` and nothing else.
+    /// The file as it lies in `kernels/`; it includes `port.cuh`, `tile.cuh` or not, and nothing else.
     pub text: &'static str,
     /// Its `extern "C" __global__` functions.
     pub kernels: &'static [&'static str],
@@ -16,17 +16,43 @@ pub const PORT: &str = include_str!("../../../kernels/port.cuh");
 
 const INCLUDE: &str = "#include \"port.cuh\"\n";
 
+/// `kernels/tile.cuh`: the matrix product that read-out and distances share.
+pub const TILE: &str = include_str!("../../../kernels/tile.cuh");
+
+const INCLUDE_TILE: &str = "#include \"tile.cuh\"\n";
+
 /// Every source.
-pub const MODULES: &[Module] = &[Module {
-    name: "prepare",
-    text: include_str!("../../../kernels/prepare.cu"),
-    kernels: &["half_norms"],
-}];
+pub const MODULES: &[Module] = &[
+    Module {
+        name: "prepare",
+        text: include_str!("../../../kernels/prepare.cu"),
+        kernels: &["half_norms", "norms2", "column_sums", "column_means", "pad_rows"],
+    },
+    Module {
+        name: "readout",
+        text: include_str!("../../../kernels/readout.cu"),
+        kernels: &[
+            "score_tiles",
+            "energy_tiles",
+            "readout_2",
+            "readout_4",
+            "readout_8",
+            "readout_16",
+            "readout_32",
+            "readout_merge",
+        ],
+    },
+    Module {
+        name: "distance",
+        text: include_str!("../../../kernels/distance.cu"),
+        kernels: &["knn_sieve", "knn_refine", "pairwise", "distances"],
+    },
+];
 
 impl Module {
-    /// The whole translation unit: the file with `port.cuh` put where it includes it.
+    /// The whole translation unit: the file with `port.cuh` and `tile.cuh` put where it includes them.
     pub fn unit(&self) -> String {
-        self.text.replacen(INCLUDE, PORT, 1)
+        self.text.replacen(INCLUDE, PORT, 1).replacen(INCLUDE_TILE, TILE, 1)
     }
 }
 
@@ -43,6 +69,7 @@ mod tests {
     fn each_kernel_is_listed_where_it_is_defined() {
         for module in MODULES {
             assert!(module.text.contains(INCLUDE), "{}", module.name);
+            assert!(!module.unit().contains("#include \"tile"), "{}", module.name);
             let defined = module.text.matches("extern \"C\" __global__").count();
             assert_eq!(defined, module.kernels.len(), "{}", module.name);
             for kernel in module.kernels {

@@ -1,0 +1,123 @@
+//! Memory on a device that is given back, and rows of numbers in it.
+
+use std::mem::size_of;
+use std::sync::Arc;
+
+use super::driver::{Arg, Driver, DriverError, Handle};
+
+/// Numbers that go to a device as they lie in memory.
+pub(super) trait Number: Copy + Default + sealed::Plain {}
+
+mod sealed {
+    pub trait Plain {}
+    impl Plain for f32 {}
+    impl Plain for f64 {}
+    impl Plain for i32 {}
+}
+
+impl<T: Copy + Default + sealed::Plain> Number for T {}
+
+fn bytes<T: Number>(values: &[T]) -> &[u8] {
+    // SAFETY: `Plain` types have no padding, any byte may be read, and the length in bytes is the slice's.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+fn bytes_mut<T: Number>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as in `bytes`, and every pattern of bytes is a value of a `Plain` type.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
+/// Memory that goes back to its driver when this is dropped.
+pub(super) struct Buffer {
+    driver: Arc<dyn Driver>,
+    handle: Handle,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Room for `count` numbers, of unspecified content. What is free is looked at before.
+    pub fn new<T: Number>(driver: &Arc<dyn Driver>, count: usize) -> Result<Self, DriverError> {
+        let bytes = count.max(1).saturating_mul(size_of::<T>());
+        let free = driver.limits()?.free;
+        if bytes > free {
+            return Err(DriverError::OutOfMemory { asked: bytes, free });
+        }
+        Ok(Self { driver: driver.clone(), handle: driver.alloc(bytes)?, bytes })
+    }
+
+    /// Writes numbers from number `start` on.
+    pub fn write<T: Number>(&self, start: usize, values: &[T]) -> Result<(), DriverError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.driver.write(self.handle, start * size_of::<T>(), bytes(values))
+    }
+
+    /// The first `count` numbers.
+    pub fn read<T: Number>(&self, count: usize) -> Result<Vec<T>, DriverError> {
+        let mut values = vec![T::default(); count];
+        if count > 0 {
+            self.driver.read(self.handle, 0, bytes_mut(&mut values))?;
+        }
+        Ok(values)
+    }
+
+    /// As a kernel's argument that is read or written over `count` numbers.
+    pub fn arg<T: Number>(&self, count: usize) -> Result<Arg, DriverError> {
+        let asked = count.saturating_mul(size_of::<T>());
+        if asked > self.bytes {
+            return Err(DriverError::Call {
+                call: "launch",
+                why: format!("a kernel goes over {asked} bytes of a buffer of {}", self.bytes),
+            });
+        }
+        Ok(Arg::Buffer(self.handle, 0))
+    }
+
+    /// Its memory.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.driver.free(self.handle);
+    }
+}
+
+/// f32 rows on a device: `count` rows of `dim` numbers, each row `stride` numbers after the one before.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceRows {
+    /// The memory that holds them.
+    pub memory: Handle,
+    /// Bytes before the first row.
+    pub offset: usize,
+    /// Rows.
+    pub count: usize,
+    /// Numbers a row, N.
+    pub dim: usize,
+    /// Numbers from one row to the next.
+    pub stride: usize,
+}
+
+impl DeviceRows {
+    /// `dim` rounded up to a multiple of 4, as kernels load.
+    pub(super) fn width(&self) -> usize {
+        self.dim.next_multiple_of(4)
+    }
+
+    /// Whether kernels may take them as they are: loads of 16 bytes are aligned and meet no foreign numbers.
+    pub(super) fn is_aligned(&self) -> bool {
+        self.dim.is_multiple_of(4) && self.stride.is_multiple_of(4) && self.offset.is_multiple_of(16)
+    }
+
+    /// Rows from `start` on.
+    pub(super) fn part(&self, start: usize, count: usize) -> Self {
+        Self { offset: self.offset + start * self.stride * size_of::<f32>(), count, ..*self }
+    }
+
+    pub(super) fn arg(&self) -> Arg {
+        Arg::Buffer(self.memory, self.offset)
+    }
+}

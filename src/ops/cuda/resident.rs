@@ -1,0 +1,590 @@
+//! Memories on a device, and the operations on them.
+//!
+//! Queries are cut into batches that fit into the device's memory. What a kernel computes for a query depends on
+//! neither its block's other queries nor their number, so results don't depend on the cut, to the last bit.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use rayon::prelude::*;
+
+use super::driver::{Driver, DriverError, Handle};
+use super::kernels::{self, FEW, Lists, Outputs, Prepared, Refined, Splits, Sums};
+use super::memory::{Buffer, DeviceRows};
+use crate::ops::{Device, Element, Knn, OpError, PairTile, Readout, Want};
+
+/// Device memory that the batches of one operation take at most.
+const BUDGET: usize = 1 << 30;
+/// Memories in a split of the read-out and of the sieve.
+const READOUT_SPAN: usize = 1024;
+const KNN_SPAN: usize = 4096;
+/// Most neighbours that the sieve looks for, and how many more it keeps, so that rounding rarely hides one.
+const MOST: usize = 64;
+const SLACK: usize = 8;
+/// Memories in a tile of [`Resident::pairwise`].
+const PAIR_MEMORIES: usize = 8192;
+/// Rows that are copied to the device at a time where they have to be padded.
+const UPLOAD: usize = 4096;
+
+/// Queries as an operation takes them.
+#[derive(Debug, Clone, Copy)]
+pub enum Queries<'a> {
+    /// `[m, N]` in the processor's memory.
+    Host(ArrayView2<'a, f32>),
+    /// On the memories' device.
+    Device(DeviceRows),
+}
+
+impl<'a> From<ArrayView2<'a, f32>> for Queries<'a> {
+    fn from(rows: ArrayView2<'a, f32>) -> Self {
+        Self::Host(rows)
+    }
+}
+
+impl From<DeviceRows> for Queries<'_> {
+    fn from(rows: DeviceRows) -> Self {
+        Self::Device(rows)
+    }
+}
+
+impl Queries<'_> {
+    fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Host(rows) => [rows.nrows(), rows.ncols()],
+            Self::Device(rows) => [rows.count, rows.dim],
+        }
+    }
+}
+
+/// K memories in N dimensions on a device, with their mean and their norms about it.
+///
+/// Rows are padded to a multiple of 4 numbers; rows on the device that fit already are taken as they are. Numbers are
+/// expected to be finite and squared distances not to overflow, which [`crate::ops::Memories`] checks.
+pub struct Resident {
+    driver: Arc<dyn Driver>,
+    device: Device,
+    rows: DeviceRows,
+    centre: Buffer,
+    half_norms: Buffer,
+    /// Largest norm of a centred row, rounded up.
+    reach: f64,
+    spans: [usize; 2],
+    /// Keeps `rows` where they are a copy.
+    _copy: Option<Buffer>,
+}
+
+impl Resident {
+    /// Copies memories to a device, one a row. `device` is what results say of where they come from.
+    ///
+    /// # Errors
+    /// [`OpError::Empty`] for no rows or no columns, [`OpError::Device`] if memory or a launch fails.
+    pub fn upload(
+        driver: Arc<dyn Driver>,
+        device: Device,
+        rows: ArrayView2<'_, f32>,
+    ) -> Result<Self, OpError> {
+        let (count, dim) = rows.dim();
+        not_empty(count, dim)?;
+        let width = dim.next_multiple_of(4);
+        let copied = || {
+            let copy = Buffer::new::<f32>(&driver, count * width)?;
+            write_rows(&copy, rows)?;
+            Ok(copy)
+        };
+        let copy = copied().map_err(failed("prepare memories"))?;
+        let rows = DeviceRows { memory: copy.handle(), offset: 0, count, dim, stride: width };
+        Self::of(driver, device, rows, Some(copy))
+    }
+
+    /// Takes memories that lie on the driver's device, without a copy where each row is a multiple of 16 bytes and
+    /// the first one is aligned to as much.
+    ///
+    /// The rows have to stay there, unchanged, for as long as this is used.
+    ///
+    /// # Errors
+    /// As [`Self::upload`].
+    pub fn take(driver: Arc<dyn Driver>, device: Device, rows: DeviceRows) -> Result<Self, OpError> {
+        not_empty(rows.count, rows.dim)?;
+        let (rows, copy) = aligned(&driver, &rows).map_err(failed("prepare memories"))?;
+        Self::of(driver, device, rows, copy)
+    }
+
+    fn of(
+        driver: Arc<dyn Driver>,
+        device: Device,
+        rows: DeviceRows,
+        copy: Option<Buffer>,
+    ) -> Result<Self, OpError> {
+        let prepared = || {
+            let centre = Buffer::new::<f32>(&driver, rows.width())?;
+            kernels::column_means(&driver, &rows, &centre)?;
+            let half_norms = Buffer::new::<f32>(&driver, rows.count)?;
+            kernels::half_norms(&*driver, &rows, &centre, &half_norms)?;
+            let largest = half_norms.read::<f32>(rows.count)?.into_iter().fold(0.0, f32::max);
+            Ok((centre, half_norms, largest))
+        };
+        let (centre, half_norms, largest) = prepared().map_err(failed("prepare memories"))?;
+        let reach = (2.0 * f64::from(largest)).sqrt() * (1.0 + 1e-6);
+        let spans = [READOUT_SPAN, KNN_SPAN];
+        Ok(Self { driver, device, rows, centre, half_norms, reach, spans, _copy: copy })
+    }
+
+    /// Cuts the memories into splits of about so many, for tests and for tuning. Results change by rounding only.
+    #[must_use]
+    pub fn with_span(mut self, memories: usize) -> Self {
+        self.spans = [memories; 2];
+        self
+    }
+
+    /// K.
+    pub fn len(&self) -> usize {
+        self.rows.count
+    }
+
+    /// Never true: a set without memories can't be made.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// N.
+    pub fn dim(&self) -> usize {
+        self.rows.dim
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// [`crate::ops::Memories::readout`] on the device.
+    ///
+    /// # Errors
+    /// [`OpError::Parameter`] for a beta whose double is no normal number in f32, [`OpError::Shape`],
+    /// [`OpError::Device`].
+    pub fn readout<'q>(
+        &self,
+        queries: impl Into<Queries<'q>>,
+        beta: f64,
+        want: Want,
+    ) -> Result<Readout<f32>, OpError> {
+        self.read(queries.into(), beta, want, None)
+    }
+
+    /// [`Self::readout`] that leaves the shift on the device, as contiguous `[m, N]` so many bytes past the start of
+    /// `memory`. The result's own shift is empty.
+    ///
+    /// # Errors
+    /// As [`Self::readout`].
+    pub fn readout_into<'q>(
+        &self,
+        queries: impl Into<Queries<'q>>,
+        beta: f64,
+        want: Want,
+        memory: Handle,
+        offset: usize,
+    ) -> Result<Readout<f32>, OpError> {
+        self.read(queries.into(), beta, want, Some((memory, offset)))
+    }
+
+    fn read(
+        &self,
+        queries: Queries<'_>,
+        beta: f64,
+        want: Want,
+        to: Option<(Handle, usize)>,
+    ) -> Result<Readout<f32>, OpError> {
+        let operation = "readout";
+        if !(2.0 * beta as f32).is_normal() || beta <= 0.0 {
+            return Err(OpError::Parameter {
+                operation,
+                argument: "beta",
+                value: beta,
+                need: "a number above 0 whose double is a normal number in single precision",
+            });
+        }
+        let m = self.check(operation, &queries)?;
+        let n = self.dim();
+        let on_host = want.shift && to.is_none();
+        let mut out = Readout {
+            shift: Array2::zeros((m, if on_host { n } else { 0 })),
+            energy: Array1::zeros(m),
+            entropy: Array1::zeros(if want.entropy { m } else { 0 }),
+            heaviest: Array1::zeros(m),
+            top_weight: Array1::zeros(m),
+            device: self.device,
+        };
+        self.readout_batches(&queries, beta, want, to, &mut out).map_err(failed(operation))?;
+        Ok(out)
+    }
+
+    fn readout_batches(
+        &self,
+        queries: &Queries<'_>,
+        beta: f64,
+        want: Want,
+        to: Option<(Handle, usize)>,
+        out: &mut Readout<f32>,
+    ) -> Result<(), DriverError> {
+        let (driver, [m, n]) = (&self.driver, queries.shape());
+        let width = self.rows.width();
+        let wide = want.shift || to.is_some();
+        let splits = Splits::of(self.len(), self.spans[0]);
+        let each = splits.count * (36 + if wide { 4 * width } else { 0 }) + 8 * width + 64;
+        let size = self.batch(m, each)?;
+        let pairs = splits.count * size;
+        let sums = Sums {
+            near2: Buffer::new::<f64>(driver, pairs)?,
+            sum: Buffer::new::<f64>(driver, pairs)?,
+            moment: Buffer::new::<f64>(driver, pairs)?,
+            product: Buffer::new::<f64>(driver, pairs)?,
+            heaviest: Buffer::new::<i32>(driver, pairs)?,
+            shift: wide.then(|| Buffer::new::<f32>(driver, pairs * width)).transpose()?,
+        };
+        let results = Outputs {
+            energy: Buffer::new::<f64>(driver, size)?,
+            entropy: Buffer::new::<f64>(driver, size)?,
+            top_weight: Buffer::new::<f64>(driver, size)?,
+            heaviest: Buffer::new::<i32>(driver, size)?,
+        };
+        let own = (wide && to.is_none()).then(|| Buffer::new::<f32>(driver, size * n)).transpose()?;
+        let norms2 = Buffer::new::<f64>(driver, size)?;
+        let mut scratch = None;
+        for range in batches(m, size) {
+            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            if n > FEW {
+                kernels::norms2(&**driver, &x, &self.centre, &norms2)?;
+            }
+            kernels::readout(&**driver, &self.prepared(), &x, &norms2, beta, splits, &sums)?;
+            let shift = match (&own, to) {
+                (Some(own), _) => Some((own.handle(), 0)),
+                (None, Some((memory, offset))) => Some((memory, offset + 4 * range.start * n)),
+                (None, None) => None,
+            };
+            kernels::readout_merge(&**driver, &x, &self.centre, beta, splits, &sums, &results, shift)?;
+            let count = range.len();
+            let slice = s![range.clone()];
+            out.energy.slice_mut(slice).assign(&Array1::from(results.energy.read::<f64>(count)?));
+            out.top_weight.slice_mut(slice).assign(&Array1::from(results.top_weight.read::<f64>(count)?));
+            for (to, memory) in
+                out.heaviest.slice_mut(slice).iter_mut().zip(results.heaviest.read::<i32>(count)?)
+            {
+                *to = memory as usize;
+            }
+            if want.entropy {
+                out.entropy.slice_mut(slice).assign(&Array1::from(results.entropy.read::<f64>(count)?));
+            }
+            if let Some(own) = &own {
+                let values = own.read::<f32>(count * n)?;
+                for (mut row, values) in
+                    out.shift.slice_mut(s![range, ..]).outer_iter_mut().zip(values.chunks_exact(n))
+                {
+                    row.iter_mut().zip(values).for_each(|(to, v)| *to = *v);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`crate::ops::Memories::knn`] on the device. With `exclude_self` query i is memory i.
+    ///
+    /// Where rounding of the matrix product could have hidden a neighbour, and for more than 64 of them, all distances
+    /// are taken in double.
+    ///
+    /// # Errors
+    /// [`OpError::Parameter`] for a k that is 0 or more than there are, [`OpError::Shape`], [`OpError::Device`].
+    pub fn knn<'q>(
+        &self,
+        queries: impl Into<Queries<'q>>,
+        k: usize,
+        exclude_self: bool,
+    ) -> Result<Knn, OpError> {
+        let (queries, operation) = (queries.into(), "knn");
+        let m = self.check(operation, &queries)?;
+        if exclude_self && m != self.len() {
+            return Err(OpError::Shape {
+                operation,
+                argument: "queries",
+                found: queries.shape().to_vec(),
+                expected: format!(
+                    "[{}, {}]: with self excluded the queries are the memories",
+                    self.len(),
+                    self.dim()
+                ),
+            });
+        }
+        if k == 0 || k > self.len() - usize::from(exclude_self) {
+            return Err(OpError::Parameter {
+                operation,
+                argument: "k",
+                value: k as f64,
+                need: "at least 1 and at most the number of memories, without self where it is excluded",
+            });
+        }
+        let mut out =
+            Knn { index: Array2::zeros((m, k)), distance: Array2::zeros((m, k)), device: self.device };
+        self.knn_batches(&queries, k, exclude_self, &mut out).map_err(failed(operation))?;
+        Ok(out)
+    }
+
+    fn knn_batches(
+        &self,
+        queries: &Queries<'_>,
+        k: usize,
+        exclude_self: bool,
+        out: &mut Knn,
+    ) -> Result<(), DriverError> {
+        let (driver, [m, _]) = (&self.driver, queries.shape());
+        let keep = k + SLACK;
+        let sieved = k <= MOST && kernels::sieve_shared(keep) <= driver.limits()?.shared;
+        let splits = Splits::of(self.len(), self.spans[1]);
+        let each = splits.count * keep * 8 + 12 * k + 4 * self.rows.width() + 16;
+        let size = self.batch(m, each)?;
+        let norms2 = Buffer::new::<f64>(driver, size)?;
+        let entries = if sieved { splits.count * size * keep } else { 0 };
+        let lists = Lists {
+            value: Buffer::new::<f32>(driver, entries)?,
+            index: Buffer::new::<i32>(driver, entries)?,
+            keep,
+        };
+        let found = Refined {
+            squared: Buffer::new::<f64>(driver, size * k)?,
+            index: Buffer::new::<i32>(driver, size * k)?,
+            certain: Buffer::new::<i32>(driver, size)?,
+        };
+        let eligible = self.len() - usize::from(exclude_self);
+        let mut scratch = None;
+        for range in batches(m, size) {
+            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            let own = exclude_self.then_some(range.start);
+            let count = range.len();
+            let mut certain = vec![0; count];
+            if sieved {
+                let memories = self.prepared();
+                kernels::norms2(&**driver, &x, &self.centre, &norms2)?;
+                kernels::knn_sieve(&**driver, &memories, &x, splits, own, &lists)?;
+                kernels::knn_refine(
+                    &**driver,
+                    &memories,
+                    &x,
+                    &norms2,
+                    splits,
+                    &lists,
+                    (k, eligible),
+                    &found,
+                )?;
+                certain = found.certain.read::<i32>(count)?;
+                let squared = found.squared.read::<f64>(count * k)?;
+                let index = found.index.read::<i32>(count * k)?;
+                for (q, row) in range.clone().enumerate() {
+                    if certain[q] != 0 {
+                        for i in 0..k {
+                            out.index[[row, i]] = index[q * k + i] as usize;
+                            out.distance[[row, i]] = squared[q * k + i].sqrt();
+                        }
+                    }
+                }
+            }
+            let open: Vec<usize> = (0..count).filter(|&q| certain[q] == 0).collect();
+            self.knn_exact(&x, &open, k, range.start, exclude_self, out)?;
+        }
+        Ok(())
+    }
+
+    /// The k nearest of some queries of a batch that starts at query `first`, from all distances in double.
+    fn knn_exact(
+        &self,
+        x: &DeviceRows,
+        open: &[usize],
+        k: usize,
+        first: usize,
+        exclude_self: bool,
+        out: &mut Knn,
+    ) -> Result<(), DriverError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let memories = self.len();
+        let size = self.batch(open.len(), 8 * memories)?.min(65_535);
+        let squared = Buffer::new::<f64>(&self.driver, size * memories)?;
+        for part in open.chunks(size) {
+            let mut done = 0;
+            for run in part.chunk_by(|a, b| a + 1 == *b) {
+                kernels::distances(&*self.driver, &self.rows, &x.part(run[0], run.len()), &squared, done)?;
+                done += run.len();
+            }
+            let all = squared.read::<f64>(part.len() * memories)?;
+            let nearest: Vec<Vec<(f64, usize)>> = all
+                .par_chunks(memories)
+                .zip(part)
+                .map(|(squared, q)| select(squared, k, exclude_self.then_some(first + q)))
+                .collect();
+            for (q, nearest) in part.iter().zip(nearest) {
+                for (i, (d2, memory)) in nearest.into_iter().enumerate() {
+                    out.index[[first + q, i]] = memory;
+                    out.distance[[first + q, i]] = d2.sqrt();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`crate::ops::Memories::pairwise`] on the device.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`], [`OpError::Device`].
+    pub fn pairwise<'q>(
+        &self,
+        queries: impl Into<Queries<'q>>,
+        tile: impl FnMut(PairTile<'_, f32>),
+    ) -> Result<(), OpError> {
+        let (queries, operation) = (queries.into(), "pairwise");
+        self.check(operation, &queries)?;
+        self.pair_tiles(&queries, tile).map_err(failed(operation))
+    }
+
+    fn pair_tiles(
+        &self,
+        queries: &Queries<'_>,
+        mut tile: impl FnMut(PairTile<'_, f32>),
+    ) -> Result<(), DriverError> {
+        let (driver, [m, _]) = (&self.driver, queries.shape());
+        let columns = self.len().min(PAIR_MEMORIES);
+        let size = self.batch(m, 4 * columns + 4 * self.rows.width() + 8)?.min(1024);
+        let norms2 = Buffer::new::<f64>(driver, size)?;
+        let squared = Buffer::new::<f32>(driver, size * columns)?;
+        let allowed = PairTile::<f32>::ERROR * f32::ROUNDING;
+        let mut scratch = None;
+        for range in batches(m, size) {
+            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            kernels::norms2(&**driver, &x, &self.centre, &norms2)?;
+            for memories in batches(self.len(), columns) {
+                let (first, count) = (memories.start, memories.len());
+                let prepared = self.prepared();
+                kernels::pairwise(&**driver, &prepared, (first, count), &x, &norms2, allowed, &squared)?;
+                let values = squared.read::<f32>(range.len() * count)?;
+                if let Ok(squared) = ArrayView2::from_shape((range.len(), count), &values) {
+                    tile(PairTile { queries: range.clone(), memories, squared });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn prepared(&self) -> Prepared<'_> {
+        Prepared { rows: self.rows, centre: &self.centre, half_norms: &self.half_norms, reach: self.reach }
+    }
+
+    /// m, once the queries are known to fit the memories.
+    fn check(&self, operation: &'static str, queries: &Queries<'_>) -> Result<usize, OpError> {
+        let [m, n] = queries.shape();
+        if n != self.dim() {
+            return Err(OpError::Shape {
+                operation,
+                argument: "queries",
+                found: vec![m, n],
+                expected: format!(
+                    "[m, {}], as the memories are [{}, {}]",
+                    self.dim(),
+                    self.len(),
+                    self.dim()
+                ),
+            });
+        }
+        Ok(m)
+    }
+
+    /// Queries a batch, each of which takes so many bytes: whole blocks, as many as half of what is free holds.
+    fn batch(&self, queries: usize, each: usize) -> Result<usize, DriverError> {
+        let room = (self.driver.limits()?.free / 2).min(BUDGET);
+        Ok(queries.min((room / each / 64).max(1) * 64).max(1))
+    }
+
+    /// Queries of a batch where kernels may load them.
+    fn fetch(
+        &self,
+        queries: &Queries<'_>,
+        range: Range<usize>,
+        scratch: &mut Option<Buffer>,
+    ) -> Result<DeviceRows, DriverError> {
+        match queries {
+            Queries::Device(rows) => {
+                let (rows, copy) = aligned(&self.driver, &rows.part(range.start, range.len()))?;
+                *scratch = copy;
+                Ok(rows)
+            }
+            Queries::Host(rows) => {
+                let width = self.rows.width();
+                // Batches after the first are no larger.
+                let buffer = match scratch.take() {
+                    Some(buffer) => buffer,
+                    None => Buffer::new::<f32>(&self.driver, range.len() * width)?,
+                };
+                let count = range.len();
+                write_rows(&buffer, rows.slice(s![range, ..]))?;
+                let memory = buffer.handle();
+                *scratch = Some(buffer);
+                Ok(DeviceRows { memory, offset: 0, count, dim: self.dim(), stride: width })
+            }
+        }
+    }
+}
+
+fn failed(operation: &'static str) -> impl Fn(DriverError) -> OpError {
+    move |source| OpError::Device { operation, source }
+}
+
+fn not_empty(count: usize, dim: usize) -> Result<(), OpError> {
+    if count == 0 || dim == 0 {
+        return Err(OpError::Empty {
+            operation: "prepare memories",
+            argument: "memories",
+            found: vec![count, dim],
+        });
+    }
+    Ok(())
+}
+
+fn batches(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(size).map(move |start| start..count.min(start + size))
+}
+
+/// The rows themselves where kernels may load them, else a copy.
+fn aligned(driver: &Arc<dyn Driver>, rows: &DeviceRows) -> Result<(DeviceRows, Option<Buffer>), DriverError> {
+    if rows.is_aligned() {
+        return Ok((*rows, None));
+    }
+    let copy = Buffer::new::<f32>(driver, rows.count * rows.width())?;
+    kernels::pad_rows(&**driver, rows, &copy)?;
+    Ok((DeviceRows { memory: copy.handle(), offset: 0, stride: rows.width(), ..*rows }, Some(copy)))
+}
+
+/// Copies rows to the start of a buffer, each padded with zeros to a multiple of 4.
+fn write_rows(to: &Buffer, rows: ArrayView2<'_, f32>) -> Result<(), DriverError> {
+    let n = rows.ncols();
+    let width = n.next_multiple_of(4);
+    if let Some(values) = rows.as_slice().filter(|_| n == width) {
+        return to.write(0, values);
+    }
+    let mut padded = vec![0.0; rows.nrows().min(UPLOAD) * width];
+    for (i, part) in rows.axis_chunks_iter(Axis(0), UPLOAD).enumerate() {
+        for (to, row) in padded.chunks_exact_mut(width).zip(part.outer_iter()) {
+            to.iter_mut().zip(row).for_each(|(to, v)| *to = *v);
+        }
+        to.write(i * UPLOAD * width, &padded[..part.nrows() * width])?;
+    }
+    Ok(())
+}
+
+/// The k nearest by (distance, index), without memory `own`.
+fn select(squared: &[f64], k: usize, own: Option<usize>) -> Vec<(f64, usize)> {
+    let mut all: Vec<(f64, usize)> =
+        squared.iter().copied().zip(0..).filter(|&(_, memory)| Some(memory) != own).collect();
+    let order = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    if k < all.len() {
+        all.select_nth_unstable_by(k, order);
+        all.truncate(k);
+    }
+    all.sort_unstable_by(order);
+    all
+}
