@@ -8,7 +8,7 @@ use ndarray::Array2;
 
 use super::input::{On, Pair, done};
 
-/// The k nearest reference points of every query, exact: ties to the lowest index, copies at 0
+/// The k nearest reference points of every query, exact, ties to the lowest index
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Reference points (the memories), one a row: .npy, [K, N], float32 or float64
