@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers doctor check clippy rust-tests harness-tests clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers gpu-report doctor check clippy rust-tests harness-tests clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -71,6 +71,11 @@ bench-peers: build ## Ratios to other libraries for the same work, on a quiet ma
 	@tools/setup.sh peers
 	$(ENV)
 	"$$MEM2GEN_HOME/peers/bin/python" tools/peers.py $(if $(filter 1,$(UPDATE)),--update)
+
+gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
+	@$(ENV)
+	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
+	cargo test --release --locked --features gpu-tests --test kernels_gpu -- --nocapture
 
 doctor: ## What is present, what is missing and which command brings it
 	@$(ENV)

@@ -1,7 +1,7 @@
 // Squared distances, and the k nearest memories.
 //
 // The nearest are found in two passes. knn_sieve keeps, for each query and split of the memories, the `keep` largest
-// values (|x|^2 - d^2)/2 of the matrix product; knn_refine merges the splits, takes the distances of what is kept
+// values (|x|^2 - d^2)/2 of the matrix product, or -d^2/2 of differences where there are few dimensions; knn_refine merges the splits, takes the distances of what is kept
 // again in double, and says whether rounding of the product could have hidden one of the k nearest.
 #include "port.cuh"
 #include "tile.cuh"
@@ -27,17 +27,12 @@ __device__ __forceinline__ void insert(float* list, int* index, int keep, float 
   }
 }
 
-// The `keep` largest values of every query in each split, in falling order; -inf and -1 where there are fewer.
-//
-// queries: [m, stride_q], memories: [count, stride], centre: [width], half_norms: [count]; query i passes over memory
-// self + i where self is not negative. part_value, part_index: [splits, m, keep].
-// Block: 128 threads. Grid: x a block for 64 queries, y a split of `span` memories. Shared memory: knn_shared() of the
-// engine.
-extern "C" __global__ void __launch_bounds__(128)
-    knn_sieve(const float* __restrict__ queries, long long stride_q, int m, const float* __restrict__ memories,
-              long long stride, int count, const float* __restrict__ centre, const float* __restrict__ half_norms,
-              int width, int span, long long self, int keep, float* part_value, int* part_index) {
-  DYN_SHARED(float, stage);
+// knn_sieve and knn_sieve_few: see there.
+template <bool DIRECT>
+__device__ __forceinline__ void sieve(const Rows& queries, const Rows& memories, const float* centre,
+                                      const float* half_norms, int width, int span, long long self, int keep,
+                                      float* stage, float* part_value, int* part_index) {
+  const int m = queries.count, count = memories.count;
   float* values = stage + STAGE_FLOATS;
   float* lists = values + VALUE_FLOATS;
   int* indices = reinterpret_cast<int*>(lists + TILE_Q * keep);
@@ -46,13 +41,14 @@ extern "C" __global__ void __launch_bounds__(128)
   const long long start = split * span;
   const int end = count < start + span ? count : (int)(start + span);
   const int size = m - first < TILE_Q ? (int)(m - first) : TILE_Q;
-  const Rows rows = {queries + first * stride_q, stride_q, size};
+  const Rows rows = {queries.at + first * queries.stride, queries.stride, size};
   for (int i = threadIdx.x; i < TILE_Q * keep; i += TILE_THREADS) {
     lists[i] = -M2G_INF;
     indices[i] = -1;
   }
   for (int at = (int)start; at < end; at += TILE_K) {
-    tile_values(rows, {memories + at * stride, stride, end - at}, centre, half_norms + at, width, stage, values);
+    tile_values<DIRECT>(rows, {memories.at + at * memories.stride, memories.stride, end - at}, centre, half_norms + at,
+                        width, stage, values);
 #pragma unroll 1
     for (int pass = 0; pass < PASSES; pass++) {
       const int low = 4 * (PASSES * warp + pass);
@@ -87,16 +83,41 @@ extern "C" __global__ void __launch_bounds__(128)
   }
 }
 
+// The `keep` largest values of every query in each split, in falling order; -inf and -1 where there are fewer.
+//
+// queries: [m, stride_q], memories: [count, stride], centre: [width], half_norms: [count]; query i passes over memory
+// self + i where self is not negative. part_value, part_index: [splits, m, keep].
+// Block: 128 threads. Grid: x a block for 64 queries, y a split of `span` memories. Shared memory: sieve_shared() of
+// the engine.
+extern "C" __global__ void __launch_bounds__(128)
+    knn_sieve(const float* __restrict__ queries, long long stride_q, int m, const float* __restrict__ memories,
+              long long stride, int count, const float* __restrict__ centre, const float* __restrict__ half_norms,
+              int width, int span, long long self, int keep, float* part_value, int* part_index) {
+  DYN_SHARED(float, stage);
+  sieve<false>({queries, stride_q, m}, {memories, stride, count}, centre, half_norms, width, span, self, keep,
+              stage, part_value, part_index);
+}
+
+// knn_sieve for few dimensions, where neighbours lie closer than the product's rounding can tell.
+extern "C" __global__ void __launch_bounds__(128)
+    knn_sieve_few(const float* __restrict__ queries, long long stride_q, int m, const float* __restrict__ memories,
+                  long long stride, int count, const float* __restrict__ centre, const float* __restrict__ half_norms,
+                  int width, int span, long long self, int keep, float* part_value, int* part_index) {
+  DYN_SHARED(float, stage);
+  sieve<true>({queries, stride_q, m}, {memories, stride, count}, centre, half_norms, width, span, self, keep,
+             stage, part_value, part_index);
+}
+
 // The k nearest in order of (distance, index), one warp a query.
 //
-// norms2: [m] squared norms about the centre, `reach` the largest norm of a centred memory, `rounding` half a unit in
+// `direct`: the sieve was knn_sieve_few. norms2: [m] squared norms about the centre, `reach` the largest norm of a centred memory, `rounding` half a unit in
 // the last place of 1, `eligible` how many memories a query may have for neighbours. squared: [m, k] doubles, index:
 // [m, k]; certain[q] is 0 where the product's rounding may have hidden a neighbour.
 // Block: 128 threads. Grid: x a block for 4 queries. Shared memory: 16 bytes for each of 4 x keep.
 extern "C" __global__ void __launch_bounds__(128, 8)
     knn_refine(const float* __restrict__ queries, long long stride_q, int m, const double* __restrict__ norms2,
                const float* __restrict__ memories, long long stride, int width, int splits, int keep, int k,
-               int eligible, float rounding, double reach, const float* __restrict__ part_value,
+               int eligible, int direct, float rounding, double reach, const float* __restrict__ part_value,
                const int* __restrict__ part_index, double* squared, int* index, int* certain) {
   DYN_SHARED(double, shared);
   const int lane = threadIdx.x % M2G_WARP, warp = threadIdx.x / M2G_WARP;
@@ -134,11 +155,20 @@ extern "C" __global__ void __launch_bounds__(128, 8)
       index[q * k + rank] = kept[i];
     }
     if (rank == k - 1) {
-      // x.y - |y|^2/2 is wrong by no more than this: n roundings in the product, and those of centring both sides.
-      // Its root in single precision, rounded up.
-      const double norm = (double)sqrtf((float)norms2[q]) * 1.000001;
-      const double bound = rounding * ((width + 4) * norm * reach + 4.0 * (norm + reach) * (norm + reach));
-      certain[q] = found >= eligible || exact[i] < norms2[q] - 2.0 * (list[keep - 1] + bound);
+      // A memory that is not kept lies no nearer than this.
+      const double least = -2.0 * list[keep - 1], tiny = (width + 4) * 3e-45;
+      double floor;
+      if (direct) {
+        // n roundings of the sum, two of each difference; and products that are no normal numbers.
+        floor = least - rounding * (width + 4) * least - tiny;
+      } else {
+        // x.y - |y|^2/2 is wrong by n roundings of the product, and those of centring both sides. The norm is
+        // rounded up.
+        const double norm = (double)sqrtf((float)norms2[q]) * 1.000001;
+        const double bound = rounding * ((width + 4) * norm * reach + 4.0 * (norm + reach) * (norm + reach));
+        floor = norms2[q] + least - 2.0 * bound - tiny;
+      }
+      certain[q] = found >= eligible || exact[i] < floor;
     }
   }
 }
@@ -162,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(128)
   const int memories_here = count - start < TILE_K ? (int)(count - start) : TILE_K;
   const Rows rows = {queries + first * stride_q, stride_q, size};
   const Rows tile = {memories + start * stride, stride, memories_here};
-  tile_values(rows, tile, centre, half_norms + start, width, stage, values);
+  tile_values<false>(rows, tile, centre, half_norms + start, width, stage, values);
   const float root = sqrtf((float)width);
 #pragma unroll 1
   for (int pass = 0; pass < PASSES; pass++) {

@@ -185,8 +185,9 @@ __device__ __forceinline__ void add_products(const float* weights, const Rows& m
       const float* b = stage + buffer * TILE_D * TILE_C;
 #pragma unroll
       for (int u = 0; u < TILE_D; u++) {
-        rank_one(sums, load4(weights + place(memory + u, 4 * ty)), load4(weights + place(memory + u, 32 + 4 * ty)),
-                 load4(b + u * TILE_C + 4 * tx), load4(b + u * TILE_C + 64 + 4 * tx));
+        rank_one<false>(sums, load4(weights + place(memory + u, 4 * ty)),
+                        load4(weights + place(memory + u, 32 + 4 * ty)), load4(b + u * TILE_C + 4 * tx),
+                        load4(b + u * TILE_C + 64 + 4 * tx));
       }
       buffer ^= 1;
       if (more) put(stage + buffer * TILE_D * TILE_C);
@@ -237,7 +238,7 @@ __device__ __forceinline__ void readout_tiles(Rows queries, const double* norms2
     Rows tile = memories;
     tile.at += at * memories.stride;
     tile.count = end - at;
-    tile_values(queries, tile, centre, half_norms + at, width, stage, values);
+    tile_values<false>(queries, tile, centre, half_norms + at, width, stage, values);
     fold<SCORE>(sums, values, queries, tile, at, width, beta, rounding, tolerance, reach, shift);
     __syncthreads();
     if (SCORE && (sums.any[0] | sums.any[1] | sums.any[2] | sums.any[3]))

@@ -62,22 +62,29 @@ __device__ __forceinline__ double distance2(const float* x, const float* y, int 
   return sum;
 }
 
-// out[8][8] += outer product of two pairs of four.
+// out[8][8] += outer product of two pairs of four, or with DIRECT the squares of their differences.
+template <bool DIRECT>
 __device__ __forceinline__ void rank_one(float (&out)[8][8], float4 a0, float4 a1, float4 b0, float4 b1) {
   const float a[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
   const float b[8] = {b0.x, b0.y, b0.z, b0.w, b1.x, b1.y, b1.z, b1.w};
 #pragma unroll
   for (int i = 0; i < 8; i++) {
 #pragma unroll
-    for (int j = 0; j < 8; j++) out[i][j] = fmaf(a[i], b[j], out[i][j]);
+    for (int j = 0; j < 8; j++) {
+      out[i][j] = DIRECT ? fmaf(a[i] - b[j], a[i] - b[j], out[i][j]) : fmaf(a[i], b[j], out[i][j]);
+    }
   }
 }
 
-// values[place(k, q)] = (x_q - c).(y_k - c) - half_norms[k], and -inf for k past the end of the memories.
+// values[place(k, q)] = (x_q - c).(y_k - c) - half_norms[k], and -inf for k past the end of the memories. With DIRECT
+// -||x_q - y_k||^2 / 2 from differences, which costs twice as much and rounds relative to itself; neither centre nor
+// half_norms are looked at.
 //
 // A thread has queries 4 ty.. and 32 + 4 ty.., memories 4 tx.. and 64 + 4 tx... Ends with a barrier.
+template <bool DIRECT>
 __device__ __forceinline__ void tile_values(const Rows& queries, const Rows& memories, const float* centre,
                                             const float* half_norms, int width, float* stage, float* values) {
+  const float4 none = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   // Loads: four lanes for 64 bytes of a row.
   const int part = threadIdx.x % 4, row = threadIdx.x / 4;
@@ -90,7 +97,7 @@ __device__ __forceinline__ void tile_values(const Rows& queries, const Rows& mem
   }
   const auto fetch = [&](int column) {
     column += 4 * part;
-    c = column < width ? load4(centre + column) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    c = !DIRECT && column < width ? load4(centre + column) : none;
 #pragma unroll
     for (int i = 0; i < 2; i++) x[i] = load_row(queries, row + 32 * i, column, width);
 #pragma unroll
@@ -123,8 +130,8 @@ __device__ __forceinline__ void tile_values(const Rows& queries, const Rows& mem
 #pragma unroll
     for (int d = 0; d < TILE_D; d++) {
       const int i = (4 * ty) ^ (8 * (d / 4)), j = (4 * tx) ^ (8 * (d / 4));
-      rank_one(sums, load4(a + d * TILE_Q + i), load4(a + d * TILE_Q + 32 + i), load4(b + d * TILE_K + j),
-               load4(b + d * TILE_K + 64 + j));
+      rank_one<DIRECT>(sums, load4(a + d * TILE_Q + i), load4(a + d * TILE_Q + 32 + i), load4(b + d * TILE_K + j),
+                       load4(b + d * TILE_K + 64 + j));
     }
     buffer ^= 1;
     if (more) put(stage + buffer * STAGE);
@@ -134,10 +141,10 @@ __device__ __forceinline__ void tile_values(const Rows& queries, const Rows& mem
   for (int j = 0; j < 8; j++) {
     const int memory = 64 * (j / 4) + 4 * tx + j % 4;
     const bool there = memory < memories.count;
-    const float half = there ? half_norms[memory] : 0.0f;
+    const float half = !DIRECT && there ? half_norms[memory] : 0.0f;
     float v[8];
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = there ? sums[i][j] - half : -M2G_INF;
+    for (int i = 0; i < 8; i++) v[i] = !there ? -M2G_INF : DIRECT ? -0.5f * sums[i][j] : sums[i][j] - half;
     store4(values + place(memory, 4 * ty), make_float4(v[0], v[1], v[2], v[3]));
     store4(values + place(memory, 32 + 4 * ty), make_float4(v[4], v[5], v[6], v[7]));
   }

@@ -28,7 +28,12 @@ fn the_committed_ptx_is_of_the_sources_at_hand() {
         let digest = Sha256::digest(module.unit());
         let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
         let text = committed(module.name);
-        assert_eq!(text.lines().next().unwrap(), format!("// Source unit SHA-256 {digest}"), "{}", module.name);
+        assert_eq!(
+            text.lines().next().unwrap(),
+            format!("// Source unit SHA-256 {digest}"),
+            "{}",
+            module.name
+        );
         for kernel in module.kernels {
             assert!(text.contains(&format!(".entry {kernel}(")), "{kernel}");
         }
@@ -56,7 +61,8 @@ fn verdict(schedule: Schedule, shared: u32, body: &str) -> Result<Vec<u8>, Strin
 }
 
 /// Each thread writes its number to shared memory and gets that of the other warp's thread.
-const EXCHANGE: &str = "st.shared.u32 [%r4], %r1;\nbar.sync 0;\nld.shared.u32 %r7, [%r6];\nst.global.u32 [%rd4], %r7;";
+const EXCHANGE: &str =
+    "st.shared.u32 [%r4], %r1;\nbar.sync 0;\nld.shared.u32 %r7, [%r6];\nst.global.u32 [%rd4], %r7;";
 
 #[test]
 fn what_is_right_runs_under_every_schedule() {
@@ -76,7 +82,11 @@ fn what_is_wrong_is_told_with_its_line() {
         (format!("{EXCHANGE}\nst.shared.u32 [%r4], %r7;"), 256, "no barrier since thread"),
         (EXCHANGE.to_string(), 252, "at byte 252 of 252"),
         (EXCHANGE.replace("[%r4]", "[%r4+2]"), 512, "not aligned"),
-        (EXCHANGE.replace("st.global.u32 [%rd4]", "st.global.u32 [%rd4+4]"), 256, "at byte 256 of a buffer of 256"),
+        (
+            EXCHANGE.replace("st.global.u32 [%rd4]", "st.global.u32 [%rd4+4]"),
+            256,
+            "at byte 256 of a buffer of 256",
+        ),
         (EXCHANGE.replace("st.global.u32 [%rd4]", "st.global.u32 [%rd3]"), 256, "in no buffer"),
         ("ld.global.u32 %r7, [%rd4];\nst.global.u32 [%rd4], %r7;".into(), 0, "nothing wrote"),
         (String::new(), 0, "was never written"),
@@ -87,7 +97,11 @@ fn what_is_wrong_is_told_with_its_line() {
             0,
             "is at the one of line",
         ),
-        (format!("and.b32 %r9, %r1, 31;\nsetp.eq.u32 %p1, %r9, 31;\n@%p1 bra $L1;\n{warp}\n$L1:"), 0, "which takes no part"),
+        (
+            format!("and.b32 %r9, %r1, 31;\nsetp.eq.u32 %p1, %r9, 31;\n@%p1 bra $L1;\n{warp}\n$L1:"),
+            0,
+            "which takes no part",
+        ),
         (
             format!("and.b32 %r9, %r1, 31;\nsetp.eq.u32 %p1, %r9, 31;\n@%p1 bar.sync 0;\n{warp}"),
             0,
@@ -95,7 +109,11 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         (warp.replace(", -1;", ", 2;"), 0, "without the lane"),
         ("frob.u32 %r7, %r1;".into(), 0, "PTX line 20: unknown instruction: frob.u32 %r7, %r1"),
-        ("st.global.u32 [%rd4], %r77;".into(), 0, "PTX line 20: half_norms reads a register that nothing writes"),
+        (
+            "st.global.u32 [%rd4], %r77;".into(),
+            0,
+            "PTX line 20: half_norms reads a register that nothing writes",
+        ),
     ];
     for schedule in SCHEDULES {
         for (body, shared, want) in &cases {

@@ -1,8 +1,10 @@
 use ndarray::{Array2, ArrayView2};
 
+use super::cuda::Resident;
 use super::knn::{self, Knn};
 use super::lanes::Lanes;
 use super::pairwise::{self, PairTile};
+use super::placed::{Nowhere, Placed};
 use super::readout::{self, Readout, Want};
 use super::{Memories, OpError};
 
@@ -23,6 +25,9 @@ pub trait Element:
     const ZERO: Self;
     /// Minus infinity.
     const LOWEST: Self;
+    /// What holds memories of this precision on a device.
+    #[doc(hidden)]
+    type Resident: Placed<Self>;
 
     /// The same number in f64.
     fn f64(self) -> f64;
@@ -125,12 +130,13 @@ pub(super) fn exp64(x: f64) -> f64 {
 }
 
 macro_rules! element {
-    ($t:ty, $tolerance:expr) => {
+    ($t:ty, $tolerance:expr, $resident:ty) => {
         impl Element for $t {
             const ROUNDING: f64 = <$t>::EPSILON as f64 / 2.0;
             const TOLERANCE: f64 = $tolerance;
             const ZERO: Self = 0.0;
             const LOWEST: Self = <$t>::NEG_INFINITY;
+            type Resident = $resident;
 
             #[inline(always)]
             fn f64(self) -> f64 {
@@ -222,8 +228,8 @@ macro_rules! element {
     };
 }
 
-element!(f32, 1e-6);
-element!(f64, 1e-13);
+element!(f32, 1e-6, Resident);
+element!(f64, 1e-13, Nowhere);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,10 @@ const DEPTH: usize = 192;
 /// Rows of memories come in multiples of this, the last ones being padding.
 pub(super) const ROWS: usize = 8;
 
-/// Rows that are summed in the precision of the memories before the sum goes on in f64.
+/// Rows whose moments are summed in registers, before the sum goes on in f64.
+const SLAB: usize = 256;
+
+/// Weights that are summed in the precision of the memories before the sum goes on in f64.
 const RUN: usize = 32;
 
 /// Dimensions in one chain of additions, for N of them.
@@ -43,8 +46,38 @@ pub struct Rows<'a, T> {
     pub(super) stride: usize,
 }
 
+/// Numbers that start on a cache line, where vectors of them are read fastest.
+pub(super) struct Buffer<T> {
+    values: Vec<T>,
+    from: usize,
+    len: usize,
+}
+
+impl<T: Lanes> Buffer<T> {
+    /// So many times nought.
+    pub(super) fn new(len: usize) -> Self {
+        let values = vec![T::default(); len + T::LINE];
+        let from = values.as_ptr().align_offset(64);
+        Self { values, from, len }
+    }
+}
+
+impl<T> std::ops::Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.values[self.from..self.from + self.len]
+    }
+}
+
+impl<T> std::ops::DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.from..self.from + self.len]
+    }
+}
+
 /// The inner loops for one precision.
-pub trait Lanes: Copy + 'static {
+pub trait Lanes: Copy + Default + 'static {
     /// Numbers in 64 bytes.
     const LINE: usize;
     /// Most queries in a panel.
@@ -166,14 +199,12 @@ macro_rules! lanes {
                     for k0 in (0..op.n).step_by(step) {
                         let k = (k0, op.n.min(k0 + step));
                         for j in (0..rows).step_by(R) {
-                            let mut v = 0;
-                            while v < width {
+                            for v in (0..width).step_by(3) {
                                 match width - v {
                                     1 => block::<S, R, 1>(simd, &mut op, width, (j, v), k),
                                     2 => block::<S, R, 2>(simd, &mut op, width, (j, v), k),
                                     _ => block::<S, R, 3>(simd, &mut op, width, (j, v), k),
                                 }
-                                v += 3;
                             }
                         }
                     }
@@ -257,15 +288,29 @@ macro_rules! lanes {
                         }
                     }
                 }
-                pulp::Arch::new().dispatch(
+                struct Op<'a> {
+                    values: &'a mut [$t],
+                    two_beta: $t,
+                    level: &'a [$t],
+                    sums: &'a mut [f64],
+                    moments: Option<&'a mut [f64]>,
+                    store: bool,
+                }
+                // Not a closure: one that is called by value is not inlined, and so not compiled for vectors.
+                impl WithSimd for Op<'_> {
+                    type Output = ();
                     #[inline(always)]
-                    || match (moments, store) {
-                        (Some(moments), true) => fold::<true, true>(values, two_beta, level, sums, moments),
-                        (Some(moments), false) => fold::<true, false>(values, two_beta, level, sums, moments),
-                        (None, true) => fold::<false, true>(values, two_beta, level, sums, &mut []),
-                        (None, false) => fold::<false, false>(values, two_beta, level, sums, &mut []),
-                    },
-                );
+                    fn with_simd<S: Simd>(self, _: S) {
+                        let Op { values, two_beta, level, sums, moments, store } = self;
+                        match (moments, store) {
+                            (Some(m), true) => fold::<true, true>(values, two_beta, level, sums, m),
+                            (Some(m), false) => fold::<true, false>(values, two_beta, level, sums, m),
+                            (None, true) => fold::<false, true>(values, two_beta, level, sums, &mut []),
+                            (None, false) => fold::<false, false>(values, two_beta, level, sums, &mut []),
+                        }
+                    }
+                }
+                pulp::Arch::new().dispatch(Op { values, two_beta, level, sums, moments, store });
             }
 
             fn at_least(values: &[$t], floor: &[$t], found: impl FnMut(usize, usize)) {
@@ -308,20 +353,20 @@ macro_rules! lanes {
                 fn block<S: Simd, const R: usize, const V: usize>(
                     simd: S,
                     op: &mut Op<'_>,
-                    q: usize,
-                    v: usize,
+                    (q, v): (usize, usize),
+                    (j0, j1): (usize, usize),
                 ) {
-                    let count = op.weights.len() / op.width;
                     let (width, stride) = (op.width, op.rows.stride);
                     assert!(q + R <= width && (v + V) * S::$count <= stride);
-                    assert!(count > 0 && count * stride <= op.rows.values.len());
+                    assert!(j0 < j1 && j1 * width <= op.weights.len());
+                    assert!(j1 * stride <= op.rows.values.len());
                     let mut sums = [[simd.$splat(0.0); V]; R];
                     // SAFETY: the asserts above bound every index below; a vector has the alignment of
                     // its numbers.
                     unsafe {
-                        let mut w = op.weights.as_ptr().add(q);
-                        let mut y = op.rows.values.as_ptr().add(v * S::$count);
-                        for _ in 0..count {
+                        let mut w = op.weights.as_ptr().add(j0 * width + q);
+                        let mut y = op.rows.values.as_ptr().add(j0 * stride + v * S::$count);
+                        for _ in j0..j1 {
                             let mut ys = [simd.$splat(0.0); V];
                             for i in 0..V {
                                 ys[i] = *y.cast::<S::$vector>().add(i);
@@ -348,16 +393,18 @@ macro_rules! lanes {
                 #[inline(always)]
                 fn all<S: Simd, const R: usize>(simd: S, mut op: Op<'_>) {
                     let vectors = op.n.div_ceil(S::$count);
-                    let mut v = 0;
-                    while v < vectors {
-                        for q in (0..op.sums.len() / op.n).step_by(R) {
-                            match vectors - v {
-                                1 => block::<S, R, 1>(simd, &mut op, q, v),
-                                2 => block::<S, R, 2>(simd, &mut op, q, v),
-                                _ => block::<S, R, 3>(simd, &mut op, q, v),
+                    let (rows, queries) = (op.weights.len() / op.width, op.sums.len() / op.n);
+                    for j0 in (0..rows).step_by(SLAB) {
+                        let j = (j0, rows.min(j0 + SLAB));
+                        for v in (0..vectors).step_by(3) {
+                            for q in (0..queries).step_by(R) {
+                                match vectors - v {
+                                    1 => block::<S, R, 1>(simd, &mut op, (q, v), j),
+                                    2 => block::<S, R, 2>(simd, &mut op, (q, v), j),
+                                    _ => block::<S, R, 3>(simd, &mut op, (q, v), j),
+                                }
                             }
                         }
-                        v += 3;
                     }
                 }
                 impl WithSimd for Op<'_> {

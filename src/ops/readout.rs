@@ -1,6 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2, CowArray};
+use rayon::prelude::*;
 
 use super::check::finite_rows;
+use super::placed::Placed;
 use super::sweep::{Panel, Tile, is_direct, pieces, sweep, tile_rows};
 use super::{Device, Element, Memories, OpError, PREPARE};
 
@@ -75,7 +77,7 @@ pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_
             T::from_f64(norm / 2.0)
         })
         .collect();
-    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt() })
+    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt(), resident: None })
 }
 
 /// Running sums of one query: all weights are relative to `top`, the largest logit -beta d^2 so far.
@@ -151,6 +153,9 @@ pub(super) fn readout<T: Element>(
     }
     memories.check_queries("readout", &queries)?;
     check_reach("readout", memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return resident.readout(queries, beta, want);
+    }
     let (m, n) = queries.dim();
     let queries = queries.as_standard_layout();
     let blocks = sweep(
@@ -171,7 +176,7 @@ pub(super) fn readout<T: Element>(
             }
             part
         },
-        |panels, parts| Part::joined(parts).finished(memories, panels),
+        |panels, parts| Part::joined(memories, panels, &parts),
     );
     let mut out = Readout {
         shift: Array2::from_elem((m, if want.shift { n } else { 0 }), T::ZERO),
@@ -230,35 +235,38 @@ impl Part {
         }
     }
 
-    /// All chunks, in their order.
-    fn joined(parts: Vec<Self>) -> Self {
-        let mut parts = parts.into_iter();
-        let mut total = parts.next().unwrap_or(Self { running: Vec::new(), shift: Vec::new() });
-        let n = total.shift.len() / total.running.len().max(1);
-        for part in parts {
-            for (q, (a, b)) in total.running.iter_mut().zip(part.running).enumerate() {
-                a.join(b, &mut total.shift[q * n..(q + 1) * n], &part.shift[q * n..(q + 1) * n]);
-            }
-        }
-        total
-    }
-
-    /// The sums, and m(x) - x.
-    fn finished<T: Element>(
-        self,
+    /// The sums over all chunks, taken in in their order, and m(x) - x.
+    fn joined<T: Element>(
         memories: &Memories<'_, T>,
         panels: &[Panel<'_, T>],
+        parts: &[Self],
     ) -> (Vec<Running>, Vec<T>) {
-        let n = self.shift.len() / self.running.len();
-        let queries = panels.iter().flat_map(|p| (0..p.count).map(|q| p.query(q)));
-        let mut shift = Vec::with_capacity(self.shift.len());
-        for (q, (r, x)) in self.running.iter().zip(queries).enumerate() {
-            for k in 0..n {
-                let far = r.by_product * (memories.centre[k].f64() - x[k].f64());
-                shift.push(T::from_f64((self.shift[q * n + k] + far) / r.sum));
-            }
-        }
-        (self.running, shift)
+        let queries: Vec<&[T]> = panels.iter().flat_map(|p| (0..p.count).map(|q| p.query(q))).collect();
+        let n = parts[0].shift.len() / queries.len();
+        let mut out = vec![T::ZERO; queries.len() * n];
+        let mut rows: Vec<&mut [T]> = out.chunks_exact_mut(n.max(1)).collect();
+        rows.resize_with(queries.len(), || &mut []);
+        let running = rows
+            .into_par_iter()
+            .zip(queries)
+            .enumerate()
+            .with_min_len(64)
+            .map_init(Vec::new, |shift, (q, (out, x))| {
+                let place = q * n..(q + 1) * n;
+                let mut r = parts[0].running[q];
+                shift.clear();
+                shift.extend_from_slice(&parts[0].shift[place.clone()]);
+                for part in &parts[1..] {
+                    r.join(part.running[q], shift, &part.shift[place.clone()]);
+                }
+                for (k, out) in out.iter_mut().enumerate() {
+                    let far = r.by_product * (memories.centre[k].f64() - x[k].f64());
+                    *out = T::from_f64((shift[k] + far) / r.sum);
+                }
+                r
+            })
+            .collect();
+        (running, out)
     }
 }
 
@@ -292,7 +300,8 @@ fn fold<T: Element>(
         }
         let mut sums = vec![0.0; width];
         T::column_weights(values, two_beta, &level, &mut sums, None, false);
-        for (l, sum) in lanes.iter_mut().zip(&sums) {
+        // Only where it is asked for: nothing may depend on which queries share a panel.
+        for (l, sum) in lanes.iter_mut().zip(&sums).filter(|(l, _)| l.is_open::<T>()) {
             l.known += sum;
         }
     }

@@ -5,20 +5,23 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::lanes::{Lanes, Pairs, ROWS, Rows, chain};
+use super::lanes::{Buffer, Pairs, ROWS, Rows, chain};
 use super::{Element, Memories};
 
-/// Panels of queries that share a tile once it is made.
-const PANELS: usize = 5;
+/// Most panels of queries that share a tile once it is made.
+const PANELS: usize = 12;
+
+/// Most numbers in a row of each panel of a block, whose sums every chunk has to hold.
+const PANEL_NUMBERS: usize = 10_000;
 
 /// Memories in a tile, where they are short.
-const TILE: usize = 512;
+const TILE: usize = 256;
 
 /// Most numbers in a tile, where memories are long.
-const TILE_NUMBERS: usize = 1 << 20;
+const TILE_NUMBERS: usize = 1 << 19;
 
 /// Chunks that the memories are cut into, where there are enough of them.
-const CHUNKS: usize = 16;
+const CHUNKS: usize = 8;
 
 /// Fewest memories in a chunk.
 const CHUNK: usize = 2048;
@@ -38,17 +41,17 @@ pub(super) struct Panel<'a, T> {
     /// How many with padding.
     pub(super) width: usize,
     /// `[n, width]`: about the memories' centre, or as given where distances are taken directly.
-    turned: Vec<T>,
+    turned: Buffer<T>,
     /// What -2 closeness lacks to the squared distance: the squared norm, or 0.
     pub(super) norms2: Vec<f64>,
 }
 
 impl<'a, T: Element> Panel<'a, T> {
-    fn new(memories: &Memories<'_, T>, first: usize, given: &'a [T]) -> Self {
+    pub(super) fn new(memories: &Memories<'_, T>, first: usize, given: &'a [T]) -> Self {
         let n = memories.dim();
         let count = given.len() / n;
         let width = count.next_multiple_of(T::LINE);
-        let mut turned = vec![T::ZERO; n * width];
+        let mut turned = Buffer::new(n * width);
         let mut norms2 = vec![0.0; count];
         let mut centred = vec![T::ZERO; n];
         for (q, x) in given.chunks_exact(n).enumerate() {
@@ -79,13 +82,13 @@ pub(super) struct Tile<T> {
     /// How many.
     pub(super) size: usize,
     /// About the centre, `[size, stride]`.
-    centred: Vec<T>,
+    centred: Buffer<T>,
     stride: usize,
     /// As given, where distances are taken directly.
-    given: Vec<T>,
-    half_norms: Vec<T>,
+    given: Buffer<T>,
+    half_norms: Buffer<T>,
     /// `[size, width]`: half of (|x|^2 - d^2), so that what is larger is closer.
-    closeness: Vec<T>,
+    closeness: Buffer<T>,
 }
 
 impl<T: Element> Tile<T> {
@@ -100,11 +103,11 @@ impl<T: Element> Tile<T> {
         Self {
             start: 0,
             size: 0,
-            centred: vec![T::ZERO; rows * stride],
+            centred: Buffer::new(rows * stride),
             stride,
-            given: vec![T::ZERO; if n <= FEW { rows * n } else { 0 }],
-            half_norms: vec![T::ZERO; rows],
-            closeness: vec![T::ZERO; rows * T::PANEL],
+            given: Buffer::new(if n <= FEW { rows * n } else { 0 }),
+            half_norms: Buffer::new(rows),
+            closeness: Buffer::new(rows * T::PANEL),
         }
     }
 
@@ -145,11 +148,12 @@ impl<T: Element> Tile<T> {
     }
 }
 
-/// How far closeness may be from the truth.
+/// How far the closeness of a memory to one query may be from the truth.
+#[derive(Clone, Copy)]
 pub(super) struct Slack {
     /// In any case.
     flat: f64,
-    /// For each unit of squared distance.
+    /// For each unit of closeness.
     share: f64,
 }
 
@@ -159,15 +163,15 @@ impl Slack {
         if n <= FEW {
             return Self { flat: 0.0, share: T::ROUNDING * (n + 4) as f64 };
         }
-        // The roundings of the product, and those of centring both sides and of the norms.
+        // The roundings of the product, and those of centring both sides, of norms and of limits.
         let (norm, reach) = (norm2.sqrt(), memories.reach);
         let flat = T::ROUNDING * ((chain(n) + 4) as f64 * norm * reach + 4.0 * (norm + reach).powi(2));
         Self { flat, share: 0.0 }
     }
 
-    /// At a squared distance `d2`.
-    pub(super) fn at(&self, d2: f64) -> f64 {
-        self.flat + self.share * d2
+    /// For memories about as close as this.
+    pub(super) fn at(self, closeness: f64) -> f64 {
+        self.flat + self.share * closeness.abs()
     }
 }
 
@@ -203,18 +207,15 @@ pub(super) fn sweep<T: Element, P: Send, R: Send>(
     let queries = queries.as_slice().unwrap_or_default();
     let chunk = len.div_ceil(CHUNKS).max(CHUNK);
     let chunks: Vec<Range<usize>> = pieces(0..len, chunk).collect();
-    let rows = PANELS * T::PANEL;
-    let blocks: Vec<(usize, &[T])> = (0..).step_by(rows).zip(queries.chunks(rows * n)).collect();
+    let panels: Vec<(usize, &[T])> = (0..).step_by(T::PANEL).zip(queries.chunks(T::PANEL * n)).collect();
+    let blocks: Vec<Range<usize>> = pieces(0..panels.len(), (PANEL_NUMBERS / n).clamp(1, PANELS)).collect();
     // Every chunk of a block holds sums until they are joined: only so many blocks at a time.
     let together = (4 * rayon::current_num_threads() / chunks.len()).max(1);
     let mut out = Vec::with_capacity(blocks.len());
     for group in blocks.chunks(together) {
-        let results = group.par_iter().map(|&(first, x)| {
-            let panels: Vec<Panel<'_, T>> = (first..)
-                .step_by(T::PANEL)
-                .zip(x.chunks(T::PANEL * n))
-                .map(|(first, x)| Panel::new(memories, first, x))
-                .collect();
+        let results = group.par_iter().map(|block| {
+            let panels: Vec<Panel<'_, T>> =
+                panels[block.clone()].iter().map(|&(first, x)| Panel::new(memories, first, x)).collect();
             let parts = chunks
                 .par_iter()
                 .map_init(|| Tile::new(memories), |tile, chunk| work(tile, &panels, chunk.clone()))

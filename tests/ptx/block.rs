@@ -1,8 +1,8 @@
 //! One block: its threads run one after the other, each until it blocks, in an order that the schedule sets.
 
 use super::memory::Memory;
-use super::traffic::{Log, Traffic};
 use super::parse::{Inst, Kernel, Op, POISON, Reduce, SHARED_BASE, SPECIAL, Shape, Shuffle, Space, Vote};
+use super::traffic::{Log, Traffic};
 
 const WARP: usize = 32;
 /// More instructions than any thread may take between two barriers.
@@ -92,7 +92,10 @@ impl Sight<'_> {
         }
         if !self.over(shadow.written, shadow.writer - 1, thread) {
             let writer = shadow.writer - 1;
-            return Err(format!("of byte {} of shared memory with no barrier since thread {writer} wrote it", 4 * word));
+            return Err(format!(
+                "of byte {} of shared memory with no barrier since thread {writer} wrote it",
+                4 * word
+            ));
         }
         let (me, warp) = (thread as u32, (thread / WARP) as u32);
         let now = self.now(thread);
@@ -101,7 +104,13 @@ impl Sight<'_> {
         shadow.reader = match shadow.reader {
             Reader::One(other) if !past && other != me && other / WARP as u32 == warp => Reader::Warp(warp),
             Reader::One(other) if !past && other / WARP as u32 != warp => Reader::Many,
-            Reader::Warp(other) if !past => if other == warp { Reader::Warp(warp) } else { Reader::Many },
+            Reader::Warp(other) if !past => {
+                if other == warp {
+                    Reader::Warp(warp)
+                } else {
+                    Reader::Many
+                }
+            }
             Reader::Many if !past => Reader::Many,
             _ => Reader::One(me),
         };
@@ -112,9 +121,15 @@ impl Sight<'_> {
     fn write_shared(&mut self, word: usize, value: u32, thread: usize) -> Result<(), String> {
         let shadow = self.shadows[word];
         // Threads that write the same value together are well defined.
-        if shadow.writer != 0 && value != self.shared[word] && !self.over(shadow.written, shadow.writer - 1, thread) {
+        if shadow.writer != 0
+            && value != self.shared[word]
+            && !self.over(shadow.written, shadow.writer - 1, thread)
+        {
             let writer = shadow.writer - 1;
-            return Err(format!("of byte {} of shared memory with no barrier since thread {writer} wrote it", 4 * word));
+            return Err(format!(
+                "of byte {} of shared memory with no barrier since thread {writer} wrote it",
+                4 * word
+            ));
         }
         let reader = match shadow.reader {
             Reader::Nobody => None,
@@ -193,7 +208,14 @@ impl Sight<'_> {
         Ok(out)
     }
 
-    fn store(&mut self, space: Space, shape: Shape, address: u64, values: [u64; 4], thread: usize) -> Result<(), String> {
+    fn store(
+        &mut self,
+        space: Space,
+        shape: Shape,
+        address: u64,
+        values: [u64; 4],
+        thread: usize,
+    ) -> Result<(), String> {
         let (bytes, count) = (usize::from(shape.bytes), usize::from(shape.count));
         let (space, address) = Self::resolve(space, address);
         if space == Space::Shared {
@@ -381,7 +403,9 @@ impl<'a> Block<'a> {
             let inst = self.kernel.code[self.next[thread] as usize];
             let mask = self.mask(inst, thread);
             if mask >> lane & 1 == 0 {
-                return Err(self.fault(thread, format!("mask {mask:#x} without the lane {lane} that gives it")));
+                return Err(
+                    self.fault(thread, format!("mask {mask:#x} without the lane {lane} that gives it"))
+                );
             }
             let members: Vec<usize> = (0..lanes)
                 .filter(|l| mask >> l & 1 == 1 && self.states[first + l] != State::Done)
@@ -394,7 +418,9 @@ impl<'a> Block<'a> {
                     && (self.next[other] != self.next[thread] || self.mask(inst, other) != mask)
                 {
                     let line = self.line(other);
-                    return Err(self.fault(thread, format!("not taken together: thread {other} is at line {line}")));
+                    return Err(
+                        self.fault(thread, format!("not taken together: thread {other} is at line {line}"))
+                    );
                 }
             }
             if members.iter().all(|m| self.states[*m] == State::Warp) {
@@ -436,7 +462,8 @@ impl<'a> Block<'a> {
                 let values: Vec<u64> = members.iter().map(|m| self.register(*m, a)).collect();
                 for thread in members {
                     let lane = thread % WARP;
-                    let (b, c) = (self.register(*thread, b) as usize & 31, self.register(*thread, c) as usize);
+                    let (b, c) =
+                        (self.register(*thread, b) as usize & 31, self.register(*thread, c) as usize);
                     let (clamp, segment) = (c & 31, c >> 8 & 31);
                     let low = lane & segment;
                     let high = low | (clamp & !segment);

@@ -125,7 +125,11 @@ impl Place<'_> {
         let first = element * bytes / 4;
         let mut value = 0;
         for i in 0..bytes.div_ceil(4) {
-            let at = Place { words: &self.words[first + i..], writers: &self.writers[first + i..], byte: self.byte };
+            let at = Place {
+                words: &self.words[first + i..],
+                writers: &self.writers[first + i..],
+                byte: self.byte,
+            };
             match at.writers[0].load(Relaxed) {
                 NEVER => return Err("of memory that nothing wrote".into()),
                 BEFORE => {}
@@ -140,7 +144,11 @@ impl Place<'_> {
     pub fn store(&self, element: usize, bytes: usize, value: u64, block: u32) -> Result<(), String> {
         let first = element * bytes / 4;
         for i in 0..bytes.div_ceil(4) {
-            let at = Place { words: &self.words[first + i..], writers: &self.writers[first + i..], byte: self.byte };
+            let at = Place {
+                words: &self.words[first + i..],
+                writers: &self.writers[first + i..],
+                byte: self.byte,
+            };
             let by = at.writers[0].swap(block + FIRST_BLOCK, Relaxed);
             if by >= FIRST_BLOCK && by != block + FIRST_BLOCK {
                 return Err(format!("over what block {} writes in the same launch", by - FIRST_BLOCK));

@@ -20,10 +20,10 @@ use block::{Block, Setting};
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, LaunchShape, Limits};
 use memory::Memory;
 use parse::Kernel;
-pub use traffic::Traffic;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+pub use traffic::Traffic;
 
 /// The opted-in shared memory of a block on sm_80.
 const SHARED: u32 = 163 * 1024;

@@ -244,7 +244,9 @@ fn narrow(name: &str) -> Option<Function> {
             })
         }),
         "bfind" => One(|a| u64::from(31u32.wrapping_sub((a as u32).leading_zeros()))),
-        "bfind.shiftamt" => One(|a| if a as u32 == 0 { 0xffff_ffff } else { u64::from((a as u32).leading_zeros()) }),
+        "bfind.shiftamt" => {
+            One(|a| if a as u32 == 0 { 0xffff_ffff } else { u64::from((a as u32).leading_zeros()) })
+        }
         "shf.l.wrap" => Three(|a, b, by| ((pair(a, b) << (by & 31)) >> 32) as u32 as u64),
         "shf.r.wrap" => Three(|a, b, by| (pair(a, b) >> (by & 31)) as u32 as u64),
         "shf.l.clamp" => Three(|a, b, by| ((pair(a, b) << (by as u32).min(32)) >> 32) as u32 as u64),

@@ -72,27 +72,111 @@ pub enum Reduce {
 
 #[derive(Clone, Copy)]
 pub enum Op {
-    Move { d: Slot, a: Slot },
-    One { f: fn(u64) -> u64, d: Slot, a: Slot },
-    Two { f: fn(u64, u64) -> u64, d: Slot, a: Slot, b: Slot },
-    Three { f: fn(u64, u64, u64) -> u64, d: Slot, a: Slot, b: Slot, c: Slot },
+    Move {
+        d: Slot,
+        a: Slot,
+    },
+    One {
+        f: fn(u64) -> u64,
+        d: Slot,
+        a: Slot,
+    },
+    Two {
+        f: fn(u64, u64) -> u64,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Three {
+        f: fn(u64, u64, u64) -> u64,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+    },
     // The four that the inner loops are made of.
-    AddF32 { d: Slot, a: Slot, b: Slot },
-    MulF32 { d: Slot, a: Slot, b: Slot },
-    FmaF32 { d: Slot, a: Slot, b: Slot, c: Slot },
-    FmaF64 { d: Slot, a: Slot, b: Slot, c: Slot },
-    Lop3 { d: Slot, a: Slot, b: Slot, c: Slot, table: u8 },
+    AddF32 {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    MulF32 {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    FmaF32 {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+    },
+    FmaF64 {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+    },
+    Lop3 {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+        table: u8,
+    },
     /// The low `len` bits of `a` put into `b` at bit `at`, in 32 bits.
-    Insert { d: Slot, a: Slot, b: Slot, at: Slot, len: Slot },
-    Load { space: Space, shape: Shape, d: [Slot; 4], at: Slot, off: i32 },
-    Store { space: Space, shape: Shape, a: [Slot; 4], at: Slot, off: i32 },
-    Branch { to: u32 },
+    Insert {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        at: Slot,
+        len: Slot,
+    },
+    Load {
+        space: Space,
+        shape: Shape,
+        d: [Slot; 4],
+        at: Slot,
+        off: i32,
+    },
+    Store {
+        space: Space,
+        shape: Shape,
+        a: [Slot; 4],
+        at: Slot,
+        off: i32,
+    },
+    Branch {
+        to: u32,
+    },
     Exit,
     Barrier,
-    WarpBarrier { mask: Slot },
-    Shuffle { kind: Shuffle, d: Slot, inside: Slot, a: Slot, b: Slot, c: Slot, mask: Slot },
-    Vote { kind: Vote, d: Slot, a: Slot, negated: bool, mask: Slot },
-    Reduce { kind: Reduce, signed: bool, d: Slot, a: Slot, mask: Slot },
+    WarpBarrier {
+        mask: Slot,
+    },
+    Shuffle {
+        kind: Shuffle,
+        d: Slot,
+        inside: Slot,
+        a: Slot,
+        b: Slot,
+        c: Slot,
+        mask: Slot,
+    },
+    Vote {
+        kind: Vote,
+        d: Slot,
+        a: Slot,
+        negated: bool,
+        mask: Slot,
+    },
+    Reduce {
+        kind: Reduce,
+        signed: bool,
+        d: Slot,
+        a: Slot,
+        mask: Slot,
+    },
     Trap,
 }
 
@@ -166,7 +250,8 @@ fn statements(text: &str) -> Vec<(usize, String)> {
         let line = line.split("//").next().unwrap_or("");
         for c in line.chars() {
             let start = current.trim_start();
-            let head = start.is_empty() || start.starts_with(".visible .entry") || start.starts_with(".entry");
+            let head =
+                start.is_empty() || start.starts_with(".visible .entry") || start.starts_with(".entry");
             match c {
                 ';' => out.push((began, std::mem::take(&mut current))),
                 '{' | '}' if head => {
@@ -466,7 +551,8 @@ impl Decoder {
                 need(2)?;
                 let (d, a) = (self.target(o[0])?, self.source(o[1])?);
                 if has("shared") {
-                    let base = self.constant(if has("to") { SHARED_BASE.wrapping_neg() } else { SHARED_BASE });
+                    let base =
+                        self.constant(if has("to") { SHARED_BASE.wrapping_neg() } else { SHARED_BASE });
                     self.push(Op::Two { f: |a, b| a.wrapping_add(b), d, a, b: base });
                 } else if has("global") {
                     self.push(Op::Move { d, a });
@@ -483,7 +569,8 @@ impl Decoder {
             }
             "ld" | "st" => {
                 need(2)?;
-                let known = ["ld", "st", "global", "shared", "nc", "volatile", "relaxed", "gpu", "v2", "v4", "cta"];
+                let known =
+                    ["ld", "st", "global", "shared", "nc", "volatile", "relaxed", "gpu", "v2", "v4", "cta"];
                 let plain = words[..words.len() - 1].iter().all(|w| known.contains(w) || w.starts_with("L1"));
                 let space = match (has("global"), has("shared")) {
                     (true, _) => Space::Global,
@@ -496,7 +583,13 @@ impl Decoder {
                 let (registers, memory) = if load { (o[0], o[1]) } else { (o[1], o[0]) };
                 let (at, off) = self.address(memory)?;
                 let (slots, count) = self.vector(registers, load)?;
-                let asked = if has("v4") { 4 } else if has("v2") { 2 } else { 1 };
+                let asked = if has("v4") {
+                    4
+                } else if has("v2") {
+                    2
+                } else {
+                    1
+                };
                 if asked != count {
                     return Err("registers and vector width differ".into());
                 }
@@ -632,7 +725,9 @@ impl Decoder {
                 self.push(Op::Move { d, a });
             }
             (false, true) => {
-                let ([a, b, ..], 2) = self.vector(from, false)? else { return Err("two halves expected".into()) };
+                let ([a, b, ..], 2) = self.vector(from, false)? else {
+                    return Err("two halves expected".into());
+                };
                 let d = self.target(to)?;
                 self.push(match narrow {
                     true => Op::Two { f: |a, b| (a & 0xffff) | ((b & 0xffff) << 16), d, a, b },
@@ -641,7 +736,9 @@ impl Decoder {
             }
             (true, false) => {
                 let a = self.source(from)?;
-                let ([low, high, ..], 2) = self.vector(to, true)? else { return Err("two halves expected".into()) };
+                let ([low, high, ..], 2) = self.vector(to, true)? else {
+                    return Err("two halves expected".into());
+                };
                 let halves: [fn(u64) -> u64; 2] = match narrow {
                     true => [|a| a & 0xffff, |a| (a >> 16) & 0xffff],
                     false => [|a| a & 0xffff_ffff, |a| a >> 32],

@@ -65,8 +65,7 @@ impl Log {
 fn passes(bytes: u64, addresses: &[u64]) -> Need {
     let mut need = Need::default();
     for lanes in addresses.chunks((4 * BANKS / bytes.max(4)) as usize) {
-        let words: BTreeSet<u64> =
-            lanes.iter().flat_map(|a| a / 4..(a + bytes).div_ceil(4)).collect();
+        let words: BTreeSet<u64> = lanes.iter().flat_map(|a| a / 4..(a + bytes).div_ceil(4)).collect();
         let mut banks = [0; BANKS as usize];
         for word in words {
             banks[(word % BANKS) as usize] += 1;
@@ -78,7 +77,8 @@ fn passes(bytes: u64, addresses: &[u64]) -> Need {
 
 fn sectors(bytes: u64, addresses: &[u64]) -> Need {
     let distinct: BTreeSet<u64> = addresses.iter().copied().collect();
-    let touched: BTreeSet<u64> = distinct.iter().flat_map(|a| a / SECTOR..(a + bytes).div_ceil(SECTOR)).collect();
+    let touched: BTreeSet<u64> =
+        distinct.iter().flat_map(|a| a / SECTOR..(a + bytes).div_ceil(SECTOR)).collect();
     Need { moved: touched.len() as u64, least: (distinct.len() as u64 * bytes).div_ceil(SECTOR) }
 }
 

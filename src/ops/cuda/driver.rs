@@ -1,3 +1,5 @@
+//! The raw layer: what kernels need of a device, and what can go wrong there.
+
 use std::fmt;
 
 /// Memory on a device, by a number that its driver gave out.

@@ -18,7 +18,7 @@ const TILE_SHARED: usize = 4 * (2 * (TILE_QUERIES + TILE_MEMORIES) * 16 + TILE_M
 const SUMS_SHARED: usize = TILE_QUERIES * (5 * 8 + 4) + 16;
 /// Rows that a thread of `column_sums` adds up.
 const SLAB: usize = 1024;
-/// Read-out with at most so many dimensions takes differences instead of products.
+/// With at most so many dimensions read-out and sieve take differences instead of products.
 pub(super) const FEW: usize = 32;
 /// Most splits of the memories, which bounds the shared memory of `readout_merge`.
 pub(super) const SPLITS: usize = 64;
@@ -300,7 +300,8 @@ pub(super) fn knn_sieve(
         lists.value.arg::<f32>(size)?,
         lists.index.arg::<i32>(size)?,
     ];
-    start(driver, "knn_sieve", [m.div_ceil(TILE_QUERIES), splits.count], sieve_shared(keep), &args)
+    let kernel = if rows.dim <= FEW { "knn_sieve_few" } else { "knn_sieve" };
+    start(driver, kernel, [m.div_ceil(TILE_QUERIES), splits.count], sieve_shared(keep), &args)
 }
 
 /// The k nearest among what the sieve kept: squared distances and memories, `[m, k]`, and whether they are certain.
@@ -337,6 +338,7 @@ pub(super) fn knn_refine(
         int(keep)?,
         int(k)?,
         int(eligible)?,
+        Arg::I32(i32::from(rows.dim <= FEW)),
         Arg::F32(f32::ROUNDING as f32),
         Arg::F64(memories.reach),
         lists.value.arg::<f32>(size)?,
