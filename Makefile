@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean bench-peers
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -66,6 +66,11 @@ docs: system ## Documentation of the crate with rendered equations
 latency: kernel ## What a person at a notebook waits for, beside the bars
 	@$(ENV)
 	"$$MEM2GEN_PYTHON" tools/latency.py --fused
+
+bench-peers: build ## Ratios to other libraries for the same work, on a quiet machine (UPDATE=1 writes docs/peers.md)
+	@tools/setup.sh peers
+	$(ENV)
+	"$$MEM2GEN_HOME/peers/bin/python" tools/peers.py $(if $(filter 1,$(UPDATE)),--update)
 
 gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
 	@$(ENV)

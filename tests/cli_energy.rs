@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers};
+use common::{
+    Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
+};
 use ndarray::{Array1, Array2, array};
 use ndarray_npy::read_npy;
 
@@ -105,15 +107,20 @@ fn arrays_in_fortran_order_are_read_as_what_they_are() {
 
 #[test]
 fn refusals_are_one_line_and_leave_nothing() {
-    common_refusals("energy", "--beta");
+    common_refusals("energy", "--memories", "--beta");
 }
 
 #[test]
 fn mistakes_in_the_call_are_one_line_too() {
-    common_usage_mistakes("energy", "--beta");
+    common_usage_mistakes("energy", "--memories", "--beta");
 }
 
 #[test]
 fn headers_that_promise_too_much_are_refused() {
-    lying_headers("energy", "--beta");
+    lying_headers("energy", "--memories", "--beta");
+}
+
+#[test]
+fn the_device_is_said() {
+    says_the_device("energy", "--memories", "--beta");
 }

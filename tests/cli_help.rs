@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &[],
     &["energy"],
     &["score"],
+    &["knn"],
     &["minima"],
     &["toy"],
     &["bench"],

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers};
+use common::{
+    Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
+};
 use ndarray::{Array1, Array2, array};
 use ndarray_npy::read_npy;
 
@@ -128,7 +130,7 @@ fn one_memory_gives_its_direction_and_copies_change_nothing() {
 
 #[test]
 fn refusals_are_one_line_and_leave_nothing() {
-    common_refusals("score", "--sigma");
+    common_refusals("score", "--memories", "--sigma");
     let folder = Folder::new();
     let good = folder.array("good.npy", &array![[0.0, 1.0]]);
     let out = folder.at("out.npy");
@@ -141,10 +143,15 @@ fn refusals_are_one_line_and_leave_nothing() {
 
 #[test]
 fn mistakes_in_the_call_are_one_line_too() {
-    common_usage_mistakes("score", "--sigma");
+    common_usage_mistakes("score", "--memories", "--sigma");
 }
 
 #[test]
 fn headers_that_promise_too_much_are_refused() {
-    lying_headers("score", "--sigma");
+    lying_headers("score", "--memories", "--sigma");
+}
+
+#[test]
+fn the_device_is_said() {
+    says_the_device("score", "--memories", "--sigma");
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set-up in parts, each quick when it is done already:
 #
-#   tools/setup.sh [system|browser|python|cuda|tools|katex|kernel|data|all]...
+#   tools/setup.sh [system|browser|python|cuda|tools|katex|kernel|data|peers|all]...
 #
 #   system    Debian packages that building needs (as root; otherwise a line that says what to install)
 #   browser   Chromium and its driver, for the tests of pages alone
@@ -11,7 +11,8 @@
 #   katex     the pinned KaTeX in .mem2gen/katex
 #   kernel    program, library and the kernelspec `mem2gen` in .mem2gen/jupyter
 #   data      the data sets, in data/cache
-#   all       all of these except browser and cuda
+#   peers     .mem2gen/peers with the libraries that `make bench-peers` compares with (5 GB)
+#   all       all of these except browser, cuda and peers
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -139,6 +140,26 @@ part_kernel() {
   python3 tools/kernelspec.py
 }
 
+# A peer that can't be had is left out: `failed` keeps the reason for the table, and the next call tries again.
+part_peers() {
+  local venv="$MEM2GEN_HOME/peers" pins=tools/peers-requirements.txt pin said stamp
+  stamp="$(python3 -c 'import platform; print(platform.python_version())') $(sha256sum <"$pins") $venv"
+  if [ "$(cat "$venv/mem2gen.stamp" 2>/dev/null)" = "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    return 0
+  fi
+  say "peers (5 GB, minutes)"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  if ! "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$pins"; then
+    grep -v '^#' "$pins" | while read -r pin; do
+      said="$("$venv/bin/pip" install -q --disable-pip-version-check --no-deps "$pin" 2>&1)" ||
+        printf '%s: %s\n' "$pin" "$(tail -n 1 <<<"$said")" | tee -a "$venv/failed"
+    done
+    return 0
+  fi
+  printf '%s' "$stamp" >"$venv/mem2gen.stamp"
+}
+
 part_data() {
   cargo build --release --locked --quiet
   "$CARGO_TARGET_DIR/release/mem2gen" data fetch
@@ -147,9 +168,9 @@ part_data() {
 [ "$#" -gt 0 ] || set -- all
 for part in "$@"; do
   case "$part" in
-    system | browser | python | cuda | tools | katex | kernel | data) "part_$part" ;;
+    system | browser | python | cuda | tools | katex | kernel | data | peers) "part_$part" ;;
     all) for each in system python tools katex kernel data; do "part_$each"; done ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
-    *) fail "no part '$part'; the parts are system browser python cuda tools katex kernel data all" ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
+    *) fail "no part '$part'; the parts are system browser python cuda tools katex kernel data peers all" ;;
   esac
 done

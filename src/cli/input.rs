@@ -1,9 +1,9 @@
-//! The arrays that a command reads.
+//! What commands share: the arrays that they read, the device, and the line that says what was done.
 
 use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
-use mem2gen::ops::Memories;
+use mem2gen::ops::{DeviceChoice, Element, Memories};
 use mem2gen::store::{Matrix, read_matrix};
 use ndarray::Array2;
 
@@ -13,6 +13,16 @@ pub enum Pair {
     F32(Array2<f32>, Array2<f32>),
     /// At least one float64.
     F64(Array2<f64>, Array2<f64>),
+}
+
+impl Pair {
+    /// Reads both files.
+    pub fn read(memories: &Path, queries: &Path) -> Result<Self, Error> {
+        Ok(match (read_matrix(memories)?, read_matrix(queries)?) {
+            (Matrix::F32(m), Matrix::F32(q)) => Self::F32(m, q),
+            (m, q) => Self::F64(m.into_f64(), q.into_f64()),
+        })
+    }
 }
 
 /// `--memories` and `--queries`.
@@ -29,11 +39,22 @@ pub struct Inputs {
 impl Inputs {
     /// Reads both.
     pub fn read(&self) -> Result<Pair, Error> {
-        Ok(match (read_matrix(&self.memories)?, read_matrix(&self.queries)?) {
-            (Matrix::F32(m), Matrix::F32(q)) => Pair::F32(m, q),
-            (m, q) => Pair::F64(m.into_f64(), q.into_f64()),
-        })
+        Pair::read(&self.memories, &self.queries)
     }
+}
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct On {
+    /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: DeviceChoice,
+}
+
+/// Says what was done, on which device, and where the result is.
+pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<'_, T>, out: &Path) {
+    let (count, device) = (memories.len(), memories.device());
+    println!("{command}: {queries} queries, {count} memories, {device} -> {}", out.display());
 }
 
 /// Reads memories in double precision, checked.

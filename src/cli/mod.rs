@@ -6,6 +6,8 @@ mod doctor;
 mod energy;
 mod gpu_report;
 mod input;
+mod knn;
+mod limits;
 mod minima;
 mod score;
 mod toy;
@@ -27,6 +29,7 @@ struct Cli {
 enum Command {
     Energy(energy::Args),
     Score(score::Args),
+    Knn(knn::Args),
     Minima(minima::Args),
     Toy(toy::Args),
     Bench(bench::Args),
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
     let (name, result): (_, Result<(), Box<dyn Error>>) = match cli.command {
         Command::Energy(args) => ("energy", energy::run(args).map_err(Into::into)),
         Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
+        Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),

@@ -299,7 +299,7 @@ impl Stored {
     /// # Errors
     /// [`TableError`] of the step that failed.
     pub fn save(&self, fingerprint: &Fingerprint, frame: &DataFrame, seconds: f64) -> Result<(), TableError> {
-        let bytes = parquet_bytes(&self.table_path(), frame)?;
+        let bytes = parquet_bytes(&self.table_path(), frame, &[])?;
         let record = Record {
             fingerprint: fingerprint.clone(),
             digest: fingerprint.digest(),

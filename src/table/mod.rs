@@ -12,6 +12,7 @@
 //! ```
 
 pub mod fingerprint;
+pub mod knn;
 pub mod load;
 pub mod toy;
 
@@ -20,7 +21,7 @@ use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    AnyValue, Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series,
+    AnyValue, Column, DataFrame, KeyValueMetadata, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series,
 };
 
 use crate::figure::{escape, write_content};
@@ -323,15 +324,30 @@ pub fn frame(caption: &str, columns: Vec<Column>) -> Result<DataFrame, TableErro
 /// # Errors
 /// [`TableError::Store`], and [`TableError::Parquet`] where the frame has a type that parquet has not.
 pub fn write_parquet(path: &Path, frame: &DataFrame) -> Result<(), TableError> {
-    let bytes = parquet_bytes(path, frame)?;
+    write_parquet_with(path, frame, &[])
+}
+
+/// As [`write_parquet`], with keys and values in the file's metadata, which [`parquet_note`] reads.
+///
+/// # Errors
+/// As [`write_parquet`].
+pub fn write_parquet_with(path: &Path, frame: &DataFrame, notes: &[(&str, &str)]) -> Result<(), TableError> {
+    let bytes = parquet_bytes(path, frame, notes)?;
     Ok(write_atomic(path, |w| w.write_all(&bytes))?)
 }
 
-fn parquet_bytes(path: &Path, frame: &DataFrame) -> Result<Vec<u8>, TableError> {
+fn parquet_bytes(path: &Path, frame: &DataFrame, notes: &[(&str, &str)]) -> Result<Vec<u8>, TableError> {
     let mut frame = frame.clone();
     frame.rechunk_mut();
+    let notes = (!notes.is_empty()).then(|| {
+        let owned = notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        KeyValueMetadata::from_static(owned.collect())
+    });
     let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes).finish(&mut frame).map_err(parquet_error(path))?;
+    ParquetWriter::new(&mut bytes)
+        .with_key_value_metadata(notes)
+        .finish(&mut frame)
+        .map_err(parquet_error(path))?;
     Ok(bytes)
 }
 
@@ -342,6 +358,17 @@ fn parquet_bytes(path: &Path, frame: &DataFrame) -> Result<Vec<u8>, TableError> 
 pub fn read_parquet(path: &Path) -> Result<DataFrame, TableError> {
     let bytes = std::fs::read(path).map_err(StoreError::io("open", path))?;
     read_parquet_bytes(path, bytes)
+}
+
+/// The value of a key in a parquet file's metadata, if it is there.
+///
+/// # Errors
+/// As [`read_parquet`].
+pub fn parquet_note(path: &Path, key: &str) -> Result<Option<String>, TableError> {
+    let bytes = std::fs::read(path).map_err(StoreError::io("open", path))?;
+    let mut reader = ParquetReader::new(Cursor::new(bytes));
+    let notes = reader.get_metadata().map_err(parquet_error(path))?.key_value_metadata();
+    Ok(notes.iter().flatten().find(|note| note.key == key).and_then(|note| note.value.clone()))
 }
 
 fn read_parquet_bytes(path: &Path, bytes: Vec<u8>) -> Result<DataFrame, TableError> {

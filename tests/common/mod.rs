@@ -218,8 +218,9 @@ impl Folder {
     }
 }
 
-/// The refusals that `energy` and `score` share; `option` is their number.
-pub fn common_refusals(command: &str, option: &str) {
+/// The refusals that `energy`, `score` and `knn` share; `rows` is the option of their memories and `option`
+/// that of their number.
+pub fn common_refusals(command: &str, rows: &str, option: &str) {
     use ndarray::{Array1, array};
 
     let folder = Folder::new();
@@ -227,10 +228,8 @@ pub fn common_refusals(command: &str, option: &str) {
     let out = folder.at("out.npy");
     let try_with = |memories: &str, queries: &str, value: &str, words: &[&str]| {
         let words: Vec<&str> = words.iter().copied().chain([command]).collect();
-        folder.refuses(
-            &[command, "--memories", memories, "--queries", queries, option, value, "--out", &out],
-            &words,
-        );
+        folder
+            .refuses(&[command, rows, memories, "--queries", queries, option, value, "--out", &out], &words);
     };
 
     for (name, bad) in [("nan", f64::NAN), ("inf", f64::INFINITY), ("minus", f64::NEG_INFINITY)] {
@@ -295,13 +294,35 @@ pub fn common_refusals(command: &str, option: &str) {
     let folder_as_file = damaged("file", b"");
     let below = format!("{folder_as_file}/out.npy");
     folder.refuses(
-        &[command, "--memories", &good, "--queries", &good, option, "1", "--out", &below],
+        &[command, rows, &good, "--queries", &good, option, "1", "--out", &below],
         &[command, "file"],
     );
+
+    // A device that no machine has, and names that are none.
+    let call = [command, rows, &good, "--queries", &good, option, "1", "--out", &out, "--device"];
+    folder.refuses(&[&call[..], &["cuda:4096"]].concat(), &[command, "cuda"]);
+    for device in ["gpu", "cuda", "cuda:-1", "CPU", ""] {
+        folder.refuses(&[&call[..], &[device]].concat(), &[command, "--device"]);
+    }
+}
+
+/// What `energy`, `score` and `knn` say when they are done: queries, memories, the device and the file.
+pub fn says_the_device(command: &str, rows: &str, option: &str) {
+    let folder = Folder::new();
+    let memories = folder.array("M.npy", &ndarray::array![[0.0f32, 1.0], [2.0, 3.0], [4.0, 4.0]]);
+    let queries = folder.array("X.npy", &ndarray::array![[1.0f32, 1.0], [3.0, 3.0]]);
+    let out = folder.at("out");
+    let call = [command, rows, &memories, "--queries", &queries, option, "1", "--out", &out];
+    let line = |device: &str| format!("{command}: 2 queries, 3 memories, {device} -> {out}\n");
+    assert_eq!(folder.runs(&call), line("cpu"));
+    assert_eq!(folder.runs(&[&call[..], &["--device", "cpu"]].concat()), line("cpu"));
+    // `auto` says what it took, never `auto`.
+    let auto = folder.runs(&[&call[..], &["--device", "auto"]].concat());
+    assert!(auto == line("cpu") || auto == line("cuda:0"), "{auto}");
 }
 
 /// A header that promises more than the file holds is refused before memory is taken for it.
-pub fn lying_headers(command: &str, option: &str) {
+pub fn lying_headers(command: &str, rows: &str, option: &str) {
     let folder = Folder::new();
     let good = folder.array("good.npy", &ndarray::array![[0.0, 1.0], [2.0, 3.0]]);
     let out = folder.at("out.npy");
@@ -323,19 +344,19 @@ pub fn lying_headers(command: &str, option: &str) {
         let lying = folder.at("lying.npy");
         for (memories, queries) in [(&lying, &good), (&good, &lying)] {
             folder.refuses(
-                &[command, "--memories", memories, "--queries", queries, option, "1", "--out", &out],
+                &[command, rows, memories, "--queries", queries, option, "1", "--out", &out],
                 &[command, "lying.npy"],
             );
         }
     }
 }
 
-/// Mistakes in the call itself of `energy` and `score`: they too name the operation and the argument.
-pub fn common_usage_mistakes(command: &str, option: &str) {
+/// Mistakes in the call itself of `energy`, `score` and `knn`: they too name the operation and the argument.
+pub fn common_usage_mistakes(command: &str, rows: &str, option: &str) {
     let folder = Folder::new();
     let good = folder.array("good.npy", &ndarray::array![[0.0, 1.0], [2.0, 3.0]]);
     let out = folder.at("out.npy");
-    let all = [command, "--memories", &good, "--queries", &good, option, "1", "--out", &out];
+    let all = [command, rows, &good, "--queries", &good, option, "1", "--out", &out];
     folder.refuses(&[&all[..], &["--bogus"]].concat(), &[command, "--bogus"]);
     folder.refuses(&[&all[..], &["left over"]].concat(), &[command, "left over"]);
     for missing in [1, 3, 5, 7] {
