@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -66,6 +66,11 @@ docs: system ## Documentation of the crate with rendered equations
 latency: kernel ## What a person at a notebook waits for, beside the bars
 	@$(ENV)
 	"$$MEM2GEN_PYTHON" tools/latency.py --fused
+
+gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
+	@$(ENV)
+	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
+	cargo test --release --locked --features gpu-tests --test kernels_gpu -- --nocapture
 
 doctor: ## What is present, what is missing and which command brings it
 	@$(ENV)

@@ -3,7 +3,10 @@ use crate::data::DataError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
 use crate::ops::OpError;
+use crate::process::ProcessError;
 use crate::profile::ProfileError;
+use crate::sample::SampleError;
+use crate::score::ScoreError;
 use crate::store::StoreError;
 use crate::table::TableError;
 
@@ -19,6 +22,12 @@ pub enum Error {
     Op(#[from] OpError),
     /// DenseAM theory.
     Memory(#[from] MemoryError),
+    /// Noising processes.
+    Process(#[from] ProcessError),
+    /// Scores.
+    Score(#[from] ScoreError),
+    /// Samplers and likelihood.
+    Sample(#[from] SampleError),
     /// Analyses.
     Analysis(#[from] AnalysisError),
     /// Profiles.

@@ -28,10 +28,11 @@ use polars::prelude::DataFrame;
 use crate::Error as CrateError;
 use crate::analyse::Cells;
 use crate::figure::{Figure, FigureError};
+use crate::ops::Device;
 use crate::profile::{Profile, ProfileError};
 use crate::progress::ProgressSink;
 use crate::project::Layout;
-use crate::table::fingerprint::{Fingerprint, Stored, recall_or_compute};
+use crate::table::fingerprint::{Fingerprint, Origin, Stored, recall_or_compute};
 use crate::table::{Table, TableError};
 
 /// Start of the line that [`Run::finish`] prints; the notebook's name and profile follow.
@@ -259,7 +260,7 @@ impl Run {
     }
 
     /// A stored result: read where its fingerprint fits, computed and stored where it does not, and said
-    /// in one line which of both. Profile desk keeps results among the committed ones, every other
+    /// in one line which of both. What is computed is recorded as computed on `device`. Profile desk keeps results among the committed ones, every other
     /// profile among its own output.
     ///
     /// # Errors
@@ -268,6 +269,7 @@ impl Run {
         &self,
         name: &str,
         fingerprint: &Fingerprint,
+        device: Device,
         compute: impl FnOnce() -> Result<DataFrame, CrateError>,
     ) -> Result<DataFrame, CrateError> {
         let stored = if self.profile == "desk" {
@@ -275,6 +277,7 @@ impl Run {
         } else {
             Stored::new(&self.output().join("tables"), name)
         };
+        let stored = stored.origin(Origin::on(device));
         recall_or_compute(&stored, fingerprint, self.recompute, &mut |line| println!("{line}"), compute)
     }
 

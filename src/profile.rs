@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::analyse::load::LoadSettings;
 use crate::analyse::toy::ToySettings;
+use crate::ops::DeviceChoice;
 
 /// What is wrong with a profile.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,10 @@ pub enum ProfileError {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
+    /// Where operations run that have kernels there; results are recorded with the device that was used,
+    /// and are no others for it.
+    #[serde(default)]
+    pub device: DeviceChoice,
     /// The toy model's landscapes.
     pub toy: ToySettings,
     /// DenseAM retrieval under load.

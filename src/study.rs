@@ -9,6 +9,7 @@ use crate::analyse::toy::LadderRow;
 use crate::analyse::{load, toy};
 use crate::data::{self, Dataset, Range, Split};
 use crate::notebook::Run;
+use crate::ops::{Device, OpError};
 use crate::table::fingerprint::Fingerprint;
 use crate::table::load::{load_cells, load_frame};
 use crate::table::toy::{ladder_frame, ladder_rows};
@@ -72,7 +73,7 @@ pub fn toy_ladder(run: &Run) -> Result<Vec<LadderRow>, Error> {
         "random_starts": settings.random_starts,
     });
     let fingerprint = Fingerprint::new("toy ladder", toy::VERSION, asked, run.profile());
-    let frame = run.recall("toy_ladder", &fingerprint, || {
+    let frame = run.recall("toy_ladder", &fingerprint, Device::Cpu, || {
         let total = settings.ladder_sizes.len() * settings.ladder.2;
         let progress = run.progress("attractors", total as u64);
         Ok(ladder_frame(&toy::ladder(settings, &progress)?)?)
@@ -85,7 +86,7 @@ pub fn toy_ladder(run: &Run) -> Result<Vec<LadderRow>, Error> {
 /// # Errors
 /// Those of the analysis, of the data sets and of the stored table.
 pub fn memory_load(run: &Run) -> Result<Vec<LoadCell>, Error> {
-    let params = run.settings().load.clone().check()?;
+    let params = run.settings().load.clone().check()?.on(run.settings().device);
     let names = &params.settings().datasets;
     let sets = names.iter().map(|n| images(run, n)).collect::<Result<Vec<_>, _>>()?;
     let settings = serde_json::to_value(params.settings()).unwrap_or(Value::Null);
@@ -95,7 +96,12 @@ pub fn memory_load(run: &Run) -> Result<Vec<LoadCell>, Error> {
             .data(&format!("{name} train"), &train.sha256())
             .data(&format!("{name} test"), &test.sha256());
     }
-    let frame = run.recall("memory_load", &fingerprint, || {
+    let (device, _) = run
+        .settings()
+        .device
+        .resolve()
+        .map_err(|source| OpError::Device { operation: "memory load", source })?;
+    let frame = run.recall("memory_load", &fingerprint, device, || {
         let data = names
             .iter()
             .zip(sets)
@@ -117,7 +123,7 @@ pub fn memory_load(run: &Run) -> Result<Vec<LoadCell>, Error> {
 /// # Errors
 /// Those of the analysis and of the data set.
 pub fn load_examples(run: &Run, cell: &LoadCell, most: usize) -> Result<Vec<Example>, Error> {
-    let params: LoadParams = run.settings().load.clone().check()?;
+    let params: LoadParams = run.settings().load.clone().check()?.on(run.settings().device);
     let noise = params.noise(&cell.noise)?;
     let (train, test) = images(run, &cell.dataset)?;
     let data = load_data(&cell.dataset, &train, &test, cell.k)?;

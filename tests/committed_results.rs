@@ -8,6 +8,7 @@ use std::path::Path;
 use mem2gen::analyse::load::{LoadData, load_cell, null_distance};
 use mem2gen::analyse::toy::{ToySettings, ladder};
 use mem2gen::data::{self, Range, Split};
+use mem2gen::ops::DeviceChoice;
 use mem2gen::profile::Profile;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
@@ -60,7 +61,8 @@ fn cells_of_the_memory_load_come_out_again() {
             held_out: test.to_f32(Range::Unit),
         };
         let held_out = set.held_out.slice(s![..params.settings().held_out, ..]);
-        let delta = params.settings().delta_fraction * null_distance(held_out, set.train.view()).unwrap();
+        let delta = params.settings().delta_fraction
+            * null_distance(held_out, set.train.view(), DeviceChoice::default()).unwrap();
         let small = committed.iter().filter(|c| c.dataset == *name && c.k <= 512).step_by(17);
         for wanted in small {
             let stored = set.train.slice(s![..wanted.k, ..]);

@@ -217,14 +217,17 @@ class Cells(NotebookClient):
         self.lines: dict[tuple[int, str], list[str]] = {}
         self.marked = {"stdout": self.END, "stderr": self.END}
 
-    async def mark_and_execute(self, i: int, source: str):
-        """Executes `source` as cell `i`; returns what nbclient made of it."""
-        cell = nbformat.v4.new_code_cell(f"mem2gen::notebook::mark({i});{source}")
+    async def mark_and_execute(self, mark: int, i: int, source: str) -> None:
+        """Executes `source` behind a mark. Outputs and number go to the cell at place `i`, its source stays."""
+        cell = self.nb.cells[i]
+        marked = nbformat.v4.new_code_cell(f"mem2gen::notebook::mark({mark});{source}", id=cell.id)
         try:
-            await self.async_execute_cell(cell, i, store_history=True)
+            await self.async_execute_cell(marked, i, store_history=True)
         finally:
-            self.shown = cell
-        return cell
+            # nbclient puts what it executed in the cell's place.
+            self.nb.cells[i] = cell
+            if mark != self.END:
+                cell.outputs, cell.execution_count = marked.outputs, marked.execution_count
 
     async def _async_poll_output_msg(self, parent_msg_id, cell, cell_index):
         while True:
@@ -278,7 +281,7 @@ async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, st
         cell, began = notebook.cells[i], time.monotonic()
         why = None
         try:
-            await client.mark_and_execute(i + 1, cell.source)
+            await client.mark_and_execute(i + 1, i, cell.source)
         except CellExecutionError:
             why = "the kernel called it an error"
             await client.wait_for_lines(LATE_SECONDS, complete=False)
@@ -286,7 +289,6 @@ async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, st
             why = kernel.why_killed or "the kernel died"
         except CellTimeoutError as error:
             why = f"lost contact with the kernel: {short(str(error), 3)}"
-        cell.outputs, cell.execution_count = client.shown.outputs, client.shown.execution_count
         client.collect(notebook, i)
         if why and kernel.why_killed is None:
             check_outputs(cell, i + 1)
@@ -294,7 +296,7 @@ async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, st
             raise Failed(why, i + 1)
         check_outputs(cell, i + 1)
         print(f"{label}: cell {i + 1}/{len(notebook.cells)} {time.monotonic() - began:.2f} s", flush=True)
-    await client.mark_and_execute(Cells.END, "")
+    await client.mark_and_execute(Cells.END, code[-1], "")
     await client.wait_for_lines(LATE_SECONDS * 10, complete=True)
     for i in code:
         client.collect(notebook, i)

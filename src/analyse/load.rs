@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{AnalysisError, Cells};
 use crate::detect::{Label, label};
 use crate::memory::{Retrieval, RetrievalSettings, retrieve};
-use crate::ops::{Memories, Nearest};
+use crate::ops::{DeviceChoice, Memories, Nearest};
 use crate::progress::ProgressSink;
 use crate::random::Stream;
 
@@ -78,9 +78,12 @@ pub struct LoadSettings {
     pub seed: u64,
 }
 
-/// Checked [`LoadSettings`].
+/// Checked [`LoadSettings`], and the device to run on, which is no part of what is computed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LoadParams(LoadSettings);
+pub struct LoadParams {
+    settings: LoadSettings,
+    device: DeviceChoice,
+}
 
 impl LoadSettings {
     /// Checks every setting once.
@@ -129,14 +132,20 @@ impl LoadSettings {
         for (setting, value) in [("tolerance", self.tolerance), ("delta_fraction", self.delta_fraction)] {
             list(positive(value), setting, value.to_string(), "a finite number above 0")?;
         }
-        Ok(LoadParams(self))
+        Ok(LoadParams { settings: self, device: DeviceChoice::default() })
     }
 }
 
 impl LoadParams {
+    /// The same on another device than the processor.
+    #[must_use]
+    pub fn on(self, device: DeviceChoice) -> Self {
+        Self { device, ..self }
+    }
+
     /// The settings.
     pub fn settings(&self) -> &LoadSettings {
-        &self.0
+        &self.settings
     }
 
     /// The noise rule that tables call `name`.
@@ -144,19 +153,19 @@ impl LoadParams {
     /// # Errors
     /// [`AnalysisError::Setting`] where the settings have none of that name.
     pub fn noise(&self, name: &str) -> Result<Noise, AnalysisError> {
-        self.0.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| AnalysisError::Setting {
+        self.settings.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| AnalysisError::Setting {
             analysis: "memory load",
             setting: "noise",
             value: name.into(),
-            need: format!("one of {:?}", self.0.noise.iter().map(|n| n.name()).collect::<Vec<_>>()),
+            need: format!("one of {:?}", self.settings.noise.iter().map(|n| n.name()).collect::<Vec<_>>()),
         })
     }
 
     /// Cells of the grid for `data`: sizes beyond a training set are left out.
     pub fn cells(&self, data: &[LoadData]) -> usize {
         let sizes: usize =
-            data.iter().map(|d| self.0.sizes.iter().filter(|&&k| k <= d.train.nrows()).count()).sum();
-        sizes * self.0.betas.len() * self.0.noise.len()
+            data.iter().map(|d| self.settings.sizes.iter().filter(|&&k| k <= d.train.nrows()).count()).sum();
+        sizes * self.settings.betas.len() * self.settings.noise.len()
     }
 }
 
@@ -236,15 +245,17 @@ pub struct LoadCell {
     pub seconds: f64,
 }
 
-/// Median distance from `held_out` to the nearest of `train`: what real, unseen data looks like.
+/// Median distance from `held_out` to the nearest of `train`: what real, unseen data looks like. Searched
+/// for on the device of that choice.
 ///
 /// # Errors
 /// [`AnalysisError::Op`] where the shapes don't fit or a set is empty.
 pub fn null_distance(
     held_out: ArrayView2<'_, f32>,
     train: ArrayView2<'_, f32>,
+    device: DeviceChoice,
 ) -> Result<f64, AnalysisError> {
-    let mut d = Memories::new(train)?.nearest(held_out, false)?.distance;
+    let mut d = Memories::on(train, device)?.nearest(held_out, false)?.distance;
     if d.is_empty() {
         return Err(AnalysisError::Setting {
             analysis: "memory load",
@@ -267,7 +278,7 @@ pub fn memory_load(
     cells: Option<&Cells>,
     progress: &dyn ProgressSink,
 ) -> Result<Vec<LoadCell>, AnalysisError> {
-    let settings = &params.0;
+    let settings = &params.settings;
     let mut out = Vec::with_capacity(params.cells(data));
     for set in data {
         let held_out = set.held_out.slice(s![..settings.held_out.min(set.held_out.nrows()), ..]);
@@ -276,7 +287,7 @@ pub fn memory_load(
             Some(null) => null,
             None => {
                 progress.stage(&format!("{}: distances of unseen images", set.name));
-                let null = null_distance(held_out, set.train.view())?;
+                let null = null_distance(held_out, set.train.view(), params.device)?;
                 cells.map_or(Ok(()), |c| c.put(&id, &null))?;
                 null
             }
@@ -330,7 +341,7 @@ fn end_states(
     beta: f64,
     params: &LoadParams,
 ) -> Result<EndStates, AnalysisError> {
-    let settings = &params.0;
+    let settings = &params.settings;
     let (k, n) = stored.dim();
     let count = settings.starts.min(settings.starts_per_memory * k);
     let mut stream = Stream::new(settings.seed, &format!("memory load: {dataset}, K = {k}"));
@@ -343,7 +354,7 @@ fn end_states(
             *v = (f64::from(*p) + std * stream.normal()) as f32;
         }
     }
-    let memories = Memories::new(stored)?;
+    let memories = Memories::on(stored, params.device)?;
     let run = RetrievalSettings { tolerance: settings.tolerance, max_steps: settings.max_steps };
     let retrieval = retrieve(&memories, starts.view(), beta, run)?;
     let settled: Vec<usize> = (0..count).filter(|&i| retrieval.converged[i]).collect();
@@ -352,7 +363,8 @@ fn end_states(
     let d_synthetic = if settled.len() < 2 {
         vec![None; settled.len()]
     } else {
-        Memories::new(states.view())?.nearest(states.view(), true)?.distance.into_iter().map(Some).collect()
+        let others = Memories::on(states.view(), params.device)?;
+        others.nearest(states.view(), true)?.distance.into_iter().map(Some).collect()
     };
     Ok(EndStates { starts, origin, retrieval, settled, states, train, d_synthetic })
 }

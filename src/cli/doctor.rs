@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cudarc::driver::{result, sys};
 use mem2gen::data::registry::{REGISTRY, Source};
 use mem2gen::data::{Entry, State, state};
+use mem2gen::ops::cuda::device::{CudaDriver, devices};
+use mem2gen::ops::cuda::nvrtc::Nvrtc;
 use mem2gen::project::Layout;
 use ndarray::array;
 use ndarray_linalg::{Eigh, UPLO};
@@ -65,8 +66,7 @@ pub fn run(_args: Args) -> Result<(), Error> {
     checks.extend(notebooks(layout.root()));
     checks.extend(REGISTRY.iter().map(|entry| data(&layout, entry)));
     checks.extend(tools());
-    checks.push(driver());
-    checks.push(nvrtc());
+    checks.extend(cuda());
 
     let mut rows = vec![["check", "state", "found", "to bring it"].map(str::to_owned)];
     rows.extend(checks.iter().map(|check| {
@@ -243,35 +243,34 @@ fn tools() -> Vec<Check> {
     .collect()
 }
 
-fn driver() -> Check {
-    const WHAT: &str = "GPU driver";
-    const NONE: &str = "no GPU (none is needed)";
-    // SAFETY: only tries to open the library by its name. Everything below would panic without it.
-    if !unsafe { sys::is_culib_present() } {
-        return Check::ok(WHAT, NONE);
-    }
-    let devices = || -> Result<Vec<String>, result::DriverError> {
-        result::init()?;
-        (0..result::device::get_count()?)
-            .map(|ordinal| result::device::get_name(result::device::get(ordinal)?))
-            .collect()
-    };
-    match devices() {
-        Ok(names) if names.is_empty() => Check::ok(WHAT, NONE),
-        Ok(names) => Check::ok(WHAT, names.join(", ")),
-        Err(result::DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Check::ok(WHAT, NONE),
-        Err(result::DriverError(code)) => {
-            let found = format!("libcuda is there but answers {code:?}");
-            Check::not(WHAT, Verdict::Warning, found, "a driver that fits the GPU")
+/// The CUDA devices, NVRTC, and where there is a device, the kernels on the first.
+fn cuda() -> Vec<Check> {
+    const DRIVER: &str = "GPU driver";
+    let found = devices();
+    let mut checks = vec![match &found {
+        Ok(names) if names.is_empty() => Check::ok(DRIVER, "no GPU (none is needed)"),
+        Ok(names) => Check::ok(DRIVER, names.join(", ")),
+        Err(e) => {
+            let found = format!("libcuda is there but does not work: {e}");
+            Check::not(DRIVER, Verdict::Warning, found, "a driver that fits the GPU")
         }
+    }];
+    checks.push(match Nvrtc::find() {
+        Ok(nvrtc) => Check::ok("NVRTC", format!("{} at {}", nvrtc.version(), nvrtc.path().display())),
+        Err(_) => Check::ok("NVRTC", "absent (needed only with a GPU, and even there PTX stands in for it)"),
+    });
+    if found.is_ok_and(|names| !names.is_empty()) {
+        checks.push(match CudaDriver::open(0).and_then(|driver| driver.load_all()) {
+            Ok(origins) => {
+                let each: Vec<String> =
+                    origins.iter().map(|(name, origin)| format!("{name} {origin}")).collect();
+                Check::ok("CUDA kernels", each.join(", "))
+            }
+            Err(e) => {
+                let brings = "an NVRTC no newer than the driver; MEM2GEN_NVRTC names it";
+                Check::not("CUDA kernels", Verdict::Warning, e.to_string(), brings)
+            }
+        });
     }
-}
-
-fn nvrtc() -> Check {
-    // SAFETY: only tries to open the library by its name.
-    if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        Check::ok("NVRTC", "libnvrtc is there")
-    } else {
-        Check::ok("NVRTC", "absent (needed only with a GPU)")
-    }
+    checks
 }

@@ -4,6 +4,7 @@ mod bench;
 mod data;
 mod doctor;
 mod energy;
+mod gpu_report;
 mod input;
 mod minima;
 mod score;
@@ -31,6 +32,9 @@ enum Command {
     Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
+    // For `make gpu-report`.
+    #[command(hide = true)]
+    GpuReport(gpu_report::Args),
 }
 
 /// Parses the command line and runs it. Whatever fails is one line on standard error.
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
+        Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

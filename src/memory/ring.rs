@@ -58,7 +58,7 @@ pub fn minimum_radius(beta: f64) -> Result<f64, OpError> {
 }
 
 /// I_1(z)/I_0(z).
-fn ratio(z: f64) -> f64 {
+pub(crate) fn ratio(z: f64) -> f64 {
     i1e(z) / i0e(z)
 }
 

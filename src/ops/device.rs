@@ -1,7 +1,11 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::cuda::device::CudaDriver;
+use super::cuda::driver::{Driver, DriverError};
 
 /// Where an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -27,6 +31,28 @@ pub enum DeviceChoice {
 impl Default for DeviceChoice {
     fn default() -> Self {
         Self::Only(Device::Cpu)
+    }
+}
+
+impl DeviceChoice {
+    /// The device to run on, and its driver where it is no processor.
+    ///
+    /// # Errors
+    /// [`DriverError::Missing`] for a CUDA device that was asked for by number and can't be used. `auto` then
+    /// stands for the processor.
+    pub fn resolve(self) -> Result<(Device, Option<Arc<dyn Driver>>), DriverError> {
+        self.settle(|number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))
+    }
+
+    fn settle<D>(
+        self,
+        open: impl FnOnce(usize) -> Result<D, DriverError>,
+    ) -> Result<(Device, Option<D>), DriverError> {
+        match self {
+            Self::Only(Device::Cpu) => Ok((Device::Cpu, None)),
+            Self::Only(Device::Cuda(number)) => Ok((Device::Cuda(number), Some(open(number)?))),
+            Self::Auto => Ok(open(0).map_or((Device::Cpu, None), |driver| (Device::Cuda(0), Some(driver)))),
+        }
     }
 }
 
@@ -100,6 +126,24 @@ by_name!(DeviceChoice);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_auto_falls_back_to_the_processor() {
+        let there = Ok::<usize, DriverError>;
+        let missing = |number| -> Result<usize, _> {
+            Err(DriverError::Missing { device: format!("cuda:{number}"), why: "test".to_owned() })
+        };
+        let settle = |name: &str| name.parse::<DeviceChoice>().unwrap();
+        assert_eq!(settle("cuda:2").settle(there), Ok((Device::Cuda(2), Some(2))));
+        assert_eq!(settle("auto").settle(there), Ok((Device::Cuda(0), Some(0))));
+        assert_eq!(settle("auto").settle(missing), Ok((Device::Cpu, None)));
+        assert_eq!(
+            settle("cpu").settle(|_| -> Result<usize, _> { panic!("asked") }),
+            Ok((Device::Cpu, None))
+        );
+        let error = settle("cuda:2").settle(missing).unwrap_err();
+        assert!(matches!(&error, DriverError::Missing { device, .. } if device == "cuda:2"), "{error}");
+    }
 
     #[test]
     fn names_go_there_and_back_and_others_are_refused() {

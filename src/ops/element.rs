@@ -1,7 +1,10 @@
 use ndarray::{Array2, ArrayView2};
 
+use super::cuda::Resident;
 use super::knn::{self, Knn};
+use super::lanes::Lanes;
 use super::pairwise::{self, PairTile};
+use super::placed::{Nowhere, Placed};
 use super::readout::{self, Readout, Want};
 use super::{Memories, OpError};
 
@@ -11,7 +14,9 @@ const LANES: usize = 16;
 
 /// f32 or f64. Sealed; the methods are what the fused operations need of a number, compiled once in
 /// this crate so that a caller built without optimisation (a notebook cell) runs the same machine code.
-pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static + sealed::Sealed {
+pub trait Element:
+    Lanes + Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static + sealed::Sealed
+{
     /// Half a unit in the last place of 1.
     const ROUNDING: f64;
     /// Error that the softmax may carry into a logit's share of the weights.
@@ -20,35 +25,21 @@ pub trait Element: Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static +
     const ZERO: Self;
     /// Minus infinity.
     const LOWEST: Self;
+    /// What holds memories of this precision on a device.
+    #[doc(hidden)]
+    type Resident: Placed<Self>;
 
     /// The same number in f64.
     fn f64(self) -> f64;
     /// The nearest number to `x`.
     fn from_f64(x: f64) -> Self;
 
-    /// max_j (row_j - half_j).
-    #[doc(hidden)]
-    fn row_max(row: &[Self], half: &[Self]) -> Self;
-    /// row_j <- exp(two_beta (row_j - half_j) - shift); returns the sum of the row, and with `entropy`
-    /// the sum of weight times exponent.
-    #[doc(hidden)]
-    fn row_weights(row: &mut [Self], half: &[Self], two_beta: Self, shift: Self, entropy: bool)
-    -> (f64, f64);
-    /// row_j <- sum_k x_k columns_(k, j), `columns` holding one row of row.len() numbers a dimension.
-    #[doc(hidden)]
-    fn row_products(row: &mut [Self], x: &[Self], columns: &[Self]);
-    /// out_k <- sum_j row_j columns_(k, j).
-    #[doc(hidden)]
-    fn row_moments(out: &mut [Self], row: &[Self], columns: &[Self]);
     /// ||x - y||^2 in f64 from the numbers as given.
     #[doc(hidden)]
     fn distance2(x: &[Self], y: &[Self]) -> f64;
     /// sum_k += weight (y_k - x_k), in f64.
     #[doc(hidden)]
     fn add_shift(sum: &mut [f64], weight: f64, y: &[Self], x: &[Self]);
-    /// sum_k += part_k.
-    #[doc(hidden)]
-    fn add_part(sum: &mut [f64], part: &[Self]);
     /// out <- row - centre.
     #[doc(hidden)]
     fn centred(out: &mut [Self], row: &[Self], centre: &[Self]);
@@ -92,7 +83,7 @@ mod sealed {
 /// x = n ln 2 + r with |r| <= ln 2 / 2; n comes from the low bits of x log2(e) + 1.5 2^23, ln 2 is
 /// subtracted in two parts, and e^r is its Taylor polynomial of degree 7 (error under 2^-27).
 #[inline(always)]
-fn exp32(x: f32) -> f32 {
+pub(super) fn exp32(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0;
     let y = x.max(-87.0);
     let t = y.mul_add(std::f32::consts::LOG2_E, MAGIC);
@@ -109,7 +100,7 @@ fn exp32(x: f32) -> f32 {
 
 /// e^x for x <= 0 to 2 units in the last place, 0 below -708. As [`exp32`], of degree 13.
 #[inline(always)]
-fn exp64(x: f64) -> f64 {
+pub(super) fn exp64(x: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     let y = x.max(-708.0);
     let t = y.mul_add(std::f64::consts::LOG2_E, MAGIC);
@@ -139,12 +130,13 @@ fn exp64(x: f64) -> f64 {
 }
 
 macro_rules! element {
-    ($t:ty, $exp:path, $tolerance:expr) => {
+    ($t:ty, $tolerance:expr, $resident:ty) => {
         impl Element for $t {
             const ROUNDING: f64 = <$t>::EPSILON as f64 / 2.0;
             const TOLERANCE: f64 = $tolerance;
             const ZERO: Self = 0.0;
             const LOWEST: Self = <$t>::NEG_INFINITY;
+            type Resident = $resident;
 
             #[inline(always)]
             fn f64(self) -> f64 {
@@ -156,107 +148,15 @@ macro_rules! element {
                 x as $t
             }
 
-            fn row_max(row: &[Self], half: &[Self]) -> Self {
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        let mut best = [<$t>::NEG_INFINITY; LANES];
-                        let (r, h) = (row.chunks_exact(LANES), half.chunks_exact(LANES));
-                        let tail = r.remainder().iter().zip(h.remainder());
-                        for (r, h) in r.zip(h) {
-                            for i in 0..LANES {
-                                let v = r[i] - h[i];
-                                best[i] = if v > best[i] { v } else { best[i] };
-                            }
-                        }
-                        let start = best.into_iter().fold(<$t>::NEG_INFINITY, <$t>::max);
-                        tail.fold(start, |m, (r, h)| m.max(r - h))
-                    },
-                )
-            }
-
-            fn row_weights(
-                row: &mut [Self],
-                half: &[Self],
-                two_beta: Self,
-                shift: Self,
-                entropy: bool,
-            ) -> (f64, f64) {
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        let mut sums = [0.0 as $t; LANES];
-                        let mut moments = [0.0 as $t; LANES];
-                        let mut chunks = row.chunks_exact_mut(LANES);
-                        let h = half.chunks_exact(LANES);
-                        let half_tail = h.remainder();
-                        for (r, h) in (&mut chunks).zip(h) {
-                            for i in 0..LANES {
-                                let l = (r[i] - h[i]).mul_add(two_beta, -shift);
-                                let w = $exp(l);
-                                r[i] = w;
-                                sums[i] += w;
-                                if entropy {
-                                    // The product of no weight and minus infinity is no moment.
-                                    moments[i] += if w > 0.0 { w * l } else { 0.0 };
-                                }
-                            }
-                        }
-                        for (i, (r, h)) in chunks.into_remainder().iter_mut().zip(half_tail).enumerate() {
-                            let l = (*r - h).mul_add(two_beta, -shift);
-                            let w = $exp(l);
-                            *r = w;
-                            sums[i] += w;
-                            moments[i] += if entropy && w > 0.0 { w * l } else { 0.0 };
-                        }
-                        let total = |a: [$t; LANES]| a.into_iter().map(f64::from).sum();
-                        (total(sums), total(moments))
-                    },
-                )
-            }
-
-            fn row_products(row: &mut [Self], x: &[Self], columns: &[Self]) {
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        let size = row.len();
-                        row.fill(0.0);
-                        for (x, column) in x.iter().zip(columns.chunks_exact(size)) {
-                            for (r, y) in row.iter_mut().zip(column) {
-                                *r = x.mul_add(*y, *r);
-                            }
-                        }
-                    },
-                );
-            }
-
-            fn row_moments(out: &mut [Self], row: &[Self], columns: &[Self]) {
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        for (out, column) in out.iter_mut().zip(columns.chunks_exact(row.len())) {
-                            let mut sums = [0.0 as $t; LANES];
-                            let (r, c) = (row.chunks_exact(LANES), column.chunks_exact(LANES));
-                            for (i, (r, y)) in r.remainder().iter().zip(c.remainder()).enumerate() {
-                                sums[i] = r * y;
-                            }
-                            for (r, y) in r.zip(c) {
-                                for i in 0..LANES {
-                                    sums[i] = r[i].mul_add(y[i], sums[i]);
-                                }
-                            }
-                            *out = sums.into_iter().sum();
-                        }
-                    },
-                );
-            }
-
             fn distance2(x: &[Self], y: &[Self]) -> f64 {
-                pulp::Arch::new().dispatch(
+                // Not a closure: one of this size is not inlined, and so not compiled for vectors.
+                struct Op<'a>(&'a [$t], &'a [$t]);
+                impl pulp::WithSimd for Op<'_> {
+                    type Output = f64;
                     #[inline(always)]
-                    || {
+                    fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
                         let mut sums = [0.0f64; LANES];
-                        let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+                        let (xs, ys) = (self.0.chunks_exact(LANES), self.1.chunks_exact(LANES));
                         for (i, (x, y)) in xs.remainder().iter().zip(ys.remainder()).enumerate() {
                             let d = f64::from(*x) - f64::from(*y);
                             sums[i] += d * d;
@@ -268,8 +168,9 @@ macro_rules! element {
                             }
                         }
                         sums.into_iter().sum()
-                    },
-                )
+                    }
+                }
+                pulp::Arch::new().dispatch(Op(x, y))
             }
 
             fn add_shift(sum: &mut [f64], weight: f64, y: &[Self], x: &[Self]) {
@@ -283,21 +184,15 @@ macro_rules! element {
                 );
             }
 
-            fn add_part(sum: &mut [f64], part: &[Self]) {
+            fn centred(out: &mut [Self], row: &[Self], centre: &[Self]) {
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || {
-                        for (s, p) in sum.iter_mut().zip(part) {
-                            *s += f64::from(*p);
+                        for ((o, v), c) in out.iter_mut().zip(row).zip(centre) {
+                            *o = v - c;
                         }
                     },
                 );
-            }
-
-            fn centred(out: &mut [Self], row: &[Self], centre: &[Self]) {
-                for ((o, v), c) in out.iter_mut().zip(row).zip(centre) {
-                    *o = v - c;
-                }
             }
 
             fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<'_, Self>, OpError> {
@@ -337,8 +232,8 @@ macro_rules! element {
     };
 }
 
-element!(f32, exp32, 1e-6);
-element!(f64, exp64, 1e-13);
+element!(f32, 1e-6, Resident);
+element!(f64, 1e-13, Nowhere);
 
 #[cfg(test)]
 mod tests {
@@ -375,26 +270,6 @@ mod tests {
             let y: Vec<f64> = (0..n).map(|i| (i as f64 * 0.3).cos()).collect();
             let d2: f64 = x.iter().zip(&y).map(|(a, b)| (a - b) * (a - b)).sum();
             assert!((f64::distance2(&x, &y) - d2).abs() < 1e-12);
-            let top = x.iter().zip(&y).map(|(a, b)| a - b).fold(f64::NEG_INFINITY, f64::max);
-            assert_eq!(f64::row_max(&x, &y), top);
-            let columns: Vec<f64> = (0..3 * n).map(|i| (i as f64 * 1.1).sin()).collect();
-            let (point, mut row) = ([0.3, -1.2, 0.7], vec![f64::NAN; n]);
-            f64::row_products(&mut row, &point, &columns);
-            let mut moments = [f64::NAN; 3];
-            f64::row_moments(&mut moments, &y, &columns);
-            for k in 0..3 {
-                let exact: f64 = (0..n).map(|j| y[j] * columns[k * n + j]).sum();
-                assert!((moments[k] - exact).abs() < 1e-12);
-            }
-            for j in 0..n {
-                let exact: f64 = (0..3).map(|k| point[k] * columns[k * n + j]).sum();
-                assert!((row[j] - exact).abs() < 1e-12);
-            }
-            let mut w = x.clone();
-            let (sum, moment) = f64::row_weights(&mut w, &y, 2.0, 5.0, true);
-            let l: Vec<f64> = x.iter().zip(&y).map(|(a, b)| 2.0 * (a - b) - 5.0).collect();
-            assert!((sum - l.iter().map(|l| l.exp()).sum::<f64>()).abs() < 1e-12);
-            assert!((moment - l.iter().map(|l| l * l.exp()).sum::<f64>()).abs() < 1e-12);
         }
     }
 }

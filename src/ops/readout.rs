@@ -1,20 +1,13 @@
-use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray};
+use ndarray::{Array1, Array2, ArrayView2, CowArray};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
+use super::placed::Placed;
+use super::sweep::{Panel, Tile, is_direct, pieces, sweep, tile_rows};
 use super::{Device, Element, Memories, OpError, PREPARE};
-
-/// Queries in a block: one thread's share of work, and the rows of its matrix products.
-const BLOCK: usize = 256;
-/// Memories in a tile.
-pub(super) const TILE: usize = 512;
 
 /// Smallest beta d^2 of the nearest memory that tightens the tolerance further.
 const NEAR: f64 = 1e-8;
-
-/// Up to so many dimensions products are taken a row at a time: a matrix product would spend its time
-/// packing.
-const FEW: usize = 8;
 
 /// What a read-out is to give beyond the energy, which costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,49 +77,11 @@ pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_
             T::from_f64(norm / 2.0)
         })
         .collect();
-    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt() })
-}
-
-/// `out[i, j] = sum_k a[i, k] b[k, j]`; `out` and `a` row-major, `b` with the strides given.
-///
-/// Safe because the three slices are checked against the sizes that the product will touch.
-pub(super) fn product<T: Element>(
-    out: &mut [T],
-    a: &[T],
-    b: &[T],
-    (m, k, n): (usize, usize, usize),
-    (b_row, b_column): (usize, usize),
-) {
-    assert!(out.len() >= m * n && a.len() >= m * k);
-    assert!(k == 0 || n == 0 || b.len() > (k - 1) * b_row + (n - 1) * b_column);
-    // SAFETY: the asserts above bound every index i*n+j, i*k+l and l*b_row+j*b_column; `out` is borrowed
-    // mutably and so overlaps neither input; T is f32 or f64, which gemm supports.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            1,
-            k as isize,
-            b.as_ptr(),
-            b_column as isize,
-            b_row as isize,
-            T::ZERO,
-            T::from_f64(1.0),
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    Ok(Memories { rows, centre, half_norms, reach: reach.sqrt(), resident: None })
 }
 
 /// Running sums of one query: all weights are relative to `top`, the largest logit -beta d^2 so far.
+#[derive(Clone, Copy)]
 struct Running {
     top: f64,
     heaviest: usize,
@@ -162,19 +117,23 @@ impl Running {
         }
         (self.top, self.heaviest, self.nearest2) = (top, heaviest, d2);
     }
-}
 
-/// Buffers of one thread.
-struct Scratch<T> {
-    queries: Vec<T>,
-    tile: Vec<T>,
-    turned: Vec<T>,
-    logits: Vec<T>,
-    part: Vec<T>,
-    /// Sum of weight times (memory - query) for what is taken directly, times (memory - centre) for
-    /// what enters through the product.
-    shift: Vec<f64>,
-    candidates: Vec<(usize, f64)>,
+    /// Takes in the sums over later memories.
+    fn join(&mut self, other: Self, shift: &mut [f64], other_shift: &[f64]) {
+        if other.top > self.top {
+            self.raise(other.top, other.heaviest, other.nearest2, shift);
+        }
+        let step = other.top - self.top;
+        let factor = step.exp();
+        if factor > 0.0 {
+            self.sum += factor * other.sum;
+            self.by_product += factor * other.by_product;
+            self.moment += factor * (other.moment + step * other.sum);
+            for (a, b) in shift.iter_mut().zip(other_shift) {
+                *a += factor * b;
+            }
+        }
+    }
 }
 
 pub(super) fn readout<T: Element>(
@@ -194,7 +153,31 @@ pub(super) fn readout<T: Element>(
     }
     memories.check_queries("readout", &queries)?;
     check_reach("readout", memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return resident.readout(queries, beta, want);
+    }
     let (m, n) = queries.dim();
+    let queries = queries.as_standard_layout();
+    let blocks = sweep(
+        memories,
+        &queries.view(),
+        |tile, panels, chunk| {
+            let mut part = Part::new(panels, n, want);
+            for range in pieces(chunk, tile_rows(memories)) {
+                tile.fill(memories, range);
+                let mut shift = part.shift.as_mut_slice();
+                let mut running = part.running.as_mut_slice();
+                for panel in panels {
+                    let (these, rest) = running.split_at_mut(panel.count);
+                    let (shifts, others) = shift.split_at_mut(if want.shift { panel.count * n } else { 0 });
+                    fold(memories, tile, panel, these, shifts, beta, want);
+                    (running, shift) = (rest, others);
+                }
+            }
+            part
+        },
+        |panels, parts| Part::joined(memories, panels, &parts),
+    );
     let mut out = Readout {
         shift: Array2::from_elem((m, if want.shift { n } else { 0 }), T::ZERO),
         energy: Array1::zeros(m),
@@ -203,35 +186,11 @@ pub(super) fn readout<T: Element>(
         top_weight: Array1::zeros(m),
         device: memories.device(),
     };
-    if m == 0 {
-        return Ok(out);
+    let (running, shifts): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+    for (out, shift) in out.shift.iter_mut().zip(shifts.into_iter().flatten()) {
+        *out = shift;
     }
-    let queries = queries.as_standard_layout();
-    let block = block_size(m);
-    let sums: Vec<Vec<Running>> = queries
-        .axis_chunks_iter(Axis(0), block)
-        .into_par_iter()
-        .zip(out.shift.axis_chunks_iter_mut(Axis(0), block))
-        .map_init(
-            || Scratch::new(memories, block.min(m), want),
-            |scratch, (x, mut shift)| {
-                let x = x.to_slice().unwrap_or_default();
-                let sums = scratch.run(memories, x, beta, want);
-                for ((out, r), (x, total)) in shift
-                    .outer_iter_mut()
-                    .zip(&sums)
-                    .zip(x.chunks_exact(n).zip(scratch.shift.chunks_exact(n)))
-                {
-                    for (k, out) in out.into_iter().enumerate() {
-                        let far = r.by_product * (memories.centre[k].f64() - x[k].f64());
-                        *out = T::from_f64((total[k] + far) / r.sum);
-                    }
-                }
-                sums
-            },
-        )
-        .collect();
-    for (i, r) in sums.into_iter().flatten().enumerate() {
+    for (i, r) in running.into_iter().flatten().enumerate() {
         out.energy[i] = r.nearest2 - r.sum.ln() / beta;
         out.heaviest[i] = r.heaviest;
         out.top_weight[i] = 1.0 / r.sum;
@@ -240,12 +199,6 @@ pub(super) fn readout<T: Element>(
         }
     }
     Ok(out)
-}
-
-/// Queries a block: at least two blocks where there are few. It does not depend on the number of threads,
-/// and so neither does any result.
-pub(super) fn block_size(queries: usize) -> usize {
-    queries.div_ceil(2).clamp(1, BLOCK)
 }
 
 /// Norms of centred queries and memories that would overflow when squared are refused.
@@ -265,130 +218,209 @@ pub(super) fn check_reach<T: Element>(
     Ok(())
 }
 
-impl<T: Element> Scratch<T> {
-    fn new(memories: &Memories<'_, T>, block: usize, want: Want) -> Self {
-        let (n, tile) = (memories.dim(), TILE.min(memories.len()));
-        let wide = if want.shift { block * n } else { 0 };
+/// The sums of a block of queries over a chunk of memories.
+struct Part {
+    running: Vec<Running>,
+    /// `[queries, n]`: sum of weight times (memory - query) for what is taken directly, times
+    /// (memory - centre) for what enters through the product.
+    shift: Vec<f64>,
+}
+
+impl Part {
+    fn new<T: Element>(panels: &[Panel<'_, T>], n: usize, want: Want) -> Self {
+        let count = panels.iter().map(|p| p.count).sum();
         Self {
-            queries: vec![T::ZERO; block * n],
-            tile: vec![T::ZERO; tile * n],
-            turned: Vec::new(),
-            logits: vec![T::ZERO; block * tile],
-            part: vec![T::ZERO; wide],
-            shift: vec![0.0; wide],
-            candidates: Vec::new(),
+            running: vec![Running::START; count],
+            shift: vec![0.0; if want.shift { count * n } else { 0 }],
         }
     }
 
-    /// Memories from `start` about the centre: a row each, or a row a dimension where there are few.
-    fn fill_tile(&mut self, memories: &Memories<'_, T>, start: usize, size: usize) {
-        let n = memories.dim();
-        for (i, out) in self.tile.chunks_exact_mut(n).take(size).enumerate() {
-            T::centred(out, memories.rows.row(start + i).as_slice().unwrap_or_default(), &memories.centre);
-        }
-        if n <= FEW {
-            self.turned.resize(size * n, T::ZERO);
-            for k in 0..n {
-                for i in 0..size {
-                    self.turned[k * size + i] = self.tile[i * n + k];
+    /// The sums over all chunks, taken in in their order, and m(x) - x.
+    fn joined<T: Element>(
+        memories: &Memories<'_, T>,
+        panels: &[Panel<'_, T>],
+        parts: &[Self],
+    ) -> (Vec<Running>, Vec<T>) {
+        let queries: Vec<&[T]> = panels.iter().flat_map(|p| (0..p.count).map(|q| p.query(q))).collect();
+        let n = parts[0].shift.len() / queries.len();
+        let mut out = vec![T::ZERO; queries.len() * n];
+        let mut rows: Vec<&mut [T]> = out.chunks_exact_mut(n.max(1)).collect();
+        rows.resize_with(queries.len(), || &mut []);
+        let running = rows
+            .into_par_iter()
+            .zip(queries)
+            .enumerate()
+            .with_min_len(64)
+            .map_init(Vec::new, |shift, (q, (out, x))| {
+                let place = q * n..(q + 1) * n;
+                let mut r = parts[0].running[q];
+                shift.clear();
+                shift.extend_from_slice(&parts[0].shift[place.clone()]);
+                for part in &parts[1..] {
+                    r.join(part.running[q], shift, &part.shift[place.clone()]);
                 }
-            }
-            self.tile[..size * n].copy_from_slice(&self.turned);
+                for (k, out) in out.iter_mut().enumerate() {
+                    let far = r.by_product * (memories.centre[k].f64() - x[k].f64());
+                    *out = T::from_f64((shift[k] + far) / r.sum);
+                }
+                r
+            })
+            .collect();
+        (running, out)
+    }
+}
+
+/// Folds the memories of a tile into the sums of the queries of a panel.
+fn fold<T: Element>(
+    memories: &Memories<'_, T>,
+    tile: &mut Tile<T>,
+    panel: &Panel<'_, T>,
+    running: &mut [Running],
+    shift: &mut [f64],
+    beta: f64,
+    want: Want,
+) {
+    let n = memories.dim();
+    let (start, width) = (tile.start, panel.width);
+    let two_beta = T::from_f64(2.0 * beta);
+    let never = T::from_f64(f64::INFINITY);
+    let values = tile.closeness(panel);
+    let mut peaks = vec![T::LOWEST; width];
+    T::column_max(&mut peaks, values);
+    let mut lanes: Vec<Lane> = running
+        .iter()
+        .zip(panel.norms2.iter().zip(&peaks))
+        .map(|(r, (norm2, peak))| Lane::new(memories, r, *norm2, two_beta.f64() * peak.f64(), beta))
+        .collect();
+    if lanes.iter().any(|l| l.is_open::<T>()) {
+        // What the whole tile weighs says how much the error of one memory matters.
+        let mut level = vec![never; width];
+        for (level, l) in level.iter_mut().zip(&lanes) {
+            *level = T::from_f64(l.reference + l.offset);
+        }
+        let mut sums = vec![0.0; width];
+        T::column_weights(values, two_beta, &level, &mut sums, None, false);
+        // Only where it is asked for: nothing may depend on which queries share a panel.
+        for (l, sum) in lanes.iter_mut().zip(&sums).filter(|(l, _)| l.is_open::<T>()) {
+            l.known += sum;
         }
     }
+    let mut floors = vec![never; width];
+    for (q, l) in lanes.iter().enumerate() {
+        let floor = l.floor::<T>(running[q].top);
+        if floor < f64::INFINITY {
+            floors[q] = T::from_f64((floor + l.offset) / two_beta.f64());
+            if l.is_new_top(running[q].top) && peaks[q] < floors[q] {
+                floors[q] = peaks[q];
+            }
+        }
+    }
+    if floors.iter().any(|f| *f < never) {
+        let mut candidates = Vec::new();
+        T::at_least(values, &floors, |j, q| candidates.push((j, q, 0.0)));
+        let mut best = vec![(f64::INFINITY, 0); panel.count];
+        for (j, q, d2) in &mut candidates {
+            values[*j * width + *q] = T::LOWEST;
+            *d2 = T::distance2(panel.query(*q), memories.row(start + *j));
+            if *d2 < best[*q].0 {
+                best[*q] = (*d2, start + *j);
+            }
+        }
+        let wide = shift.len() / panel.count;
+        for (q, ((d2, j), r)) in best.into_iter().zip(running.iter_mut()).enumerate() {
+            if -beta * d2 > r.top {
+                r.raise(-beta * d2, j, d2, &mut shift[q * wide..(q + 1) * wide]);
+            }
+        }
+        for (j, q, d2) in candidates {
+            let r = &mut running[q];
+            let logit = -beta * d2 - r.top;
+            let weight = logit.exp();
+            r.sum += weight;
+            if weight > 0.0 {
+                r.moment += weight * logit;
+                let shift = &mut shift[q * wide..(q + 1) * wide];
+                T::add_shift(shift, weight, memories.row(start + j), panel.query(q));
+            }
+        }
+    }
+    let mut level = vec![never; width];
+    for ((level, r), l) in level.iter_mut().zip(running.iter()).zip(&lanes) {
+        *level = T::from_f64(r.top + l.offset);
+    }
+    let (mut sums, mut moments) = (vec![0.0; width], vec![0.0; width]);
+    let wanted = want.entropy.then_some(moments.as_mut_slice());
+    T::column_weights(values, two_beta, &level, &mut sums, wanted, want.shift);
+    for (r, (sum, moment)) in running.iter_mut().zip(sums.iter().zip(&moments)) {
+        r.sum += sum;
+        r.by_product += sum;
+        r.moment += moment;
+    }
+    if want.shift && sums.iter().any(|s| *s > 0.0) {
+        tile.add_moments(panel, &mut shift[..panel.count * n]);
+    }
+}
 
-    /// Folds every memory into the sums of the queries `x` (rows in one slice).
-    fn run(&mut self, memories: &Memories<'_, T>, x: &[T], beta: f64, want: Want) -> Vec<Running> {
+/// What a tile may change for one query.
+struct Lane {
+    /// beta |x|^2, by which logits are shifted.
+    offset: f64,
+    /// Largest logit -beta d^2 of the tile, by its approximate closeness.
+    peak: f64,
+    /// The larger of that and the largest so far.
+    reference: f64,
+    /// Error of an approximate logit near the largest.
+    bound: f64,
+    /// Sum of the weights so far, relative to the reference.
+    known: f64,
+}
+
+impl Lane {
+    fn new<T: Element>(memories: &Memories<'_, T>, r: &Running, norm2: f64, peak: f64, beta: f64) -> Self {
+        let offset = beta * norm2;
+        let peak = peak - offset;
+        let reference = r.top.max(peak);
         let n = memories.dim();
-        let m = x.len() / n;
-        let two_beta = T::from_f64(2.0 * beta);
-        let mut norms2 = Vec::with_capacity(m);
-        for (out, row) in self.queries.chunks_exact_mut(n).zip(x.chunks_exact(n)) {
-            T::centred(out, row, &memories.centre);
-            norms2.push(out.iter().map(|v| v.f64() * v.f64()).sum::<f64>());
+        let bound = if is_direct(n) {
+            // In proportion to the logit; a weight falls faster than its logit grows.
+            T::ROUNDING * (n + 4) as f64 * (1.0 - reference)
+        } else {
+            // Of the product, of the norms and of centring the query.
+            let (norm, reach) = (norm2.sqrt(), memories.reach);
+            8.0 * beta * T::ROUNDING * (norm * reach + reach * reach + norm2 / (n as f64).sqrt())
+        };
+        let known = if r.sum > 0.0 { r.sum * (r.top - reference).exp() } else { 0.0 };
+        Self { offset, peak, reference, bound, known }
+    }
+
+    /// Error of a logit at which it matters, times the sum of the weights.
+    ///
+    /// Where the energy comes out small, as it does beside a memory that is alone, its error has to be
+    /// smaller by as much.
+    fn tolerance<T: Element>(&self) -> f64 {
+        let sum = self.known.max(1.0);
+        T::TOLERANCE * (self.reference + sum.ln()).abs().clamp(NEAR, 1.0) * sum
+    }
+
+    /// Whether the sum so far leaves it open which errors matter.
+    fn is_open<T: Element>(&self) -> bool {
+        self.known < 4.0 && self.bound > self.tolerance::<T>()
+    }
+
+    fn is_new_top(&self, top: f64) -> bool {
+        self.peak + self.bound > top
+    }
+
+    /// Logit from which on weights could carry the error into the result, infinite if none could.
+    fn floor<T: Element>(&self, top: f64) -> f64 {
+        let worth = (self.bound / self.tolerance::<T>()).ln();
+        if worth > 0.0 {
+            self.reference - worth - 2.0 * self.bound
+        } else if self.is_new_top(top) {
+            self.peak
+        } else {
+            f64::INFINITY
         }
-        self.shift.fill(0.0);
-        let mut sums: Vec<Running> = (0..m).map(|_| Running::START).collect();
-        for start in (0..memories.len()).step_by(TILE) {
-            let size = TILE.min(memories.len() - start);
-            self.fill_tile(memories, start, size);
-            if n <= FEW {
-                for (row, x) in self.logits.chunks_exact_mut(size).zip(self.queries.chunks_exact(n)).take(m) {
-                    T::row_products(row, x, &self.tile[..size * n]);
-                }
-            } else {
-                product(&mut self.logits, &self.queries, &self.tile, (m, n, size), (1, n));
-            }
-            let half = &memories.half_norms[start..start + size];
-            let mut any = false;
-            for (i, r) in sums.iter_mut().enumerate() {
-                let row = &mut self.logits[i * size..(i + 1) * size];
-                let xi = &x[i * n..(i + 1) * n];
-                let shift = if want.shift { &mut self.shift[i * n..(i + 1) * n] } else { &mut [][..] };
-                // Rounding error of a logit: of the product, of the norms and of centring the query.
-                let norm = norms2[i].sqrt();
-                let reach = memories.reach;
-                let bound =
-                    8.0 * beta * T::ROUNDING * (norm * reach + reach * reach + norms2[i] / (n as f64).sqrt());
-                let offset = beta * norms2[i];
-                let peak = T::row_max(row, half);
-                let approximate = two_beta.f64() * peak.f64() - offset;
-                self.candidates.clear();
-                // Beside a memory the energy is small, and an error has to be smaller by as much.
-                let near = (beta * r.nearest2.min(-approximate / beta)).clamp(NEAR, 1.0);
-                let tolerance = T::TOLERANCE * near;
-                if approximate + bound > r.top || bound > tolerance {
-                    // Weights from here up could carry the error into the result.
-                    let reference = r.top.max(approximate);
-                    let known = if r.sum > 0.0 { r.sum * (r.top - reference).exp() } else { 0.0 };
-                    let worth = (bound / (tolerance * known.max(1.0))).ln();
-                    let floor = if worth > 0.0 { reference - worth - 2.0 * bound } else { approximate };
-                    let floor = T::from_f64((floor + offset) / two_beta.f64());
-                    for (j, (v, h)) in row.iter_mut().zip(half).enumerate() {
-                        let value = T::from_f64(v.f64() - h.f64());
-                        if value >= floor || value >= peak {
-                            self.candidates.push((start + j, 0.0));
-                            *v = T::LOWEST;
-                        }
-                    }
-                }
-                let memory = |j: usize| memories.rows.row(j).to_slice().unwrap_or_default();
-                for (j, d2) in &mut self.candidates {
-                    *d2 = T::distance2(xi, memory(*j));
-                    let logit = -beta * *d2;
-                    if logit > r.top {
-                        r.raise(logit, *j, *d2, shift);
-                    }
-                }
-                for &(j, d2) in &self.candidates {
-                    let logit = -beta * d2 - r.top;
-                    let weight = logit.exp();
-                    r.sum += weight;
-                    if weight > 0.0 {
-                        r.moment += weight * logit;
-                        T::add_shift(shift, weight, memory(j), xi);
-                    }
-                }
-                let level = T::from_f64(r.top + offset);
-                let (sum, moment) = T::row_weights(row, half, two_beta, level, want.entropy);
-                r.sum += sum;
-                r.by_product += sum;
-                r.moment += moment;
-                any |= sum > 0.0;
-            }
-            if want.shift && any {
-                if n <= FEW {
-                    for (out, w) in self.part.chunks_exact_mut(n).zip(self.logits.chunks_exact(size)).take(m)
-                    {
-                        T::row_moments(out, w, &self.tile[..size * n]);
-                    }
-                } else {
-                    product(&mut self.part, &self.logits, &self.tile, (m, size, n), (n, 1));
-                }
-                T::add_part(&mut self.shift[..m * n], &self.part[..m * n]);
-            }
-        }
-        sums
     }
 }
 
@@ -396,6 +428,7 @@ impl<T: Element> Scratch<T> {
 mod tests {
     use super::*;
     use crate::random::Stream;
+    use ndarray::Axis;
 
     /// Eq. 6 and m(x) - x term by term, with the entropy of the weights.
     fn reference(rows: &Array2<f64>, x: &[f64], beta: f64) -> (f64, Vec<f64>, f64) {

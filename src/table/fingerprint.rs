@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{TableError, parquet_bytes, read_parquet_bytes};
+use crate::ops::Device;
 use crate::project::Layout;
 use crate::store::{StoreError, sha256_hex, write_atomic};
 
@@ -176,9 +177,14 @@ pub struct Origin {
 impl Origin {
     /// This crate on the processor, with the threads of the global pool.
     pub fn here() -> Self {
+        Self::on(Device::Cpu)
+    }
+
+    /// As [`Self::here`], with this device for the operations that ran there.
+    pub fn on(device: Device) -> Self {
         Self {
             crate_version: env!("CARGO_PKG_VERSION").to_owned(),
-            device: "cpu".to_owned(),
+            device: device.to_string(),
             threads: rayon::current_num_threads(),
         }
     }

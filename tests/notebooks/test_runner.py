@@ -269,6 +269,23 @@ class Ends(unittest.TestCase):
         self.assertEqual(self.stopped_by(signal.SIGKILL, 10), -signal.SIGKILL)
 
 
+class Lines(unittest.TestCase):
+    def test_a_line_that_comes_late_is_its_own_cells(self):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("") for _ in range(3)])
+        cells = rn.Cells(notebook)
+        cells.begin()
+        stdout = ["mem2gen: cell 1\n", "one\n", "more of one\n", "mem2gen: cell 2\n", "mem2gen: cell 3\n", "three\n"]
+        # All of stderr comes first, as from a thread that was ahead.
+        for text in ["mem2gen: cell 1\n", "mem2gen: cell 2\n", "a warning\n", "mem2gen: cell 3\n"]:
+            cells.take_line({"name": "stderr", "text": text})
+        for text in stdout:
+            cells.take_line({"name": "stdout", "text": text})
+        for i in range(3):
+            cells.collect(notebook, i)
+        printed = [[(o.name, o.text) for o in cell.outputs] for cell in notebook.cells]
+        self.assertEqual(printed, [[("stdout", "one\nmore of one\n")], [("stderr", "a warning\n")], [("stdout", "three\n")]])
+
+
 class Index(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="mem2gen-index-")

@@ -7,6 +7,8 @@ pub struct Module {
     pub name: &'static str,
     /// The file as it lies in `kernels/`; it includes `port.cuh`, `tile.cuh` or not, and nothing else.
     pub text: &'static str,
+    /// What NVIDIA's compiler makes of it for compute capability 8.0 and later, for where NVRTC is missing.
+    pub ptx: &'static str,
     /// Its `extern "C" __global__` functions.
     pub kernels: &'static [&'static str],
 }
@@ -26,11 +28,13 @@ pub const MODULES: &[Module] = &[
     Module {
         name: "prepare",
         text: include_str!("../../../kernels/prepare.cu"),
+        ptx: include_str!("../../../kernels/ptx/prepare.ptx"),
         kernels: &["half_norms", "norms2", "column_sums", "column_means", "pad_rows"],
     },
     Module {
         name: "readout",
         text: include_str!("../../../kernels/readout.cu"),
+        ptx: include_str!("../../../kernels/ptx/readout.ptx"),
         kernels: &[
             "score_tiles",
             "energy_tiles",
@@ -45,7 +49,14 @@ pub const MODULES: &[Module] = &[
     Module {
         name: "distance",
         text: include_str!("../../../kernels/distance.cu"),
+        ptx: include_str!("../../../kernels/ptx/distance.ptx"),
         kernels: &["knn_sieve", "knn_sieve_few", "knn_refine", "pairwise", "distances"],
+    },
+    Module {
+        name: "peak",
+        text: include_str!("../../../kernels/peak.cu"),
+        ptx: include_str!("../../../kernels/ptx/peak.ptx"),
+        kernels: &["peak_copy", "peak_fma"],
     },
 ];
 

@@ -1,0 +1,450 @@
+//! `mem2gen gpu-report`: checks and times every kernel on a CUDA device, against what that card can do at most.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use mem2gen::ops::cuda::device::{CudaDriver, KernelTime};
+use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
+use mem2gen::ops::cuda::sources::MODULES;
+use mem2gen::ops::{Device, DeviceChoice, Element, Memories, OpError};
+use mem2gen::random::{SEED, Stream};
+use mem2gen::store::{StoreError, write_atomic};
+use ndarray::{Array2, ArrayView2, s};
+use serde::Serialize;
+
+use super::doctor::print_table;
+
+/// Check and time every kernel on a CUDA device, against the card's measured limits
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Number of the device
+    #[arg(long, default_value_t = 0)]
+    device: usize,
+    /// Runs of each operation, of which the median counts
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// The same as JSON
+    #[arg(long, value_name = "R.json")]
+    json: Option<PathBuf>,
+}
+
+/// Why `mem2gen gpu-report` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// An operation.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The report could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The table could not be printed.
+    #[error("print: {0}")]
+    Print(#[from] io::Error),
+    /// Results that differ from the processor's.
+    #[error("wrong: {}", .0.join(", "))]
+    Wrong(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Operation {
+    Energy,
+    Score,
+    Knn,
+    Pairwise,
+}
+
+/// An operation on m queries and K memories in N dimensions.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Case {
+    operation: Operation,
+    queries: usize,
+    memories: usize,
+    dim: usize,
+}
+
+const fn case(operation: Operation, queries: usize, memories: usize, dim: usize) -> Case {
+    Case { operation, queries, memories, dim }
+}
+
+/// Each kernel has a part in one of them, but for `pad_rows`: only rows that came by another way than the host's
+/// memory need it.
+const CASES: [Case; 13] = [
+    case(Operation::Energy, 100_000, 1000, 2),
+    case(Operation::Energy, 100_000, 1000, 4),
+    case(Operation::Energy, 100_000, 1000, 8),
+    case(Operation::Energy, 100_000, 1000, 16),
+    case(Operation::Energy, 100_000, 1000, 32),
+    case(Operation::Energy, 4096, 60_000, 784),
+    case(Operation::Score, 4096, 60_000, 784),
+    case(Operation::Score, 16, 60_000, 784),
+    case(Operation::Score, 1024, 10_000, 12_288),
+    case(Operation::Knn, 4096, 60_000, 2),
+    case(Operation::Knn, 4096, 60_000, 784),
+    case(Operation::Knn, 16, 60_000, 784),
+    case(Operation::Pairwise, 4096, 8192, 784),
+];
+
+/// Neighbours in the case of the k nearest.
+const NEIGHBOURS: usize = 6;
+/// Queries whose result is held against the processor's in double precision.
+const CHECKED: usize = 8;
+/// What the results may be off, as a share of the largest number among them: the operations promise 1e-5 for
+/// energy and score, and 6.1e-5 for squared distances.
+const TOLERANCE: f64 = 6.2e-5;
+
+impl Case {
+    /// Additions and multiplications: a product for each pair and dimension, and as many for a weighted mean.
+    fn flops(&self) -> f64 {
+        let per_product = if self.operation == Operation::Score { 4.0 } else { 2.0 };
+        per_product * self.queries as f64 * self.memories as f64 * self.dim as f64
+    }
+
+    /// Bytes that can't be saved: the inputs read once and the result written once.
+    fn bytes(&self) -> f64 {
+        let (m, k, n) = (self.queries as f64, self.memories as f64, self.dim as f64);
+        let result = match self.operation {
+            Operation::Energy => 8.0 * m,
+            Operation::Score => 4.0 * m * n,
+            Operation::Knn => 12.0 * m * NEIGHBOURS as f64,
+            Operation::Pairwise => 4.0 * m * k,
+        };
+        4.0 * (k * n + m * n) + result
+    }
+
+    fn name(&self) -> String {
+        let Self { operation, queries, memories, dim } = self;
+        format!("{operation:?} {queries} x {memories} x {dim}").to_lowercase()
+    }
+
+    /// Runs it, and keeps what is checked.
+    fn run<T: Element>(
+        &self,
+        memories: &Memories<'_, T>,
+        queries: ArrayView2<'_, T>,
+    ) -> Result<Outcome, OpError> {
+        let checked = ..CHECKED.min(queries.nrows());
+        let sigma = (self.dim as f64).sqrt();
+        let mut outcome = Outcome::default();
+        match self.operation {
+            Operation::Energy => {
+                let energy = memories.energy(queries, 0.5 / (sigma * sigma))?;
+                outcome.numbers.extend(energy.slice(s![checked]));
+            }
+            Operation::Score => {
+                let score = memories.score(queries, sigma)?;
+                outcome.numbers.extend(score.slice(s![checked, ..]).iter().map(|v| v.f64()));
+            }
+            Operation::Knn => {
+                let knn = memories.knn(queries, NEIGHBOURS, false)?;
+                outcome.indices.extend(knn.index.slice(s![checked, ..]));
+                outcome.numbers.extend(knn.distance.slice(s![checked, ..]));
+            }
+            Operation::Pairwise => {
+                let mut kept = Array2::zeros((checked.end, memories.len()));
+                memories.pairwise(queries, |tile| {
+                    let rows = tile.queries.start..tile.queries.end.min(checked.end);
+                    if !rows.is_empty() {
+                        let part = tile.squared.slice(s![..rows.len(), ..]).mapv(|v| v.f64());
+                        kept.slice_mut(s![rows, tile.memories]).assign(&part);
+                    }
+                })?;
+                outcome.numbers.extend(kept);
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// What of a result is held against another.
+#[derive(Debug, Default, PartialEq)]
+struct Outcome {
+    numbers: Vec<f64>,
+    indices: Vec<usize>,
+}
+
+impl Outcome {
+    /// Whether it is `due`, up to [`TOLERANCE`].
+    fn agrees(&self, due: &Self) -> bool {
+        let largest = due.numbers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        // Written so that NaN does not agree.
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= TOLERANCE * largest;
+        self.indices == due.indices
+            && self.numbers.len() == due.numbers.len()
+            && self.numbers.iter().zip(&due.numbers).all(near)
+    }
+}
+
+/// What a card did at most, as measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Limits {
+    /// Copying, read and written bytes together.
+    gbytes_per_second: f64,
+    /// Fused multiply-adds in single precision, two each.
+    gflops: f64,
+}
+
+/// What an operation reached.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    case: Case,
+    /// Whether the result is the processor's.
+    agrees: bool,
+    /// The whole call, copies from and to the host among it.
+    median_seconds: f64,
+    /// Its kernels alone, without those that prepare the memories once for all queries.
+    kernel_seconds: f64,
+    rates: Rates,
+    preparing: BTreeMap<&'static str, KernelTime>,
+    kernels: BTreeMap<&'static str, KernelTime>,
+}
+
+impl Row {
+    /// Every kernel that was launched.
+    fn all(&self) -> impl Iterator<Item = (&&'static str, &KernelTime)> {
+        self.preparing.iter().chain(&self.kernels)
+    }
+}
+
+/// Work by time, and as a share of the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Rates {
+    gflops: f64,
+    of_peak: f64,
+    gbytes_per_second: f64,
+    of_copy: f64,
+}
+
+impl Rates {
+    fn of(case: &Case, seconds: f64, limits: &Limits) -> Self {
+        let (gflops, gbytes_per_second) = (case.flops() / seconds / 1e9, case.bytes() / seconds / 1e9);
+        Self {
+            gflops,
+            of_peak: gflops / limits.gflops,
+            gbytes_per_second,
+            of_copy: gbytes_per_second / limits.gbytes_per_second,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    device: String,
+    name: String,
+    capability: u32,
+    /// Where each source came from.
+    sources: BTreeMap<&'static str, String>,
+    limits: Limits,
+    rows: Vec<Row>,
+    /// Kernels that no case ran.
+    not_run: Vec<&'static str>,
+}
+
+/// Runs `mem2gen gpu-report`.
+///
+/// # Errors
+/// No such device, a failure on it, or [`Error::Wrong`] with the cases whose results are not the processor's.
+pub fn run(args: Args) -> Result<(), Error> {
+    let driver = CudaDriver::open(args.device)?;
+    let origins = driver.load_all()?;
+    let limits = measure(&driver)?;
+    let mut rows = Vec::with_capacity(CASES.len());
+    for case in CASES {
+        rows.push(row(case, args.repeat.max(1), &driver, args.device, &limits)?);
+    }
+    let ran =
+        |kernel: &&str| kernel.starts_with("peak_") || rows.iter().any(|r| r.all().any(|(k, _)| k == kernel));
+    let not_run = MODULES.iter().flat_map(|m| m.kernels).copied().filter(|k| !ran(k)).collect();
+    let report = Report {
+        device: Device::Cuda(args.device).to_string(),
+        name: driver.name(),
+        capability: driver.capability(),
+        sources: origins.into_iter().map(|(name, origin)| (name, origin.to_string())).collect(),
+        limits,
+        rows,
+        not_run,
+    };
+    if let Some(path) = args.json {
+        write_atomic(&path, |w| Ok(serde_json::to_writer_pretty(w, &report)?))?;
+    }
+    print(&report)?;
+    let wrong: Vec<String> = report.rows.iter().filter(|r| !r.agrees).map(|r| r.case.name()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Wrong(wrong)) }
+}
+
+fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &Limits) -> Result<Row, Error> {
+    let draw = |name, rows| {
+        let mut stream = Stream::new(SEED, name);
+        Array2::from_shape_fn((rows, case.dim), |_| stream.normal() as f32)
+    };
+    let (rows, queries) = (draw("report: memories", case.memories), draw("report: queries", case.queries));
+    let exact_rows = rows.mapv(f64::from);
+    let few = queries.slice(s![..CHECKED.min(case.queries), ..]).mapv(f64::from);
+    let due = case.run(&Memories::new(exact_rows.view())?, few.view())?;
+
+    let choice = DeviceChoice::Only(Device::Cuda(number));
+    // The first launch of a kernel may load it, so what is timed was run before.
+    let agrees = case.run(&Memories::on(rows.view(), choice)?, queries.view())?.agrees(&due);
+    driver.time_launches(true)?;
+    let memories = Memories::on(rows.view(), choice)?;
+    let preparing = driver.time_launches(true)?;
+    case.run(&memories, queries.view())?;
+    let kernels = driver.time_launches(false)?;
+    let mut seconds = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let clock = Instant::now();
+        case.run(&memories, queries.view())?;
+        seconds.push(clock.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let kernel_seconds = kernels.values().map(|k| k.seconds).sum();
+    Ok(Row {
+        case,
+        agrees,
+        median_seconds: seconds[repeat / 2],
+        kernel_seconds,
+        rates: Rates::of(&case, kernel_seconds, limits),
+        preparing,
+        kernels,
+    })
+}
+
+/// Launches that are timed together, so that what a launch costs on the host does not count.
+const TOGETHER: usize = 20;
+
+/// Copies half the free memory, at most 1 GiB, and multiplies and adds in registers.
+fn measure(driver: &CudaDriver) -> Result<Limits, Error> {
+    let device = driver.limits()?;
+    let wide = u32::try_from(device.processors).unwrap_or(u32::MAX).saturating_mul(8);
+    let threads = 256 * u64::from(wide);
+    let time = |kernel, args: &[Arg]| -> Result<f64, DriverError> {
+        let launch = Launch { kernel, grid: [wide, 1, 1], block: [256, 1, 1], shared: 0, args };
+        driver.launch(&launch)?;
+        driver.synchronize()?;
+        let clock = Instant::now();
+        for _ in 0..TOGETHER {
+            driver.launch(&launch)?;
+        }
+        driver.synchronize()?;
+        Ok(clock.elapsed().as_secs_f64() / TOGETHER as f64)
+    };
+    let pieces = (device.free / 4).min(1 << 30) / 16;
+    let (from, to) = (driver.alloc(16 * pieces)?, driver.alloc(16 * pieces)?);
+    let mark: Vec<u8> = (1..=16).collect();
+    driver.write(from, 16 * (pieces - 1), &mark)?;
+    let copy = time("peak_copy", &[Arg::Buffer(from, 0), Arg::Buffer(to, 0), Arg::I64(pieces as i64)])?;
+    let mut found = [0; 16];
+    driver.read(to, 16 * (pieces - 1), &mut found)?;
+    driver.free(from);
+    driver.free(to);
+
+    let out = driver.alloc(4 * threads as usize)?;
+    const STEPS: i32 = 1 << 14;
+    // x / 2 + 1 comes to 2 and stays there, in each of the eight chains.
+    let multiply = time("peak_fma", &[Arg::Buffer(out, 0), Arg::F32(0.5), Arg::F32(1.0), Arg::I32(STEPS)])?;
+    let mut sum = [0; 4];
+    driver.read(out, 4 * (threads as usize - 1), &mut sum)?;
+    driver.free(out);
+    if mark != found || f32::from_ne_bytes(sum) != 16.0 {
+        return Err(Error::Wrong(vec!["the kernels that measure the limits".to_owned()]));
+    }
+    Ok(Limits {
+        gbytes_per_second: 32.0 * pieces as f64 / copy / 1e9,
+        gflops: 16.0 * f64::from(STEPS) * threads as f64 / multiply / 1e9,
+    })
+}
+
+fn print(report: &Report) -> io::Result<()> {
+    println!("{}: {}, capability {}", report.device, report.name, report.capability);
+    let sources: Vec<String> = report.sources.iter().map(|(name, from)| format!("{name} {from}")).collect();
+    println!("sources: {}", sources.join(", "));
+    let Limits { gbytes_per_second, gflops } = report.limits;
+    println!("limits: copy {gbytes_per_second:.0} GB/s, multiply-add {gflops:.0} GFLOP/s");
+    println!();
+    let head = ["operation", "right", "call ms", "kernels ms", "GFLOP/s", "of peak", "GB/s", "of copy"];
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(report.rows.iter().map(|row| {
+        let r = &row.rates;
+        [
+            row.case.name(),
+            if row.agrees { "yes" } else { "NO" }.to_owned(),
+            format!("{:.3}", 1e3 * row.median_seconds),
+            format!("{:.3}", 1e3 * row.kernel_seconds),
+            format!("{:.0}", r.gflops),
+            format!("{:.0} %", 100.0 * r.of_peak),
+            format!("{:.0}", r.gbytes_per_second),
+            format!("{:.0} %", 100.0 * r.of_copy),
+        ]
+    }));
+    print_table(&table)?;
+    println!();
+    let mut table = vec![["operation", "kernel", "launches", "ms"].map(str::to_owned)];
+    for row in &report.rows {
+        table.extend(row.all().map(|(kernel, time)| {
+            let ms = format!("{:.3}", 1e3 * time.seconds);
+            [row.case.name(), (*kernel).to_owned(), time.launches.to_string(), ms]
+        }));
+    }
+    print_table(&table)?;
+    if !report.not_run.is_empty() {
+        println!("\nnot run: {}", report.not_run.join(", "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted_by_hand() {
+        // 2 x 3 pairs in 5 dimensions.
+        let by = |operation| case(operation, 2, 3, 5);
+        assert_eq!(by(Operation::Knn).flops(), 60.0);
+        assert_eq!(by(Operation::Score).flops(), 120.0);
+        // 25 floats of input.
+        assert_eq!(by(Operation::Energy).bytes(), 100.0 + 16.0);
+        assert_eq!(by(Operation::Score).bytes(), 100.0 + 40.0);
+        assert_eq!(by(Operation::Knn).bytes(), 100.0 + 2.0 * 6.0 * 12.0);
+        assert_eq!(by(Operation::Pairwise).bytes(), 100.0 + 24.0);
+        let limits = Limits { gbytes_per_second: 580e-9, gflops: 240e-9 };
+        let rates = Rates::of(&by(Operation::Energy), 0.5, &limits);
+        let due = Rates { gflops: 120e-9, of_peak: 0.5, gbytes_per_second: 232e-9, of_copy: 0.4 };
+        for (a, b) in [
+            (rates.gflops, due.gflops),
+            (rates.of_peak, due.of_peak),
+            (rates.gbytes_per_second, due.gbytes_per_second),
+            (rates.of_copy, due.of_copy),
+        ] {
+            assert!((a - b).abs() < 1e-12 * b, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn single_precision_agrees_with_double_and_a_wrong_result_does_not() {
+        for operation in [Operation::Energy, Operation::Score, Operation::Knn, Operation::Pairwise] {
+            let case = case(operation, 11, 40, 7);
+            let mut stream = Stream::new(SEED, "test");
+            let mut draw = |rows| Array2::from_shape_fn((rows, 7), |_| stream.normal() as f32);
+            let (rows, queries) = (draw(40), draw(11));
+            let single = case.run(&Memories::new(rows.view()).unwrap(), queries.view()).unwrap();
+            let (rows, queries) = (rows.mapv(f64::from), queries.mapv(f64::from));
+            let due = case.run(&Memories::new(rows.view()).unwrap(), queries.view()).unwrap();
+            assert!(single.agrees(&due), "{operation:?}");
+            for wrong in [f64::NAN, due.numbers[0] * 1.1 + 1.0] {
+                let mut other = Outcome { numbers: due.numbers.clone(), indices: due.indices.clone() };
+                other.numbers[0] = wrong;
+                assert!(!other.agrees(&due), "{operation:?} {wrong}");
+            }
+        }
+        let due = Outcome { numbers: vec![1.0], indices: vec![3] };
+        assert!(!Outcome { numbers: vec![1.0], indices: vec![4] }.agrees(&due));
+        assert!(!Outcome { numbers: vec![], indices: vec![3] }.agrees(&due));
+    }
+}

@@ -1,0 +1,167 @@
+//! From a source in `kernels/` to what a device loads: a cache on disk, NVRTC, or the PTX of the release.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::driver::DriverError;
+use super::nvrtc::{Nvrtc, Target};
+use super::sources::Module;
+use crate::store::{StoreError, sha256_hex, write_atomic};
+
+/// What every compilation of the kernels is told, beside the architecture.
+pub const OPTIONS: &[&str] = &["--std=c++17"];
+
+/// Where an image came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Compiled in an earlier process.
+    Cache,
+    /// Compiled by this one.
+    Nvrtc,
+    /// The PTX that the release carries: NVRTC is missing, or makes nothing that device and driver take.
+    Release,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cache => "cache",
+            Self::Nvrtc => "NVRTC",
+            Self::Release => "release PTX",
+        })
+    }
+}
+
+/// One source as a device loads it.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// ELF, or PTX with a null byte at its end.
+    pub image: Vec<u8>,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Warnings of the compiler, if it ran.
+    pub log: String,
+}
+
+/// Makes a source ready for devices of a compute capability (90 for 9.0).
+///
+/// `cache` is the folder of earlier compilations, see [`cache_folder`]. A file in it that is torn, or that
+/// something else wrote, is made again; a folder that can't be written to is done without.
+///
+/// # Errors
+/// [`DriverError::Compile`] with the compiler's log.
+pub fn build(
+    module: &Module,
+    capability: u32,
+    nvrtc: Option<&Nvrtc>,
+    cache: Option<&Path>,
+) -> Result<Built, DriverError> {
+    let Some((nvrtc, target)) = nvrtc.and_then(|n| Some((n, n.target(capability)?))) else {
+        let image = [module.ptx.as_bytes(), b"\0"].concat();
+        return Ok(Built { image, origin: Origin::Release, log: String::new() });
+    };
+    let unit = module.unit();
+    let file = cache.map(|folder| folder.join(key(&unit, target, &nvrtc.version())));
+    if let Some(image) = file.as_deref().and_then(recall) {
+        return Ok(Built { image, origin: Origin::Cache, log: String::new() });
+    }
+    let compiled = nvrtc
+        .compile(module.name, &unit, target, OPTIONS)
+        .map_err(|log| DriverError::Compile { module: module.name, log })?;
+    if let Some(file) = file {
+        // Without it the next process compiles again, and that is all.
+        let _ = keep(&file, &compiled.image);
+    }
+    Ok(Built { image: compiled.image, origin: Origin::Nvrtc, log: compiled.log })
+}
+
+/// Where compiled kernels are kept: `MEM2GEN_CACHE`, else `mem2gen/kernels` in the user's cache folder. `None`
+/// where there is no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    folder_of(|name| env::var_os(name).map(PathBuf::from))
+}
+
+fn folder_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    if let Some(folder) = variable("MEM2GEN_CACHE") {
+        return Some(folder);
+    }
+    // Its specification has relative paths ignored.
+    let user = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    Some(user.or_else(|| Some(variable("HOME")?.join(".cache")))?.join("mem2gen/kernels"))
+}
+
+/// All that the image depends on, hashed.
+fn key(unit: &str, target: Target, version: &str) -> String {
+    let mut parts = vec![unit.to_owned(), target.to_string(), version.to_owned()];
+    parts.extend(OPTIONS.iter().map(|o| (*o).to_owned()));
+    // Each with its length, so that nothing can move from one to the next.
+    sha256_hex(parts.iter().map(|p| format!("{}:{p}", p.len())).collect::<String>().as_bytes())
+}
+
+/// Length of a SHA-256 in hexadecimal.
+const SUM: usize = 64;
+
+/// The image in a file, if it is as [`keep`] wrote it: its SHA-256, then itself.
+fn recall(file: &Path) -> Option<Vec<u8>> {
+    let bytes = fs::read(file).ok()?;
+    let (sum, image) = bytes.split_at_checked(SUM)?;
+    (sha256_hex(image).as_bytes() == sum).then(|| image.to_vec())
+}
+
+fn keep(file: &Path, image: &[u8]) -> Result<(), StoreError> {
+    write_atomic(file, |w| {
+        w.write_all(sha256_hex(image).as_bytes())?;
+        w.write_all(image)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_lies_where_it_is_asked_for_or_with_the_users_other_caches() {
+        let at = |set: &[(&str, &str)]| {
+            let set: Vec<_> =
+                set.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect();
+            folder_of(|asked| set.iter().find(|(name, _)| name == asked).map(|(_, path)| path.clone()))
+        };
+        let (own, user, home) = (("MEM2GEN_CACHE", "here"), ("XDG_CACHE_HOME", "/cache"), ("HOME", "/me"));
+        assert_eq!(at(&[own, user, home]), Some("here".into()));
+        assert_eq!(at(&[user, home]), Some("/cache/mem2gen/kernels".into()));
+        assert_eq!(at(&[("XDG_CACHE_HOME", "relative"), home]), Some("/me/.cache/mem2gen/kernels".into()));
+        assert_eq!(at(&[]), None);
+    }
+
+    #[test]
+    fn only_a_file_that_is_whole_is_recalled() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("deep/er");
+        assert_eq!(recall(&file), None);
+        keep(&file, b"image").unwrap();
+        assert_eq!(recall(&file).as_deref(), Some(&b"image"[..]));
+        let whole = fs::read(&file).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            assert_eq!(recall(&file), None, "{length} bytes");
+        }
+        fs::write(&file, [&whole[..], b"s"].concat()).unwrap();
+        assert_eq!(recall(&file), None);
+    }
+
+    #[test]
+    fn whatever_changes_the_image_changes_its_name() {
+        let names = [
+            key("unit", Target::Cubin(90), "13.0"),
+            key("unit ", Target::Cubin(90), "13.0"),
+            key("unit", Target::Cubin(80), "13.0"),
+            key("unit", Target::Ptx(90), "13.0"),
+            key("unit", Target::Cubin(90), "13.1"),
+        ];
+        for (i, name) in names.iter().enumerate() {
+            assert!(name.len() == SUM && !names[..i].contains(name), "{name}");
+        }
+    }
+}

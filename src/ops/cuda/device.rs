@@ -1,0 +1,452 @@
+//! The [`Driver`] of a CUDA device.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use cudarc::driver::result::{self, module};
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUdeviceptr, CUfunction, CUfunction_attribute, CUmodule, CUresult,
+};
+use cudarc::driver::{CudaContext, CudaStream};
+
+use super::compile::{Origin, build, cache_folder};
+use super::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
+use super::nvrtc::Nvrtc;
+use super::signature::{Kind, signature};
+use super::sources::{MODULES, Module, module_of};
+use super::standing::{Standing, ends_context};
+use crate::ops::Device;
+
+/// One CUDA device: its primary context and one stream, on which all calls follow each other.
+///
+/// A source is compiled when one of its kernels is first launched, see [`super::compile::build`].
+pub struct CudaDriver {
+    name: String,
+    capability: u32,
+    stream: Arc<CudaStream>,
+    inner: Mutex<Inner>,
+}
+
+/// What a kernel's launches took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct KernelTime {
+    /// How often it was launched.
+    pub launches: u64,
+    /// From before each launch until it was waited for, by the host's clock.
+    pub seconds: f64,
+}
+
+struct Inner {
+    standing: Standing,
+    memory: HashMap<Handle, Block>,
+    next: u64,
+    /// Sources that are loaded, and where each came from.
+    origins: BTreeMap<&'static str, Origin>,
+    functions: HashMap<&'static str, Function>,
+    /// Where launches are timed.
+    times: Option<BTreeMap<&'static str, KernelTime>>,
+}
+
+#[derive(Clone, Copy)]
+struct Block {
+    pointer: CUdeviceptr,
+    bytes: usize,
+    /// Whether it is this driver's to free.
+    own: bool,
+}
+
+struct Function {
+    raw: CUfunction,
+    signature: Vec<Kind>,
+    /// Bytes of dynamic shared memory that it is opted in to.
+    shared: u32,
+}
+
+// SAFETY: a function handle belongs to its context, not to a thread.
+unsafe impl Send for Function {}
+
+/// What every kernel may have without being opted in to more.
+const SHARED_BY_DEFAULT: u32 = 48 * 1024;
+
+/// The CUDA devices of this machine by name, in the order of their numbers; none where there is no driver.
+///
+/// # Errors
+/// [`DriverError::Call`] where a driver is there but does not work.
+pub fn devices() -> Result<Vec<String>, DriverError> {
+    let call = |call| move |e: result::DriverError| DriverError::Call { call, why: format!("{:?}", e.0) };
+    (0..count().map_err(|code| call("cuInit")(result::DriverError(code)))?)
+        .map(|number| result::device::get_name(result::device::get(number)?))
+        .collect::<Result<_, _>>()
+        .map_err(call("cuDeviceGetName"))
+}
+
+fn count() -> Result<i32, CUresult> {
+    if !library_is_there() {
+        return Ok(0);
+    }
+    match CudaContext::device_count() {
+        Err(result::DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => Ok(0),
+        answer => answer.map_err(|e| e.0),
+    }
+}
+
+/// Without the library every call of cudarc panics.
+#[cfg(not(feature = "cuda"))]
+fn library_is_there() -> bool {
+    // SAFETY: only tries to open the library by its name.
+    unsafe { cudarc::driver::sys::is_culib_present() }
+}
+
+/// With candle's kernels the program is linked against the library, and would not have started without.
+#[cfg(feature = "cuda")]
+fn library_is_there() -> bool {
+    true
+}
+
+/// Whether the device of a number can be had, from the count of devices or the driver's answer instead.
+fn choose(number: usize, count: Result<i32, CUresult>) -> Result<i32, String> {
+    match (count, i32::try_from(number)) {
+        (Err(code), _) => Err(format!("the CUDA driver answers {code:?}")),
+        (Ok(0), _) => Err("this machine has no CUDA driver or no CUDA device".to_owned()),
+        (Ok(count), Ok(number)) if number < count => Ok(number),
+        (Ok(count), _) => Err(format!("this machine has cuda:0 to cuda:{}", count - 1)),
+    }
+}
+
+impl CudaDriver {
+    /// The device of this number. A process has one driver for each, which whoever asks again gets as well.
+    ///
+    /// # Errors
+    /// [`DriverError::Missing`] if there is no such device, or it gives out no context.
+    pub fn open(number: usize) -> Result<Arc<Self>, DriverError> {
+        static OPEN: Mutex<BTreeMap<usize, Arc<CudaDriver>>> = Mutex::new(BTreeMap::new());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = open.get(&number) {
+            return Ok(driver.clone());
+        }
+        let missing = |why| DriverError::Missing { device: format!("cuda:{number}"), why };
+        choose(number, count()).map_err(missing)?;
+        let driver = CudaContext::new(number)
+            .and_then(|context| Self::on(context.new_stream()?))
+            .map_err(|e| missing(format!("the CUDA driver answers {:?}", e.0)))?;
+        Ok(open.entry(number).or_insert(Arc::new(driver)).clone())
+    }
+
+    /// A driver whose calls go to a stream that others use too.
+    pub(super) fn on(stream: Arc<CudaStream>) -> Result<Self, result::DriverError> {
+        let context = stream.context();
+        let (major, minor) = context.compute_capability()?;
+        let standing = Standing::new(Device::Cuda(context.ordinal()).to_string());
+        Ok(Self {
+            name: context.name()?,
+            capability: u32::try_from(10 * major + minor).unwrap_or(0),
+            stream,
+            inner: Mutex::new(Inner {
+                standing,
+                memory: HashMap::new(),
+                next: 0,
+                origins: BTreeMap::new(),
+                functions: HashMap::new(),
+                times: None,
+            }),
+        })
+    }
+
+    /// Which it is.
+    pub fn device(&self) -> Device {
+        Device::Cuda(self.stream.context().ordinal())
+    }
+
+    /// Its compute capability, 90 for 9.0.
+    pub fn capability(&self) -> u32 {
+        self.capability
+    }
+
+    /// The stream that all its calls go to.
+    #[cfg(feature = "cuda")]
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// A handle for memory of somebody else, who keeps it longer than the handle. Freeing it forgets it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn borrow(&self, pointer: CUdeviceptr, bytes: usize) -> Handle {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.insert(Block { pointer, bytes, own: false })
+    }
+
+    /// Loads every source, and says where each came from.
+    ///
+    /// # Errors
+    /// [`DriverError::Compile`], or what the driver answers.
+    pub fn load_all(&self) -> Result<BTreeMap<&'static str, Origin>, DriverError> {
+        let mut inner = self.enter()?;
+        for module in MODULES {
+            if !inner.origins.contains_key(module.name) {
+                inner.load(module, self.capability)?;
+            }
+        }
+        Ok(inner.origins.clone())
+    }
+
+    /// Waits for all that was launched.
+    ///
+    /// # Errors
+    /// The error of an earlier launch.
+    pub fn synchronize(&self) -> Result<(), DriverError> {
+        self.wait(&mut *self.enter()?)
+    }
+
+    /// From now on each launch is waited for and timed, or no longer. Gives the times so far.
+    ///
+    /// # Errors
+    /// The error of an earlier launch.
+    pub fn time_launches(&self, on: bool) -> Result<BTreeMap<&'static str, KernelTime>, DriverError> {
+        let times = on.then(BTreeMap::new);
+        Ok(std::mem::replace(&mut self.enter()?.times, times).unwrap_or_default())
+    }
+
+    fn wait(&self, inner: &mut Inner) -> Result<(), DriverError> {
+        inner.told("cuStreamSynchronize", self.stream.synchronize())?;
+        inner.standing.finished();
+        Ok(())
+    }
+
+    /// The state, if the device takes work, with its context made the calling thread's.
+    fn enter(&self) -> Result<MutexGuard<'_, Inner>, DriverError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.standing.check()?;
+        inner.told("cuCtxSetCurrent", self.stream.context().bind_to_thread())?;
+        Ok(inner)
+    }
+
+    fn attribute(&self, inner: &mut Inner, attribute: CUdevice_attribute) -> Result<usize, DriverError> {
+        let value = inner.told("cuDeviceGetAttribute", self.stream.context().attribute(attribute))?;
+        Ok(usize::try_from(value).unwrap_or(0))
+    }
+}
+
+impl Inner {
+    /// Puts an answer of the driver on record.
+    fn told<T>(
+        &mut self,
+        call: &'static str,
+        answer: Result<T, result::DriverError>,
+    ) -> Result<T, DriverError> {
+        answer.map_err(|e| self.standing.failed(call, e.0))
+    }
+
+    fn insert(&mut self, block: Block) -> Handle {
+        self.next += 1;
+        self.memory.insert(Handle(self.next), block);
+        Handle(self.next)
+    }
+
+    /// The address of `length` bytes, `offset` past the start of a block.
+    fn address(&self, memory: Handle, offset: usize, length: usize) -> Result<CUdeviceptr, String> {
+        let block = self.memory.get(&memory).ok_or_else(|| format!("{memory:?} is not allocated"))?;
+        match offset.checked_add(length) {
+            Some(end) if end <= block.bytes => Ok(block.pointer + offset as CUdeviceptr),
+            _ => Err(format!("{length} bytes at {offset} of a block of {}", block.bytes)),
+        }
+    }
+
+    /// An argument as the driver takes it: its bytes at the start of eight.
+    fn value(&self, arg: Arg) -> Result<[u8; 8], String> {
+        let mut value = [0; 8];
+        match arg {
+            Arg::Buffer(memory, offset) => value = self.address(memory, offset, 0)?.to_ne_bytes(),
+            Arg::Null => {}
+            Arg::I32(v) => value[..4].copy_from_slice(&v.to_ne_bytes()),
+            Arg::I64(v) => value = v.to_ne_bytes(),
+            Arg::F32(v) => value[..4].copy_from_slice(&v.to_ne_bytes()),
+            Arg::F64(v) => value = v.to_ne_bytes(),
+        }
+        Ok(value)
+    }
+
+    fn load(&mut self, module: &'static Module, capability: u32) -> Result<(), DriverError> {
+        let mut built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref())?;
+        let mut answer = load_image(&built.image);
+        if built.origin != Origin::Release && answer.is_err_and(|e| !ends_context(e.0)) {
+            // An NVRTC newer than the driver makes what the driver does not take.
+            built = build(module, capability, None, None)?;
+            answer = load_image(&built.image);
+        }
+        let loaded = answer.map_err(|e| match self.standing.failed("cuModuleLoadData", e.0) {
+            DriverError::Call { why, .. } => DriverError::Compile {
+                module: module.name,
+                log: format!("{why} at loading the {}", built.origin),
+            },
+            ended => ended,
+        })?;
+        for kernel in module.kernels {
+            let missing = |why| DriverError::Compile { module: module.name, log: format!("{kernel}: {why}") };
+            let signature =
+                signature(module, kernel).ok_or_else(|| missing("no such signature".to_owned()))?;
+            let name = CString::new(*kernel).map_err(|e| missing(e.to_string()))?;
+            // SAFETY: the module is loaded, and stays so.
+            let raw =
+                unsafe { module::get_function(loaded, name) }.map_err(|e| missing(format!("{:?}", e.0)))?;
+            self.functions.insert(kernel, Function { raw, signature, shared: SHARED_BY_DEFAULT });
+        }
+        self.origins.insert(module.name, built.origin);
+        Ok(())
+    }
+}
+
+fn load_image(image: &[u8]) -> Result<CUmodule, result::DriverError> {
+    // SAFETY: the image is whole, and PTX ends in a null byte.
+    unsafe { module::load_data(image.as_ptr().cast()) }
+}
+
+impl Driver for CudaDriver {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn limits(&self) -> Result<Limits, DriverError> {
+        let mut inner = self.enter()?;
+        let (free, total) = inner.told("cuMemGetInfo", result::mem_get_info())?;
+        Ok(Limits {
+            free,
+            total,
+            processors: self
+                .attribute(&mut inner, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared: self.attribute(
+                &mut inner,
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )?,
+        })
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Handle, DriverError> {
+        let mut inner = self.enter()?;
+        // SAFETY: nothing reads the memory before it is written. The driver refuses 0 bytes.
+        match unsafe { result::malloc_sync(bytes.max(1)) } {
+            Ok(pointer) => Ok(inner.insert(Block { pointer, bytes, own: true })),
+            Err(result::DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                let (free, _) = inner.told("cuMemGetInfo", result::mem_get_info())?;
+                Err(DriverError::OutOfMemory { asked: bytes, free })
+            }
+            Err(e) => Err(inner.standing.failed("cuMemAlloc", e.0)),
+        }
+    }
+
+    fn free(&self, memory: Handle) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(block) = inner.memory.remove(&memory) else {
+            let why = format!("{memory:?} is not allocated");
+            return inner.standing.later(DriverError::Call { call: "free", why });
+        };
+        if !block.own || inner.standing.is_stopped() {
+            return;
+        }
+        // A kernel may still use it.
+        let freed = self.wait(&mut inner).and_then(|()| {
+            // SAFETY: it was allocated here, its handle is gone, and nothing runs.
+            inner.told("cuMemFree", unsafe { result::free_sync(block.pointer) })
+        });
+        if let Err(e) = freed {
+            inner.standing.later(e);
+        }
+    }
+
+    fn write(&self, to: Handle, offset: usize, bytes: &[u8]) -> Result<(), DriverError> {
+        let mut inner = self.enter()?;
+        let address =
+            inner.address(to, offset, bytes.len()).map_err(|why| DriverError::Call { call: "write", why })?;
+        // SAFETY: the block is as long, and the bytes are borrowed until the copy is waited for.
+        let copied = unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) };
+        inner.told("cuMemcpyHtoDAsync", copied)?;
+        self.wait(&mut inner)
+    }
+
+    fn read(&self, from: Handle, offset: usize, bytes: &mut [u8]) -> Result<(), DriverError> {
+        let mut inner = self.enter()?;
+        let address = inner
+            .address(from, offset, bytes.len())
+            .map_err(|why| DriverError::Call { call: "read", why })?;
+        // SAFETY: as for `write`.
+        let copied = unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) };
+        inner.told("cuMemcpyDtoHAsync", copied)?;
+        self.wait(&mut inner)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<(), DriverError> {
+        let mut inner = self.enter()?;
+        let refused = |why: String| DriverError::Launch { kernel: launch.kernel, shape: launch.into(), why };
+        if !inner.functions.contains_key(launch.kernel) {
+            let module =
+                module_of(launch.kernel).ok_or_else(|| refused("there is no such kernel".to_owned()))?;
+            inner.load(module, self.capability)?;
+        }
+        let values: Result<Vec<_>, _> = launch.args.iter().map(|arg| inner.value(*arg)).collect();
+        let mut values = values.map_err(refused)?;
+        let function = &inner.functions[launch.kernel];
+        if !launch.args.iter().map(Kind::of).eq(function.signature.iter().copied()) {
+            return Err(refused(format!("it takes {:?}", function.signature)));
+        }
+        let (raw, opted) = (function.raw, function.shared);
+        if launch.shared > opted {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let bytes = i32::try_from(launch.shared).map_err(|e| refused(e.to_string()))?;
+            // SAFETY: the function is loaded.
+            let answer = unsafe { result::function::set_function_attribute(raw, attribute, bytes) };
+            answer.map_err(|e| inner.standing.failed_launch(launch, e.0))?;
+            if let Some(function) = inner.functions.get_mut(launch.kernel) {
+                function.shared = launch.shared;
+            }
+        }
+        if inner.times.is_some() {
+            self.wait(&mut inner)?;
+        }
+        let clock = Instant::now();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
+        // SAFETY: the arguments are of the number and the sizes that the kernel takes, and the driver copies
+        // them before it returns.
+        let answer = unsafe {
+            result::launch_kernel(
+                raw,
+                (gx, gy, gz),
+                (bx, by, bz),
+                launch.shared,
+                self.stream.cu_stream(),
+                &mut pointers,
+            )
+        };
+        answer.map_err(|e| inner.standing.failed_launch(launch, e.0))?;
+        inner.standing.launched(launch);
+        if inner.times.is_some() {
+            self.wait(&mut inner)?;
+        }
+        if let Some(times) = &mut inner.times {
+            let time = times.entry(launch.kernel).or_default();
+            time.launches += 1;
+            time.seconds += clock.elapsed().as_secs_f64();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_said_to_be_missing_and_why() {
+        assert_eq!(choose(1, Ok(2)), Ok(1));
+        assert!(choose(0, Ok(0)).unwrap_err().contains("no CUDA"));
+        assert!(choose(2, Ok(2)).unwrap_err().contains("cuda:1"));
+        assert!(choose(usize::MAX, Ok(2)).unwrap_err().contains("cuda:1"));
+        let broken = choose(0, Err(CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)).unwrap_err();
+        assert!(broken.contains("SYSTEM_DRIVER_MISMATCH"), "{broken}");
+        // No machine has as many, and one without a driver must not panic.
+        let error = CudaDriver::open(1 << 20).err().unwrap();
+        assert!(matches!(error, DriverError::Missing { .. }), "{error}");
+        assert!(error.to_string().starts_with("cuda:1048576 can't be used: "), "{error}");
+    }
+}

@@ -1,0 +1,228 @@
+//! How queries meet memories: blocks of queries against chunks of memories, a tile at a time.
+
+use std::ops::Range;
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use super::lanes::{Buffer, Pairs, ROWS, Rows, chain};
+use super::{Element, Memories};
+
+/// Most panels of queries that share a tile once it is made.
+const PANELS: usize = 12;
+
+/// Most numbers in a row of each panel of a block, whose sums every chunk has to hold.
+const PANEL_NUMBERS: usize = 10_000;
+
+/// Memories in a tile, where they are short.
+const TILE: usize = 256;
+
+/// Most numbers in a tile, where memories are long.
+const TILE_NUMBERS: usize = 1 << 19;
+
+/// Chunks that the memories are cut into, where there are enough of them.
+const CHUNKS: usize = 8;
+
+/// Fewest memories in a chunk.
+const CHUNK: usize = 2048;
+
+/// Up to so many dimensions distances are taken directly: it costs no more than the expansion, and each
+/// has an error relative to itself.
+const FEW: usize = 8;
+
+/// Up to [`Lanes::PANEL`] queries side by side.
+pub(super) struct Panel<'a, T> {
+    /// Row of the first one.
+    pub(super) first: usize,
+    /// The queries as given, `[count, n]`.
+    pub(super) given: &'a [T],
+    /// How many.
+    pub(super) count: usize,
+    /// How many with padding.
+    pub(super) width: usize,
+    /// `[n, width]`: about the memories' centre, or as given where distances are taken directly.
+    turned: Buffer<T>,
+    /// What -2 closeness lacks to the squared distance: the squared norm, or 0.
+    pub(super) norms2: Vec<f64>,
+}
+
+impl<'a, T: Element> Panel<'a, T> {
+    pub(super) fn new(memories: &Memories<'_, T>, first: usize, given: &'a [T]) -> Self {
+        let n = memories.dim();
+        let count = given.len() / n;
+        let width = count.next_multiple_of(T::LINE);
+        let mut turned = Buffer::new(n * width);
+        let mut norms2 = vec![0.0; count];
+        let mut centred = vec![T::ZERO; n];
+        for (q, x) in given.chunks_exact(n).enumerate() {
+            if n <= FEW {
+                centred.copy_from_slice(x);
+            } else {
+                T::centred(&mut centred, x, &memories.centre);
+                norms2[q] = centred.iter().map(|v| v.f64() * v.f64()).sum();
+            }
+            for (k, v) in centred.iter().enumerate() {
+                turned[k * width + q] = *v;
+            }
+        }
+        Self { first, given, count, width, turned, norms2 }
+    }
+
+    /// Query q as given.
+    pub(super) fn query(&self, q: usize) -> &'a [T] {
+        let n = self.given.len() / self.count;
+        &self.given[q * n..(q + 1) * n]
+    }
+}
+
+/// Some memories, made ready, and how close they are to a panel.
+pub(super) struct Tile<T> {
+    /// The first memory.
+    pub(super) start: usize,
+    /// How many.
+    pub(super) size: usize,
+    /// About the centre, `[size, stride]`.
+    centred: Buffer<T>,
+    stride: usize,
+    /// As given, where distances are taken directly.
+    given: Buffer<T>,
+    half_norms: Buffer<T>,
+    /// `[size, width]`: half of (|x|^2 - d^2), so that what is larger is closer.
+    closeness: Buffer<T>,
+}
+
+impl<T: Element> Tile<T> {
+    pub(super) fn new(memories: &Memories<'_, T>) -> Self {
+        let n = memories.dim();
+        let rows = tile_rows(memories).next_multiple_of(ROWS);
+        let mut stride = n.next_multiple_of(T::LINE);
+        // A power of two would put all rows into the same few lines of a cache.
+        if stride.is_multiple_of(16 * T::LINE) {
+            stride += T::LINE;
+        }
+        Self {
+            start: 0,
+            size: 0,
+            centred: Buffer::new(rows * stride),
+            stride,
+            given: Buffer::new(if n <= FEW { rows * n } else { 0 }),
+            half_norms: Buffer::new(rows),
+            closeness: Buffer::new(rows * T::PANEL),
+        }
+    }
+
+    /// Takes these memories. Rows of padding keep what they had: nobody reads what comes of them.
+    pub(super) fn fill(&mut self, memories: &Memories<'_, T>, range: Range<usize>) {
+        let n = memories.dim();
+        (self.start, self.size) = (range.start, range.len());
+        for (j, out) in range.clone().zip(self.centred.chunks_exact_mut(self.stride)) {
+            T::centred(&mut out[..n], memories.row(j), &memories.centre);
+        }
+        if n <= FEW {
+            for (j, out) in range.clone().zip(self.given.chunks_exact_mut(n)) {
+                out.copy_from_slice(memories.row(j));
+            }
+        }
+        self.half_norms[..range.len()].copy_from_slice(&memories.half_norms[range]);
+    }
+
+    /// How close each memory is to each query of the panel, `[size, width]`.
+    pub(super) fn closeness(&mut self, panel: &Panel<'_, T>) -> &mut [T] {
+        let n = panel.turned.len() / panel.width;
+        let rows = self.size.next_multiple_of(ROWS);
+        let (from, pairs) = if n <= FEW {
+            (Rows { values: &self.given, stride: n }, Pairs::Differences)
+        } else {
+            (Rows { values: &self.centred, stride: self.stride }, Pairs::Products(&self.half_norms))
+        };
+        T::closeness(&mut self.closeness[..rows * panel.width], &panel.turned, from, n, pairs);
+        &mut self.closeness[..self.size * panel.width]
+    }
+
+    /// Adds the memories about the centre, weighted by what stands in place of closeness, to the sums
+    /// `[count, n]` of the panel.
+    pub(super) fn add_moments(&self, panel: &Panel<'_, T>, sums: &mut [f64]) {
+        let weights = &self.closeness[..self.size * panel.width];
+        let from = Rows { values: &self.centred, stride: self.stride };
+        T::moments(sums, weights, panel.width, from, panel.turned.len() / panel.width);
+    }
+}
+
+/// How far the closeness of a memory to one query may be from the truth.
+#[derive(Clone, Copy)]
+pub(super) struct Slack {
+    /// In any case.
+    flat: f64,
+    /// For each unit of closeness.
+    share: f64,
+}
+
+impl Slack {
+    pub(super) fn new<T: Element>(memories: &Memories<'_, T>, norm2: f64) -> Self {
+        let n = memories.dim();
+        if n <= FEW {
+            return Self { flat: 0.0, share: T::ROUNDING * (n + 4) as f64 };
+        }
+        // The roundings of the product, and those of centring both sides, of norms and of limits.
+        let (norm, reach) = (norm2.sqrt(), memories.reach);
+        let flat = T::ROUNDING * ((chain(n) + 4) as f64 * norm * reach + 4.0 * (norm + reach).powi(2));
+        Self { flat, share: 0.0 }
+    }
+
+    /// For memories about as close as this.
+    pub(super) fn at(self, closeness: f64) -> f64 {
+        self.flat + self.share * closeness.abs()
+    }
+}
+
+/// Whether distances are taken directly in so many dimensions.
+pub(super) fn is_direct(n: usize) -> bool {
+    n <= FEW
+}
+
+/// Memories in a tile: by N alone.
+pub(super) fn tile_rows<T: Element>(memories: &Memories<'_, T>) -> usize {
+    (TILE_NUMBERS / memories.dim()).clamp(128, TILE)
+}
+
+/// A range in pieces of at most `most`, as even as can be.
+pub(super) fn pieces(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = range.len().div_ceil(most);
+    let (start, size) = (range.start, range.len());
+    (0..count).map(move |i| start + i * size / count..start + (i + 1) * size / count)
+}
+
+/// `work` on every panel of queries with every chunk of memories, `join` on what came of a block of
+/// panels, chunk by chunk in order. The results of the blocks come in order.
+///
+/// Chunks depend on K alone, so that nothing that is added up depends on how many queries there are.
+/// All cores have work even for one query.
+pub(super) fn sweep<T: Element, P: Send, R: Send>(
+    memories: &Memories<'_, T>,
+    queries: &ArrayView2<'_, T>,
+    work: impl Fn(&mut Tile<T>, &[Panel<'_, T>], Range<usize>) -> P + Sync,
+    join: impl Fn(&[Panel<'_, T>], Vec<P>) -> R + Sync,
+) -> Vec<R> {
+    let (n, len) = (memories.dim(), memories.len());
+    let queries = queries.as_slice().unwrap_or_default();
+    let chunk = len.div_ceil(CHUNKS).max(CHUNK);
+    let chunks: Vec<Range<usize>> = pieces(0..len, chunk).collect();
+    let panels: Vec<(usize, &[T])> = (0..).step_by(T::PANEL).zip(queries.chunks(T::PANEL * n)).collect();
+    let blocks: Vec<Range<usize>> = pieces(0..panels.len(), (PANEL_NUMBERS / n).clamp(1, PANELS)).collect();
+    // Every chunk of a block holds sums until they are joined: only so many blocks at a time.
+    let together = (4 * rayon::current_num_threads() / chunks.len()).max(1);
+    let mut out = Vec::with_capacity(blocks.len());
+    for group in blocks.chunks(together) {
+        let results = group.par_iter().map(|block| {
+            let panels: Vec<Panel<'_, T>> =
+                panels[block.clone()].iter().map(|&(first, x)| Panel::new(memories, first, x)).collect();
+            let parts = chunks
+                .par_iter()
+                .map_init(|| Tile::new(memories), |tile, chunk| work(tile, &panels, chunk.clone()))
+                .collect();
+            join(&panels, parts)
+        });
+        out.par_extend(results);
+    }
+    out
+}

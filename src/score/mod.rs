@@ -1,0 +1,258 @@
+//! Scores: the gradient of log p_t at a level of a process, known exactly or learned.
+//!
+//! Everything that samples or analyses takes a [`Score`]. The exact ones here are answers to test against:
+//! [`Empirical`] is what a network trained to perfection on K memories would give (Eq. 4), [`Ring`] the
+//! toy model's limit of infinitely many memories (Eqs. 13 to 18), [`Gaussian`] the one case in which every
+//! sampler has a closed form. Their densities are known too, see [`Density`].
+//!
+//! A level holds the kernel N(alpha x_0, sigma^2 I), so one score serves every process. Rows of a batch
+//! may be at different levels, as trajectories with their own step sizes are.
+
+mod divergence;
+mod empirical;
+mod error;
+mod gaussian;
+mod ring;
+
+pub use divergence::{Probe, hutchinson};
+pub use empirical::Empirical;
+pub use error::ScoreError;
+pub use gaussian::Gaussian;
+pub use ring::Ring;
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use crate::ops::OpError;
+use crate::process::Level;
+
+/// The score of p_t.
+///
+/// Each row of a result depends on that row of the arguments alone, else samples would depend on how they
+/// are split into batches.
+pub trait Score: Sync {
+    /// N, the number of dimensions.
+    fn dim(&self) -> usize;
+
+    /// grad log p_t at each row of `x` `[m, N]`, row i at `levels[i]`: `[m, N]`.
+    ///
+    /// # Errors
+    /// [`ScoreError`] for a wrong shape, NaN or infinity, or a level without noise.
+    fn score(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError>;
+
+    /// J^T v for each row, J being the Jacobian of the score at that row of `x` and v the row of `v`
+    /// `[m, N]`: `[m, N]`. There is no default, because differences of a network in single precision would
+    /// be wrong without a sign of it.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    fn vjp(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+        v: ArrayView2<'_, f64>,
+    ) -> Result<Array2<f64>, ScoreError>;
+
+    /// Trace of J for each row, `[m]`: by N products unless there is a closed form.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    fn divergence(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array1<f64>, ScoreError> {
+        let mut trace = Array1::zeros(x.nrows());
+        for k in 0..self.dim() {
+            let mut v = Array2::zeros(x.dim());
+            v.column_mut(k).fill(1.0);
+            trace += &self.vjp(x, levels, v.view())?.column(k);
+        }
+        Ok(trace)
+    }
+}
+
+/// A density p_t that is known.
+pub trait Density: Sync {
+    /// N, the number of dimensions.
+    fn dim(&self) -> usize;
+
+    /// log p_t at each row of `x` `[m, N]`, row i at `levels[i]`: `[m]`, in nats.
+    ///
+    /// # Errors
+    /// As [`Score::score`].
+    fn log_density(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array1<f64>, ScoreError>;
+}
+
+/// Err unless x is finite and `[m, dim]` with a noisy level for each row.
+pub(crate) fn check(
+    operation: &'static str,
+    dim: usize,
+    x: &ArrayView2<'_, f64>,
+    levels: &[Level],
+) -> Result<(), ScoreError> {
+    check_rows(operation, "x", x, (levels.len(), dim))?;
+    match levels.iter().position(|l| !l.beta().is_finite()) {
+        Some(row) => Err(ScoreError::Clean { operation, row, t: levels[row].t() }),
+        None => Ok(()),
+    }
+}
+
+/// Err unless `rows` has the shape given and is finite.
+pub(crate) fn check_rows(
+    operation: &'static str,
+    argument: &'static str,
+    rows: &ArrayView2<'_, f64>,
+    shape: (usize, usize),
+) -> Result<(), OpError> {
+    check_shape(operation, argument, rows, shape)?;
+    match first_bad(rows) {
+        Some((row, column, value)) => Err(OpError::NotFinite { operation, argument, row, column, value }),
+        None => Ok(()),
+    }
+}
+
+/// Err unless `rows` has the shape given.
+pub(crate) fn check_shape(
+    operation: &'static str,
+    argument: &'static str,
+    rows: &ArrayView2<'_, f64>,
+    shape: (usize, usize),
+) -> Result<(), OpError> {
+    if rows.dim() == shape {
+        return Ok(());
+    }
+    let expected = format!("[{}, {}]", shape.0, shape.1);
+    Err(OpError::Shape { operation, argument, found: rows.shape().to_vec(), expected })
+}
+
+/// Row, column and value of the first NaN or infinity.
+pub(crate) fn first_bad(rows: &ArrayView2<'_, f64>) -> Option<(usize, usize, f64)> {
+    rows.indexed_iter().find(|(_, v)| !v.is_finite()).map(|((row, column), &v)| (row, column, v))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::ops::Memories;
+    use crate::process::{Process, Ve, Vp};
+    use crate::random::{Stream, Streams};
+    use ndarray::array;
+
+    fn cloud(k: usize, n: usize) -> Array2<f64> {
+        let mut s = Stream::new(2, "cloud");
+        Array2::from_shape_fn((k, n), |_| 0.6 * s.normal())
+    }
+
+    /// Levels of both processes, with as many points each, in pairs of rows.
+    fn places(n: usize) -> (Array2<f64>, Vec<Level>) {
+        let (ve, vp) = (Ve::default(), Vp::default());
+        let levels: Vec<Level> =
+            [ve.level(0.05), ve.level(0.4), ve.level(1.0), vp.level(90.0), vp.level(400.5), vp.level(999.0)]
+                .into_iter()
+                .flat_map(|l| {
+                    let l = l.unwrap();
+                    [l, l]
+                })
+                .collect();
+        (Streams::new(5, "places", 0..levels.len()).normal(n), levels)
+    }
+
+    /// Score against the slope of the density, J^T v against the score's, and the divergence against both.
+    fn agrees(score: &(impl Score + Density)) {
+        let n = Score::dim(score);
+        let (x, levels) = places(n);
+        let (s, h) = (score.score(x.view(), &levels).unwrap(), 1e-5);
+        let v = Streams::new(6, "directions", 0..levels.len()).normal(n);
+        let vjp = score.vjp(x.view(), &levels, v.view()).unwrap();
+        let divergence = score.divergence(x.view(), &levels).unwrap();
+        let (mut by_products, mut by_slopes) =
+            (Array1::<f64>::zeros(levels.len()), Array1::zeros(levels.len()));
+        let mut by_rows = Array2::<f64>::zeros(x.dim());
+        for k in 0..n {
+            let mut unit = Array2::zeros(x.dim());
+            unit.column_mut(k).fill(1.0);
+            by_products += &score.vjp(x.view(), &levels, unit.view()).unwrap().column(k);
+            let (up, down) = (&x + &unit * h, &x - &unit * h);
+            let slope = (score.log_density(up.view(), &levels).unwrap()
+                - score.log_density(down.view(), &levels).unwrap())
+                / (2.0 * h);
+            let bend = (score.score(up.view(), &levels).unwrap()
+                - score.score(down.view(), &levels).unwrap())
+                / (2.0 * h);
+            by_slopes += &bend.column(k);
+            for (i, level) in levels.iter().enumerate() {
+                let scale = 1.0 / level.sigma().powi(2);
+                // Central differences: h^2 times third derivatives, and rounding over h.
+                assert!(
+                    (slope[i] - s[[i, k]]).abs() < 1e-7 * scale * scale,
+                    "{i}: {} {}",
+                    slope[i],
+                    s[[i, k]]
+                );
+                // Row k of J^T v is column k of J with v: the derivative of s.v along axis k.
+                by_rows[[i, k]] = bend.row(i).dot(&v.row(i));
+                let error = (by_rows[[i, k]] - vjp[[i, k]]).abs();
+                assert!(error < 1e-6 * scale * scale, "{i}: {} {}", by_rows[[i, k]], vjp[[i, k]]);
+            }
+        }
+        for (i, level) in levels.iter().enumerate() {
+            let scale = 1.0 / level.sigma().powi(2);
+            assert!((divergence[i] - by_products[i]).abs() < 1e-10 * scale * scale, "{i}");
+            assert!((divergence[i] - by_slopes[i]).abs() < 1e-6 * scale * scale, "{i}");
+        }
+    }
+
+    #[test]
+    fn scores_are_the_slopes_of_their_densities() {
+        for (k, n) in [(1, 1), (2, 2), (9, 3), (20, 12)] {
+            let rows = cloud(k, n);
+            agrees(&Empirical::new(Memories::new(rows.view()).unwrap()));
+        }
+        agrees(&Ring);
+        agrees(&Gaussian::new(array![0.3, -0.1, 0.8], array![0.25, 0.0, 2.0]).unwrap());
+    }
+
+    #[test]
+    fn hutchinson_agrees_within_its_standard_error() {
+        let rows = cloud(20, 12);
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let (x, levels) = places(12);
+        let exact = score.divergence(x.view(), &levels).unwrap();
+        for probe in [Probe::Rademacher, Probe::Gaussian] {
+            let probes = 400;
+            let mut streams = Streams::new(1, "probes", 0..levels.len());
+            let drawn: Vec<_> = (0..probes).map(|_| probe.draw(&mut streams, 12)).collect();
+            let terms = hutchinson(&score, x.view(), &levels, &drawn).unwrap();
+            let mean = terms.mean_axis(ndarray::Axis(1)).unwrap();
+            for i in 0..levels.len() {
+                let error = terms.row(i).std(1.0) / (probes as f64).sqrt();
+                // Twelve rows and two kinds: four standard errors are passed once in 600 such tests. The
+                // floor is rounding, for levels whose J is nearly a multiple of I.
+                assert!((mean[i] - exact[i]).abs() < 4.0 * error + 1e-9 * exact[i].abs(), "{probe:?} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_arguments_are_refused() {
+        let rows = cloud(3, 2);
+        let empirical = Empirical::new(Memories::new(rows.view()).unwrap());
+        let gaussian = Gaussian::new(array![0.0, 0.0], array![1.0, 1.0]).unwrap();
+        let (noisy, clean) = (Ve::default().level(0.1).unwrap(), Ve::default().level(0.0).unwrap());
+        let scores: [&dyn Score; 3] = [&empirical, &Ring, &gaussian];
+        for score in scores {
+            let x = array![[0.1, 0.2]];
+            let shape = |e| matches!(e, ScoreError::Op(OpError::Shape { .. }));
+            assert!(shape(score.score(x.view(), &[noisy, noisy]).unwrap_err()));
+            assert!(shape(score.score(array![[0.1]].view(), &[noisy]).unwrap_err()));
+            assert!(shape(score.vjp(x.view(), &[noisy], array![[1.0]].view()).unwrap_err()));
+            assert!(matches!(score.score(x.view(), &[clean]).unwrap_err(), ScoreError::Clean { row: 0, .. }));
+            for bad in [array![[0.1, f64::NAN]], array![[0.1, f64::INFINITY]]] {
+                let not_finite = |e| matches!(e, ScoreError::Op(OpError::NotFinite { column: 1, .. }));
+                assert!(not_finite(score.score(bad.view(), &[noisy]).unwrap_err()));
+                assert!(not_finite(score.divergence(bad.view(), &[noisy]).unwrap_err()));
+            }
+            let none = Array2::zeros((0, 2));
+            assert_eq!(score.score(none.view(), &[]).unwrap().dim(), (0, 2));
+        }
+        assert!(Gaussian::new(array![0.0], array![-1.0]).is_err());
+        assert!(Gaussian::new(array![0.0], array![1.0, 1.0]).is_err());
+        assert!(Gaussian::new(array![], array![]).is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! The kernels on a real CUDA device. Where there is none the test says so and passes.
+
+mod device;
+#[path = "kernels/suite.rs"]
+mod suite;
+
+use std::sync::Arc;
+
+use mem2gen::ops::cuda::device::CudaDriver;
+use mem2gen::ops::cuda::driver::{Driver, DriverError};
+
+/// One test, as its parts share the device, and the last one ends its context.
+#[test]
+fn on_the_first_device() {
+    let driver = match CudaDriver::open(0) {
+        Ok(driver) => driver,
+        Err(DriverError::Missing { device, why }) => {
+            eprintln!("skipped, {device} can't be used: {why}");
+            return;
+        }
+        Err(e) => panic!("{e}"),
+    };
+    eprintln!("{}: {:?}, kernels from {:?}", driver.name(), driver.limits(), driver.load_all());
+    device::memory_is_kept_and_guarded(&*driver);
+    device::launches_are_checked(&*driver);
+    let device: Arc<dyn Driver> = driver.clone();
+    suite::run(&device, suite::ALL).unwrap_or_else(|why| panic!("{why}"));
+    device::an_illegal_access_names_its_kernel_and_stops_the_device(&*driver);
+}
