@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean bench-peers
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18

@@ -238,7 +238,9 @@ fn memory_traffic_is_within_its_limits() {
         operate(&driver, n);
     }
     let seen = device.seen();
-    assert!(seen.keys().eq(limits.keys()), "{:?} and {:?}", seen.keys(), limits.keys());
+    // What measures a card itself takes part in no operation.
+    let operations = limits.keys().filter(|kernel| !kernel.starts_with("peak_"));
+    assert!(seen.keys().eq(operations), "{:?} and {:?}", seen.keys(), limits.keys());
     let mut wrong = Vec::new();
     for (kernel, seen) in seen {
         let limit = &limits[&kernel];
