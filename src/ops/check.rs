@@ -1,4 +1,5 @@
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
+use rayon::prelude::*;
 
 use super::{Element, OpError};
 
@@ -9,7 +10,7 @@ pub(crate) fn finite_rows<T: Element>(
     rows: &ArrayView2<'_, T>,
 ) -> Result<(), OpError> {
     // A sum of zeroed products is NaN as soon as one term is not finite: one fast pass says all is well.
-    let clean = rows.outer_iter().all(|row| {
+    let clean = rows.axis_iter(Axis(0)).into_par_iter().with_min_len(64).all(|row| {
         let probe = match row.as_slice() {
             Some(s) => s.iter().fold(0.0, |a: f64, &v| a + v.f64() * 0.0),
             None => row.iter().fold(0.0, |a: f64, &v| a + v.f64() * 0.0),

@@ -85,6 +85,8 @@ pub(super) fn knn<T: Element>(
     let blocks = sweep(
         memories,
         &queries.view(),
+        // Up to so many wait in each sieve.
+        3 * k + WAITING,
         |tile, panels, chunk| {
             let mut sieves: Vec<Vec<Sieve<T>>> = panels
                 .iter()

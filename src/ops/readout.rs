@@ -1,4 +1,4 @@
-use ndarray::{Array1, Array2, ArrayView2, CowArray};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
@@ -8,6 +8,9 @@ use super::{Device, Element, Memories, OpError, PREPARE};
 
 /// Smallest beta d^2 of the nearest memory that tightens the tolerance further.
 const NEAR: f64 = 1e-8;
+
+/// Memories that are summed at a time for their mean. Fixed, hence the same mean on any number of threads.
+const PREPARED: usize = 2048;
 
 /// What a read-out is to give beyond the energy, which costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,24 +63,27 @@ pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_
     } else {
         CowArray::from(rows.as_standard_layout().into_owned())
     };
-    let mut sum = vec![0.0; n];
-    for row in rows.outer_iter() {
-        for (s, v) in sum.iter_mut().zip(row) {
-            // Divided first, so that numbers near the largest don't overflow.
-            *s += v.f64() / k as f64;
-        }
-    }
-    let centre: Vec<T> = sum.into_iter().map(T::from_f64).collect();
-    let mut reach = 0.0f64;
-    let half_norms = rows
-        .outer_iter()
-        .map(|row| {
-            let norm: f64 = row.iter().zip(&centre).map(|(v, c)| (v.f64() - c.f64()).powi(2)).sum();
-            reach = reach.max(norm);
-            T::from_f64(norm / 2.0)
+    let nought = vec![T::ZERO; n];
+    let sums: Vec<Vec<f64>> = rows
+        .axis_chunks_iter(Axis(0), PREPARED)
+        .into_par_iter()
+        .map(|rows| {
+            let mut sum = vec![0.0; n];
+            // Each is divided first, so that numbers near the largest don't overflow.
+            rows.outer_iter().for_each(|row| T::add_shift(&mut sum, 1.0 / k as f64, slice(&row), &nought));
+            sum
         })
         .collect();
+    let centre: Vec<T> = (0..n).map(|i| T::from_f64(sums.iter().map(|s| s[i]).sum())).collect();
+    let norms2: Vec<f64> =
+        rows.axis_iter(Axis(0)).into_par_iter().map(|row| T::distance2(slice(&row), &centre)).collect();
+    let reach = norms2.iter().copied().fold(0.0, f64::max);
+    let half_norms = norms2.into_iter().map(|norm2| T::from_f64(norm2 / 2.0)).collect();
     Ok(Memories { rows, centre, half_norms, reach: reach.sqrt(), resident: None })
+}
+
+fn slice<'a, T>(row: &'a ArrayView1<'_, T>) -> &'a [T] {
+    row.as_slice().unwrap_or_default()
 }
 
 /// Running sums of one query: all weights are relative to `top`, the largest logit -beta d^2 so far.
@@ -161,6 +167,7 @@ pub(super) fn readout<T: Element>(
     let blocks = sweep(
         memories,
         &queries.view(),
+        if want.shift { n } else { 0 },
         |tile, panels, chunk| {
             let mut part = Part::new(panels, n, want);
             for range in pieces(chunk, tile_rows(memories)) {
@@ -207,12 +214,13 @@ pub(super) fn check_reach<T: Element>(
     memories: &Memories<'_, T>,
     queries: ArrayView2<'_, T>,
 ) -> Result<(), OpError> {
-    let far = |row: usize, norm: f64| OpError::TooFar { operation, row, norm };
     for (row, x) in queries.outer_iter().enumerate() {
-        let norm = x.iter().zip(&memories.centre).fold(0.0f64, |a, (v, c)| a.hypot(v.f64() - c.f64()));
-        let span = norm + memories.reach;
+        // Without overflow, but slow: for the message, and for columns that lie apart.
+        let norm = || x.iter().zip(&memories.centre).fold(0.0f64, |a, (v, c)| a.hypot(v.f64() - c.f64()));
+        let span =
+            x.as_slice().map_or_else(norm, |x| T::distance2(x, &memories.centre).sqrt()) + memories.reach;
         if !T::from_f64(4.0 * span * span).f64().is_finite() {
-            return Err(far(row, norm));
+            return Err(OpError::TooFar { operation, row, norm: norm() });
         }
     }
     Ok(())

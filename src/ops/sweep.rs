@@ -9,9 +9,9 @@ use super::lanes::{Buffer, Pairs, ROWS, Rows, chain};
 use super::{Element, Memories};
 
 /// Most panels of queries that share a tile once it is made.
-const PANELS: usize = 12;
+const PANELS: usize = 20;
 
-/// Most numbers in a row of each panel of a block, whose sums every chunk has to hold.
+/// Most numbers that a chunk may have to hold for one query of each panel of a block.
 const PANEL_NUMBERS: usize = 10_000;
 
 /// Memories in a tile, where they are short.
@@ -195,11 +195,12 @@ pub(super) fn pieces(range: Range<usize>, most: usize) -> impl Iterator<Item = R
 /// `work` on every panel of queries with every chunk of memories, `join` on what came of a block of
 /// panels, chunk by chunk in order. The results of the blocks come in order.
 ///
-/// Chunks depend on K alone, so that nothing that is added up depends on how many queries there are.
-/// All cores have work even for one query.
+/// `held` is how many numbers come of a query and a chunk. Chunks depend on K alone, so that nothing that is
+/// added up depends on how many queries there are. All cores have work even for one query.
 pub(super) fn sweep<T: Element, P: Send, R: Send>(
     memories: &Memories<'_, T>,
     queries: &ArrayView2<'_, T>,
+    held: usize,
     work: impl Fn(&mut Tile<T>, &[Panel<'_, T>], Range<usize>) -> P + Sync,
     join: impl Fn(&[Panel<'_, T>], Vec<P>) -> R + Sync,
 ) -> Vec<R> {
@@ -208,7 +209,8 @@ pub(super) fn sweep<T: Element, P: Send, R: Send>(
     let chunk = len.div_ceil(CHUNKS).max(CHUNK);
     let chunks: Vec<Range<usize>> = pieces(0..len, chunk).collect();
     let panels: Vec<(usize, &[T])> = (0..).step_by(T::PANEL).zip(queries.chunks(T::PANEL * n)).collect();
-    let blocks: Vec<Range<usize>> = pieces(0..panels.len(), (PANEL_NUMBERS / n).clamp(1, PANELS)).collect();
+    let blocks: Vec<Range<usize>> =
+        pieces(0..panels.len(), (PANEL_NUMBERS / held.max(1)).clamp(1, PANELS)).collect();
     // Every chunk of a block holds sums until they are joined: only so many blocks at a time.
     let together = (4 * rayon::current_num_threads() / chunks.len()).max(1);
     let mut out = Vec::with_capacity(blocks.len());
