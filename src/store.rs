@@ -46,7 +46,8 @@ impl StoreError {
 /// The folder is made where it is missing. On any error the old file stays and the temporary one goes.
 ///
 /// # Errors
-/// [`StoreError::Io`] with the step that failed.
+/// [`StoreError::Io`] with the step that failed, also where `path` is there and no file: the rename would put one in
+/// the place of a device or a pipe.
 pub fn write_atomic<F>(path: &Path, fill: F) -> Result<(), StoreError>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -55,6 +56,10 @@ where
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is there and no file");
+        return Err(StoreError::io("write", path)(error));
+    }
     fs::create_dir_all(folder).map_err(StoreError::io("make folder", folder))?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mem2gen-");
@@ -192,6 +197,19 @@ mod tests {
         match read_matrix(&path).unwrap() {
             Matrix::F32(b) => assert_eq!(b, a.t()),
             Matrix::F64(_) => panic!("the precision changed"),
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_replaced_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        for path in [path.as_path(), dir.path()] {
+            let error = write_atomic(path, |w| w.write_all(b"new")).unwrap_err();
+            assert!(matches!(&error, StoreError::Io { operation: "write", .. }), "{error}");
+            assert!(!fs::metadata(path).unwrap().is_file());
         }
     }
 
