@@ -2,6 +2,7 @@ use crate::analyse::AnalysisError;
 use crate::data::DataError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
+use crate::net::NetError;
 use crate::ops::OpError;
 use crate::process::ProcessError;
 use crate::profile::ProfileError;
@@ -24,6 +25,8 @@ pub enum Error {
     Memory(#[from] MemoryError),
     /// Noising processes.
     Process(#[from] ProcessError),
+    /// Networks.
+    Net(#[from] NetError),
     /// Scores.
     Score(#[from] ScoreError),
     /// Samplers and likelihood.

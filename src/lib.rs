@@ -7,6 +7,7 @@ pub mod detect;
 mod error;
 pub mod figure;
 pub mod memory;
+pub mod net;
 pub mod notebook;
 pub mod ops;
 pub mod prelude;

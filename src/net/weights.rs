@@ -1,0 +1,110 @@
+//! The parameters of a network as one vector.
+
+use std::sync::Arc;
+
+use super::{Graph, Init, Layout, NetError, Param};
+use crate::random::Stream;
+
+/// The parameters of a network, in the order and layout of its [`Graph`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    graph: Arc<Graph>,
+    values: Vec<f32>,
+}
+
+impl Weights {
+    /// Initial values: each parameter from its own stream, `init/NAME`, in the order of files.
+    pub fn init(graph: Arc<Graph>, seed: u64) -> Self {
+        let mut values = vec![0.0; graph.len()];
+        for p in graph.params() {
+            let mut stream = Stream::new(seed, &format!("init/{}", p.name));
+            let drawn: Vec<f32> = (0..p.layout.len())
+                .map(|_| match p.init {
+                    Init::Zeros => 0.0,
+                    Init::Ones => 1.0,
+                    Init::Uniform(bound) => (bound * (2.0 * stream.uniform() - 1.0)) as f32,
+                    Init::Normal(scale) => (scale * stream.normal()) as f32,
+                })
+                .collect();
+            from_file_layout(p.layout, &drawn, &mut values[p.offset..p.offset + p.layout.len()]);
+        }
+        Self { graph, values }
+    }
+
+    /// Values as they lie in a vector of the graph's length.
+    ///
+    /// # Errors
+    /// [`NetError::Length`].
+    pub fn new(graph: Arc<Graph>, values: Vec<f32>) -> Result<Self, NetError> {
+        if values.len() != graph.len() {
+            let (found, expected) = (values.len(), graph.len());
+            return Err(NetError::Length { operation: "weights", argument: "values", found, expected });
+        }
+        Ok(Self { graph, values })
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// All numbers, those that are trained first.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All numbers, to be changed.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// The numbers of a parameter in the layout of files.
+    pub fn file_values(&self, param: &Param) -> Vec<f32> {
+        let mut out = vec![0.0; param.layout.len()];
+        to_file_layout(param.layout, &self.values[param.offset..param.offset + param.layout.len()], &mut out);
+        out
+    }
+
+    /// Takes the numbers of a parameter from the layout of files.
+    ///
+    /// # Errors
+    /// [`NetError::Length`].
+    pub fn set_file_values(&mut self, param: &Param, values: &[f32]) -> Result<(), NetError> {
+        let expected = param.layout.len();
+        if values.len() != expected {
+            return Err(NetError::Length {
+                operation: "weights",
+                argument: "values of a parameter",
+                found: values.len(),
+                expected,
+            });
+        }
+        from_file_layout(param.layout, values, &mut self.values[param.offset..param.offset + expected]);
+        Ok(())
+    }
+}
+
+/// `[outputs, inputs, windows]` -> `[windows, inputs, outputs]`.
+fn from_file_layout(layout: Layout, file: &[f32], own: &mut [f32]) {
+    each(layout, |here, there| own[here] = file[there]);
+}
+
+fn to_file_layout(layout: Layout, own: &[f32], file: &mut [f32]) {
+    each(layout, |here, there| file[there] = own[here]);
+}
+
+/// Calls `pair` with the place of every number here and in files.
+fn each(layout: Layout, mut pair: impl FnMut(usize, usize)) {
+    let (windows, inputs, outputs) = match layout {
+        Layout::Vector(n) => (1, 1, n),
+        Layout::Dense { inputs, outputs } => (1, inputs, outputs),
+        Layout::Conv { side, inputs, outputs } => (side * side, inputs, outputs),
+    };
+    for w in 0..windows {
+        for i in 0..inputs {
+            for o in 0..outputs {
+                pair((w * inputs + i) * outputs + o, (o * inputs + i) * windows + w);
+            }
+        }
+    }
+}
