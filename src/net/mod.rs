@@ -4,6 +4,7 @@
 //! that they name. Parameters are one vector, [`Weights`], in the order and layout of the graph, so that the optimiser
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
+mod engine;
 mod error;
 mod graph;
 mod weights;
