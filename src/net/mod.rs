@@ -9,6 +9,7 @@ mod error;
 mod graph;
 mod weights;
 
+pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
