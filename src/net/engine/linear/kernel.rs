@@ -29,14 +29,18 @@ fn apart<S: Simd>(simd: S, block: impl WithSimd<Output = ()>) {
     simd.vectorize(block);
 }
 
-/// Calls the block with the number of rows as a constant.
+/// Calls the block with the number of rows, of which there are at most `most`, as a constant.
 macro_rules! with_rows {
-    ($rows:expr, $r:ident => $call:expr) => {
-        with_rows!(@ $rows, $r, $call, 1 2 3 4 5 6 7 8 9 10 11 12)
+    ($rows:expr, $most:expr, $r:ident => $call:expr) => {
+        with_rows!(@ $rows, $most, $r, $call, 1 2 3 4 5 6 7 8 9 10 11 12)
     };
-    (@ $rows:expr, $r:ident, $call:expr, $($n:literal)*) => {
+    (@ $rows:expr, $most:expr, $r:ident, $call:expr, $($n:literal)*) => {
         match $rows {
-            $($n => { const $r: usize = $n; $call })*
+            $($n => {
+                const $r: usize = $n;
+                // Blocks that do not occur are not compiled.
+                if const { $r <= $most } { $call }
+            })*
             _ => unreachable!("a block of {} rows", $rows),
         }
     };
@@ -167,7 +171,7 @@ impl Sweep<'_> {
             let (outputs, column) = (self.channels.1, self.columns.start);
             for class in &gather.classes {
                 for tile in pieces(samples * class.pixels, most) {
-                    with_rows!(tile.len(), R => apart(simd, Tile::<R, V> {
+                    with_rows!(tile.len(), most_rows(S::REGISTER_COUNT, V), R => apart(simd, Tile::<R, V> {
                         class,
                         first: tile.start,
                         channels: self.channels.0,
@@ -462,7 +466,7 @@ impl Outer<'_> {
                 }
                 for rows in pieces(self.rows.len(), most) {
                     let row = self.rows.start + rows.start;
-                    with_rows!(rows.len(), R => apart(simd, Block::<R, V, PACKED> {
+                    with_rows!(rows.len(), most_rows(S::REGISTER_COUNT, V), R => apart(simd, Block::<R, V, PACKED> {
                         pairs,
                         a: self.a.0.wrapping_add(sample * self.a.1 + row),
                         b,
