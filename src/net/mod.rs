@@ -6,20 +6,24 @@
 
 mod arch;
 mod error;
+mod file;
 mod graph;
 mod mlp;
 mod reference;
+mod torch;
 mod toy;
 mod unet;
 mod weights;
 
 pub use arch::Arch;
 pub use error::NetError;
+pub use file::Model;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
 pub use mlp::MlpSettings;
 pub use reference::{Masks, Pass, Reference};
+pub use torch::Part;
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;
