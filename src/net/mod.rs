@@ -4,13 +4,30 @@
 //! that they name. Parameters are one vector, [`Weights`], in the order and layout of the graph, so that the optimiser
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
+mod arch;
 mod engine;
 mod error;
+mod file;
 mod graph;
+mod mlp;
+mod operation;
+mod reference;
+mod torch;
+mod toy;
+mod unet;
 mod weights;
 
+pub use arch::Arch;
+pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
+pub use file::Model;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
+pub use mlp::MlpSettings;
+pub use operation::EngineOp;
+pub use reference::{Pass, Reference};
+pub use torch::CheckpointPart;
+pub use toy::{ToyForm, ToySettings};
+pub use unet::UnetSettings;
 pub use weights::Weights;
