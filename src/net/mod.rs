@@ -8,6 +8,7 @@ mod arch;
 mod error;
 mod graph;
 mod mlp;
+mod reference;
 mod toy;
 mod unet;
 mod weights;
@@ -18,6 +19,7 @@ pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
 pub use mlp::MlpSettings;
+pub use reference::{Masks, Pass, Reference};
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;
