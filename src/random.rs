@@ -231,8 +231,8 @@ fn box_muller(radius: &[u32; LANES], angle: &[u32; LANES]) -> ([f32; LANES], [f3
         let a = (angle[lane] << 2) as i32 as f32 * (std::f32::consts::FRAC_PI_4 / (1u32 << 31) as f32);
         let s = a * a;
         let sin = a * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s / 362_880.0))));
-        let cos = 1.0
-            + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40_320.0 - s / 3_628_800.0))));
+        let cos =
+            1.0 + s * (-0.5 + s * (1.0 / 24.0 + s * (-1.0 / 720.0 + s * (1.0 / 40_320.0 - s / 3_628_800.0))));
         let odd = quarter & 1 == 1;
         let (c, s) = if odd { (sin, cos) } else { (cos, sin) };
         // Quarters 1 and 2 have negative cosines, 2 and 3 negative sines.
@@ -340,8 +340,7 @@ mod tests {
         places.normal(5, &mut drawn);
         let mut worst = 0.0f64;
         for (i, &z) in drawn.iter().enumerate() {
-            let (group, pair, second, lane) =
-                (i / GROUP, i / (2 * LANES) % 2, i / LANES % 2 == 1, i % LANES);
+            let (group, pair, second, lane) = (i / GROUP, i / (2 * LANES) % 2, i / LANES % 2 == 1, i % LANES);
             let bits = places.bits(5, (group * LANES + lane) as u64)[pair];
             let uniform = (f64::from(bits as u32 >> 1) + 0.5) / f64::from(1u32 << 31);
             let within = ((bits >> 32) << 2) as u32 as i32;
@@ -362,7 +361,9 @@ mod tests {
         places.normal(0, &mut drawn);
         let moment = |p: i32| drawn.iter().map(|&z| f64::from(z).powi(p)).sum::<f64>() / n as f64;
         // Moments of a normal, and the variances of their estimates over n: five standard deviations.
-        for (p, mean, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0), (6, 15.0, 10_170.0)] {
+        for (p, mean, variance) in
+            [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0), (6, 15.0, 10_170.0)]
+        {
             let error = (moment(p) - mean).abs();
             assert!(error < 5.0 * (variance / n as f64 as f64).sqrt(), "{p}: {error}");
         }

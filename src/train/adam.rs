@@ -192,7 +192,8 @@ mod tests {
             }
             for i in 0..n {
                 // A step moves by at most the rate, of which each has a few roundings; and the sums round.
-                let tolerance = steps as f64 * (1e-3 * 1e-6 + 6e-8 * f64::from(state.weights[i]).abs()) + 1e-9;
+                let tolerance =
+                    steps as f64 * (1e-3 * 1e-6 + 6e-8 * f64::from(state.weights[i]).abs()) + 1e-9;
                 assert!((f64::from(state.weights[i]) - plain.w[i]).abs() < tolerance, "{i}");
                 assert!((f64::from(state.ema[i]) - plain.e[i]).abs() < tolerance, "{i}");
                 assert!((f64::from(state.second[i]) / plain.v[i] - 1.0).abs() < 1e-5, "{i}");

@@ -144,7 +144,9 @@ mod tests {
     use super::*;
     use crate::net::{Arch, Shape, ToySettings};
     use crate::process::{Level, VpSettings};
-    use crate::train::settings::{AdamSettings, DataSettings, EmaSettings, ProcessSettings, TrainSettings, VeTraining};
+    use crate::train::settings::{
+        AdamSettings, DataSettings, EmaSettings, ProcessSettings, TrainSettings, VeTraining,
+    };
     use ndarray::Array2;
 
     fn data(k: usize, n: usize) -> TrainingData {
@@ -193,10 +195,13 @@ mod tests {
 
     #[test]
     fn an_epoch_takes_every_datum_once_and_drops_the_rest() {
-        let (data, params) = (data(11, 3), params(11, 3, 4, |s| {
-            s.process = ProcessSettings::Ve(VeTraining::default());
-            s.prediction = Prediction::X0;
-        }));
+        let (data, params) = (
+            data(11, 3),
+            params(11, 3, 4, |s| {
+                s.process = ProcessSettings::Ve(VeTraining::default());
+                s.prediction = Prediction::X0;
+            }),
+        );
         let mut orders = vec![];
         for epoch in 0..3 {
             let mut seen: Vec<usize> =

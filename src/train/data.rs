@@ -1,8 +1,8 @@
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
-use super::settings::DataSettings;
 use super::TrainError;
+use super::settings::DataSettings;
 use crate::data::{Dataset, Range, Split, load};
 use crate::memory::toy::points;
 use crate::net::Shape;
@@ -27,9 +27,7 @@ impl TrainingData {
             DataSettings::Images { dataset, size, k } => {
                 Self::of_images(&load(layout, dataset, Split::Train)?.subset(*k)?, *size)
             }
-            DataSettings::Toy { k } => {
-                Self::new(points(*k)?.mapv(|v| v as f32), Shape::vector(2))
-            }
+            DataSettings::Toy { k } => Self::new(points(*k)?.mapv(|v| v as f32), Shape::vector(2)),
         }
     }
 
@@ -51,15 +49,13 @@ impl TrainingData {
         let stored = images.images();
         let area = (down * across) as f64;
         let rows = Array2::from_shape_fn((images.len(), shape.len()), |(i, place)| {
-            let (row, column, channel) = (
-                place / (size * from.channels),
-                place / from.channels % size,
-                place % from.channels,
-            );
+            let (row, column, channel) =
+                (place / (size * from.channels), place / from.channels % size, place % from.channels);
             let mut sum = 0.0;
             for y in row * down..(row + 1) * down {
                 for x in column * across..(column + 1) * across {
-                    sum += Range::Symmetric.value(stored[[i, (y * from.width + x) * from.channels + channel]]);
+                    sum +=
+                        Range::Symmetric.value(stored[[i, (y * from.width + x) * from.channels + channel]]);
                 }
             }
             (sum / area) as f32

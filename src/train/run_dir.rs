@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
+use super::standin::load_weights;
 use super::{TrainError, TrainingData};
-use crate::net::{Graph, Shape, Weights, load_weights};
+use crate::net::{Graph, Shape, Weights};
 use crate::process::Prediction;
 use crate::project::Layout;
 use crate::store::{self, StoreError, sha256_hex, write_atomic};
@@ -299,7 +300,9 @@ impl RunDir {
                 };
                 Ok((Weights::new(self.graph().clone(), values)?, checkpoint.header.step))
             }
-            (None, damaged) => Err(damaged.into_iter().next().unwrap_or_else(|| bad("it has no checkpoint yet".into()))),
+            (None, damaged) => {
+                Err(damaged.into_iter().next().unwrap_or_else(|| bad("it has no checkpoint yet".into())))
+            }
         }
     }
 

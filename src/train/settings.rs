@@ -203,9 +203,11 @@ impl TrainSettings {
             true => Ok(()),
             false => Err(TrainError::Setting { setting, value, need: need.into() }),
         };
-        for (setting, value) in
-            [("steps", self.steps), ("checkpoint_every", self.checkpoint_every), ("log_every", self.log_every)]
-        {
+        for (setting, value) in [
+            ("steps", self.steps),
+            ("checkpoint_every", self.checkpoint_every),
+            ("log_every", self.log_every),
+        ] {
             ok((1..=1 << 53).contains(&value), setting, value.to_string(), "1 to 2^53")?;
         }
         ok((1..=1 << 20).contains(&self.batch), "batch", self.batch.to_string(), "1 to 1048576")?;
@@ -221,7 +223,8 @@ impl TrainSettings {
         {
             ok(value > 0.0 && value.is_finite(), setting, value.to_string(), "a finite number above 0")?;
         }
-        for (setting, value) in [("adam.beta1", beta1), ("adam.beta2", beta2), ("ema.decay", self.ema.decay)] {
+        for (setting, value) in [("adam.beta1", beta1), ("adam.beta2", beta2), ("ema.decay", self.ema.decay)]
+        {
             ok((0.0..1.0).contains(&value), setting, value.to_string(), "0 to below 1")?;
         }
         let process = match self.process {
