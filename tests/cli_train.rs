@@ -168,8 +168,8 @@ fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
 #[test]
 fn a_run_that_diverges_says_so_and_fails() {
     let folder = Folder::new();
-    let call =
-        [&QUICK[..], &[&folder.at("run"), "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();
+    let at = folder.at("run");
+    let call = [&QUICK[..], &[&at, "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();
     let said = mem2gen(&call);
     assert!(!said.ok && said.stderr.lines().count() == 1, "{}", said.stderr);
     for word in ["train", "diverged", "step", "checkpoint"] {

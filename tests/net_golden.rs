@@ -6,7 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use mem2gen::net::{Arch, Model, NetError, Part, Reference, Shape, UnetSettings, Weights};
+use mem2gen::net::{
+    Arch, CheckpointPart, Engine, Model, NetError, Purpose, Reference, Shape, UnetSettings, Weights,
+};
+use mem2gen::train::adam::{Factors, State, sum_of_squares};
+use mem2gen::train::{AdamSettings, EmaSettings};
 use safetensors::SafeTensors;
 
 const CASES: [&str; 5] = ["unet", "unet_three", "mlp", "toy_paper", "toy_code"];
@@ -116,6 +120,53 @@ fn the_reference_computes_what_pytorch_computes() {
 }
 
 #[test]
+fn three_steps_of_adam_are_pytorchs() {
+    let mut cases = 0;
+    for name in CASES {
+        let golden = Golden::read(name);
+        if !golden.tensors.keys().any(|k| k.starts_with("adam/")) {
+            continue;
+        }
+        cases += 1;
+        let (start, expected) = (golden.weights("weights"), golden.weights("adam"));
+        let single =
+            |key: &str| -> Vec<f32> { values(&golden.tensors[key]).iter().map(|&v| v as f32).collect() };
+        let (x, t, target) = (single("x"), single("t"), single("target"));
+        let graph = start.graph().clone();
+        let mut engine = Engine::new(graph.clone(), t.len(), Purpose::Train).unwrap();
+        let mut state = State::new(start.values().to_vec(), graph.trained());
+        let mut gradient = vec![0.0; graph.trained()];
+        let (adam, ema) = (AdamSettings::default(), EmaSettings::default());
+        for (step, (loss, norm)) in
+            (1..).zip(values(&golden.f64("losses")).iter().zip(values(&golden.f64("norms"))))
+        {
+            let y = engine.forward(&state.weights, &x, &t, None).unwrap();
+            let apart: Vec<f32> = y.iter().zip(&target).map(|(y, target)| y - target).collect();
+            let count = apart.len() as f64;
+            let found = sum_of_squares(&apart) / count;
+            assert!((found / loss - 1.0).abs() < 1e-4, "{name} step {step}: loss {found} {loss}");
+            let dy: Vec<f32> = apart.iter().map(|d| d * (2.0 / count) as f32).collect();
+            engine.backward(&state.weights, &dy, Some(&mut gradient), None).unwrap();
+            let found = sum_of_squares(&gradient).sqrt();
+            assert!(
+                (found / norm - 1.0).abs() < 1e-3 && norm > 1.0,
+                "{name} step {step}: norm {found} {norm}"
+            );
+            Factors::new(&adam, &ema, step, 3).step(&mut state, &gradient, found);
+        }
+        // A first step moves every number by the whole rate, 2e-4, whatever its gradient, which single precision may
+        // have with another sign where it is nought but for rounding. So what counts is how far apart all are.
+        let (mut apart, mut moved) = (0.0, 0.0);
+        for ((a, b), from) in state.weights.iter().zip(expected.values()).zip(start.values()) {
+            apart += f64::from(a - b).powi(2);
+            moved += f64::from(b - from).powi(2);
+        }
+        assert!(apart.sqrt() < 0.02 * moved.sqrt(), "{name}: {} of {}", apart.sqrt(), moved.sqrt());
+    }
+    assert!(cases > 0);
+}
+
+#[test]
 fn a_checkpoint_of_the_authors_layout_is_read_by_name() {
     let golden = Golden::read("checkpoint");
     let path = folder().join("checkpoint.pth");
@@ -123,24 +174,28 @@ fn a_checkpoint_of_the_authors_layout_is_read_by_name() {
     let expected = golden.weights("model");
     let read =
         |settings: &UnetSettings, part| Model::read_checkpoint(&path, settings.clone(), golden.input, part);
-    let model = read(&settings, Part::Model).unwrap();
+    let model = read(&settings, CheckpointPart::Model).unwrap();
     assert_eq!(model.weights, expected);
     // The file's running mean is the model plus one.
-    let ema = read(&settings, Part::Ema).unwrap();
+    let ema = read(&settings, CheckpointPart::Ema).unwrap();
     assert!(ema.weights.values().iter().zip(expected.values()).all(|(a, b)| *a == b + 1.0));
 
     // Another width: shapes. Another depth: names.
     let wider = UnetSettings { channels: 8, ..settings.clone() };
-    let error = read(&wider, Part::Model).unwrap_err().to_string();
+    let error = read(&wider, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("all_modules.0.weight is [16, 4], expected [32, 8]"), "{error}");
     let deeper = UnetSettings { blocks: 2, ..settings.clone() };
-    let error = read(&deeper, Part::Model).unwrap_err().to_string();
+    let error = read(&deeper, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("missing all_modules.") && error.contains("checkpoint.pth"), "{error}");
     let flat = UnetSettings { attention: vec![], ..settings.clone() };
-    let error = read(&flat, Part::Model).unwrap_err().to_string();
+    let error = read(&flat, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("not of this network all_modules."), "{error}");
 
-    let no =
-        Model::read_checkpoint(&folder().join("checkpoint.safetensors"), settings, golden.input, Part::Model);
+    let no = Model::read_checkpoint(
+        &folder().join("checkpoint.safetensors"),
+        settings,
+        golden.input,
+        CheckpointPart::Model,
+    );
     assert!(matches!(no, Err(NetError::Candle(_))));
 }

@@ -25,7 +25,7 @@ pub use graph::{
 };
 pub use mlp::MlpSettings;
 pub use reference::{Masks, Pass, Reference};
-pub use torch::Part;
+pub use torch::CheckpointPart;
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;
