@@ -67,7 +67,8 @@ impl Attention {
                         continue;
                     }
                     self.product(self.sample(dy), turned(self.sample(v)), ds, false);
-                    softmax_back(p, ds, pixels, self.scale());
+                    let back = SoftmaxBack { p, d: ds, n: pixels, scale: self.scale() };
+                    pulp::Arch::new().dispatch(back);
                     if let Some((dq, accumulate)) = dq {
                         self.product(self.square(ds), self.sample(k), dq, accumulate);
                     }
@@ -96,7 +97,8 @@ impl Attention {
     /// p <- softmax(q k^T / sqrt(channels)).
     fn weights(&self, q: &[f32], k: &[f32], p: &mut [f32]) {
         self.product(self.sample(q), turned(self.sample(k)), p, false);
-        softmax(p, self.shape.pixels(), self.scale());
+        let (n, scale) = (self.shape.pixels(), self.scale());
+        pulp::Arch::new().dispatch(Softmax { values: p, n, scale });
     }
 
     /// out <- a b, or out <- out + a b.
@@ -159,48 +161,61 @@ fn turned(a: Matrix<'_>) -> Matrix<'_> {
 const LANES: usize = 16;
 
 /// Each row of n numbers x becomes softmax(scale x).
-fn softmax(values: &mut [f32], n: usize, scale: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for row in values.chunks_exact_mut(n) {
-                let mut most = [f32::NEG_INFINITY; LANES];
-                let (blocks, tail) = row.as_chunks::<LANES>();
-                for block in blocks {
-                    for i in 0..LANES {
-                        most[i] = if block[i] > most[i] { block[i] } else { most[i] };
-                    }
-                }
-                // What is not a number is no maximum, and comes out of the exponential as it is.
-                let most = tail.iter().chain(&most).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-                for v in row.iter_mut() {
-                    *v = exp32((*v - most) * scale);
-                }
-                let inverse = 1.0 / sum(row);
-                for v in row.iter_mut() {
-                    *v *= inverse;
-                }
-            }
-        },
-    );
+struct Softmax<'a> {
+    values: &'a mut [f32],
+    n: usize,
+    scale: f32,
 }
 
-/// Each row of n gradients d in weights p becomes that in what [`softmax`] took: scale p (d - sum p d).
-fn softmax_back(p: &[f32], d: &mut [f32], n: usize, scale: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (p, d) in p.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
-                for (d, p) in d.iter_mut().zip(p) {
-                    *d *= p * scale;
-                }
-                let total = sum(d);
-                for (d, p) in d.iter_mut().zip(p) {
-                    *d -= p * total;
+impl pulp::WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for row in self.values.chunks_exact_mut(self.n) {
+            let mut most = [f32::NEG_INFINITY; LANES];
+            let (blocks, tail) = row.as_chunks::<LANES>();
+            for block in blocks {
+                for i in 0..LANES {
+                    most[i] = if block[i] > most[i] { block[i] } else { most[i] };
                 }
             }
-        },
-    );
+            // What is not a number is no maximum, and comes out of the exponential as it is.
+            let most = tail.iter().chain(&most).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            for v in row.iter_mut() {
+                *v = exp32((*v - most) * self.scale);
+            }
+            let inverse = 1.0 / sum(row);
+            for v in row.iter_mut() {
+                *v *= inverse;
+            }
+        }
+    }
+}
+
+/// Each row of n gradients d in weights p becomes that in what [`Softmax`] took: scale p (d - sum p d).
+struct SoftmaxBack<'a> {
+    p: &'a [f32],
+    d: &'a mut [f32],
+    n: usize,
+    scale: f32,
+}
+
+impl pulp::WithSimd for SoftmaxBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (p, d) in self.p.chunks_exact(self.n).zip(self.d.chunks_exact_mut(self.n)) {
+            for (d, p) in d.iter_mut().zip(p) {
+                *d *= p * self.scale;
+            }
+            let total = sum(d);
+            for (d, p) in d.iter_mut().zip(p) {
+                *d -= p * total;
+            }
+        }
+    }
 }
 
 #[inline(always)]

@@ -51,6 +51,21 @@ impl Settings {
         (self.shape.len() / self.groups) as f64
     }
 
+    /// Whether the numbers of a group lie side by side.
+    fn in_a_piece(&self) -> bool {
+        self.groups == 1 || self.shape.pixels() == 1
+    }
+
+    /// From the sum of the numbers.
+    fn mean(&self, sum: f64) -> f32 {
+        (sum / self.size()) as f32
+    }
+
+    /// One over the deviation, from the sum of the squares of what is left without the mean.
+    fn inverse(&self, squares: f64) -> f32 {
+        (1.0 / (squares / self.size() + self.epsilon).sqrt()) as f32
+    }
+
     fn mask(&self, dropout: Option<Dropout>, row: usize) -> Option<Mask> {
         dropout.filter(|_| self.rate > 0.0).map(|d| d.mask(self.node, self.rate, row))
     }
@@ -124,7 +139,7 @@ impl Norm {
         let tasks = tasks.zip(self.stats[..m * 2 * groups].par_chunks(step * 2 * groups)).enumerate();
         let run = |(task, (((partial, x), dy), stats)): (usize, (((&mut [f64], &[f32]), &[f32]), &[f32])),
                    dx: &mut [f32]| {
-            with_scratch(6 * period + len, 2 * (period + channels), |single, double| {
+            with_scratch(5 * period + BLOCK + channels + len, 2 * (period + channels), |single, double| {
                 let first = task * step;
                 partial.fill(0.0);
                 pulp::Arch::new().dispatch(Backward {
@@ -189,16 +204,31 @@ impl WithSimd for Forward<'_> {
         let rows = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(stats.chunks_exact_mut(2 * groups));
         for (r, ((x, y), stats)) in rows.enumerate() {
             let (means, inverses) = stats.split_at_mut(groups);
-            lane_sums::<S, false>(simd, x, mean, lanes);
-            fold(lanes, sums);
-            for (m, sums) in means.iter_mut().zip(sums.chunks_exact(channels / groups)) {
-                *m = (sum(sums) / settings.size()) as f32;
-            }
-            spread(mean, means, channels);
-            lane_sums::<S, true>(simd, x, mean, lanes);
-            fold(lanes, sums);
-            for (i, sums) in inverses.iter_mut().zip(sums.chunks_exact(channels / groups)) {
-                *i = (1.0 / (sum(sums) / settings.size() + settings.epsilon).sqrt()) as f32;
+            if settings.in_a_piece() {
+                // A group is a run of numbers: there are no channels to be told apart.
+                let lanes = &mut lanes[..BLOCK];
+                let parts = x.chunks_exact(len / groups).zip(means.iter_mut()).zip(inverses.iter_mut());
+                for ((x, m), i) in parts {
+                    let mean = &mut mean[..BLOCK];
+                    lane_sums::<S, false>(simd, x, mean, lanes);
+                    *m = settings.mean(sum(lanes));
+                    mean.fill(*m);
+                    lane_sums::<S, true>(simd, x, mean, lanes);
+                    *i = settings.inverse(sum(lanes));
+                }
+                spread(mean, means, channels);
+            } else {
+                lane_sums::<S, false>(simd, x, mean, lanes);
+                fold(lanes, sums);
+                for (m, sums) in means.iter_mut().zip(sums.chunks_exact(channels / groups)) {
+                    *m = settings.mean(sum(sums));
+                }
+                spread(mean, means, channels);
+                lane_sums::<S, true>(simd, x, mean, lanes);
+                fold(lanes, sums);
+                for (i, sums) in inverses.iter_mut().zip(sums.chunks_exact(channels / groups)) {
+                    *i = settings.inverse(sum(sums));
+                }
             }
             slopes(slope, inverses, scale);
             match (settings.silu, settings.mask(dropout, first + r)) {
@@ -253,7 +283,9 @@ impl WithSimd for Backward<'_> {
         let (slope, single) = single.split_at_mut(period);
         let (level, single) = single.split_at_mut(period);
         let (tilt, single) = single.split_at_mut(period);
-        let (rest, inner) = single.split_at_mut(period);
+        let (rest, single) = single.split_at_mut(period);
+        let (scaled, single) = single.split_at_mut(channels);
+        let (one_mean, inner) = single.split_at_mut(BLOCK);
         let inner = &mut inner[..len];
         let (lanes, double) = double.split_at_mut(period);
         let (lanes_x, double) = double.split_at_mut(period);
@@ -282,21 +314,48 @@ impl WithSimd for Backward<'_> {
                     inner
                 }
             };
-            lane_products(simd, du, x, mean, lanes, lanes_x);
-            fold(lanes, sums);
-            fold(lanes_x, sums_x);
-            for g in 0..groups {
+            let mut set = |g: usize, sum: f64, sum_x: f64| {
+                let group = g * per..(g + 1) * per;
                 let inverse = f64::from(inverses[g]);
-                let (mut a, mut b) = (0.0, 0.0);
-                for c in g * per..(g + 1) * per {
-                    dscale[c] += inverse * sums_x[c];
-                    dshift[c] += sums[c];
-                    a += f64::from(scale[c]) * sums[c];
-                    b += f64::from(scale[c]) * sums_x[c];
+                let by = -inverse / settings.size();
+                tilt[group.clone()].fill((by * inverse * inverse * sum_x) as f32);
+                rest[group].fill((by * sum) as f32);
+            };
+            if settings.shape.pixels() == 1 {
+                for (g, inverse) in inverses.iter().enumerate() {
+                    let group = g * per..(g + 1) * per;
+                    let (du, x) = (&du[group.clone()], &x[group.clone()]);
+                    let with = du.iter().zip(x).zip(&scale[group.clone()]).zip(&mut scaled[group.clone()]);
+                    let d = dscale[group.clone()].iter_mut().zip(&mut dshift[group.clone()]);
+                    for ((((du, x), scale), scaled), (dscale, dshift)) in with.zip(d) {
+                        *scaled = scale * du;
+                        *dscale += f64::from((x - means[g]) * inverse * du);
+                        *dshift += f64::from(*du);
+                    }
+                    // All of a group has one mean.
+                    let (lanes, lanes_x) = (&mut lanes[..BLOCK], &mut lanes_x[..BLOCK]);
+                    one_mean.fill(means[g]);
+                    lane_products(simd, &scaled[group], x, one_mean, lanes, lanes_x);
+                    set(g, sum(lanes), sum(lanes_x));
                 }
-                let n = settings.size();
-                tilt[g * per..(g + 1) * per].fill((-inverse * inverse * inverse * b / n) as f32);
-                rest[g * per..(g + 1) * per].fill((-inverse * a / n) as f32);
+            } else {
+                lane_products(simd, du, x, mean, lanes, lanes_x);
+                fold(lanes, sums);
+                fold(lanes_x, sums_x);
+                for (d, s) in dshift.iter_mut().zip(&*sums) {
+                    *d += s;
+                }
+                for (g, inverse) in inverses.iter().enumerate() {
+                    let group = g * per..(g + 1) * per;
+                    let (sums, sums_x) = (&mut sums[group.clone()], &mut sums_x[group.clone()]);
+                    let both = sums.iter_mut().zip(&mut *sums_x).zip(&scale[group.clone()]);
+                    for (d, ((s, s_x), scale)) in dscale[group].iter_mut().zip(both) {
+                        *d += f64::from(*inverse) * *s_x;
+                        *s *= f64::from(*scale);
+                        *s_x *= f64::from(*scale);
+                    }
+                    set(g, sum(sums), sum(sums_x));
+                }
             }
             if dx.is_empty() {
                 continue;

@@ -23,6 +23,12 @@ fn pieces(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |i| i * n / count..(i + 1) * n / count)
 }
 
+/// Runs a block as a function of its own: dozens of them in one are compiled badly.
+#[inline(never)]
+fn apart<S: Simd>(simd: S, block: impl WithSimd<Output = ()>) {
+    simd.vectorize(block);
+}
+
 /// Calls the block with the number of rows as a constant.
 macro_rules! with_rows {
     ($rows:expr, $r:ident => $call:expr) => {
@@ -113,13 +119,23 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
                     simd.mask_load_ptr_f32s(mask, p)
                 }
             };
+            let mut bs = [simd.splat_f32s(0.0); V];
+            if !bias.is_null() {
+                for v in 0..V {
+                    bs[v] = load(v, bias);
+                }
+            }
+            // A loop as short as this is unrolled. The next is not: it alone would keep the sums in memory.
+            let mut done = [[simd.splat_f32s(0.0); V]; R];
+            for r in 0..R {
+                for v in 0..V {
+                    done[r][v] = simd.add_f32s(sums[r][v], bs[v]);
+                }
+            }
             for r in 0..R {
                 let (to, sample) = class.to[first + r];
                 for v in 0..V {
-                    let mut sum = sums[r][v];
-                    if !bias.is_null() {
-                        sum = simd.add_f32s(sum, load(v, bias));
-                    }
+                    let mut sum = done[r][v];
                     if !shift.is_null() {
                         sum = simd.add_f32s(sum, load(v, shift.add(sample as usize * shift_stride)));
                     }
@@ -151,7 +167,7 @@ impl Sweep<'_> {
             let (outputs, column) = (self.channels.1, self.columns.start);
             for class in &gather.classes {
                 for tile in pieces(samples * class.pixels, most) {
-                    with_rows!(tile.len(), R => simd.vectorize(Tile::<R, V> {
+                    with_rows!(tile.len(), R => apart(simd, Tile::<R, V> {
                         class,
                         first: tile.start,
                         channels: self.channels.0,
@@ -282,7 +298,7 @@ impl Outer<'_> {
             for pass in pieces(samples * self.pixels, PASS) {
                 for rows in pieces(self.rows.len(), most) {
                     let row = self.rows.start + rows.start;
-                    with_rows!(rows.len(), R => simd.vectorize(Block::<R, V, MASKED> {
+                    with_rows!(rows.len(), R => apart(simd, Block::<R, V, MASKED> {
                         pairs: &self.pairs[pass.clone()],
                         x: self.x.wrapping_add(sample * self.lens.0 + row),
                         dy: self.dy.wrapping_add(sample * self.lens.1 + self.columns.start),
