@@ -5,6 +5,7 @@
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
 mod arch;
+mod engine;
 mod error;
 mod graph;
 mod mlp;
@@ -13,6 +14,7 @@ mod unet;
 mod weights;
 
 pub use arch::Arch;
+pub use engine::{Dropout, Engine, Purpose};
 pub use error::NetError;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,

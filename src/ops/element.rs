@@ -68,7 +68,7 @@ pub trait Element:
         queries: ArrayView2<'_, Self>,
         tile: impl FnMut(PairTile<'_, Self>),
     ) -> Result<(), OpError>;
-    /// Row i over by(i).
+    /// An array in standard layout in as many even parts as there are numbers in `by`, each over its own.
     #[doc(hidden)]
     fn divide(a: &mut Array2<Self>, by: &[f64]);
 }
@@ -227,8 +227,10 @@ macro_rules! element {
             }
 
             fn divide(a: &mut Array2<Self>, by: &[f64]) {
-                for (mut row, by) in a.outer_iter_mut().zip(by) {
-                    row.mapv_inplace(|v| (v as f64 / by) as $t);
+                let part = (a.len() / by.len().max(1)).max(1);
+                let parts = a.as_slice_mut().unwrap_or_default().chunks_exact_mut(part);
+                for (part, by) in parts.zip(by) {
+                    part.iter_mut().for_each(|v| *v = (*v as f64 / by) as $t);
                 }
             }
         }

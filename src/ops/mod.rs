@@ -140,7 +140,7 @@ impl<'a, T: Element> Memories<'a, T> {
     pub fn score(&self, queries: ArrayView2<'_, T>, sigma: f64) -> Result<Array2<T>, OpError> {
         let beta = check_sigma::<T>(sigma)?;
         let shift = self.readout(queries, beta, Want::SHIFT)?.shift;
-        over_variance(shift, &vec![sigma; queries.nrows()])
+        over_variance(shift, &[sigma])
     }
 
     /// [`Self::score`] of queries with a sigma each, `[m]`: as one call a query, to the last bit.
@@ -232,13 +232,12 @@ fn check_sigma<T: Element>(sigma: f64) -> Result<f64, OpError> {
     Err(sigma_refused(sigma))
 }
 
+/// An array in as many even parts as there are sigmas, each over the square of its own.
 fn over_variance<T: Element>(mut shift: Array2<T>, sigmas: &[f64]) -> Result<Array2<T>, OpError> {
     let variances: Vec<f64> = sigmas.iter().map(|sigma| sigma * sigma).collect();
     T::divide(&mut shift, &variances);
-    for (row, sigma) in shift.outer_iter().zip(sigmas) {
-        if row.iter().any(|v| !v.f64().is_finite()) {
-            return Err(sigma_refused(*sigma));
-        }
+    match shift.iter().position(|v| !v.f64().is_finite()) {
+        Some(place) => Err(sigma_refused(sigmas[place * sigmas.len() / shift.len()])),
+        None => Ok(shift),
     }
-    Ok(shift)
 }

@@ -3,7 +3,7 @@ use crate::process::ProcessError;
 use crate::score::ScoreError;
 
 /// What can go wrong in a sampler or a likelihood.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     /// An argument of the wrong shape, or NaN or infinity in it.
     #[error(transparent)]
