@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod graph;
 mod mlp;
+mod reference;
 mod toy;
 mod unet;
 mod weights;
@@ -20,6 +21,7 @@ pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
 pub use mlp::MlpSettings;
+pub use reference::{Masks, Pass, Reference};
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;
