@@ -1,6 +1,9 @@
+use std::path::PathBuf;
+
 use crate::ops::OpError;
 use crate::process::ProcessError;
 use crate::score::ScoreError;
+use crate::store::StoreError;
 
 /// What can go wrong in a sampler or a likelihood.
 #[derive(Debug, thiserror::Error)]
@@ -65,5 +68,14 @@ pub enum SampleError {
         steps: usize,
         /// Length of the last.
         length: f64,
+    },
+    /// A file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process draws into the same file.
+    #[error("samples {}: another process is drawing there", path.display())]
+    Busy {
+        /// The folder of finished parts.
+        path: PathBuf,
     },
 }

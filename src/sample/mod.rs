@@ -9,15 +9,18 @@
 //!
 //! All take their starting points as an array: draw them with [`start`], or give any. Noise comes from
 //! [`Streams`], one for each sample, and each sample has its own step sizes, so a sample does not depend
-//! on the batch that it is drawn in (as far as the score's rows do not).
+//! on the batch that it is drawn in (as far as the score's rows do not). [`Draw`] counts on it: it writes any number of
+//! samples, a batch at a time, and goes on where it was stopped.
 
 mod discrete;
+mod draw;
 mod error;
 mod euler_maruyama;
 mod flow;
 mod rk45;
 
 pub use discrete::{ancestral, ddim};
+pub use draw::{Draw, Found, Sampler, VERSION};
 pub use error::SampleError;
 pub use euler_maruyama::euler_maruyama;
 pub use flow::{Divergence, Flow, Likelihood, Prior};
