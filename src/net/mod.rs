@@ -15,7 +15,7 @@ mod unet;
 mod weights;
 
 pub use arch::Arch;
-pub use engine::{Dropout, Engine, Purpose};
+pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
