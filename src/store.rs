@@ -190,7 +190,7 @@ pub fn write_rows(
     let mut fault = None;
     let written = write_atomic(path, |w| {
         // Version 1.0: the header, its length with it, is a whole number of 64 bytes and ends in a new line.
-        let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+        let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns})}}");
         let width = (10 + dict.len() + 1).next_multiple_of(64) - 11;
         w.write_all(b"\x93NUMPY\x01\x00")?;
         w.write_all(&((width + 1) as u16).to_le_bytes())?;
