@@ -142,11 +142,10 @@ impl<'a> Batches<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Arch, Shape, ToySettings};
+    use crate::net::Shape;
     use crate::process::{Level, VpSettings};
-    use crate::train::settings::{
-        AdamSettings, DataSettings, EmaSettings, ProcessSettings, TrainSettings, VeTraining,
-    };
+    use crate::train::settings::tests::tiny;
+    use crate::train::settings::{ProcessSettings, TrainSettings, VeTraining};
     use ndarray::Array2;
 
     fn data(k: usize, n: usize) -> TrainingData {
@@ -155,20 +154,8 @@ mod tests {
     }
 
     fn params(k: usize, n: usize, batch: usize, change: impl Fn(&mut TrainSettings)) -> TrainParams {
-        let mut settings = TrainSettings {
-            data: DataSettings::Toy { k },
-            arch: Arch::Toy(ToySettings { width: 8, time: 8, ..ToySettings::code() }),
-            process: ProcessSettings::Vp(VpSettings::default()),
-            prediction: Prediction::Epsilon,
-            steps: 10,
-            batch,
-            repeat: false,
-            adam: AdamSettings::default(),
-            ema: EmaSettings::default(),
-            seed: 1,
-            checkpoint_every: 5,
-            log_every: 5,
-        };
+        let mut settings =
+            TrainSettings { process: ProcessSettings::Vp(VpSettings::default()), batch, ..tiny(k, 10) };
         change(&mut settings);
         settings.check(Shape::vector(n)).unwrap()
     }

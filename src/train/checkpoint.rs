@@ -272,3 +272,112 @@ pub(super) fn clear_temporary(folder: &Path) -> Result<(), TrainError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::iter::repeat_with;
+
+    const LEN: usize = 2 * PIECE + 5;
+    const TRAINED: usize = LEN - 3;
+
+    fn header(step: u64) -> Header {
+        let row = MetricsRow { step, loss: 0.1, gradient: 1.0 / 3.0, rate: 5e3, seconds: 2.5 };
+        Header {
+            step,
+            key: "key".into(),
+            settings: serde_json::json!({"seed": 1}),
+            metrics: vec![row; step as usize],
+            stretch: Stretch { steps: 3, loss: 1.0 / 7.0, gradient: 0.2, seconds: 1e-3 },
+            seconds: 1.0 / 3.0,
+        }
+    }
+
+    fn state(seed: u64) -> State {
+        let mut stream = crate::random::Stream::new(seed, "state");
+        let mut some = |n| repeat_with(|| stream.normal() as f32).take(n).collect::<Vec<_>>();
+        State { weights: some(LEN), ema: some(LEN), first: some(TRAINED), second: some(TRAINED) }
+    }
+
+    fn checkpoints(folder: &Path) -> Checkpoints {
+        Checkpoints::new(folder.join("checkpoints"), "key".into(), LEN, TRAINED)
+    }
+
+    #[test]
+    fn the_newest_comes_back_to_the_bit_and_two_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = checkpoints(dir.path());
+        assert_eq!(all.newest().unwrap().0, None);
+        for step in [2, 9, 10, 100] {
+            all.put(&header(step), &state(step)).unwrap();
+            let (newest, damaged) = all.newest().unwrap();
+            assert_eq!(newest.unwrap(), Checkpoint { header: header(step), state: state(step) });
+            assert!(damaged.is_empty());
+        }
+        let steps: Vec<u64> = all.list().unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [100, 10]);
+    }
+
+    /// The newest of two, spoilt, is named and passed over.
+    #[test]
+    fn damage_of_every_kind_leads_to_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = checkpoints(dir.path());
+        all.put(&header(1), &state(1)).unwrap();
+        let path = all.put(&header(2), &state(2)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let text = MAGIC.len() + 8;
+        let falls_back = |bytes: &[u8], word: &str| {
+            fs::write(&path, bytes).unwrap();
+            let (newest, damaged) = all.newest().unwrap();
+            assert_eq!(newest.unwrap().header.step, 1);
+            let [error] = &damaged[..] else { panic!("{damaged:?}") };
+            let message = error.to_string();
+            assert!(message.contains("step-0000000002") && message.contains(word), "{message}");
+        };
+        for length in [0, 5, text - 1, text + 10, whole.len() / 2, whole.len() - 1] {
+            falls_back(&whole[..length], "cut short");
+        }
+        falls_back(&[&whole[..], b"more"].concat(), "expected");
+        for place in [text + 3, text + 400, whole.len() / 2, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 4;
+            falls_back(&bytes, "checksum");
+        }
+        let mut bytes = whole.clone();
+        bytes[0] ^= 1;
+        falls_back(&bytes, "begin");
+        // A header of more bytes than there is memory.
+        let mut bytes = whole.clone();
+        bytes[text - 8..text].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+        falls_back(&bytes, "expected");
+        fs::copy(all.path(1), &path).unwrap();
+        falls_back(&fs::read(&path).unwrap(), "made at step 1");
+
+        let other = Checkpoints { key: "other".into(), ..checkpoints(dir.path()) };
+        let (newest, damaged) = other.newest().unwrap();
+        assert!(newest.is_none() && damaged[1].to_string().contains("other settings"), "{damaged:?}");
+        let smaller = Checkpoints { len: LEN - 1, ..checkpoints(dir.path()) };
+        assert!(smaller.newest().unwrap().0.is_none());
+    }
+
+    #[test]
+    fn damaged_ones_are_put_aside_and_halves_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = checkpoints(dir.path());
+        all.put(&header(1), &state(1)).unwrap();
+        let path = all.put(&header(7), &state(7)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(1000).unwrap();
+        fs::write(all.folder.join(".mem2gen-half"), b"half").unwrap();
+        let (_, damaged) = all.newest().unwrap();
+        all.tidy(&damaged).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&all.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["step-0000000001.checkpoint", "step-0000000007.checkpoint.damaged"]);
+        // A damaged one would otherwise take the place of a whole one among the last two.
+        all.put(&header(3), &state(3)).unwrap();
+        all.put(&header(5), &state(5)).unwrap();
+        let steps: Vec<u64> = all.list().unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [5, 3]);
+    }
+}

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::TrainError;
 use super::adam::{Factors, State, sum_of_squares};
 use super::batch::Batch;
-use super::standin::{Dropout, Engine};
+use crate::net::{Dropout, Engine};
 
 /// What a step found, before the weights were changed.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -399,3 +399,101 @@ fn first_difference(name: &str, there: &Value, asked: &Value) -> Option<(String,
         (a, b) => Some((name.to_owned(), text(Some(a)), text(Some(b)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Arch;
+    use crate::train::DataSettings;
+    use crate::train::settings::tests::tiny;
+
+    fn data(settings: &TrainSettings) -> TrainingData {
+        TrainingData::load(&Layout::at("nowhere"), &settings.data).unwrap()
+    }
+
+    fn begin(path: &Path, settings: TrainSettings) -> Result<(RunDir, Lock), TrainError> {
+        let data = data(&settings);
+        RunDir::begin(path, &settings.check(data.shape()).unwrap(), &data, "cpu")
+    }
+
+    #[test]
+    fn another_configuration_is_refused_by_the_first_setting_that_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        type Change = fn(&mut TrainSettings);
+        let changes: [(&str, &str, &str, Change); 5] = [
+            ("adam.learning_rate", "0.01", "0.5", |s| s.adam.learning_rate = 0.5),
+            ("data.k", "9", "8", |s| s.data = DataSettings::Toy { k: 8 }),
+            ("seed", "1", "2", |s| s.seed = 2),
+            ("prediction", "\"epsilon\"", "\"v\"", |s| s.prediction = Prediction::V),
+            ("arch.width", "8", "16", |s| {
+                if let Arch::Toy(toy) = &mut s.arch {
+                    toy.width = 16;
+                }
+            }),
+        ];
+        for (name, was, now, change) in changes {
+            let mut settings = tiny(9, 20);
+            change(&mut settings);
+            match begin(dir.path(), settings) {
+                Err(TrainError::Other { setting, there, asked, .. }) => {
+                    assert_eq!((&*setting, &*there, &*asked), (name, was, now));
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let (settings, other) =
+            (tiny(9, 20), TrainingData::new(ndarray::Array2::zeros((9, 2)), Shape::vector(2)));
+        let params = settings.check(Shape::vector(2)).unwrap();
+        let error = RunDir::begin(dir.path(), &params, &other.unwrap(), "cpu").unwrap_err();
+        assert!(error.to_string().contains("data.sha256"), "{error}");
+        let error = RunDir::begin(dir.path(), &params, &data(params.settings()), "cuda:0").unwrap_err();
+        assert!(error.to_string().contains("device is \"cpu\""), "{error}");
+    }
+
+    #[test]
+    fn one_process_trains_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, lock) = begin(dir.path(), tiny(9, 20)).unwrap();
+        let error = begin(dir.path(), tiny(9, 20)).unwrap_err();
+        assert!(matches!(&error, TrainError::Busy { path } if path == dir.path()), "{error}");
+        // Who reads doesn't mind.
+        assert_eq!(RunDir::open(dir.path()).unwrap().params(), run.params());
+        drop(lock);
+        begin(dir.path(), tiny(9, 20)).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_run_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), b"text").unwrap();
+        let error = begin(dir.path(), tiny(9, 20)).unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = RunDir::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains(CONFIG), "{error}");
+
+        // Half a beginning is no obstacle.
+        let dir = tempfile::tempdir().unwrap();
+        for name in [LOCK, ".mem2gen-half"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        let (run, _lock) = begin(dir.path(), tiny(9, 20)).unwrap();
+        assert!(!dir.path().join(".mem2gen-half").exists());
+        assert!(run.manifest().unwrap().is_none());
+        assert!(run.weights(Kind::Ema).unwrap_err().to_string().contains("no checkpoint"));
+    }
+
+    #[test]
+    fn a_configuration_that_was_changed_by_hand_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        let file = dir.path().join(CONFIG);
+        let text = fs::read_to_string(&file).unwrap();
+        for (from, to) in [("\"seed\": 1", "\"seed\": 2"), ("\"format\": 1", "\"format\": 9"), ("{", "")] {
+            fs::write(&file, text.replacen(from, to, 1)).unwrap();
+            assert!(matches!(RunDir::open(dir.path()), Err(TrainError::Run { .. })), "{to}");
+        }
+    }
+}

@@ -301,3 +301,100 @@ impl TrainParams {
         if self.settings.repeat { self.settings.batch } else { self.settings.batch.min(k) }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::net::{ToyForm, ToySettings};
+
+    /// A network of a few hundred numbers on the toy model's points.
+    pub fn tiny(k: usize, steps: u64) -> TrainSettings {
+        let arch = ToySettings { form: ToyForm::Paper, width: 8, depth: 2, time: 8, scale: 4.0 };
+        TrainSettings {
+            data: DataSettings::Toy { k },
+            arch: Arch::Toy(arch),
+            process: ProcessSettings::Ve(VeTraining::default()),
+            prediction: Prediction::Epsilon,
+            steps,
+            batch: 4,
+            repeat: false,
+            adam: AdamSettings { learning_rate: 1e-2, ..AdamSettings::default() },
+            ema: EmaSettings { decay: 0.9, warm_up: false },
+            seed: 1,
+            checkpoint_every: 5,
+            log_every: 4,
+        }
+    }
+
+    #[test]
+    fn settings_come_back_from_json_and_toml_and_have_the_papers_defaults() {
+        let settings = tiny(9, 20);
+        let json = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<TrainSettings>(&json).unwrap(), settings);
+        let text = r#"
+            steps = 400000
+            batch = 128
+            data = { kind = "images", dataset = "mnist", size = 28, k = 4000 }
+            arch = { kind = "toy", form = "code", width = 8, depth = 2, time = 8, scale = 16.0 }
+            process = { kind = "vp", levels = 1000, beta_start = 1e-4, beta_end = 0.02 }
+        "#;
+        let paper: TrainSettings = toml::from_str(text).unwrap();
+        assert_eq!((paper.adam, paper.ema), (AdamSettings::default(), EmaSettings::default()));
+        let AdamSettings { learning_rate, clip, .. } = paper.adam;
+        assert_eq!((learning_rate, clip, paper.ema.decay, paper.seed), (2e-4, 1.0, 0.9999, 3407));
+        assert_eq!((paper.checkpoint_every, paper.log_every), (2500, 500));
+        assert_eq!((paper.prediction, paper.repeat), (Prediction::Epsilon, false));
+        for more in ["colour = 1", "[adam]\nmomentum = 1.0", "[ema]\nwarmth = 1"] {
+            assert!(toml::from_str::<TrainSettings>(&format!("{text}\n{more}")).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_that_of_the_settings() {
+        let key = |s: TrainSettings| s.check(Shape::vector(2)).unwrap().key();
+        assert_eq!(key(tiny(9, 20)), key(tiny(9, 20)));
+        assert_ne!(key(tiny(9, 20)), key(TrainSettings { seed: 2, ..tiny(9, 20) }));
+        // Held fast: another text for the same settings would leave every run behind.
+        let canonical = tiny(9, 20).check(Shape::vector(2)).unwrap().canonical().to_owned();
+        assert!(
+            canonical.starts_with(r#"{"data":{"kind":"toy","k":9},"arch":{"kind":"toy","form":"paper","#)
+        );
+    }
+
+    #[test]
+    fn every_setting_out_of_its_range_is_refused_by_name() {
+        type Change = fn(&mut TrainSettings);
+        let changes: [(&str, Change); 15] = [
+            ("steps", |s| s.steps = 0),
+            ("batch", |s| s.batch = 0),
+            ("checkpoint_every", |s| s.checkpoint_every = 0),
+            ("log_every", |s| s.log_every = 0),
+            ("prediction", |s| s.prediction = Prediction::Score),
+            ("adam.learning_rate", |s| s.adam.learning_rate = 0.0),
+            ("adam.learning_rate", |s| s.adam.learning_rate = f64::NAN),
+            ("adam.epsilon", |s| s.adam.epsilon = f64::INFINITY),
+            ("adam.clip", |s| s.adam.clip = -1.0),
+            ("adam.beta1", |s| s.adam.beta1 = 1.0),
+            ("adam.beta2", |s| s.adam.beta2 = -0.1),
+            ("ema.decay", |s| s.ema.decay = 1.0),
+            ("process.from", |s| s.process = ve(0.0)),
+            ("process.from", |s| s.process = ve(1.0)),
+            ("process.from", |s| s.process = ve(f64::NAN)),
+        ];
+        fn ve(from: f64) -> ProcessSettings {
+            ProcessSettings::Ve(VeTraining { from, ..VeTraining::default() })
+        }
+        for (name, change) in changes {
+            let mut settings = tiny(9, 20);
+            change(&mut settings);
+            match settings.check(Shape::vector(2)) {
+                Err(TrainError::Setting { setting, .. }) => assert_eq!(setting, name),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let levels = VpSettings { levels: 0, ..VpSettings::default() };
+        let bad = TrainSettings { process: ProcessSettings::Vp(levels), ..tiny(9, 20) };
+        assert!(matches!(bad.check(Shape::vector(2)), Err(TrainError::Process(_))));
+        assert!(matches!(tiny(9, 20).check(Shape::vector(0)), Err(TrainError::Net(_))));
+    }
+}
