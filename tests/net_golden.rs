@@ -6,7 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use mem2gen::net::{Arch, Model, NetError, Part, Reference, Shape, UnetSettings, Weights};
+use mem2gen::net::{
+    Arch, CheckpointPart, Engine, Model, NetError, Purpose, Reference, Shape, UnetSettings, Weights,
+};
 use safetensors::SafeTensors;
 
 const CASES: [&str; 5] = ["unet", "unet_three", "mlp", "toy_paper", "toy_code"];
@@ -72,6 +74,26 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// Holds the gradients in the order of the weights to PyTorch's.
+fn check_gradients(golden: &Golden, weights: &Weights, gradients: &[f64], tolerance: f64, what: &str) {
+    let expected = golden.gradients();
+    let trained = weights.graph().params().iter().filter(|p| p.trained);
+    assert_eq!(expected.len(), trained.clone().count());
+    // Some gradients are nought but for rounding, such as that of the bias of k, so no parameter is measured more
+    // finely than by a hundredth of the largest gradient.
+    let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    let least = 0.01 * expected.values().map(|g| largest(&values(g))).fold(0.0, f64::max);
+    let gradients = gradients.iter().map(|g| *g as f32).collect();
+    let gradients = Weights::new(weights.graph().clone(), gradients).unwrap();
+    for p in trained {
+        let b = values(expected[p.name.as_str()]);
+        let a = gradients.file_values(p);
+        let apart = a.iter().zip(&b).fold(0.0, |m: f64, (a, b)| m.max((f64::from(*a) - b).abs()));
+        let apart = apart / largest(&b).max(least);
+        assert!(apart < tolerance, "{what}: {} {apart}", p.name);
+    }
+}
+
 /// The gradient of the mean squared error by the output.
 fn dy(output: &Tensor, target: &Tensor) -> Tensor {
     ((output - target).unwrap() * (2.0 / output.elem_count() as f64)).unwrap()
@@ -95,23 +117,35 @@ fn the_reference_computes_what_pytorch_computes() {
             let pass = reference.pass(&x, &t, &dy(&output, &of("target")), None).unwrap();
             let apart = difference(&values(&pass.dx), &values(&golden.f64("dx")));
             assert!(apart < 10.0 * tolerance, "{name} {dtype:?}: dx {apart}");
-            let expected = golden.gradients();
-            assert_eq!(expected.len(), graph.params().iter().filter(|p| p.trained).count());
-            // Some gradients are nought but for rounding, such as that of the bias of k, so no parameter is measured
-            // more finely than by a hundredth of the largest gradient.
-            let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            let least = 0.01 * expected.values().map(|g| largest(&values(g))).fold(0.0, f64::max);
-            for (p, gradient) in graph.params().iter().zip(&pass.dparams) {
-                if !p.trained {
-                    assert!(values(gradient).iter().all(|v| *v == 0.0));
-                    continue;
-                }
-                let (a, b) = (values(gradient), values(expected[p.name.as_str()]));
-                let apart = a.iter().zip(&b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
-                    / largest(&b).max(least);
-                assert!(apart < 10.0 * tolerance, "{name} {dtype:?}: {} {apart}", p.name);
-            }
+            let gradients = reference.flatten::<f64>(&pass.dparams).unwrap();
+            assert!(gradients[graph.trained()..].iter().all(|g| *g == 0.0));
+            check_gradients(&golden, &weights, &gradients, 10.0 * tolerance, &format!("{name} {dtype:?}"));
         }
+    }
+}
+
+#[test]
+fn the_engine_computes_what_pytorch_computes() {
+    for name in CASES {
+        let golden = Golden::read(name);
+        let weights = golden.weights("weights");
+        let graph = weights.graph().clone();
+        let of = |key: &str| golden.tensors[key].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (x, t, target) = (of("x"), of("t"), of("target"));
+        let mut engine = Engine::new(graph.clone(), t.len() + 1, Purpose::Train).unwrap();
+        let output = engine.forward(weights.values(), &x, &t, None).unwrap().to_vec();
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let apart = difference(&wide(&output), &values(&golden.f64("output")));
+        assert!(apart < 1e-4, "{name}: output {apart}");
+
+        let scale = 2.0 / output.len() as f32;
+        let dy: Vec<f32> = output.iter().zip(&target).map(|(y, target)| scale * (y - target)).collect();
+        let (mut dweights, mut dx) = (vec![0.0; graph.trained()], vec![0.0; x.len()]);
+        engine.backward(weights.values(), &dy, Some(&mut dweights), Some(&mut dx)).unwrap();
+        let apart = difference(&wide(&dx), &values(&golden.f64("dx")));
+        assert!(apart < 1e-3, "{name}: dx {apart}");
+        dweights.resize(graph.len(), 0.0);
+        check_gradients(&golden, &weights, &wide(&dweights), 1e-3, name);
     }
 }
 
@@ -123,24 +157,28 @@ fn a_checkpoint_of_the_authors_layout_is_read_by_name() {
     let expected = golden.weights("model");
     let read =
         |settings: &UnetSettings, part| Model::read_checkpoint(&path, settings.clone(), golden.input, part);
-    let model = read(&settings, Part::Model).unwrap();
+    let model = read(&settings, CheckpointPart::Model).unwrap();
     assert_eq!(model.weights, expected);
     // The file's running mean is the model plus one.
-    let ema = read(&settings, Part::Ema).unwrap();
+    let ema = read(&settings, CheckpointPart::Ema).unwrap();
     assert!(ema.weights.values().iter().zip(expected.values()).all(|(a, b)| *a == b + 1.0));
 
     // Another width: shapes. Another depth: names.
     let wider = UnetSettings { channels: 8, ..settings.clone() };
-    let error = read(&wider, Part::Model).unwrap_err().to_string();
+    let error = read(&wider, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("all_modules.0.weight is [16, 4], expected [32, 8]"), "{error}");
     let deeper = UnetSettings { blocks: 2, ..settings.clone() };
-    let error = read(&deeper, Part::Model).unwrap_err().to_string();
+    let error = read(&deeper, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("missing all_modules.") && error.contains("checkpoint.pth"), "{error}");
     let flat = UnetSettings { attention: vec![], ..settings.clone() };
-    let error = read(&flat, Part::Model).unwrap_err().to_string();
+    let error = read(&flat, CheckpointPart::Model).unwrap_err().to_string();
     assert!(error.contains("not of this network all_modules."), "{error}");
 
-    let no =
-        Model::read_checkpoint(&folder().join("checkpoint.safetensors"), settings, golden.input, Part::Model);
+    let no = Model::read_checkpoint(
+        &folder().join("checkpoint.safetensors"),
+        settings,
+        golden.input,
+        CheckpointPart::Model,
+    );
     assert!(matches!(no, Err(NetError::Candle(_))));
 }

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod graph;
 mod mlp;
+mod operation;
 mod reference;
 mod torch;
 mod toy;
@@ -24,8 +25,9 @@ pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
 pub use mlp::MlpSettings;
-pub use reference::{Masks, Pass, Reference};
-pub use torch::Part;
+pub use operation::EngineOp;
+pub use reference::{Pass, Reference};
+pub use torch::CheckpointPart;
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;

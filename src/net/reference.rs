@@ -10,11 +10,7 @@ use candle_core::{D, DType, Device, Module, Tensor, Var, WithDType};
 use candle_nn::GroupNorm;
 
 use super::weights::from_file_layout;
-use super::{Graph, NetError, Node, NodeId, Op, ParamId, Shape, Weights};
-
-/// What dropout leaves of a node: one factor for each number of these many samples, in the order in which they lie;
-/// nought, or 1 / (1 - dropout).
-pub type Masks<'a> = &'a dyn Fn(NodeId, usize) -> Vec<f32>;
+use super::{Dropout, Graph, NetError, Node, NodeId, Op, ParamId, Shape, Weights};
 
 /// A network as candle's tensors, in the layout of files.
 pub struct Reference {
@@ -67,12 +63,12 @@ impl Reference {
         &self.params
     }
 
-    /// The output `[m, numbers of a sample]` for samples `[m, numbers of a sample]` at times `[m]`. Without masks
-    /// there is no dropout.
+    /// The output `[m, numbers of a sample]` for samples `[m, numbers of a sample]` at times `[m]`. Dropout
+    /// leaves out what it leaves out in the engine.
     ///
     /// # Errors
     /// [`NetError::Rows`] or [`NetError::Length`] for tensors of other shapes, [`NetError::Candle`].
-    pub fn forward(&self, x: &Tensor, t: &Tensor, masks: Option<Masks>) -> Result<Tensor, NetError> {
+    pub fn forward(&self, x: &Tensor, t: &Tensor, dropout: Option<Dropout>) -> Result<Tensor, NetError> {
         let input = self.graph.input();
         let (rows, numbers) = x.dims2()?;
         if numbers != input.len() {
@@ -95,7 +91,7 @@ impl Reference {
             let reads: Vec<&Tensor> = node.inputs.iter().map(|id| &values[id.0]).collect();
             let value = match node.op {
                 Op::Input => x.clone(),
-                _ => self.node(NodeId(i), node, &reads, t, rows, masks)?,
+                _ => self.node(NodeId(i), node, &reads, t, rows, dropout)?,
             };
             values.push(value);
         }
@@ -107,9 +103,15 @@ impl Reference {
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn pass(&self, x: &Tensor, t: &Tensor, dy: &Tensor, masks: Option<Masks>) -> Result<Pass, NetError> {
+    pub fn pass(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        dy: &Tensor,
+        dropout: Option<Dropout>,
+    ) -> Result<Pass, NetError> {
         let x = Var::from_tensor(x)?;
-        let output = self.forward(&x, t, masks)?;
+        let output = self.forward(&x, t, dropout)?;
         // A `dy` that was made from an output of this network is no way back into it.
         let grads = (&output * dy.detach())?.sum_all()?.backward()?;
         let of = |var: &Var| gradient(&grads, var);
@@ -126,11 +128,11 @@ impl Reference {
     /// [`Graph::trained`] numbers are what the engine gives as the gradient.
     ///
     /// # Errors
-    /// [`NetError::Candle`] for tensors of other shapes or of another type than T.
+    /// [`NetError::Candle`] for tensors of other shapes.
     pub fn flatten<T: WithDType + Default>(&self, tensors: &[Tensor]) -> Result<Vec<T>, NetError> {
         let mut flat = vec![T::default(); self.graph.len()];
         for (p, tensor) in self.graph.params().iter().zip(tensors) {
-            let values = tensor.reshape(p.layout.len())?.to_vec1::<T>()?;
+            let values = tensor.to_dtype(T::DTYPE)?.reshape(p.layout.len())?.to_vec1::<T>()?;
             from_file_layout(p.layout, &values, &mut flat[p.offset..p.offset + values.len()]);
         }
         Ok(flat)
@@ -147,7 +149,7 @@ impl Reference {
         reads: &[&Tensor],
         t: &Tensor,
         rows: usize,
-        masks: Option<Masks>,
+        dropout: Option<Dropout>,
     ) -> Result<Tensor, NetError> {
         Ok(match node.op {
             // The caller has it.
@@ -180,14 +182,14 @@ impl Reference {
                     None => y,
                 }
             }
-            Op::Norm { scale, shift, groups, epsilon, silu, dropout } => {
+            Op::Norm { scale, shift, groups, epsilon, silu, dropout: rate } => {
                 let (scale, shift) = (self.param(scale).clone(), self.param(shift).clone());
                 let y =
                     GroupNorm::new(scale, shift, node.shape.channels, groups, epsilon)?.forward(reads[0])?;
                 let y = if silu { y.silu()? } else { y };
-                self.dropped(id, node.shape, y, dropout, rows, masks)?
+                self.dropped(id, node.shape, y, rate, dropout)?
             }
-            Op::Silu { dropout } => self.dropped(id, node.shape, reads[0].silu()?, dropout, rows, masks)?,
+            Op::Silu { dropout: rate } => self.dropped(id, node.shape, reads[0].silu()?, rate, dropout)?,
             Op::Attention => {
                 let Shape { height, width, channels } = node.shape;
                 let flat = |x: &Tensor| x.reshape((rows, channels, height * width));
@@ -207,14 +209,18 @@ impl Reference {
         id: NodeId,
         shape: Shape,
         y: Tensor,
-        dropout: f64,
-        rows: usize,
-        masks: Option<Masks>,
+        rate: f64,
+        dropout: Option<Dropout>,
     ) -> Result<Tensor, NetError> {
-        let Some(masks) = masks.filter(|_| dropout > 0.0) else { return Ok(y) };
+        let Some(dropout) = dropout.filter(|_| rate > 0.0) else { return Ok(y) };
+        let (rows, n) = (y.dim(0)?, shape.len());
+        let mut factors = vec![0.0; rows * n];
+        for (row, factors) in factors.chunks_exact_mut(n).enumerate() {
+            dropout.factors(id, rate, row, factors);
+        }
         let Shape { height, width, channels } = shape;
-        let mask = Tensor::from_vec(masks(id, rows), (rows, height, width, channels), &self.device)?;
-        Ok((y * mask.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?)?)
+        let factors = Tensor::from_vec(factors, (rows, height, width, channels), &self.device)?;
+        Ok((y * factors.permute((0, 3, 1, 2))?.to_dtype(self.dtype)?)?)
     }
 }
 

@@ -11,14 +11,14 @@ use super::{Arch, Model, NetError, Param, Shape, UnetSettings, Weights};
 
 /// Which weights of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum CheckpointPart {
     /// Those that are trained.
     Model,
     /// Their running mean.
     Ema,
 }
 
-impl Part {
+impl CheckpointPart {
     const fn key(self) -> &'static str {
         match self {
             Self::Model => "model",
@@ -42,7 +42,7 @@ impl Model {
         path: &Path,
         settings: UnetSettings,
         input: Shape,
-        part: Part,
+        part: CheckpointPart,
     ) -> Result<Self, NetError> {
         let arch = Arch::Unet(settings);
         let graph = arch.graph(input)?;
