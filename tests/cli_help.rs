@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["energy"],
     &["score"],
@@ -17,6 +17,8 @@ const COMMANDS: [&[&str]; 13] = [
     &["minima"],
     &["toy"],
     &["train"],
+    &["sample"],
+    &["likelihood"],
     &["bench"],
     &["data"],
     &["data", "fetch"],

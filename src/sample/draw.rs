@@ -127,7 +127,14 @@ impl Draw<'_> {
                 found.kept += range.len();
                 progress.resume(self.work(range.len()));
             } else {
-                write_array(&file, &self.samples(range.clone(), progress)?.mapv(|v| v as f32))?;
+                match self.samples(range.clone(), progress) {
+                    Ok(samples) => write_array(&file, &samples.mapv(|v| v as f32))?,
+                    Err(e) if files.is_empty() => {
+                        partial.remove();
+                        return Err(e);
+                    }
+                    Err(e) => return Err(e),
+                }
             }
             files.push((file, range.len()));
         }
@@ -210,7 +217,8 @@ impl Partial {
 
 impl SampleError {
     /// The error of a batch whose first sample has this number.
-    fn of_samples_from(mut self, first: usize) -> Self {
+    #[must_use]
+    pub fn of_samples_from(mut self, first: usize) -> Self {
         match &mut self {
             Self::NotFinite { sample, .. }
             | Self::Stuck { sample, .. }
@@ -351,6 +359,10 @@ mod tests {
             let draw = Draw { score: &broken, process: &vp, sampler, clip: None, seed: 3 };
             let e = draw.samples(40..43, &Silent).unwrap_err();
             assert!(matches!(e, SampleError::NotFinite { sample: 41, .. }), "{e}");
+            // Nothing was finished, so nothing is left.
+            let out = dir.path().join("T.npy");
+            draw.write(&out, 3, 2, &json!(1), &Silent).unwrap_err();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         }
         let solver = Rk45Settings { max_steps: 1, ..Rk45Settings::default() }.check().unwrap();
         let (sampler, ve) = (Sampler::Flow { solver, end: 1e-5 }, Ve::default());
