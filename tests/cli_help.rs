@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &[],
     &["energy"],
     &["score"],
@@ -18,6 +18,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["toy"],
     &["arch"],
     &["train"],
+    &["sample"],
+    &["likelihood"],
     &["bench"],
     &["data"],
     &["data", "fetch"],

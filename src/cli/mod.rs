@@ -8,9 +8,12 @@ mod energy;
 mod gpu_report;
 mod input;
 mod knn;
+mod likelihood;
 mod limits;
 mod minima;
+mod sample;
 mod score;
+mod source;
 mod toy;
 mod train;
 
@@ -36,6 +39,8 @@ enum Command {
     Toy(toy::Args),
     Arch(arch::Args),
     Train(Box<train::Args>),
+    Sample(sample::Args),
+    Likelihood(likelihood::Args),
     Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
@@ -69,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
+        Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
+        Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),

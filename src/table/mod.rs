@@ -13,6 +13,7 @@
 
 pub mod fingerprint;
 pub mod knn;
+pub mod likelihood;
 pub mod load;
 pub mod toy;
 pub mod train;
