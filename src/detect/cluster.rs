@@ -94,9 +94,12 @@ mod tests {
     fn the_distance_of_clusters_is_wards() {
         // Two pairs, merged at 0.2, are sqrt(2 * 2 * 2 / 4) * 3 apart.
         let x = array![[0.0], [3.0], [0.2], [3.2]];
-        for (threshold, label) in
-            [(0.19, vec![0, 1, 2, 3]), (0.21, vec![0, 1, 0, 1]), (4.242, vec![0, 1, 0, 1]), (4.243, vec![0; 4])]
-        {
+        for (threshold, label) in [
+            (0.19, vec![0, 1, 2, 3]),
+            (0.21, vec![0, 1, 0, 1]),
+            (4.242, vec![0, 1, 0, 1]),
+            (4.243, vec![0; 4]),
+        ] {
             assert_eq!(ward(x.view(), threshold).unwrap().label, label, "{threshold}");
         }
         let two = ward(x.view(), 1.0).unwrap();
