@@ -96,7 +96,7 @@ impl TrainedParams {
 }
 
 /// Energies at a point of the grid: Eq. 25, -(1/beta) log p_t, from densities that integrate to one.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct GridRow {
     /// Training points.
     pub k: usize,
@@ -115,7 +115,7 @@ pub struct GridRow {
 }
 
 /// An attractor, of the score or of the exact energy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttractorRow {
     /// Training points.
     pub k: usize,
@@ -129,8 +129,8 @@ pub struct AttractorRow {
     pub memorized: bool,
     /// Distance to the nearest training point.
     pub to_memory: f64,
-    /// Distance to the nearest attractor of the other side; infinite where that has none.
-    pub to_other: f64,
+    /// Distance to the nearest attractor of the other side; None where that has none.
+    pub to_other: Option<f64>,
     /// Whether it has a partner on the other side.
     pub paired: bool,
     /// Spectral radius of the retrieval dynamics there.
@@ -140,7 +140,7 @@ pub struct AttractorRow {
 }
 
 /// A cluster of samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterRow {
     /// Training points.
     pub k: usize,
@@ -155,7 +155,7 @@ pub struct ClusterRow {
 }
 
 /// How far two energies are from each other once the best constant is taken off: root mean square and maximum.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Misfit {
     /// Root mean square over the grid.
     pub rms: f64,
@@ -168,7 +168,7 @@ pub struct Misfit {
 }
 
 /// The numbers of one network.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SummaryRow {
     /// Training points.
     pub k: usize,
@@ -292,7 +292,7 @@ pub fn analyse(
         attractors: found.rows.iter().filter(|a| a.trained).count(),
         exact_attractors: found.rows.iter().filter(|a| !a.trained).count(),
         paired: pairs.clone().count(),
-        farthest_pair: pairs.map(|a| a.to_other).fold(0.0, f64::max),
+        farthest_pair: pairs.filter_map(|a| a.to_other).fold(0.0, f64::max),
         lost: found.lost,
         clusters: clusters.len(),
         sample_to_memory: off[off.len() / 2],
@@ -434,7 +434,7 @@ impl Of<'_, '_> {
                 y: x[1],
                 memorized: to_memory <= exact.delta_m,
                 to_memory,
-                to_other: f64::INFINITY,
+                to_other: None,
                 paired: false,
                 contraction,
                 share,
@@ -462,7 +462,7 @@ fn pair_up(rows: &mut [AttractorRow], most: f64) {
         for j in 0..rows.len() {
             if rows[i].trained != rows[j].trained {
                 let d = apart(&rows[i], &rows[j]);
-                rows[i].to_other = rows[i].to_other.min(d);
+                rows[i].to_other = Some(rows[i].to_other.map_or(d, |near| near.min(d)));
                 if i < j && d <= most {
                     pairs.push((d, i, j));
                 }
@@ -676,7 +676,7 @@ mod tests {
             y: 0.0,
             memorized: false,
             to_memory: 0.0,
-            to_other: f64::INFINITY,
+            to_other: None,
             paired: false,
             contraction: 0.0,
             share: 0.0,
@@ -684,10 +684,10 @@ mod tests {
         let mut rows = [at(true, 0.0), at(true, 0.5), at(true, 3.0), at(false, 0.4), at(false, 9.0)];
         pair_up(&mut rows, 1.0);
         assert_eq!(rows.map(|r| r.paired), [false, true, false, true, false]);
-        assert!((rows[0].to_other - 0.4).abs() < 1e-15 && (rows[4].to_other - 6.0).abs() < 1e-15);
+        assert_eq!((rows[0].to_other, rows[4].to_other), (Some(0.4), Some(6.0)));
         let mut alone = [at(true, 0.0)];
         pair_up(&mut alone, 1.0);
-        assert!(alone[0].to_other.is_infinite() && !alone[0].paired);
+        assert!(alone[0].to_other.is_none() && !alone[0].paired);
     }
 
     #[test]
