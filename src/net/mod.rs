@@ -4,12 +4,24 @@
 //! that they name. Parameters are one vector, [`Weights`], in the order and layout of the graph, so that the optimiser
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
+mod arch;
+mod engine;
 mod error;
 mod graph;
+mod mlp;
+mod reference;
+mod toy;
+mod unet;
 mod weights;
 
+pub use arch::Arch;
+pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
+pub use mlp::MlpSettings;
+pub use reference::{Masks, Pass, Reference};
+pub use toy::{ToyForm, ToySettings};
+pub use unet::UnetSettings;
 pub use weights::Weights;
