@@ -16,6 +16,7 @@ pub mod knn;
 pub mod load;
 pub mod toy;
 pub mod toy_trained;
+pub mod train;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
