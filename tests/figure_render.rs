@@ -6,7 +6,7 @@ use std::env;
 use std::path::PathBuf;
 
 use mem2gen::analyse::toy::{self, Panel, Size};
-use mem2gen::analyse::toy_trained::{TrainedSettings, TrainedToy, analyse};
+use mem2gen::analyse::toy_trained::{ToyNetwork, TrainedSettings, TrainedToy, analyse};
 use mem2gen::figure::toy_trained::{trained_errors, trained_landscapes};
 use mem2gen::figure::{
     Arrow, Attractor, Class, Curve, CurvePanel, Dash, Figure, FigureError, Guide, HeatmapPanel, Histogram,
@@ -425,6 +425,7 @@ fn the_trained_half_of_the_second_figure() {
         pair: 0.15,
         random_starts: 50,
         seed: 1,
+        networks: vec![ToyNetwork { k: 2, threshold: 0.5, steps: 1 }],
     };
     let params = settings.check().unwrap();
     let mut rows = TrainedToy::default();

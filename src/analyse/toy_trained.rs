@@ -23,6 +23,20 @@ use crate::score::{Density, Empirical, Ring, Score};
 /// Version of the numbers that this analysis gives. It goes up with any change that moves them.
 pub const VERSION: u32 = 1;
 
+/// A network, and what its analysis has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToyNetwork {
+    /// Training points: 2, 9 and 1000 in the paper.
+    pub k: usize,
+    /// Ward distance from which on clusters of samples stay apart; 3.0, 2.0 and 0.45 in the paper's code. It grows with
+    /// the number of samples.
+    pub threshold: f64,
+    /// Steps of training; 800,000, 800,000 and 500,000 in the paper's code. All else of it is the profile's for the
+    /// toy.
+    pub steps: u64,
+}
+
 /// Settings of the analysis, a table of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +63,8 @@ pub struct TrainedSettings {
     pub random_starts: usize,
     /// Seed of draws, samples and starts.
     pub seed: u64,
+    /// The networks.
+    pub networks: Vec<ToyNetwork>,
 }
 
 /// Checked [`TrainedSettings`].
@@ -83,6 +99,13 @@ impl TrainedSettings {
             if value < least {
                 return refused(setting, value.to_string(), &format!("at least {least}"));
             }
+        }
+        let sizes: Vec<usize> = self.networks.iter().map(|n| n.k).collect();
+        if sizes.is_empty() || !sizes.is_sorted_by(|a, b| a < b) || sizes[0] == 0 {
+            return refused("networks", format!("for K = {sizes:?}"), "ascending sizes above 0");
+        }
+        if let Some(n) = self.networks.iter().find(|n| !(n.threshold > 0.0 && n.threshold.is_finite())) {
+            return refused("threshold", n.threshold.to_string(), "a finite number above 0");
         }
         Ok(TrainedParams(self))
     }
@@ -383,7 +406,7 @@ impl Of<'_, '_> {
     }
 
     fn samples(&self, progress: &dyn ProgressSink) -> Result<Array2<f64>, AnalysisError> {
-        let TrainedSettings { samples, sampler_steps, seed, .. } = *self.settings;
+        let &TrainedSettings { samples, sampler_steps, seed, .. } = self.settings;
         let mut streams = Streams::new(seed, "trained toy: samples", 0..samples);
         let x = start(&self.ve, 2, &mut streams);
         let steps = Steps::even(&self.ve, self.ve.horizon(), self.ve.clean(), sampler_steps)?;
@@ -415,7 +438,7 @@ impl Of<'_, '_> {
         draws: ArrayView2<'_, f64>,
         samples: ArrayView2<'_, f64>,
     ) -> Result<Found, AnalysisError> {
-        let TrainedSettings { merge, pair, random_starts, seed, .. } = *self.settings;
+        let &TrainedSettings { merge, pair, random_starts, seed, .. } = self.settings;
         let points = self.exact.memories().rows();
         let search = AttractorSettings { random_starts, seed, ..AttractorSettings::default() };
         let exact = attractors(points, self.level.beta(), &search)?;
@@ -547,6 +570,7 @@ mod tests {
             pair: 0.15,
             random_starts: 100,
             seed: 1,
+            networks: vec![ToyNetwork { k: 2, threshold: 3.0, steps: 1 }],
         }
     }
 
@@ -706,6 +730,11 @@ mod tests {
             (TrainedSettings { grid: 1, ..d() }, "grid"),
             (TrainedSettings { samples: 1, ..d() }, "samples"),
             (TrainedSettings { merge: f64::NAN, ..d() }, "merge"),
+            (TrainedSettings { networks: vec![], ..d() }, "networks"),
+            (
+                TrainedSettings { networks: vec![ToyNetwork { k: 2, threshold: 0.0, steps: 1 }], ..d() },
+                "threshold",
+            ),
         ] {
             assert!(matches!(bad.check(), Err(AnalysisError::Setting { setting, .. }) if setting == name));
         }

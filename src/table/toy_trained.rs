@@ -132,6 +132,74 @@ pub fn summary_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
     frame("trained toy", written(rows, COUNTS, SUMMARY))
 }
 
+/// Of [`summary_frame`] the errors of the energies.
+///
+/// # Errors
+/// As [`frame`].
+pub fn errors_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    some(
+        rows,
+        &[
+            "k",
+            "region_points",
+            "rms",
+            "max",
+            "region_rms",
+            "region_max",
+            "ring_region_rms",
+            "divergence",
+            "divergence_error",
+        ],
+    )
+}
+
+/// Of [`summary_frame`] what the prior does.
+///
+/// # Errors
+/// As [`frame`].
+pub fn prior_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    some(
+        rows,
+        &[
+            "k",
+            "offset",
+            "offset_error",
+            "offset_exact",
+            "region_rms",
+            "gaussian_prior_region_rms",
+            "region_max",
+            "gaussian_prior_region_max",
+        ],
+    )
+}
+
+/// Of [`summary_frame`] attractors, clusters and samples.
+///
+/// # Errors
+/// As [`frame`].
+pub fn counts_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    some(
+        rows,
+        &[
+            "k",
+            "attractors",
+            "exact_attractors",
+            "paired",
+            "farthest_pair",
+            "lost",
+            "clusters",
+            "sample_to_memory",
+            "sample_to_circle",
+        ],
+    )
+}
+
+fn some(rows: &[SummaryRow], names: &[&str]) -> Result<DataFrame, TableError> {
+    summary_frame(rows)?
+        .select(names.iter().copied())
+        .map_err(|e| TableError::Frame { caption: "trained toy".into(), reason: e.to_string() })
+}
+
 /// The rows of [`summary_frame`].
 ///
 /// # Errors
@@ -215,5 +283,8 @@ mod tests {
             sample_to_circle: 17.0,
         }];
         assert_eq!(summary_rows(&summary_frame(&summary).unwrap()).unwrap(), summary);
+        for part in [errors_frame(&summary), prior_frame(&summary), counts_frame(&summary)] {
+            assert_eq!(column_i64(&part.unwrap(), "k").unwrap(), [1000]);
+        }
     }
 }
