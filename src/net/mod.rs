@@ -7,9 +7,11 @@
 mod arch;
 mod engine;
 mod error;
+mod file;
 mod graph;
 mod mlp;
 mod reference;
+mod torch;
 mod toy;
 mod unet;
 mod weights;
@@ -17,11 +19,13 @@ mod weights;
 pub use arch::Arch;
 pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
+pub use file::Model;
 pub use graph::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
 };
 pub use mlp::MlpSettings;
 pub use reference::{Masks, Pass, Reference};
+pub use torch::CheckpointPart;
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;

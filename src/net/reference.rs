@@ -110,7 +110,8 @@ impl Reference {
     pub fn pass(&self, x: &Tensor, t: &Tensor, dy: &Tensor, masks: Option<Masks>) -> Result<Pass, NetError> {
         let x = Var::from_tensor(x)?;
         let output = self.forward(&x, t, masks)?;
-        let grads = (&output * dy)?.sum_all()?.backward()?;
+        // A `dy` that was made from an output of this network is no way back into it.
+        let grads = (&output * dy.detach())?.sum_all()?.backward()?;
         let of = |var: &Var| gradient(&grads, var);
         let dparams = self
             .params

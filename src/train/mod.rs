@@ -13,7 +13,6 @@ mod learner;
 mod run;
 mod run_dir;
 mod settings;
-pub mod standin;
 
 pub use checkpoint::MetricsRow;
 pub use data::TrainingData;

@@ -7,9 +7,8 @@ use super::checkpoint::{Checkpoint, Header, MetricsRow, Stretch};
 use super::learner::{Learner, Processor};
 use super::run_dir::{Kind, METRICS, RunDir};
 use super::settings::{DataSettings, TrainParams};
-use super::standin::save_weights;
 use super::{TrainError, TrainingData};
-use crate::net::{Engine, Purpose, Weights};
+use crate::net::{Engine, Model, Purpose, Weights};
 use crate::ops::Device;
 use crate::progress::ProgressSink;
 use crate::store::write_atomic;
@@ -182,10 +181,11 @@ impl Walk<'_> {
 
     fn finish(&self, learner: &dyn Learner) -> Result<(), TrainError> {
         self.keep(learner)?;
-        let state = learner.state()?;
+        let (state, settings) = (learner.state()?, self.run.params().settings());
         for (kind, values) in [(Kind::Ema, &state.ema), (Kind::Raw, &state.weights)] {
             let weights = Weights::new(self.run.graph().clone(), values.clone())?;
-            save_weights(&self.run.path().join(kind.file()), &weights)?;
+            let model = Model { arch: settings.arch.clone(), input: self.run.shape(), weights };
+            model.write(&self.run.path().join(kind.file()))?;
         }
         let header = &self.header;
         let loss = header.metrics.last().map_or(f64::NAN, |row| row.loss);
@@ -267,7 +267,7 @@ mod tests {
     fn from_any_checkpoint_the_end_is_the_same() {
         let whole = tempfile::tempdir().unwrap();
         // Intervals that share no step, and an epoch of two and a half batches.
-        let settings = TrainSettings { checkpoint_every: 7, log_every: 5, ..tiny(9, 30) };
+        let settings = TrainSettings { checkpoint_every: 7, log_every: 5, ..tiny(9, 33) };
         go(whole.path(), settings.clone()).unwrap();
         let end = RunDir::open(whole.path()).unwrap().checkpoints().newest().unwrap().0.unwrap();
 
@@ -298,7 +298,7 @@ mod tests {
         let numbers =
             |rows: &[MetricsRow]| rows.iter().map(|r| (r.step, r.loss, r.gradient)).collect::<Vec<_>>();
         assert_eq!(numbers(&metrics(whole.path())), numbers(&metrics(pieces.path())));
-        assert_eq!(metrics(pieces.path()).len(), 6);
+        assert_eq!(metrics(pieces.path()).len(), 7);
     }
 
     #[test]

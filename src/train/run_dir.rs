@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
-use super::standin::load_weights;
 use super::{TrainError, TrainingData};
 use crate::net::{Graph, Shape, Weights};
 use crate::process::Prediction;
@@ -289,7 +288,7 @@ impl RunDir {
         if let Some(manifest) = self.manifest()? {
             let file = self.path.join(kind.file());
             self.verify(&manifest, kind.file())?;
-            return Ok((load_weights(&file, self.graph().clone())?, manifest.steps));
+            return Ok((Weights::read(&file, self.graph().clone())?, manifest.steps));
         }
         match self.checkpoints().newest()? {
             (Some(checkpoint), _) => {
