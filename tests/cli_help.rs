@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["energy"],
     &["score"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["sample"],
     &["likelihood"],
     &["bench"],
+    &["bench-net"],
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],

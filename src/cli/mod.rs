@@ -2,6 +2,7 @@
 
 mod arch;
 mod bench;
+mod bench_net;
 mod data;
 mod doctor;
 mod energy;
@@ -42,6 +43,7 @@ enum Command {
     Sample(sample::Args),
     Likelihood(likelihood::Args),
     Bench(bench::Args),
+    BenchNet(bench_net::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     // For `make gpu-report`.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
+        Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
         Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),

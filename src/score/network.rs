@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
-use crate::net::{Engine, NetError, Purpose, Weights};
+use crate::net::{Engine, NetError, Profile, Purpose, Weights};
 use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
@@ -93,6 +93,12 @@ impl Network {
     /// The weights.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// Where the time of scores went since the network was made.
+    pub fn profile(&self) -> Profile {
+        let idle = self.scores.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().fold(Profile::default(), |sum, engine| sum.plus(engine.profile()))
     }
 
     /// What the output was trained to be.

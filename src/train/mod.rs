@@ -10,6 +10,7 @@ mod checkpoint;
 mod data;
 mod error;
 mod learner;
+mod pace;
 mod run;
 mod run_dir;
 mod settings;
@@ -17,6 +18,7 @@ mod settings;
 pub use checkpoint::MetricsRow;
 pub use data::TrainingData;
 pub use error::TrainError;
+pub use pace::pace;
 pub use run::{Encode, Trained, train};
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
