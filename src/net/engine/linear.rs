@@ -8,12 +8,12 @@ mod kernel;
 mod map;
 mod pack;
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::passes::with_scratch;
 use crate::net::Shape;
 use kernel::{Dots, FEW, Outer, PASS, Sweep, most_vectors};
 use map::Map;
@@ -21,24 +21,8 @@ use map::Map;
 /// Numbers of x and dy that a pass over the weights' gradient has in the second cache.
 const SLICE: usize = 96 * 1024;
 
-/// Numbers in a cache line.
-const LINE: usize = 16;
-
-thread_local! {
-    static ROOM: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
-}
-
-/// So many numbers of the thread's own from a cache line on, with anything in them. All layers have the same, so that
-/// they stay in its cache.
-fn with_room<T>(len: usize, run: impl FnOnce(&mut [f32]) -> T) -> T {
-    ROOM.with_borrow_mut(|room| {
-        if room.len() < len + LINE {
-            room.resize(len + LINE, 0.0);
-        }
-        let from = room.as_ptr().align_offset(4 * LINE);
-        run(&mut room[from..from + len])
-    })
-}
+/// Multiplications that are not worth waking a thread for.
+const LEAST: usize = 1 << 19;
 
 /// A linear map y = W x + b of each window of pixels; see [`crate::net::Op::Conv`].
 pub(super) struct Linear {
@@ -73,6 +57,11 @@ impl Shared {
     }
 }
 
+/// The fewest tasks that a thread gets.
+fn tasks_a_piece(threads: usize) -> usize {
+    if threads == 1 { usize::MAX } else { 1 }
+}
+
 /// The size of vectors and the number of registers.
 struct Sizes;
 impl WithSimd for Sizes {
@@ -97,6 +86,7 @@ impl Linear {
     }
 
     /// As [`Self::new`], with these instructions.
+    #[expect(clippy::too_many_arguments, reason = "those of `new`, and one")]
     fn on(
         simd: Arch,
         from: Shape,
@@ -124,6 +114,12 @@ impl Linear {
         }
     }
 
+    /// Threads that work on m rows.
+    fn threads(&self, m: usize) -> usize {
+        let products = m * self.to.len() * self.places * self.from.channels;
+        if products < LEAST { 1 } else { rayon::current_num_threads() }
+    }
+
     /// Channels that a block computes at a time.
     fn panels(&self, channels: usize) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
         let (lanes, vectors) = (self.lanes, channels.div_ceil(self.lanes));
@@ -133,6 +129,7 @@ impl Linear {
     }
 
     /// y = W x + b, plus `shift[m, outputs]` for each sample, plus `add`, which has the shape of y.
+    #[expect(clippy::too_many_arguments, reason = "as many as the sum has terms")]
     pub(super) fn forward(
         &mut self,
         m: usize,
@@ -180,16 +177,17 @@ impl Linear {
         let groups = m.div_ceil(gather.group);
         let dots = channels.1 <= FEW && channels.0 >= self.lanes;
         let panels = if dots { 1 } else { self.panels(channels.1).count() };
-        let threads = rayon::current_num_threads();
+        let threads = self.threads(m);
         // Every task packs its panel, which is worth it where that fills the cores.
-        let splits = if panels % threads == 0 || panels >= 4 * threads { 1 } else { threads.min(groups) };
+        let splits =
+            if panels.is_multiple_of(threads) || panels >= 4 * threads { 1 } else { threads.min(groups) };
         let [bias, shift, add] = added.map(|p| Shared(p.cast_mut()));
         let y = Shared(y);
         let run = |columns: Range<usize>, groups: Range<usize>| {
             let places = &self.map.matrices;
             let width = if dots { columns.len() } else { columns.len().next_multiple_of(self.lanes) };
             let rows = if dots { channels.1 } else { channels.0 };
-            with_room(places.len() * rows * width, |panel| {
+            with_scratch(places.len() * rows * width, 0, |panel, _| {
                 if back == dots {
                     pack::straight(places, weight, rows, outputs, columns.clone(), width, panel);
                 } else {
@@ -218,7 +216,7 @@ impl Linear {
                 }
             });
         };
-        (0..panels * splits).into_par_iter().with_max_len(1).for_each(|task| {
+        (0..panels * splits).into_par_iter().with_min_len(tasks_a_piece(threads)).for_each(|task| {
             let (panel, split) = (task / splits, task % splits);
             let columns = if dots { Some(0..channels.0) } else { self.panels(channels.1).nth(panel) };
             if let Some(columns) = columns {
@@ -273,10 +271,11 @@ impl Linear {
         let (a, b, rows, columns) =
             if self.turned { (b, a, outputs, inputs) } else { (a, b, inputs, outputs) };
         let (a, b) = ((Shared(a.0.cast_mut()), a.1), (Shared(b.0.cast_mut()), b.1));
-        let shares = rayon::current_num_threads().div_ceil(parts).min(rows);
+        let threads = self.threads(m);
+        let shares = threads.div_ceil(parts).min(rows);
         let slice = (SLICE / ((self.from.len() + self.to.len()) * self.map.batch)).max(1) * self.map.batch;
         let (this, stride) = (&*self, columns);
-        (0..parts * shares).into_par_iter().with_max_len(1).for_each(|task| {
+        (0..parts * shares).into_par_iter().with_min_len(tasks_a_piece(threads)).for_each(|task| {
             let (part, share) = (task / shares, task % shares);
             let of_part = |i: usize| (i * batches / parts * this.map.batch).min(m);
             let samples = of_part(part)..of_part(part + 1);
@@ -295,7 +294,7 @@ impl Linear {
                 for (t, pairs) in this.map.pairs.iter().enumerate() {
                     for columns in this.panels(columns) {
                         let width = columns.len().next_multiple_of(this.lanes);
-                        with_room(PASS * width, |room| {
+                        with_scratch(PASS * width, 0, |room, _| {
                             this.simd.dispatch(Outer {
                                 pairs,
                                 pixels: pairs.len() / this.map.batch,

@@ -1,4 +1,8 @@
 //! The inner loops: blocks of pixels and channels in registers.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "blocks are arrays of arrays, with indices as sums are written"
+)]
 
 use std::ops::Range;
 
@@ -487,7 +491,7 @@ impl WithSimd for Outer<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let n = self.columns.len();
-        let packed = n % S::F32_LANES != 0 || self.rows.len() >= PACKED_ROWS;
+        let packed = !n.is_multiple_of(S::F32_LANES) || self.rows.len() >= PACKED_ROWS;
         match (n.div_ceil(S::F32_LANES), packed) {
             (1, false) => self.run::<S, 1, false>(simd),
             (2, false) => self.run::<S, 2, false>(simd),

@@ -147,6 +147,9 @@ impl Map {
             }
         }
         let batch = batch(to.pixels());
+        // Lists have first numbers in half the memory of usize.
+        let most = 12.max(batch) * from.len().max(to.len());
+        assert!(u32::try_from(most).is_ok(), "samples of {} and {} numbers", from.len(), to.len());
         let pairs = (0..matrices.len())
             .map(|t| {
                 (0..batch)

@@ -34,6 +34,7 @@ pub(super) fn straight(
 }
 
 /// As [`straight`], from `[.., columns of all panels, rows]`: each place has `len` numbers.
+#[expect(clippy::too_many_arguments, reason = "those of `straight`, and the instructions")]
 pub(super) fn turned(
     simd: Arch,
     places: &[Vec<usize>],
