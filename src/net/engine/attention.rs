@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::passes::{TASKS, rows_a_task, with_scratch};
+use super::passes::{TASKS, Target, parts, rows_a_task, with_scratch};
 use crate::net::Shape;
 use crate::ops::exp32;
 
@@ -10,9 +10,6 @@ use crate::ops::exp32;
 pub(super) struct Attention {
     pub(super) shape: Shape,
 }
-
-/// A gradient that is written, and whether it is added to what is there.
-type Target<'a> = Option<(&'a mut [f32], bool)>;
 
 impl Attention {
     /// Rows in a task, from the multiplications in a row.
@@ -129,14 +126,6 @@ impl Attention {
             );
         }
     }
-}
-
-/// A target cut into parts of so many numbers, or as many times nothing.
-fn parts(target: Target<'_>, n: usize, size: usize) -> impl Iterator<Item = Target<'_>> {
-    let (all, accumulate) = target.map_or((None, false), |(all, a)| (Some(all), a));
-    let count = n.div_ceil(size);
-    let mut all = all.map(|all| all.chunks_mut(size));
-    (0..count).map(move |_| all.as_mut().and_then(Iterator::next).map(|part| (part, accumulate)))
 }
 
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::dropout::{Dropout, Mask};
-use super::passes::{TASKS, rows_a_task, sigmoid, silu_slope, with_scratch};
+use super::passes::{TASKS, Target, parts, rows_a_task, sigmoid, silu_slope, with_scratch};
 use crate::net::Shape;
 
 /// Vectors that are summed side by side: an addition takes as many cycles.
@@ -96,10 +96,9 @@ impl Norm {
         let stats = self.stats[..m * 2 * groups].par_chunks_mut(step * 2 * groups);
         tasks.zip(stats).enumerate().for_each(|(task, ((y, x), stats))| {
             with_scratch(3 * period, period + settings.shape.channels, |single, double| {
-                let first = task * step;
                 pulp::Arch::new().dispatch(Forward {
                     settings,
-                    first,
+                    first: task * step,
                     x,
                     scale,
                     shift,
@@ -122,7 +121,7 @@ impl Norm {
         x: &[f32],
         dy: &[f32],
         (scale, shift): (&[f32], &[f32]),
-        dx: Option<(&mut [f32], bool)>,
+        dx: Target<'_>,
         dweights: Option<(&mut [f32], &mut [f32])>,
         dropout: Option<Dropout>,
     ) {
@@ -130,40 +129,31 @@ impl Norm {
         let (len, groups, period) = (settings.shape.len(), settings.groups, settings.period());
         let channels = settings.shape.channels;
         let step = rows_a_task(m, len);
-        let (dx, accumulate) =
-            dx.map_or((&mut [][..], false), |(dx, accumulate)| (&mut dx[..m * len], accumulate));
-        // Tasks without a gradient of x get nothing to write it to.
-        let width = if dx.is_empty() { 0 } else { step * len };
-        let tasks = self.partial.par_chunks_mut(2 * channels).zip(x[..m * len].par_chunks(step * len));
-        let tasks = tasks.zip(dy[..m * len].par_chunks(step * len));
-        let tasks = tasks.zip(self.stats[..m * 2 * groups].par_chunks(step * 2 * groups)).enumerate();
-        let run = |(task, (((partial, x), dy), stats)): (usize, (((&mut [f64], &[f32]), &[f32]), &[f32])),
-                   dx: &mut [f32]| {
-            with_scratch(5 * period + BLOCK + channels + len, 2 * (period + channels), |single, double| {
-                let first = task * step;
+        let mut targets = parts(dx, m * len, step * len);
+        let mut targets: [_; TASKS] = std::array::from_fn(|_| targets.next().flatten());
+        let tasks = self.partial.par_chunks_mut(2 * channels).zip(&mut targets);
+        let tasks = tasks.zip(x[..m * len].par_chunks(step * len)).zip(dy[..m * len].par_chunks(step * len));
+        let tasks = tasks.zip(self.stats[..m * 2 * groups].par_chunks(step * 2 * groups));
+        tasks.enumerate().for_each(|(task, ((((partial, dx), x), dy), stats))| {
+            let singles = 5 * period + BLOCK + channels + len;
+            with_scratch(singles, 2 * (period + channels), |single, double| {
                 partial.fill(0.0);
                 pulp::Arch::new().dispatch(Backward {
                     settings,
-                    first,
+                    first: task * step,
                     x,
                     dy,
                     scale,
                     shift,
                     stats,
-                    dx,
-                    accumulate,
+                    dx: dx.take(),
                     partial,
                     dropout,
                     single,
                     double,
                 });
             });
-        };
-        if width == 0 {
-            tasks.for_each(|task| run(task, &mut []));
-        } else {
-            tasks.zip(dx.par_chunks_mut(width)).for_each(|(task, dx)| run(task, dx));
-        }
+        });
         if let Some((dscale, dshift)) = dweights {
             let of = |at: usize| -> f64 {
                 self.partial.chunks_exact(2 * channels).take(m.div_ceil(step)).map(|p| p[at]).sum()
@@ -249,8 +239,7 @@ struct Backward<'a> {
     scale: &'a [f32],
     shift: &'a [f32],
     stats: &'a [f32],
-    dx: &'a mut [f32],
-    accumulate: bool,
+    dx: Target<'a>,
     partial: &'a mut [f64],
     dropout: Option<Dropout>,
     single: &'a mut [f32],
@@ -262,21 +251,8 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            settings,
-            first,
-            x,
-            dy,
-            scale,
-            shift,
-            stats,
-            dx,
-            accumulate,
-            partial,
-            dropout,
-            single,
-            double,
-        } = self;
+        let Self { settings, first, x, dy, scale, shift, stats, mut dx, partial, dropout, single, double } =
+            self;
         let (len, groups, channels) = (settings.shape.len(), settings.groups, settings.shape.channels);
         let (period, per) = (settings.period(), channels / groups);
         let (mean, single) = single.split_at_mut(period);
@@ -357,13 +333,11 @@ impl WithSimd for Backward<'_> {
                     set(g, sum(sums), sum(sums_x));
                 }
             }
-            if dx.is_empty() {
-                continue;
-            }
+            let Some((dx, accumulate)) = &mut dx else { continue };
             again(tilt, channels);
             again(rest, channels);
             let dx = &mut dx[r * len..(r + 1) * len];
-            if accumulate {
+            if *accumulate {
                 pull::<true>(x, du, dx, mean, slope, tilt, rest);
             } else {
                 pull::<false>(x, du, dx, mean, slope, tilt, rest);
