@@ -269,6 +269,14 @@ mod tests {
         assert_eq!(ema.0.values()[trained..], raw.0.values()[trained..]);
         assert_ne!(ema.0.values()[..trained], raw.0.values()[..trained]);
 
+        // Killed between the last checkpoint and the manifest.
+        fs::remove_file(dir.path().join("manifest.json")).unwrap();
+        fs::remove_file(dir.path().join(Kind::Ema.file())).unwrap();
+        let last = go(dir.path(), settings.clone()).unwrap();
+        assert_eq!((last.from, last.already), (450, false));
+        assert_eq!(run.weights(Kind::Ema).unwrap(), ema);
+        assert_eq!(metrics(dir.path()), rows);
+
         // Done is done, and a file that was changed since is seen.
         let before = fs::metadata(dir.path().join("manifest.json")).unwrap().modified().unwrap();
         let again = go(dir.path(), settings.clone()).unwrap();
