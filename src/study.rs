@@ -302,10 +302,7 @@ pub fn train(
 ) -> Result<Trained, Error> {
     let data = TrainingData::load(layout, &settings.data)?;
     let params = settings.check(data.shape())?;
-    let device = match device {
-        DeviceChoice::Only(device) => device,
-        DeviceChoice::Auto => Device::Cpu,
-    };
+    let device = train::device(device);
     let encode = |rows: &[train::MetricsRow]| metrics_bytes(rows).map_err(|e| e.to_string());
     Ok(train::train(path, &params, &data, device, &encode, progress)?)
 }

@@ -6,6 +6,7 @@
 
 pub mod adam;
 mod batch;
+mod candle;
 mod checkpoint;
 mod data;
 mod error;
@@ -19,7 +20,7 @@ pub use checkpoint::MetricsRow;
 pub use data::TrainingData;
 pub use error::TrainError;
 pub use pace::pace;
-pub use run::{Encode, Trained, train};
+pub use run::{Encode, Trained, device, train};
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,
