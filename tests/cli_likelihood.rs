@@ -177,6 +177,6 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&run, &good, &["--tolerance", "-1"], &["rtol"]);
     refuses(&run, &good, &["--probes", "8"], &["--probes", "exact"]);
     refuses(&run, &good, &["--divergence", "hutchinson", "--probes", "1"], &["probes", "at least 2"]);
-    refuses(&run, &good, &["--device", "cuda:0"], &["cuda:0"]);
+    refuses(&run, &good, &["--device", "cuda:4096"], &["cuda"]);
     refuses(&run, &good, &["--prior", "flat"], &["flat"]);
 }

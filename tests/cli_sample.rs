@@ -318,7 +318,8 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&ve, &["--spacing", "linspace"], &["--spacing", "vp"]);
     refuses(&vp, &["--score", "exact", "--raw"], &["--raw", "weights"]);
     refuses(&vp, &["--batch", "0"], &["--batch"]);
-    refuses(&vp, &["--device", "cuda:0"], &["cuda:0", "processor"]);
+    refuses(&vp, &["--device", "cuda:4096"], &["cuda"]);
+    refuses(&vp, &["--device", "cuda:4096", "--score", "exact"], &["cuda:4096"]);
     refuses(&vp, &["--sampler", "heun"], &["heun"]);
     let call = ["sample", "--run", &vp, "-n", "0", "--out", &out];
     folder.refuses(&call, &["sample", "-n", "0"]);

@@ -52,7 +52,7 @@ pub struct Opened {
 }
 
 enum From {
-    Weights { weights: Weights, kind: Kind, step: u64 },
+    Weights { weights: Weights, kind: Kind, step: u64, device: Device },
     Data(Array2<f64>),
 }
 
@@ -65,13 +65,18 @@ impl Source {
         let run = RunDir::open(&self.run).map_err(Error::from)?;
         let from = match self.score {
             Which::Network => {
-                if let DeviceChoice::Only(device @ Device::Cuda(_)) = self.on.device {
-                    let reason = format!("is {device}, but networks run on the processor alone so far");
-                    return Err(Failure::Option { option: "--device", reason });
-                }
                 let kind = if self.raw { Kind::Raw } else { Kind::Ema };
                 let (weights, step) = run.weights(kind).map_err(Error::from)?;
-                From::Weights { weights, kind, step }
+                // Without candle's kernels there is no choice.
+                let device = match self.on.device {
+                    DeviceChoice::Only(device) => device,
+                    DeviceChoice::Auto if cfg!(feature = "cuda") => {
+                        let resolved = DeviceChoice::Auto.resolve();
+                        resolved.map_or(Device::Cpu, |(device, _)| device)
+                    }
+                    DeviceChoice::Auto => Device::Cpu,
+                };
+                From::Weights { weights, kind, step, device }
             }
             Which::Exact if self.raw => {
                 return Err(Failure::Option {
@@ -94,8 +99,8 @@ impl Opened {
     /// Calls `work` with the score.
     pub fn with<R>(&self, work: impl FnOnce(&dyn Score) -> Result<R, Error>) -> Result<R, Error> {
         match &self.from {
-            From::Weights { weights, .. } => {
-                work(&Network::new(weights.clone(), self.run.prediction(), self.batch)?)
+            From::Weights { weights, device, .. } => {
+                work(&Network::on(weights.clone(), self.run.prediction(), self.batch, *device)?)
             }
             From::Data(rows) => {
                 let memories = Memories::on(rows.view(), self.choice).map_err(ScoreError::from)?;
@@ -113,9 +118,9 @@ impl Opened {
     pub fn identity(&self) -> Value {
         let settings = self.run.params().settings();
         let of = match &self.from {
-            From::Weights { weights, .. } => {
+            From::Weights { weights, device, .. } => {
                 let bytes: Vec<u8> = weights.values().iter().flat_map(|v| v.to_le_bytes()).collect();
-                json!({ "weights_sha256": sha256_hex(&bytes), "arch": settings.arch })
+                json!({ "weights_sha256": sha256_hex(&bytes), "arch": settings.arch, "device": device })
             }
             From::Data(_) => json!({ "training_set_sha256": self.run.data_sha256() }),
         };
@@ -125,12 +130,12 @@ impl Opened {
     /// The score in words.
     pub fn describe(&self) -> String {
         match &self.from {
-            From::Weights { kind, step, .. } => {
+            From::Weights { kind, step, device, .. } => {
                 let which = match kind {
                     Kind::Ema => "average weights",
                     Kind::Raw => "weights",
                 };
-                format!("{which} of step {step}, cpu")
+                format!("{which} of step {step}, {device}")
             }
             From::Data(rows) => format!("exact score of {} memories, cpu", rows.nrows()),
         }

@@ -3,7 +3,7 @@
 //! Everything that samples or analyses takes a [`Score`]. The exact ones here are answers to test against:
 //! [`Empirical`] is what a network trained to perfection on K memories would give (Eq. 4), [`Ring`] the
 //! toy model's limit of infinitely many memories (Eqs. 13 to 18), [`Gaussian`] the one case in which every
-//! sampler has a closed form. Their densities are known too, see [`Density`].
+//! sampler has a closed form. Their densities are known too, see [`Density`]. [`Network`] is what was trained.
 //!
 //! A level holds the kernel N(alpha x_0, sigma^2 I), so one score serves every process. Rows of a batch
 //! may be at different levels, as trajectories with their own step sizes are.

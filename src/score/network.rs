@@ -1,10 +1,11 @@
 use std::sync::{Mutex, PoisonError};
 
+use candle_core::{DType, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
-use crate::net::{Engine, NetError, Profile, Purpose, Weights};
-use crate::ops::OpError;
+use crate::net::{Engine, NetError, Profile, Purpose, Reference, Weights};
+use crate::ops::{Device, OpError};
 use crate::process::{Level, Prediction};
 
 const NAME: &str = "network score";
@@ -12,47 +13,75 @@ const NAME: &str = "network score";
 /// What a trained network says of the score: its output at x and the level's time, in the words that it was trained
 /// on. Dropout is off.
 ///
-/// The network computes in single precision, `batch` rows at a time. What it says of a row depends, to the last bit,
-/// on nothing else.
+/// The network computes in single precision, `batch` rows at a time. On the processor what it says of a row depends, to
+/// the last bit, on nothing else; on other devices candle computes, whose rows differ by rounding.
 pub struct Network {
     weights: Weights,
     prediction: Prediction,
     batch: usize,
-    scores: Pool,
-    products: Pool,
+    device: Place,
+    scores: Mutex<Vec<Worker>>,
+    products: Mutex<Vec<Worker>>,
 }
 
-/// Engines that nobody uses at the moment.
+/// Where a network computes.
+enum Place {
+    Processor,
+    Candle(candle_core::Device),
+}
+
+/// What computes, for one caller at a time.
 ///
-/// They are taken out, and no lock is held while one computes: a thread that waits for the engine's own tasks may be
-/// given another of the caller's, which asks for a score as well.
-struct Pool {
-    purpose: Purpose,
-    idle: Mutex<Vec<Engine>>,
+/// Those that nobody uses wait in a list. They are taken out, and no lock is held while one computes: a thread that
+/// waits for the engine's own tasks may be given another of the caller's, which asks for a score as well.
+enum Worker {
+    Engine(Engine),
+    Candle { reference: Reference, rows: Option<(Tensor, Tensor)>, output: Vec<f32> },
 }
 
-impl Pool {
-    fn new(purpose: Purpose) -> Self {
-        Self { purpose, idle: Mutex::new(Vec::new()) }
+impl Worker {
+    fn new(network: &Network, purpose: Purpose) -> Result<Self, NetError> {
+        let weights = &network.weights;
+        Ok(match &network.device {
+            Place::Processor => Self::Engine(Engine::new(weights.graph().clone(), network.batch, purpose)?),
+            Place::Candle(device) => Self::Candle {
+                reference: Reference::new(weights, DType::F32, device)?,
+                rows: None,
+                output: Vec::new(),
+            },
+        })
     }
 
-    fn with<R>(
-        &self,
-        weights: &Weights,
-        batch: usize,
-        work: impl FnOnce(&mut Engine) -> Result<R, ScoreError>,
-    ) -> Result<R, ScoreError> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = idle().pop();
-        let mut engine = match free {
-            Some(engine) => engine,
-            None => Engine::new(weights.graph().clone(), batch, self.purpose)?,
-        };
-        let done = work(&mut engine);
-        idle().push(engine);
-        done
+    fn forward(&mut self, network: &Network, x: &[f32], t: &[f32]) -> Result<&[f32], NetError> {
+        match (self, &network.device) {
+            (Self::Candle { reference, rows, output }, Place::Candle(device)) => {
+                let x = Tensor::from_slice(x, (t.len(), x.len() / t.len().max(1)), device)?;
+                let t = Tensor::from_slice(t, t.len(), device)?;
+                *output = reference.forward(&x, &t, None)?.flatten_all()?.to_vec1()?;
+                *rows = Some((x, t));
+                Ok(output)
+            }
+            (Self::Engine(engine), _) => engine.forward(network.weights.values(), x, t, None),
+            (Self::Candle { .. }, Place::Processor) => Err(NO_FORWARD),
+        }
+    }
+
+    /// J^T dy of the network's own output, of the last forward.
+    fn backward(&mut self, network: &Network, dy: &[f32], dx: &mut [f32]) -> Result<(), NetError> {
+        match self {
+            Self::Engine(engine) => engine.backward(network.weights.values(), dy, None, Some(dx)),
+            Self::Candle { reference, rows: Some((x, t)), .. } => {
+                let dy = Tensor::from_slice(dy, x.shape(), x.device())?;
+                let back = reference.pass(x, t, &dy, None)?.dx.flatten_all()?.to_vec1()?;
+                dx.copy_from_slice(&back);
+                Ok(())
+            }
+            Self::Candle { rows: None, .. } => Err(NO_FORWARD),
+        }
     }
 }
+
+const NO_FORWARD: NetError = NetError::Backward { reason: "there was no forward on this device" };
 
 /// The score as a (x) + b (output).
 #[derive(Clone, Copy)]
@@ -77,6 +106,29 @@ impl Network {
     /// [`ScoreError::Net`] where the output has another shape than the input, no rows are taken, or the engine
     /// refuses the network.
     pub fn new(weights: Weights, prediction: Prediction, batch: usize) -> Result<Self, ScoreError> {
+        Self::at(weights, prediction, batch, Place::Processor)
+    }
+
+    /// As [`Self::new`], on a device.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`NetError::Candle`] for a device that is not there, or for which the program was not built.
+    pub fn on(
+        weights: Weights,
+        prediction: Prediction,
+        batch: usize,
+        device: Device,
+    ) -> Result<Self, ScoreError> {
+        let place = match device {
+            Device::Cpu => Place::Processor,
+            Device::Cuda(number) => {
+                Place::Candle(candle_core::Device::new_cuda(number).map_err(NetError::from)?)
+            }
+        };
+        Self::at(weights, prediction, batch, place)
+    }
+
+    fn at(weights: Weights, prediction: Prediction, batch: usize, device: Place) -> Result<Self, ScoreError> {
         let (input, output) = (weights.graph().input(), weights.graph().output());
         if input != output {
             return Err(NetError::Graph {
@@ -85,9 +137,33 @@ impl Network {
             }
             .into());
         }
-        let scores = Pool::new(Purpose::Evaluate);
-        scores.with(&weights, batch, |_| Ok(()))?;
-        Ok(Self { weights, prediction, batch, scores, products: Pool::new(Purpose::Train) })
+        let idle = || Mutex::new(Vec::new());
+        let network = Self { weights, prediction, batch, device, scores: idle(), products: idle() };
+        if batch == 0 {
+            return Err(NetError::Rows { operation: NAME, rows: 0, room: usize::MAX }.into());
+        }
+        network.with(Purpose::Evaluate, |_| Ok(()))?;
+        Ok(network)
+    }
+
+    fn with<R>(
+        &self,
+        purpose: Purpose,
+        work: impl FnOnce(&mut Worker) -> Result<R, ScoreError>,
+    ) -> Result<R, ScoreError> {
+        let idle = match purpose {
+            Purpose::Evaluate => &self.scores,
+            Purpose::Train => &self.products,
+        };
+        let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lock().pop();
+        let mut worker = match free {
+            Some(worker) => worker,
+            None => Worker::new(self, purpose)?,
+        };
+        let done = work(&mut worker);
+        lock().push(worker);
+        done
     }
 
     /// The weights.
@@ -95,10 +171,13 @@ impl Network {
         &self.weights
     }
 
-    /// Where the time of scores went since the network was made.
+    /// Where the time of scores went on the processor since the network was made.
     pub fn profile(&self) -> Profile {
-        let idle = self.scores.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.iter().fold(Profile::default(), |sum, engine| sum.plus(engine.profile()))
+        let idle = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().fold(Profile::default(), |sum, worker| match worker {
+            Worker::Engine(engine) => sum.plus(engine.profile()),
+            Worker::Candle { .. } => sum,
+        })
     }
 
     /// What the output was trained to be.
@@ -113,23 +192,22 @@ impl Network {
     }
 
     /// The network's output for every row of the chunk and every copy.
-    fn forward<'e>(&self, engine: &'e mut Engine, chunk: &Chunk<'_>) -> Result<&'e [f32], ScoreError> {
+    fn forward<'w>(&self, worker: &'w mut Worker, chunk: &Chunk<'_>) -> Result<&'w [f32], ScoreError> {
         let (rows, n) = chunk.x.dim();
         let mut x = Vec::with_capacity(chunk.copies * rows * n);
-        for ((row, column), &value) in chunk.x.indexed_iter() {
-            let single = value as f32;
-            if !single.is_finite() {
-                let row = chunk.start + row;
-                return Err(OpError::NotFinite { operation: NAME, argument: "x", row, column, value }.into());
-            }
-            x.push(single);
+        for row in chunk.x.outer_iter() {
+            x.extend(row.iter().map(|v| *v as f32));
+        }
+        if let Some(place) = x.iter().position(|v| !v.is_finite()) {
+            let (row, column, value) = (chunk.start + place / n, place % n, chunk.x[[place / n, place % n]]);
+            return Err(OpError::NotFinite { operation: NAME, argument: "x", row, column, value }.into());
         }
         let mut t: Vec<f32> = chunk.levels.iter().map(|level| level.t() as f32).collect();
         for _ in 1..chunk.copies {
             x.extend_from_within(..rows * n);
             t.extend_from_within(..rows);
         }
-        Ok(engine.forward(self.weights.values(), &x, &t, None)?)
+        Ok(worker.forward(self, &x, &t)?)
     }
 
     /// The score of a row from the output.
@@ -179,8 +257,8 @@ impl Network {
                 start,
                 copies: count.div_ceil(passes.max(1)).max(1),
             };
-            self.products.with(&self.weights, self.batch, |engine| {
-                let output = self.forward(engine, &chunk)?;
+            self.with(Purpose::Train, |worker| {
+                let output = self.forward(worker, &chunk)?;
                 for (row, output) in output.chunks_exact(n).take(rows).enumerate() {
                     self.read(&chunk, row, output, |k, value| scores[[start + row, k]] = value)?;
                 }
@@ -197,7 +275,7 @@ impl Network {
                         }
                     }
                     dy.resize(dx.len(), 0.0);
-                    engine.backward(self.weights.values(), &dy, None, Some(&mut dx))?;
+                    worker.backward(self, &dy, &mut dx)?;
                     for (place, dx) in dx.chunks_exact(n).take(directions.len() * rows).enumerate() {
                         let (d, row) = (first + place / rows, place % rows);
                         let level = chunk.levels[row];
@@ -236,8 +314,8 @@ impl Score for Network {
         for start in (0..m).step_by(self.batch) {
             let rows = start..m.min(start + self.batch);
             let chunk = Chunk { x: x.slice(s![rows.clone(), ..]), levels: &levels[rows], start, copies: 1 };
-            self.scores.with(&self.weights, self.batch, |engine| {
-                let output = self.forward(engine, &chunk)?;
+            self.with(Purpose::Evaluate, |worker| {
+                let output = self.forward(worker, &chunk)?;
                 for (row, output) in output.chunks_exact(n).enumerate() {
                     let mut out = out.row_mut(start + row);
                     self.read(&chunk, row, output, |k, value| out[k] = value)?;
@@ -314,13 +392,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::net::{Arch, Builder, ConvSettings, Graph, Init, LayerInit, MlpSettings, Reference, Shape};
+    use crate::net::{Arch, Builder, ConvSettings, Graph, Init, LayerInit, MlpSettings, Shape};
     use crate::process::{Process, Spacing, Steps, Ve, Vp};
     use crate::progress::Silent;
     use crate::random::{Stream, Streams};
     use crate::sample::{Divergence, Flow, Prior, Rk45Settings, ancestral, ddim, euler_maruyama, start};
     use crate::score::{Density, Gaussian, Probe, hutchinson};
-    use candle_core::{DType, Device, Tensor};
     use ndarray::{Axis, array};
     use rayon::prelude::*;
 
@@ -526,13 +603,15 @@ mod tests {
         let single = |m: Array2<f64>| m.mapv(|v| f64::from(v as f32));
         let x = single(Streams::new(1, "x", 0..4).normal(n));
         let v = single(Streams::new(2, "v", 0..4).normal(n));
-        let t = Tensor::from_iter(levels.iter().map(|l| l.t()), &Device::Cpu).unwrap();
-        let double = Reference::new(&weights, DType::F64, &Device::Cpu).unwrap();
+        let t = Tensor::from_iter(levels.iter().map(|l| l.t()), &candle_core::Device::Cpu).unwrap();
+        let double = Reference::new(&weights, DType::F64, &candle_core::Device::Cpu).unwrap();
         for prediction in FORMS {
             let network = Network::new(weights.clone(), prediction, 5).unwrap();
             let exact = |x: &Array2<f64>| -> Array2<f64> {
-                let rows =
-                    Tensor::from_iter(x.iter().copied(), &Device::Cpu).unwrap().reshape((4, n)).unwrap();
+                let rows = Tensor::from_iter(x.iter().copied(), &candle_core::Device::Cpu)
+                    .unwrap()
+                    .reshape((4, n))
+                    .unwrap();
                 let y = double.forward(&rows, &t, None).unwrap().flatten_all().unwrap().to_vec1().unwrap();
                 let y = Array2::from_shape_vec((4, n), y).unwrap();
                 Array2::from_shape_fn((4, n), |(i, k)| {
@@ -596,6 +675,26 @@ mod tests {
             assert_eq!(score.row(i), whole.score(x, level).unwrap().row(0));
             assert_eq!(trace[i], whole.divergence(x, level).unwrap()[0]);
         });
+    }
+
+    #[test]
+    fn candle_and_the_engine_agree() {
+        let (_, weights) = mlp();
+        let vp = Vp::default();
+        let x = Streams::new(3, "x", 0..9).normal(6);
+        let levels: Vec<Level> = (0..9).map(|i| vp.level((50 + i * 100) as f64).unwrap()).collect();
+        let engine = Network::new(weights.clone(), Prediction::V, 4).unwrap();
+        let candle =
+            Network::at(weights.clone(), Prediction::V, 4, Place::Candle(candle_core::Device::Cpu)).unwrap();
+        // Single precision both, in another order.
+        near(&candle.score(x.view(), &levels).unwrap(), &engine.score(x.view(), &levels).unwrap(), 1e-4);
+        let trace = |network: &Network| network.divergence(x.view(), &levels).unwrap().insert_axis(Axis(1));
+        near(&trace(&candle), &trace(&engine), 1e-4);
+        #[cfg(not(feature = "cuda"))]
+        {
+            let e = Network::on(weights, Prediction::V, 4, Device::Cuda(0)).err().unwrap();
+            assert!(matches!(e, ScoreError::Net(NetError::Candle(_))), "{e}");
+        }
     }
 
     #[test]
