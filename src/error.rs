@@ -10,6 +10,7 @@ use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
 use crate::table::TableError;
+use crate::train::TrainError;
 
 /// Any error of the crate: each layer has its own, and this is one of them.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub enum Error {
     Score(#[from] ScoreError),
     /// Samplers and likelihood.
     Sample(#[from] SampleError),
+    /// Training.
+    Train(#[from] TrainError),
     /// Analyses.
     Analysis(#[from] AnalysisError),
     /// Profiles.

@@ -21,5 +21,6 @@ pub mod score;
 pub mod store;
 pub mod study;
 pub mod table;
+pub mod train;
 
 pub use error::Error;

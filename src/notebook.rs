@@ -315,12 +315,15 @@ impl Run {
 /// Shows how far long work is: a bar on a terminal; in a notebook or a pipe whole lines, one in five
 /// seconds at most and one at the end.
 ///
-/// Shared by reference among worker threads. Dropping it before the work is done says how far it came.
+/// Shared by reference among worker threads. Dropping it before the work is done says how far it came; where
+/// nothing was done here it says nothing.
 #[derive(Debug)]
 pub struct Progress {
     what: Mutex<String>,
     total: u64,
     done: AtomicU64,
+    /// Steps of `done` that another process took.
+    before: AtomicU64,
     began: Instant,
     /// Milliseconds after `began` at which the last line was printed.
     last_line: AtomicU64,
@@ -344,6 +347,7 @@ impl Progress {
             what: Mutex::new(what.to_owned()),
             total,
             done: AtomicU64::new(0),
+            before: AtomicU64::new(0),
             began: Instant::now(),
             last_line: AtomicU64::new(0),
             bar,
@@ -357,7 +361,8 @@ impl Progress {
 
     fn print(&self, done: u64, elapsed: Duration) {
         let what = self.what.lock().map_or_else(|e| e.into_inner().clone(), |w| w.clone());
-        println!("{}", line(&what, done, self.total, elapsed));
+        let here = done - self.before.load(Ordering::Relaxed).min(done);
+        println!("{}", line(&what, done, here, self.total, elapsed));
         let _ = io::stdout().flush();
     }
 
@@ -383,6 +388,15 @@ impl ProgressSink for Progress {
         }
     }
 
+    fn resume(&self, steps: u64) {
+        self.before.fetch_add(steps, Ordering::Relaxed);
+        self.done.fetch_add(steps, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.inc(steps);
+            bar.reset_eta();
+        }
+    }
+
     fn stage(&self, what: &str) {
         if let Ok(mut now) = self.what.lock() {
             what.clone_into(&mut now);
@@ -397,16 +411,19 @@ impl Drop for Progress {
     fn drop(&mut self) {
         match &self.bar {
             Some(bar) => bar.finish(),
-            None => self.print(self.done(), self.began.elapsed()),
+            None if self.done() > self.before.load(Ordering::Relaxed) => {
+                self.print(self.done(), self.began.elapsed());
+            }
+            None => {}
         }
     }
 }
 
-/// `what: done/total, rate, time left`, or the time taken once all is done.
-fn line(what: &str, done: u64, total: u64, elapsed: Duration) -> String {
+/// `what: done/total, rate, time left`, or the time taken once all is done; `here` of the steps in this time.
+fn line(what: &str, done: u64, here: u64, total: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let rate = if seconds > 0.0 { done as f64 / seconds } else { 0.0 };
+    let rate = if seconds > 0.0 { here as f64 / seconds } else { 0.0 };
     let mut text = format!("{what}: {done}/{total}");
     let tail = if done >= total {
         format!(", took {}", span(seconds))
@@ -498,10 +515,11 @@ mod tests {
 
     #[test]
     fn lines_say_rate_and_time_left_and_survive_zero() {
-        assert_eq!(line("a", 5, 10, Duration::from_secs(10)), "a: 5/10, 0.500/s, 10 s left");
-        assert_eq!(line("a", 10, 10, Duration::from_secs(200)), "a: 10/10, took 3 min");
-        assert_eq!(line("a", 0, 10, Duration::from_secs(10)), "a: 0/10");
-        assert_eq!(line("a", 0, 0, Duration::ZERO), "a: 0/0, took 0.0 s");
-        assert_eq!(line("a", 12, 10, Duration::from_secs(1)), "a: 12/10, took 1.0 s");
+        assert_eq!(line("a", 5, 5, 10, Duration::from_secs(10)), "a: 5/10, 0.500/s, 10 s left");
+        assert_eq!(line("a", 8, 5, 10, Duration::from_secs(10)), "a: 8/10, 0.500/s, 4.0 s left");
+        assert_eq!(line("a", 10, 10, 10, Duration::from_secs(200)), "a: 10/10, took 3 min");
+        assert_eq!(line("a", 0, 0, 10, Duration::from_secs(10)), "a: 0/10");
+        assert_eq!(line("a", 0, 0, 0, Duration::ZERO), "a: 0/0, took 0.0 s");
+        assert_eq!(line("a", 12, 12, 10, Duration::from_secs(1)), "a: 12/10, took 1.0 s");
     }
 }

@@ -1,12 +1,15 @@
 //! Profiles: how much of everything is computed. A profile is data, never a branch in an analysis.
 
+use std::collections::BTreeMap;
 use std::env;
 
 use serde::Deserialize;
 
 use crate::analyse::load::LoadSettings;
 use crate::analyse::toy::ToySettings;
+use crate::net::Arch;
 use crate::ops::DeviceChoice;
+use crate::train::EmaSettings;
 
 /// What is wrong with a profile.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,35 @@ pub struct Profile {
     pub toy: ToySettings,
     /// DenseAM retrieval under load.
     pub load: LoadSettings,
+    /// What `mem2gen train` does where nothing else is said, by the name of the data set; "toy" for the toy model.
+    pub train: BTreeMap<String, TrainDefaults>,
+}
+
+/// Settings of a training run on one data set; the rest of [`crate::train::TrainSettings`] is the same in all profiles.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainDefaults {
+    /// Height and width of images.
+    #[serde(default)]
+    pub size: usize,
+    /// The network.
+    pub arch: Arch,
+    /// Steps.
+    pub steps: u64,
+    /// Rows of a step.
+    pub batch: usize,
+    /// Whether a batch may be larger than the training set.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// The moving average.
+    #[serde(default)]
+    pub ema: EmaSettings,
+    /// Steps from one checkpoint to the next.
+    pub checkpoint_every: u64,
+    /// Steps from one row of metrics to the next.
+    pub log_every: u64,
 }
 
 /// The profiles that come with the crate: name and TOML text.
@@ -70,6 +102,10 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::find;
+    use crate::net::Shape;
+    use crate::process::{Prediction, VpSettings};
+    use crate::train::{AdamSettings, DataSettings, ProcessSettings, TrainSettings, VeTraining};
 
     #[test]
     fn every_profile_parses_and_passes_its_checks() {
@@ -77,6 +113,40 @@ mod tests {
             let profile = Profile::named(name).unwrap();
             profile.toy.betas().unwrap();
             profile.load.check().unwrap();
+            for (dataset, d) in profile.train {
+                let (data, input, process) = match dataset.as_str() {
+                    "toy" => (
+                        DataSettings::Toy { k: 9 },
+                        Shape::vector(2),
+                        ProcessSettings::Ve(VeTraining::default()),
+                    ),
+                    _ => {
+                        let shape = find(&dataset).unwrap().shape;
+                        assert_eq!(shape.height % d.size, 0, "{name} {dataset}");
+                        (
+                            DataSettings::Images { dataset, size: d.size, k: 9 },
+                            Shape::image(d.size, d.size, shape.channels),
+                            ProcessSettings::Vp(VpSettings::default()),
+                        )
+                    }
+                };
+                let adam = AdamSettings { learning_rate: d.learning_rate, ..AdamSettings::default() };
+                let settings = TrainSettings {
+                    data,
+                    arch: d.arch,
+                    process,
+                    prediction: Prediction::Epsilon,
+                    steps: d.steps,
+                    batch: d.batch,
+                    repeat: d.repeat,
+                    adam,
+                    ema: d.ema,
+                    seed: 1,
+                    checkpoint_every: d.checkpoint_every,
+                    log_every: d.log_every,
+                };
+                settings.check(input).unwrap();
+            }
         }
         assert!(matches!(Profile::named("dusk"), Err(ProfileError::Unknown { .. })));
     }

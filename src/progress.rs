@@ -7,6 +7,11 @@ pub trait ProgressSink: Sync {
     /// `steps` more of the work are done.
     fn advance(&self, steps: u64);
 
+    /// `steps` of the work were done before, by another process.
+    fn resume(&self, steps: u64) {
+        self.advance(steps);
+    }
+
     /// What is being worked on right now, in a few words.
     fn stage(&self, _what: &str) {}
 }

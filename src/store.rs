@@ -11,6 +11,9 @@ use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Data, Dimension};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
 use sha2::{Digest, Sha256};
 
+/// How the names of temporary files begin, which a writer that was killed leaves behind.
+pub(crate) const TEMPORARY: &str = ".mem2gen-";
+
 /// What can go wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -62,7 +65,7 @@ where
     }
     fs::create_dir_all(folder).map_err(StoreError::io("make folder", folder))?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".mem2gen-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

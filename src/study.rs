@@ -1,6 +1,8 @@
 //! The stored results: for each one the settings of the run's profile, its data, its fingerprint, and the
 //! analysis that makes it where no stored table fits.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -9,10 +11,14 @@ use crate::analyse::toy::LadderRow;
 use crate::analyse::{load, toy};
 use crate::data::{self, Dataset, Range, Split};
 use crate::notebook::Run;
-use crate::ops::{Device, OpError};
+use crate::ops::{Device, DeviceChoice, OpError};
+use crate::progress::ProgressSink;
+use crate::project::Layout;
 use crate::table::fingerprint::Fingerprint;
 use crate::table::load::{load_cells, load_frame};
 use crate::table::toy::{ladder_frame, ladder_rows};
+use crate::table::train::metrics_bytes;
+use crate::train::{self, TrainSettings, Trained, TrainingData};
 
 /// The exact row of Fig. 2: a panel for each size of the profile, and the ring.
 ///
@@ -143,6 +149,27 @@ pub fn example_rows(
         .iter()
         .map(|c| Ok((format!("K = {}, \u{3b2} = {}", c.k, c.beta), load_examples(run, c, most)?)))
         .collect()
+}
+
+/// Trains a network in a folder, or goes on where a run was stopped there, or finds that it is done.
+///
+/// # Errors
+/// Those of the settings, the data and [`train::train`].
+pub fn train(
+    settings: TrainSettings,
+    layout: &Layout,
+    path: &Path,
+    device: DeviceChoice,
+    progress: &dyn ProgressSink,
+) -> Result<Trained, Error> {
+    let data = TrainingData::load(layout, &settings.data)?;
+    let params = settings.check(data.shape())?;
+    let device = match device {
+        DeviceChoice::Only(device) => device,
+        DeviceChoice::Auto => Device::Cpu,
+    };
+    let encode = |rows: &[train::MetricsRow]| metrics_bytes(rows).map_err(|e| e.to_string());
+    Ok(train::train(path, &params, &data, device, &encode, progress)?)
 }
 
 fn images(run: &Run, name: &str) -> Result<(Dataset, Dataset), Error> {

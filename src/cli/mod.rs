@@ -12,6 +12,7 @@ mod limits;
 mod minima;
 mod score;
 mod toy;
+mod train;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Minima(minima::Args),
     Toy(toy::Args),
     Arch(arch::Args),
+    Train(Box<train::Args>),
     Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
+        Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),

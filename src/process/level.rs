@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use super::ProcessError;
 
 /// A noise level: p(x_t | x_0) = N(alpha x_0, sigma^2 I) at time t.
@@ -9,7 +11,8 @@ pub struct Level {
 }
 
 /// What a denoiser gives, all of them the same knowledge in other words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Prediction {
     /// grad log p_t(x).
     Score,

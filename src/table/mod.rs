@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod knn;
 pub mod load;
 pub mod toy;
+pub mod train;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};

@@ -1,0 +1,274 @@
+//! `mem2gen train`: trains a network in a folder, and goes on there by itself.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use mem2gen::data::{self, DataError};
+use mem2gen::net::{Arch, MlpSettings, Shape, ToySettings, UnetSettings};
+use mem2gen::notebook::Progress;
+use mem2gen::process::{Prediction, VpSettings};
+use mem2gen::profile::{Profile, TrainDefaults};
+use mem2gen::project::Layout;
+use mem2gen::random::SEED;
+use mem2gen::store::StoreError;
+use mem2gen::study;
+use mem2gen::train::{
+    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainSettings, VeTraining,
+};
+
+use super::input::On;
+
+/// Train a network in a folder; what was stopped there goes on, what is finished is left alone
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run's folder
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// All settings from a file, .toml or .json, instead of the options below
+    #[arg(long, value_name = "FILE", conflicts_with = "Choices")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    choices: Choices,
+    #[command(flatten)]
+    on: On,
+}
+
+/// What is not said here is in the profile, for the data set named.
+#[derive(Debug, clap::Args)]
+#[group(id = "Choices", multiple = true)]
+struct Choices {
+    /// Data set: mnist, fashion-mnist, cifar10, lsun-church or toy
+    #[arg(long, value_name = "NAME", required_unless_present = "config")]
+    dataset: Option<String>,
+    /// Training set size K: the first so many of the nested training sets
+    #[arg(long, required_unless_present = "config")]
+    k: Option<usize>,
+    /// Where defaults come from: smoke, desk or paper [default: MEM2GEN_PROFILE, else desk]
+    #[arg(long)]
+    profile: Option<String>,
+    /// Height and width of images, a divisor of the data set's: means over squares of pixels
+    #[arg(long)]
+    size: Option<usize>,
+    /// Architecture
+    #[arg(long)]
+    arch: Option<ArchName>,
+    /// Channels of the U-Net's first level
+    #[arg(long)]
+    channels: Option<usize>,
+    /// Width of the MLP or the toy network
+    #[arg(long)]
+    width: Option<usize>,
+    /// Process: vp of DDPM, or ve [default: ve for toy, else vp]
+    #[arg(long)]
+    process: Option<ProcessName>,
+    /// What the network predicts
+    #[arg(long, default_value = "epsilon")]
+    prediction: Target,
+    /// Steps
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Rows of a step; no more than K, unless --repeat
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Let a batch have every datum several times, with times and noise of its own
+    #[arg(long)]
+    repeat: bool,
+    /// Learning rate
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Let the learning rate fall to nought as half a cosine
+    #[arg(long)]
+    cosine: bool,
+    /// Share of the moving average that stays in a step
+    #[arg(long, value_name = "SHARE")]
+    ema: Option<f64>,
+    /// Seed of initial weights, order, times, noise and dropout
+    #[arg(long, default_value_t = SEED)]
+    seed: u64,
+    /// Steps from one checkpoint to the next
+    #[arg(long, value_name = "STEPS")]
+    checkpoint_every: Option<u64>,
+    /// Steps from one row of metrics to the next
+    #[arg(long, value_name = "STEPS")]
+    log_every: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ArchName {
+    Unet,
+    Mlp,
+    Toy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProcessName {
+    Vp,
+    Ve,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    Epsilon,
+    X0,
+    V,
+}
+
+/// Why `mem2gen train` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The library refused.
+    #[error(transparent)]
+    Library(#[from] mem2gen::Error),
+    /// A file of settings that does not parse.
+    #[error("settings {}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// An option that has no meaning with the others.
+    #[error("--{option}: {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Runs `mem2gen train`.
+pub fn run(args: Args) -> Result<(), Error> {
+    let settings = match &args.config {
+        Some(path) => read(path)?,
+        None => args.choices.settings()?,
+    };
+    let progress = Progress::new("training", settings.steps);
+    let trained = study::train(settings, &Layout::find(), &args.run, args.on.device, &progress)?;
+    drop(progress);
+    for damaged in &trained.damaged {
+        eprintln!("mem2gen train: passed over: {damaged}");
+    }
+    say(&trained.run, trained.from, trained.already)
+}
+
+fn say(run: &RunDir, from: u64, already: bool) -> Result<(), Error> {
+    let settings = run.params().settings();
+    let (count, unit) = match settings.data {
+        DataSettings::Images { k, .. } => (k, "images"),
+        DataSettings::Toy { k } => (k, "points"),
+    };
+    let (name, parameters, device) = (settings.arch.name(), run.graph().trained(), run.device());
+    let what = format!("{count} {unit}, {name} of {parameters} parameters, {device}");
+    let loss = run.manifest().map_err(mem2gen::Error::from)?.map_or(f64::NAN, |m| m.loss);
+    let (steps, dir) = (settings.steps, run.path().display());
+    match (already, from) {
+        (true, _) => {
+            println!(
+                "train: finished before, nothing was done: {steps} steps, {what}, loss {loss:.4e} in {dir}"
+            );
+        }
+        (false, 0) => println!("train: {steps} steps, {what}, loss {loss:.4e} -> {dir}"),
+        (false, _) => {
+            println!("train: {steps} steps, from {from} on, {what}, loss {loss:.4e} -> {dir}");
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<TrainSettings, Error> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| mem2gen::Error::from(StoreError::io("open", path)(e)))?;
+    let bad = |reason: String| Error::Config { path: path.into(), reason };
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("json") => serde_json::from_str(&text).map_err(|e| bad(e.to_string())),
+        Some("toml") => toml::from_str(&text).map_err(|e| bad(e.to_string())),
+        _ => Err(bad("expected a name that ends in .toml or .json".into())),
+    }
+}
+
+impl Choices {
+    fn settings(&self) -> Result<TrainSettings, Error> {
+        let (Some(dataset), Some(k)) = (self.dataset.clone(), self.k) else {
+            return Err(Error::Option { option: "dataset", reason: "is needed, and --k".into() });
+        };
+        let profile = self.profile.clone().unwrap_or_else(Profile::name_from_env);
+        let mut profile = Profile::named(&profile).map_err(mem2gen::Error::from)?;
+        let defaults = match profile.train.remove(&dataset) {
+            Some(defaults) => defaults,
+            None => {
+                let known = profile.train.into_keys().collect::<Vec<_>>().join(", ");
+                return Err(mem2gen::Error::from(DataError::UnknownName { name: dataset, known }).into());
+            }
+        };
+        let toy = dataset == "toy";
+        let size = self.size.unwrap_or(defaults.size);
+        let input = if toy {
+            if self.size.is_some() {
+                return Err(Error::Option { option: "size", reason: "toy points have none".into() });
+            }
+            Shape::vector(2)
+        } else {
+            let shape = data::find(&dataset).map_err(mem2gen::Error::from)?.shape;
+            Shape::image(size, size, shape.channels)
+        };
+        let arch = self.arch(&defaults, input, size != defaults.size)?;
+        let process = match self.process.unwrap_or(if toy { ProcessName::Ve } else { ProcessName::Vp }) {
+            ProcessName::Vp => ProcessSettings::Vp(VpSettings::default()),
+            ProcessName::Ve => ProcessSettings::Ve(VeTraining::default()),
+        };
+        let decay = if self.cosine { Decay::Cosine } else { Decay::None };
+        Ok(TrainSettings {
+            data: if toy { DataSettings::Toy { k } } else { DataSettings::Images { dataset, size, k } },
+            arch,
+            process,
+            prediction: match self.prediction {
+                Target::Epsilon => Prediction::Epsilon,
+                Target::X0 => Prediction::X0,
+                Target::V => Prediction::V,
+            },
+            steps: self.steps.unwrap_or(defaults.steps),
+            batch: self.batch.unwrap_or(defaults.batch),
+            repeat: self.repeat || defaults.repeat,
+            adam: AdamSettings {
+                learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
+                decay,
+                ..AdamSettings::default()
+            },
+            ema: EmaSettings { decay: self.ema.unwrap_or(defaults.ema.decay), ..defaults.ema },
+            seed: self.seed,
+            checkpoint_every: self.checkpoint_every.unwrap_or(defaults.checkpoint_every),
+            log_every: self.log_every.unwrap_or(defaults.log_every),
+        })
+    }
+
+    /// The profile's network, another where one was asked for, or another U-Net where images have another size.
+    fn arch(&self, defaults: &TrainDefaults, input: Shape, resized: bool) -> Result<Arch, Error> {
+        let named = |arch: &Arch| match arch {
+            Arch::Unet(_) => ArchName::Unet,
+            Arch::Mlp(_) => ArchName::Mlp,
+            Arch::Toy(_) => ArchName::Toy,
+        };
+        let mut arch = match (self.arch.unwrap_or_else(|| named(&defaults.arch)), &defaults.arch) {
+            (ArchName::Unet, Arch::Unet(unet)) if resized => {
+                Arch::Unet(UnetSettings::desk(input, unet.channels))
+            }
+            (name, arch) if named(arch) == name => arch.clone(),
+            (ArchName::Unet, _) => Arch::Unet(UnetSettings::desk(input, 32)),
+            (ArchName::Mlp, _) => Arch::Mlp(MlpSettings::default()),
+            (ArchName::Toy, _) => Arch::Toy(ToySettings::paper()),
+        };
+        let refused = |option: &'static str, reason: &str| Error::Option { option, reason: reason.into() };
+        match (&mut arch, self.channels, self.width) {
+            (Arch::Unet(_), _, Some(_)) => return Err(refused("width", "the U-Net has --channels")),
+            (Arch::Mlp(_) | Arch::Toy(_), Some(_), _) => {
+                return Err(refused("channels", "only the U-Net has them; there is --width"));
+            }
+            (Arch::Unet(unet), Some(channels), _) => unet.channels = channels,
+            (Arch::Mlp(mlp), _, Some(width)) => mlp.width = width,
+            (Arch::Toy(toy), _, Some(width)) => toy.width = width,
+            _ => {}
+        }
+        Ok(arch)
+    }
+}

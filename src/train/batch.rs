@@ -1,0 +1,285 @@
+//! Batches: which data, at which times, with which noise, all known by the step alone.
+
+use super::settings::{TrainParams, TrainedProcess};
+use super::{TrainError, TrainingData};
+use crate::process::{Prediction, Process, Ve};
+use crate::random::{Places, Stream};
+
+/// A batch: rows at times, and what is to be predicted of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// Rows.
+    pub rows: usize,
+    /// x_t, row by row.
+    pub x: Vec<f32>,
+    /// Times.
+    pub t: Vec<f32>,
+    /// What the network is to give.
+    pub target: Vec<f32>,
+    /// Key of the step's dropout.
+    pub dropout: u64,
+}
+
+/// Where a time comes from, and the kernel there.
+enum Times {
+    /// alpha and sigma of every level.
+    Levels(Vec<(f32, f32)>),
+    /// Uniform from the first to the last.
+    Uniform { ve: Ve, from: f64 },
+}
+
+/// Makes batches.
+pub struct Batches<'a> {
+    data: &'a TrainingData,
+    seed: u64,
+    rows: usize,
+    prediction: Prediction,
+    kernel: Times,
+    times: Places,
+    noise: Places,
+    dropout: Places,
+    /// The epoch whose order is at hand.
+    epoch: Option<u64>,
+    order: Vec<usize>,
+}
+
+impl<'a> Batches<'a> {
+    /// For a training set.
+    ///
+    /// # Errors
+    /// [`TrainError::Process`].
+    pub fn new(params: &TrainParams, data: &'a TrainingData) -> Result<Self, TrainError> {
+        let settings = params.settings();
+        let kernel = match params.process() {
+            TrainedProcess::Vp(vp) => {
+                let levels = 0..vp.settings().levels;
+                let kernel = |t: usize| vp.level(t as f64).map(|l| (l.alpha() as f32, l.sigma() as f32));
+                Times::Levels(levels.map(kernel).collect::<Result<_, _>>()?)
+            }
+            TrainedProcess::Ve(ve) => Times::Uniform { ve: *ve, from: params.first_time() },
+        };
+        let seed = settings.seed;
+        Ok(Self {
+            data,
+            seed,
+            rows: params.rows(data.len()),
+            prediction: settings.prediction,
+            kernel,
+            times: Places::new(seed, "train times"),
+            noise: Places::new(seed, "train noise"),
+            dropout: Places::new(seed, "train dropout"),
+            epoch: None,
+            order: vec![],
+        })
+    }
+
+    /// Rows of a batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Puts the order of a step's epoch at hand and gives the place of the step's first datum in it. An epoch is as
+    /// many whole batches as there are in a permutation of its own; what is left over is dropped. A batch larger than
+    /// the data is an epoch and goes round.
+    fn turn_to(&mut self, step: u64) -> usize {
+        let k = self.data.len();
+        let batches = (k / self.rows).max(1) as u64;
+        let epoch = step / batches;
+        if self.epoch != Some(epoch) {
+            self.order = Stream::new(self.seed, &format!("train order/{epoch}")).permutation(k);
+            self.epoch = Some(epoch);
+        }
+        (step % batches) as usize * self.rows
+    }
+
+    /// Makes the batch of a step, from 0 on.
+    ///
+    /// # Errors
+    /// [`TrainError::Process`].
+    pub fn fill(&mut self, step: u64, batch: &mut Batch) -> Result<(), TrainError> {
+        let (rows, n) = (self.rows, self.data.shape().len());
+        batch.rows = rows;
+        batch.x.resize(rows * n, 0.0);
+        batch.target.resize(rows * n, 0.0);
+        batch.t.resize(rows, 0.0);
+        batch.dropout = self.dropout.bits(step, 0)[0];
+        // The noise is put where it will be used.
+        self.noise.normal(step, &mut batch.target);
+        let first = self.turn_to(step);
+        let data = self.data.rows().as_slice().unwrap_or_default();
+        for row in 0..rows {
+            let bits = self.times.bits(step, row as u64)[0];
+            let (t, alpha, sigma) = match &self.kernel {
+                Times::Levels(levels) => {
+                    let t = ((u128::from(bits) * levels.len() as u128) >> 64) as usize;
+                    (t as f32, levels[t].0, levels[t].1)
+                }
+                Times::Uniform { ve, from } => {
+                    let uniform = (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
+                    let t = (from + (ve.horizon() - from) * uniform).min(ve.horizon());
+                    let level = ve.level(t)?;
+                    (t as f32, level.alpha() as f32, level.sigma() as f32)
+                }
+            };
+            batch.t[row] = t;
+            let index = self.order[(first + row) % self.order.len()];
+            let x0 = &data[index * n..][..n];
+            let (x, target) = (&mut batch.x[row * n..][..n], &mut batch.target[row * n..][..n]);
+            for ((x, z), &x0) in x.iter_mut().zip(target).zip(x0) {
+                *x = alpha * x0 + sigma * *z;
+                *z = match self.prediction {
+                    Prediction::Epsilon => *z,
+                    Prediction::X0 => x0,
+                    Prediction::V => alpha * *z - sigma * x0,
+                    Prediction::Score => -*z / sigma,
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Shape;
+    use crate::process::{Level, VpSettings};
+    use crate::train::settings::tests::tiny;
+    use crate::train::settings::{ProcessSettings, TrainSettings, VeTraining};
+    use ndarray::Array2;
+
+    fn data(k: usize, n: usize) -> TrainingData {
+        let rows = Array2::from_shape_fn((k, n), |(i, j)| i as f32 + 0.01 * j as f32);
+        TrainingData::new(rows, Shape::vector(n)).unwrap()
+    }
+
+    fn params(k: usize, n: usize, batch: usize, change: impl Fn(&mut TrainSettings)) -> TrainParams {
+        let mut settings =
+            TrainSettings { process: ProcessSettings::Vp(VpSettings::default()), batch, ..tiny(k, 10) };
+        change(&mut settings);
+        settings.check(Shape::vector(n)).unwrap()
+    }
+
+    /// What data a step takes, read back from x and the target, with the level of each row.
+    fn taken(params: &TrainParams, data: &TrainingData, step: u64) -> Vec<(usize, Level)> {
+        let (mut batch, n) = (Batch::default(), data.shape().len());
+        Batches::new(params, data).unwrap().fill(step, &mut batch).unwrap();
+        assert_eq!(batch.rows, params.rows(data.len()));
+        (0..batch.rows)
+            .map(|row| {
+                let level = params.process().as_process().level(f64::from(batch.t[row])).unwrap();
+                let (x, target) = (&batch.x[row * n..][..n], &batch.target[row * n..][..n]);
+                let x0 = level.convert(
+                    f64::from(x[0]),
+                    f64::from(target[0]),
+                    params.settings().prediction,
+                    Prediction::X0,
+                );
+                (x0.round() as usize, level)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_epoch_takes_every_datum_once_and_drops_the_rest() {
+        let (data, params) = (
+            data(11, 3),
+            params(11, 3, 4, |s| {
+                s.process = ProcessSettings::Ve(VeTraining::default());
+                s.prediction = Prediction::X0;
+            }),
+        );
+        let mut orders = vec![];
+        for epoch in 0..3 {
+            let mut seen: Vec<usize> =
+                (0..2).flat_map(|b| taken(&params, &data, 2 * epoch + b)).map(|(i, _)| i).collect();
+            orders.push(seen.clone());
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), 8);
+        }
+        assert!(orders[0] != orders[1] && orders[1] != orders[2]);
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_the_data_unless_data_are_repeated() {
+        let data = data(3, 2);
+        let ve = |s: &mut TrainSettings| {
+            s.process = ProcessSettings::Ve(VeTraining::default());
+            s.prediction = Prediction::X0;
+        };
+        assert_eq!(taken(&params(3, 2, 7, ve), &data, 5).len(), 3);
+        let repeated = params(3, 2, 7, |s| {
+            ve(s);
+            s.repeat = true;
+        });
+        let mut counts = [0; 3];
+        for (i, _) in taken(&repeated, &data, 5) {
+            counts[i] += 1;
+        }
+        counts.sort_unstable();
+        assert_eq!(counts, [2, 2, 3]);
+    }
+
+    #[test]
+    fn targets_are_the_predictions_of_the_same_datum_and_noise() {
+        let data = data(40, 5);
+        let batch = |prediction, ve: bool| {
+            let params = params(40, 5, 40, |s| {
+                s.prediction = prediction;
+                if ve {
+                    s.process = ProcessSettings::Ve(VeTraining { sigma: 2.0, ..VeTraining::default() });
+                }
+            });
+            let mut batch = Batch::default();
+            Batches::new(&params, &data).unwrap().fill(3, &mut batch).unwrap();
+            (batch, params)
+        };
+        for ve in [false, true] {
+            let (x0, params) = batch(Prediction::X0, ve);
+            for prediction in [Prediction::Epsilon, Prediction::V] {
+                let (other, _) = batch(prediction, ve);
+                assert_eq!((&other.x, &other.t), (&x0.x, &x0.t));
+                for i in 0..200 {
+                    let level = params.process().as_process().level(f64::from(x0.t[i / 5])).unwrap();
+                    let (x, value) = (f64::from(x0.x[i]), f64::from(other.target[i]));
+                    let back = level.convert(x, value, prediction, Prediction::X0);
+                    // x has an error of 1e-7 of data up to 40 and noise up to 10, which alpha divides.
+                    let tolerance = 1e-5 / level.alpha();
+                    assert!((back - f64::from(x0.target[i])).abs() < tolerance, "{prediction:?} {level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_even_and_every_step_has_its_own() {
+        let k = 1000;
+        let data = data(k, 1);
+        let (vp, ve) = (
+            params(k, 1, k, |_| ()),
+            params(k, 1, k, |s| {
+                s.process = ProcessSettings::Ve(VeTraining { from: 0.5, ..VeTraining::default() });
+            }),
+        );
+        let times = |params: &TrainParams, step| {
+            let mut batch = Batch::default();
+            Batches::new(params, &data).unwrap().fill(step, &mut batch).unwrap();
+            (batch.t, batch.dropout)
+        };
+        let (mut sum, mut seen) = (0.0, [false; 1000]);
+        for step in 0..20 {
+            for t in times(&vp, step).0 {
+                assert!(t.fract() == 0.0 && (0.0..1000.0).contains(&t));
+                seen[t as usize] = true;
+                sum += f64::from(t);
+            }
+            assert!(times(&ve, step).0.iter().all(|t| (0.5..=1.0).contains(t)));
+        }
+        // The mean of 20,000 has a standard deviation of 2.04: five of those. A level is missed with a chance of
+        // e^-20.
+        assert!((sum / 20_000.0 - 499.5).abs() < 10.3 && seen.iter().all(|&s| s), "{sum}");
+        assert_ne!(times(&vp, 0), times(&vp, 1));
+        assert_eq!(times(&vp, 1), times(&vp, 1));
+    }
+}

@@ -1,0 +1,146 @@
+use ndarray::Array2;
+use sha2::{Digest, Sha256};
+
+use super::TrainError;
+use super::settings::DataSettings;
+use crate::data::{Dataset, Range, Split, load};
+use crate::memory::toy::points;
+use crate::net::Shape;
+use crate::project::Layout;
+use crate::store::hex;
+
+/// The training set, as networks see it: a row a datum, images in the order row, column, channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingData {
+    rows: Array2<f32>,
+    shape: Shape,
+}
+
+impl TrainingData {
+    /// Reads the training set out of the cache, or takes it from the crate for the toy model.
+    ///
+    /// # Errors
+    /// What [`load`], [`Dataset::subset`] and [`points`] refuse; [`TrainError::Setting`] for a size that does not
+    /// divide the images'.
+    pub fn load(layout: &Layout, settings: &DataSettings) -> Result<Self, TrainError> {
+        match settings {
+            DataSettings::Images { dataset, size, k } => {
+                Self::of_images(&load(layout, dataset, Split::Train)?.subset(*k)?, *size)
+            }
+            DataSettings::Toy { k } => Self::new(points(*k)?.mapv(|v| v as f32), Shape::vector(2)),
+        }
+    }
+
+    /// Images in [-1, 1], made smaller to `size` rows and columns.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for a size that does not divide the images'.
+    pub fn of_images(images: &Dataset, size: usize) -> Result<Self, TrainError> {
+        let from = images.shape();
+        if size == 0 || !from.height.is_multiple_of(size) || !from.width.is_multiple_of(size) {
+            return Err(TrainError::Setting {
+                setting: "data.size",
+                value: size.to_string(),
+                need: format!("a divisor of {} and {}", from.height, from.width),
+            });
+        }
+        let (down, across) = (from.height / size, from.width / size);
+        let shape = Shape::image(size, size, from.channels);
+        let stored = images.images();
+        let area = (down * across) as f64;
+        let rows = Array2::from_shape_fn((images.len(), shape.len()), |(i, place)| {
+            let (row, column, channel) =
+                (place / (size * from.channels), place / from.channels % size, place % from.channels);
+            let mut sum = 0.0;
+            for y in row * down..(row + 1) * down {
+                for x in column * across..(column + 1) * across {
+                    sum +=
+                        Range::Symmetric.value(stored[[i, (y * from.width + x) * from.channels + channel]]);
+                }
+            }
+            (sum / area) as f32
+        });
+        Self::new(rows, shape)
+    }
+
+    /// Rows of this shape.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] where there are none, they have another length, or one is not finite.
+    pub fn new(rows: Array2<f32>, shape: Shape) -> Result<Self, TrainError> {
+        let refused = |value: String, need: String| TrainError::Setting { setting: "data", value, need };
+        if rows.nrows() == 0 || rows.ncols() != shape.len() || shape.is_empty() {
+            return Err(refused(format!("{:?}", rows.dim()), format!("[K, {}] with K above 0", shape.len())));
+        }
+        if let Some(((row, column), v)) = rows.indexed_iter().find(|(_, v)| !v.is_finite()) {
+            return Err(refused(format!("{v} in row {row}, column {column}"), "finite numbers".into()));
+        }
+        Ok(Self { rows: rows.as_standard_layout().into_owned(), shape })
+    }
+
+    /// The rows, `[K, N]`.
+    pub fn rows(&self) -> &Array2<f32> {
+        &self.rows
+    }
+
+    /// Shape of a datum.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// K.
+    pub fn len(&self) -> usize {
+        self.rows.nrows()
+    }
+
+    /// Whether there is no datum; never so for a value that [`Self::new`] made.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// SHA-256 of the numbers in single precision, little-endian, row by row.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for v in &self.rows {
+            hash.update(v.to_le_bytes());
+        }
+        hex(&hash.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data;
+    use ndarray::Array1;
+
+    #[test]
+    fn smaller_images_are_means_of_squares() {
+        let shape = data::Shape { height: 4, width: 4, channels: 3 };
+        let stored = Array2::from_shape_fn((2, 48), |(i, j)| (5 * j + 7 * i) as u8);
+        let images = Dataset::new(shape, stored.clone(), Array1::zeros(2)).unwrap();
+        let whole = TrainingData::of_images(&images, 4).unwrap();
+        assert_eq!(whole.rows(), &images.to_f32(Range::Symmetric));
+        let half = TrainingData::of_images(&images, 2).unwrap();
+        assert_eq!((half.shape(), half.len()), (Shape::image(2, 2, 3), 2));
+        // Second image, second row, first column, third channel: rows 2 and 3, columns 0 and 1.
+        let mean = [26, 29, 38, 41].map(|j| f64::from(stored[[1, j]])).iter().sum::<f64>() / 4.0;
+        assert!((f64::from(half.rows()[[1, 8]]) - (mean / 127.5 - 1.0)).abs() < 1e-7);
+        for size in [0, 3, 8] {
+            let error = TrainingData::of_images(&images, size).unwrap_err();
+            assert!(matches!(error, TrainError::Setting { setting: "data.size", .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_toy_points_are_there_and_bad_rows_are_refused() {
+        let layout = Layout::at("nowhere");
+        let toy = TrainingData::load(&layout, &DataSettings::Toy { k: 9 }).unwrap();
+        assert_eq!((toy.shape(), toy.len()), (Shape::vector(2), 9));
+        assert_ne!(toy.sha256(), TrainingData::load(&layout, &DataSettings::Toy { k: 8 }).unwrap().sha256());
+        assert!(TrainingData::load(&layout, &DataSettings::Toy { k: 0 }).is_err());
+        for rows in [Array2::zeros((0, 2)), Array2::zeros((3, 3)), Array2::from_elem((1, 2), f32::NAN)] {
+            assert!(TrainingData::new(rows, Shape::vector(2)).is_err());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+use std::borrow::Cow;
+
+use super::TrainError;
+use super::adam::{Factors, State, sum_of_squares};
+use super::batch::Batch;
+use crate::net::{Dropout, Engine};
+
+/// What a step found, before the weights were changed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean of (prediction - target)^2 over rows and numbers.
+    pub loss: f64,
+    /// Norm of the gradient, before it was clipped.
+    pub gradient: f64,
+}
+
+impl StepReport {
+    /// What is not finite, in words. A step with such a thing was not taken.
+    pub fn fault(&self) -> Option<String> {
+        match (self.loss.is_finite(), self.gradient.is_finite()) {
+            (true, true) => None,
+            (false, _) => Some(format!("the loss is {}", self.loss)),
+            (true, false) => Some(format!("the norm of the gradient is {}", self.gradient)),
+        }
+    }
+}
+
+/// Where weights live and steps are taken.
+pub trait Learner {
+    /// Takes a step, unless loss or gradient are not finite.
+    ///
+    /// # Errors
+    /// What network and device refuse.
+    fn step(&mut self, batch: &Batch, factors: &Factors) -> Result<StepReport, TrainError>;
+
+    /// The weights, their average and the moments.
+    ///
+    /// # Errors
+    /// What the device refuses.
+    fn state(&self) -> Result<Cow<'_, State>, TrainError>;
+}
+
+/// On the processor, by the engine.
+pub struct Processor {
+    engine: Engine,
+    state: State,
+    gradient: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl Processor {
+    /// Goes on from a state.
+    pub fn new(engine: Engine, state: State) -> Self {
+        Self { engine, gradient: vec![0.0; state.first.len()], dy: vec![], state }
+    }
+}
+
+impl Learner for Processor {
+    fn step(&mut self, batch: &Batch, factors: &Factors) -> Result<StepReport, TrainError> {
+        let weights = &self.state.weights;
+        let dropout = Some(Dropout { key: batch.dropout });
+        let y = self.engine.forward(weights, &batch.x, &batch.t, dropout)?;
+        self.dy.clear();
+        self.dy.extend(y.iter().zip(&batch.target).map(|(y, target)| y - target));
+        let count = self.dy.len() as f64;
+        let loss = sum_of_squares(&self.dy) / count;
+        let factor = (2.0 / count) as f32;
+        self.dy.iter_mut().for_each(|d| *d *= factor);
+        if !loss.is_finite() {
+            return Ok(StepReport { loss, gradient: f64::NAN });
+        }
+        self.engine.backward(weights, &self.dy, Some(&mut self.gradient), None)?;
+        let report = StepReport { loss, gradient: sum_of_squares(&self.gradient).sqrt() };
+        if report.fault().is_none() {
+            factors.step(&mut self.state, &self.gradient, report.gradient);
+        }
+        Ok(report)
+    }
+
+    fn state(&self) -> Result<Cow<'_, State>, TrainError> {
+        Ok(Cow::Borrowed(&self.state))
+    }
+}

@@ -1,0 +1,25 @@
+//! Training: from settings and data to weights, in a folder that a killed run goes on from.
+//!
+//! [`train`] walks the steps of a [`TrainSettings`] that was checked. Data order, times, noise and dropout are known
+//! by seed and step alone ([`crate::random::Places`]), so a checkpoint of weights, their average, the
+//! moments and the step is all that it takes to go on, to the bit. [`RunDir`] is the folder, for who reads it too.
+
+pub mod adam;
+mod batch;
+mod checkpoint;
+mod data;
+mod error;
+mod learner;
+mod run;
+mod run_dir;
+mod settings;
+
+pub use checkpoint::MetricsRow;
+pub use data::TrainingData;
+pub use error::TrainError;
+pub use run::{Encode, Trained, train};
+pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
+pub use settings::{
+    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,
+    TrainedProcess, VeTraining,
+};

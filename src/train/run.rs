@@ -1,0 +1,342 @@
+use std::path::Path;
+use std::time::Instant;
+
+use super::adam::{Factors, State};
+use super::batch::{Batch, Batches};
+use super::checkpoint::{Checkpoint, Header, MetricsRow, Stretch};
+use super::learner::{Learner, Processor};
+use super::run_dir::{Kind, METRICS, RunDir};
+use super::settings::{DataSettings, TrainParams};
+use super::{TrainError, TrainingData};
+use crate::net::{Engine, Model, Purpose, Weights};
+use crate::ops::Device;
+use crate::progress::ProgressSink;
+use crate::store::write_atomic;
+
+/// How rows of metrics become the bytes of a file; tables are made above this layer.
+pub type Encode<'a> = &'a dyn Fn(&[MetricsRow]) -> Result<Vec<u8>, String>;
+
+/// What came of a call of [`train`].
+#[derive(Debug)]
+pub struct Trained {
+    /// The run.
+    pub run: RunDir,
+    /// The step that it went on from; 0 for one that was begun, the number of steps for one that was finished
+    /// before.
+    pub from: u64,
+    /// Whether it was finished before, so that nothing was done.
+    pub already: bool,
+    /// Why checkpoints newer than `from` were passed over.
+    pub damaged: Vec<TrainError>,
+}
+
+/// Trains in the folder `path`: begins a run, goes on with one that was stopped, or finds that it is done. Whether it
+/// was stopped does not show in the weights, on the processor to the bit.
+///
+/// # Errors
+/// [`TrainError::Other`] where the folder has a run with other settings, data or device; [`TrainError::Busy`] where
+/// another process is at it; [`TrainError::Diverged`] for a loss, a gradient or weights that are not finite, with all
+/// that was kept before still there.
+pub fn train(
+    path: &Path,
+    params: &TrainParams,
+    data: &TrainingData,
+    device: Device,
+    encode: Encode<'_>,
+    progress: &dyn ProgressSink,
+) -> Result<Trained, TrainError> {
+    if device != Device::Cpu {
+        return Err(TrainError::Device {
+            device: device.to_string(),
+            reason: "networks train on the processor alone so far".into(),
+        });
+    }
+    if data.shape().len() != params.input().len() {
+        return Err(TrainError::Setting {
+            setting: "data",
+            value: format!("rows of {} numbers", data.shape().len()),
+            need: format!("rows of {}", params.input().len()),
+        });
+    }
+    let (run, _lock) = RunDir::begin(path, params, data, &device.to_string())?;
+    let steps = params.settings().steps;
+    if let Some(manifest) = run.manifest()? {
+        run.verify_all(&manifest)?;
+        progress.resume(steps);
+        return Ok(Trained { run, from: steps, already: true, damaged: vec![] });
+    }
+    let checkpoints = run.checkpoints();
+    let (start, damaged) = checkpoints.newest()?;
+    checkpoints.tidy(&damaged)?;
+    let start = start.unwrap_or_else(|| Checkpoint {
+        header: Header {
+            step: 0,
+            key: params.key(),
+            settings: serde_json::to_value(params.settings()).unwrap_or_default(),
+            metrics: vec![],
+            stretch: Stretch::default(),
+            seconds: 0.0,
+        },
+        state: State::new(
+            Weights::init(params.graph().clone(), params.settings().seed).values().to_vec(),
+            params.graph().trained(),
+        ),
+    });
+    let from = start.header.step;
+    let batches = Batches::new(params, data)?;
+    let engine = Engine::new(params.graph().clone(), batches.rows(), Purpose::Train)?;
+    let mut learner = Processor::new(engine, start.state);
+    let mut walk = Walk { run: &run, encode, header: start.header };
+    walk.to_the_end(&mut learner, batches, progress)?;
+    Ok(Trained { run, from, already: false, damaged })
+}
+
+/// The steps of a run.
+struct Walk<'a> {
+    run: &'a RunDir,
+    encode: Encode<'a>,
+    header: Header,
+}
+
+impl Walk<'_> {
+    fn to_the_end(
+        &mut self,
+        learner: &mut dyn Learner,
+        mut batches: Batches<'_>,
+        progress: &dyn ProgressSink,
+    ) -> Result<(), TrainError> {
+        let settings = self.run.params().settings();
+        let unit = match settings.data {
+            DataSettings::Images { .. } => "images",
+            DataSettings::Toy { .. } => "points",
+        };
+        progress.resume(self.header.step);
+        let mut batch = Batch::default();
+        let mut clock = Instant::now();
+        while self.header.step < settings.steps {
+            batches.fill(self.header.step, &mut batch)?;
+            let step = self.header.step + 1;
+            let factors = Factors::new(&settings.adam, &settings.ema, step, settings.steps);
+            let report = learner.step(&batch, &factors)?;
+            if let Some(fault) = report.fault() {
+                return Err(self.diverged(step, fault));
+            }
+            let passed = clock.elapsed().as_secs_f64();
+            clock = Instant::now();
+            let header = &mut self.header;
+            header.step = step;
+            header.seconds += passed;
+            let stretch = &mut header.stretch;
+            stretch.steps += 1;
+            stretch.loss += report.loss;
+            stretch.gradient += report.gradient;
+            stretch.seconds += passed;
+            if step.is_multiple_of(settings.log_every) || step == settings.steps {
+                let row = self.close_stretch(batch.rows);
+                progress.stage(&format!(
+                    "loss {:.4e}, gradient {:.3e}, {:.0} {unit}/s",
+                    row.loss, row.gradient, row.rate
+                ));
+            }
+            if step.is_multiple_of(settings.checkpoint_every) && step < settings.steps {
+                self.keep(&*learner)?;
+            }
+            progress.advance(1);
+        }
+        self.finish(&*learner)
+    }
+
+    fn close_stretch(&mut self, rows: usize) -> MetricsRow {
+        let stretch = std::mem::take(&mut self.header.stretch);
+        let n = stretch.steps as f64;
+        let row = MetricsRow {
+            step: self.header.step,
+            loss: stretch.loss / n,
+            gradient: stretch.gradient / n,
+            rate: n * rows as f64 / stretch.seconds.max(1e-9),
+            seconds: self.header.seconds,
+        };
+        self.header.metrics.push(row);
+        row
+    }
+
+    /// Keeps what there is: a checkpoint, and the metrics up to it.
+    fn keep(&self, learner: &dyn Learner) -> Result<(), TrainError> {
+        let state = learner.state()?;
+        for (name, values) in state.parts() {
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(self.diverged(self.header.step, format!("the {name} are not finite")));
+            }
+        }
+        self.run.checkpoints().put(&self.header, &state)?;
+        self.write_metrics()
+    }
+
+    fn write_metrics(&self) -> Result<(), TrainError> {
+        let path = self.run.path().join(METRICS);
+        let bytes = (self.encode)(&self.header.metrics)
+            .map_err(|reason| TrainError::Metrics { path: path.clone(), reason })?;
+        Ok(write_atomic(&path, |w| w.write_all(&bytes))?)
+    }
+
+    fn finish(&self, learner: &dyn Learner) -> Result<(), TrainError> {
+        self.keep(learner)?;
+        let (state, settings) = (learner.state()?, self.run.params().settings());
+        for (kind, values) in [(Kind::Ema, &state.ema), (Kind::Raw, &state.weights)] {
+            let weights = Weights::new(self.run.graph().clone(), values.clone())?;
+            let model = Model { arch: settings.arch.clone(), input: self.run.shape(), weights };
+            model.write(&self.run.path().join(kind.file()))?;
+        }
+        let header = &self.header;
+        let loss = header.metrics.last().map_or(f64::NAN, |row| row.loss);
+        self.run.finish(header.step, loss, header.seconds)
+    }
+
+    fn diverged(&self, step: u64, what: String) -> TrainError {
+        let newest = self.run.checkpoints().newest_step();
+        let checkpoint = newest.map_or_else(|| "none".to_owned(), |step| format!("that of step {step}"));
+        TrainError::Diverged { step, what, checkpoint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::project::Layout;
+    use crate::train::TrainSettings;
+    use crate::train::settings::tests::tiny;
+    use std::fs;
+    use std::sync::Mutex;
+
+    fn go(path: &Path, settings: TrainSettings) -> Result<Trained, TrainError> {
+        go_with(path, settings, &Silent)
+    }
+
+    fn go_with(
+        path: &Path,
+        settings: TrainSettings,
+        progress: &dyn ProgressSink,
+    ) -> Result<Trained, TrainError> {
+        let data = TrainingData::load(&Layout::at("nowhere"), &settings.data)?;
+        let params = settings.check(data.shape())?;
+        let encode = |rows: &[MetricsRow]| serde_json::to_vec(rows).map_err(|e| e.to_string());
+        train(path, &params, &data, Device::Cpu, &encode, progress)
+    }
+
+    fn metrics(path: &Path) -> Vec<MetricsRow> {
+        serde_json::from_slice(&fs::read(path.join(METRICS)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_run_learns_and_leaves_what_it_should() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = TrainSettings { batch: 64, repeat: true, log_every: 100, ..tiny(2, 450) };
+        let trained = go(dir.path(), settings.clone()).unwrap();
+        assert_eq!((trained.from, trained.already), (0, false));
+        let rows = metrics(dir.path());
+        assert_eq!(rows.iter().map(|r| r.step).collect::<Vec<_>>(), [100, 200, 300, 400, 450]);
+        // A network that gives nought has a loss of 1. With two points half of the noise can be told.
+        assert!(rows[0].loss > rows[4].loss && rows[4].loss < 0.7, "{rows:?}");
+        let run = RunDir::open(dir.path()).unwrap();
+        let manifest = run.manifest().unwrap().unwrap();
+        assert_eq!((manifest.steps, manifest.loss), (450, rows[4].loss));
+        let (ema, raw) = (run.weights(Kind::Ema).unwrap(), run.weights(Kind::Raw).unwrap());
+        assert_eq!((ema.1, raw.1), (450, 450));
+        // Untrained frequencies are the same in both.
+        let trained = run.graph().trained();
+        assert!(trained < run.graph().len());
+        assert_eq!(ema.0.values()[trained..], raw.0.values()[trained..]);
+        assert_ne!(ema.0.values()[..trained], raw.0.values()[..trained]);
+
+        // Done is done, and a file that was changed since is seen.
+        let before = fs::metadata(dir.path().join("manifest.json")).unwrap().modified().unwrap();
+        let again = go(dir.path(), settings.clone()).unwrap();
+        assert_eq!((again.from, again.already), (450, true));
+        assert_eq!(fs::metadata(dir.path().join("manifest.json")).unwrap().modified().unwrap(), before);
+        let file = dir.path().join(Kind::Ema.file());
+        let mut bytes = fs::read(&file).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        assert!(go(dir.path(), settings).unwrap_err().to_string().contains("ema.safetensors"));
+        assert!(run.weights(Kind::Ema).is_err() && run.weights(Kind::Raw).is_ok());
+    }
+
+    #[test]
+    fn from_any_checkpoint_the_end_is_the_same() {
+        let whole = tempfile::tempdir().unwrap();
+        // Intervals that share no step, and an epoch of two and a half batches.
+        let settings = TrainSettings { checkpoint_every: 7, log_every: 5, ..tiny(9, 33) };
+        go(whole.path(), settings.clone()).unwrap();
+        let end = RunDir::open(whole.path()).unwrap().checkpoints().newest().unwrap().0.unwrap();
+
+        // Stopped at every checkpoint in turn, by a sink that has had enough.
+        struct Enough(Mutex<u64>);
+        impl ProgressSink for Enough {
+            fn advance(&self, steps: u64) {
+                let mut left = self.0.lock().unwrap();
+                *left = left.checked_sub(steps).expect("enough");
+            }
+            fn resume(&self, _steps: u64) {}
+        }
+        let pieces = tempfile::tempdir().unwrap();
+        let mut from = vec![];
+        for _ in 0..4 {
+            let stopped = std::panic::catch_unwind(|| {
+                go_with(pieces.path(), settings.clone(), &Enough(Mutex::new(9))).unwrap()
+            });
+            assert!(stopped.is_err());
+            let run = RunDir::open(pieces.path()).unwrap();
+            from.push(run.weights(Kind::Ema).unwrap().1);
+        }
+        assert_eq!(from, [7, 14, 21, 28]);
+        let trained = go(pieces.path(), settings.clone()).unwrap();
+        assert_eq!(trained.from, 28);
+        let other = trained.run.checkpoints().newest().unwrap().0.unwrap();
+        assert_eq!(end.state, other.state);
+        let numbers =
+            |rows: &[MetricsRow]| rows.iter().map(|r| (r.step, r.loss, r.gradient)).collect::<Vec<_>>();
+        assert_eq!(numbers(&metrics(whole.path())), numbers(&metrics(pieces.path())));
+        assert_eq!(metrics(pieces.path()).len(), 7);
+    }
+
+    #[test]
+    fn a_run_that_diverges_stops_with_its_last_good_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = TrainSettings { checkpoint_every: 1, ..tiny(9, 20) };
+        settings.adam.learning_rate = 1e12;
+        let error = go(dir.path(), settings.clone()).unwrap_err();
+        let TrainError::Diverged { step, what, checkpoint } = &error else { panic!("{error}") };
+        assert!(what.contains("finite") || what.contains("loss") || what.contains("gradient"), "{error}");
+        let run = RunDir::open(dir.path()).unwrap();
+        let (weights, kept) = run.weights(Kind::Raw).unwrap();
+        assert!(kept < *step && checkpoint.contains(&kept.to_string()), "{error}");
+        assert!(weights.values().iter().all(|v| v.is_finite()));
+        assert!(run.manifest().unwrap().is_none());
+        // It says so again, and keeps what there is.
+        assert!(matches!(go(dir.path(), settings), Err(TrainError::Diverged { .. })));
+        assert_eq!(run.weights(Kind::Raw).unwrap().1, kept);
+
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = TrainSettings { checkpoint_every: 1000, ..tiny(9, 20) };
+        settings.adam.learning_rate = 1e12;
+        let error = go(dir.path(), settings).unwrap_err().to_string();
+        assert!(error.ends_with("the last good checkpoint is none"), "{error}");
+    }
+
+    #[test]
+    fn devices_and_data_that_do_not_fit_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let params = tiny(9, 20).check(crate::net::Shape::vector(2)).unwrap();
+        let data = TrainingData::load(&Layout::at("nowhere"), &params.settings().data).unwrap();
+        let encode = |_: &[MetricsRow]| Ok(vec![]);
+        let error = train(&path, &params, &data, Device::Cuda(0), &encode, &Silent).unwrap_err();
+        assert!(matches!(error, TrainError::Device { .. }), "{error}");
+        let three = TrainingData::new(ndarray::Array2::zeros((9, 3)), crate::net::Shape::vector(3)).unwrap();
+        let error = train(&path, &params, &three, Device::Cpu, &encode, &Silent).unwrap_err();
+        assert!(matches!(error, TrainError::Setting { setting: "data", .. }), "{error}");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,498 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::checkpoint::{Checkpoints, clear_temporary};
+use super::settings::{TrainParams, TrainSettings, TrainedProcess};
+use super::{TrainError, TrainingData};
+use crate::net::{Graph, Shape, Weights};
+use crate::process::Prediction;
+use crate::project::Layout;
+use crate::store::{self, StoreError, sha256_hex, write_atomic};
+
+/// Version of the numbers that training gives. It goes up with any change that moves them, and then no run that was
+/// begun before goes on.
+pub const VERSION: u32 = 1;
+
+/// Version of the folder's form.
+const FORMAT: u32 = 1;
+const CONFIG: &str = "config.json";
+const LOCK: &str = "lock";
+const CHECKPOINTS: &str = "checkpoints";
+const MANIFEST: &str = "manifest.json";
+/// Metrics of a run, in its folder.
+pub const METRICS: &str = "metrics.parquet";
+
+/// Which weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The moving average: what the paper samples with.
+    Ema,
+    /// The weights themselves.
+    Raw,
+}
+
+impl Kind {
+    /// The file of a finished run.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Ema => "ema.safetensors",
+            Self::Raw => "weights.safetensors",
+        }
+    }
+}
+
+/// What a run was begun with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    format: u32,
+    /// [`TrainParams::key`].
+    key: String,
+    /// The crate's version at the beginning.
+    program: String,
+    /// [`VERSION`].
+    numbers: u32,
+    device: String,
+    data: DataRecord,
+    settings: TrainSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DataRecord {
+    /// Rows.
+    k: usize,
+    /// Height, width and channels of one.
+    shape: [usize; 3],
+    /// [`TrainingData::sha256`].
+    sha256: String,
+}
+
+/// What is written last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunManifest {
+    /// Version of the folder's form.
+    pub format: u32,
+    /// [`TrainParams::key`].
+    pub key: String,
+    /// The crate's version at the end.
+    pub program: String,
+    /// Where it was trained.
+    pub device: String,
+    /// [`TrainingData::sha256`].
+    pub data_sha256: String,
+    /// Steps.
+    pub steps: u64,
+    /// Mean loss of the last stretch.
+    pub loss: f64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// SHA-256 of the other files.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A training run's folder: configuration, checkpoints, metrics, and when all is done the weights and a manifest.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+    config: Config,
+    params: TrainParams,
+}
+
+/// Held by who trains; the system takes it back from a process that dies.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the file is locked for as long as it is open")] File);
+
+impl RunDir {
+    /// A run that was begun, finished or not.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] for a folder that is none or is damaged.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let file = path.join(CONFIG);
+        let bad = |reason: String| TrainError::Run { path: path.into(), reason };
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(bad(format!("there is no {CONFIG}: it is no training run")));
+            }
+            Err(e) => return Err(StoreError::io("open", &file)(e).into()),
+        };
+        let config: Config = serde_json::from_slice(&text).map_err(|e| bad(format!("{CONFIG}: {e}")))?;
+        if config.format != FORMAT {
+            return Err(bad(format!("{CONFIG}: format {}, expected {FORMAT}", config.format)));
+        }
+        let [height, width, channels] = config.data.shape;
+        let params = config.settings.clone().check(Shape::image(height, width, channels))?;
+        if params.key() != config.key {
+            return Err(bad(format!("{CONFIG}: its settings are not those of its key")));
+        }
+        Ok(Self { path: path.into(), config, params })
+    }
+
+    /// Where a run with these settings lies below a folder of runs, for who doesn't name runs.
+    pub fn place(root: &Path, params: &TrainParams) -> PathBuf {
+        root.join(&params.key()[..16])
+    }
+
+    /// Begins a run or takes one up, for this process alone.
+    pub(super) fn begin(
+        path: &Path,
+        params: &TrainParams,
+        data: &TrainingData,
+        device: &str,
+    ) -> Result<(Self, Lock), TrainError> {
+        let shape = data.shape();
+        let config = Config {
+            format: FORMAT,
+            key: params.key(),
+            program: env!("CARGO_PKG_VERSION").into(),
+            numbers: VERSION,
+            device: device.into(),
+            data: DataRecord {
+                k: data.len(),
+                shape: [shape.height, shape.width, shape.channels],
+                sha256: data.sha256(),
+            },
+            settings: params.settings().clone(),
+        };
+        let file = path.join(CONFIG);
+        if !file.is_file()
+            && let Some(foreign) = foreign(path)?
+        {
+            return Err(TrainError::Run {
+                path: path.into(),
+                reason: format!("it holds {foreign} and is no training run"),
+            });
+        }
+        fs::create_dir_all(path).map_err(StoreError::io("make folder", path))?;
+        let lock = lock(path)?;
+        if file.is_file() {
+            let there = Self::open(path)?;
+            there.same(&config)?;
+            return Ok((there, lock));
+        }
+        clear_temporary(path)?;
+        write_atomic(&file, |w| Ok(serde_json::to_writer_pretty(w, &config)?))?;
+        Ok((Self { path: path.into(), config, params: params.clone() }, lock))
+    }
+
+    /// Err with the first thing in which a run asked for differs from this one.
+    fn same(&self, asked: &Config) -> Result<(), TrainError> {
+        let there = &self.config;
+        let pairs = [
+            ("", value(&there.settings), value(&asked.settings)),
+            ("data", value(&there.data), value(&asked.data)),
+            ("device", value(&there.device), value(&asked.device)),
+            ("version of the numbers", value(&there.numbers), value(&asked.numbers)),
+        ];
+        for (name, there, asked) in pairs {
+            if let Some((setting, there, asked)) = first_difference(name, &there, &asked) {
+                return Err(TrainError::Other { path: self.path.clone(), setting, there, asked });
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All settings, checked.
+    pub fn params(&self) -> &TrainParams {
+        &self.params
+    }
+
+    /// The process whose score was learned.
+    pub fn process(&self) -> &TrainedProcess {
+        self.params.process()
+    }
+
+    /// What the network predicts.
+    pub fn prediction(&self) -> Prediction {
+        self.params.settings().prediction
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Arc<Graph> {
+        self.params.graph()
+    }
+
+    /// Shape of a datum and of a sample.
+    pub fn shape(&self) -> Shape {
+        self.params.input()
+    }
+
+    /// Where it was or is trained.
+    pub fn device(&self) -> &str {
+        &self.config.device
+    }
+
+    /// SHA-256 of the training set, see [`TrainingData::sha256`].
+    pub fn data_sha256(&self) -> &str {
+        &self.config.data.sha256
+    }
+
+    /// The training set, which is the one that was trained on.
+    ///
+    /// # Errors
+    /// As [`TrainingData::load`]; [`TrainError::Run`] where the checksum is another.
+    pub fn data(&self, layout: &Layout) -> Result<TrainingData, TrainError> {
+        let data = TrainingData::load(layout, &self.params.settings().data)?;
+        let found = data.sha256();
+        if found != self.config.data.sha256 {
+            let expected = &self.config.data.sha256;
+            return Err(TrainError::Run {
+                path: self.path.clone(),
+                reason: format!("its training set has the checksum {expected}, what is in the cache {found}"),
+            });
+        }
+        Ok(data)
+    }
+
+    /// The manifest of a finished run; none of one that isn't.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] where it is damaged.
+    pub fn manifest(&self) -> Result<Option<RunManifest>, TrainError> {
+        let file = self.path.join(MANIFEST);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::io("open", &file)(e).into()),
+        };
+        let bad = |reason: String| TrainError::Run { path: self.path.clone(), reason };
+        let manifest: RunManifest =
+            serde_json::from_slice(&text).map_err(|e| bad(format!("{MANIFEST}: {e}")))?;
+        if manifest.format != FORMAT || manifest.key != self.config.key {
+            return Err(bad(format!("{MANIFEST}: it belongs to another run")));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Weights and the step that they are of: those of the end, or of the newest whole checkpoint where the run is
+    /// not over.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] where there are none or a file is not the one of the manifest; what reading refuses.
+    pub fn weights(&self, kind: Kind) -> Result<(Weights, u64), TrainError> {
+        let bad = |reason: String| TrainError::Run { path: self.path.clone(), reason };
+        if let Some(manifest) = self.manifest()? {
+            let file = self.path.join(kind.file());
+            self.verify(&manifest, kind.file())?;
+            return Ok((Weights::read(&file, self.graph().clone())?, manifest.steps));
+        }
+        match self.checkpoints().newest()? {
+            (Some(checkpoint), _) => {
+                let state = checkpoint.state;
+                let values = match kind {
+                    Kind::Ema => state.ema,
+                    Kind::Raw => state.weights,
+                };
+                Ok((Weights::new(self.graph().clone(), values)?, checkpoint.header.step))
+            }
+            (None, damaged) => {
+                Err(damaged.into_iter().next().unwrap_or_else(|| bad("it has no checkpoint yet".into())))
+            }
+        }
+    }
+
+    /// Err unless a file is the one of the manifest.
+    fn verify(&self, manifest: &RunManifest, name: &str) -> Result<(), TrainError> {
+        let file = self.path.join(name);
+        let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
+        if manifest.files.get(name).is_some_and(|sum| *sum == sha256_hex(&bytes)) {
+            return Ok(());
+        }
+        let reason = format!("{name} is not the file that the run was finished with");
+        Err(TrainError::Run { path: self.path.clone(), reason })
+    }
+
+    /// Err unless all files of a manifest are as they were.
+    pub(super) fn verify_all(&self, manifest: &RunManifest) -> Result<(), TrainError> {
+        manifest.files.keys().try_for_each(|name| self.verify(manifest, name))
+    }
+
+    /// Writes the manifest over files that are there.
+    pub(super) fn finish(&self, steps: u64, loss: f64, seconds: f64) -> Result<(), TrainError> {
+        let mut files = BTreeMap::new();
+        for name in [Kind::Ema.file(), Kind::Raw.file(), METRICS] {
+            let file = self.path.join(name);
+            let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
+            files.insert(name.to_owned(), sha256_hex(&bytes));
+        }
+        let manifest = RunManifest {
+            format: FORMAT,
+            key: self.config.key.clone(),
+            program: env!("CARGO_PKG_VERSION").into(),
+            device: self.config.device.clone(),
+            data_sha256: self.config.data.sha256.clone(),
+            steps,
+            loss,
+            seconds,
+            files,
+        };
+        Ok(write_atomic(&self.path.join(MANIFEST), |w| Ok(serde_json::to_writer_pretty(w, &manifest)?))?)
+    }
+
+    pub(super) fn checkpoints(&self) -> Checkpoints {
+        let graph = self.graph();
+        Checkpoints::new(self.path.join(CHECKPOINTS), self.config.key.clone(), graph.len(), graph.trained())
+    }
+}
+
+/// Something in a folder that no beginning of a run leaves there.
+fn foreign(path: &Path) -> Result<Option<String>, TrainError> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(StoreError::io("list", path))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(StoreError::io("list", path))?.file_name().to_string_lossy().into_owned();
+        if name != LOCK && !name.starts_with(store::TEMPORARY) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn lock(path: &Path) -> Result<Lock, TrainError> {
+    let file = path.join(LOCK);
+    let open = File::options().create(true).truncate(false).write(true).open(&file);
+    let handle = open.map_err(StoreError::io("open", &file))?;
+    match handle.try_lock() {
+        Ok(()) => Ok(Lock(handle)),
+        Err(TryLockError::WouldBlock) => Err(TrainError::Busy { path: path.into() }),
+        Err(TryLockError::Error(e)) => Err(StoreError::io("lock", &file)(e).into()),
+    }
+}
+
+/// What was read from JSON, or is about to be written there, always has a value.
+fn value<T: Serialize>(of: &T) -> Value {
+    serde_json::to_value(of).unwrap_or(Value::Null)
+}
+
+/// Name and both values of the first difference, which is at `name` or below it.
+fn first_difference(name: &str, there: &Value, asked: &Value) -> Option<(String, String, String)> {
+    let text = |v: Option<&Value>| v.map_or_else(|| "not set".to_owned(), ToString::to_string);
+    match (there, asked) {
+        (Value::Object(a), Value::Object(b)) => {
+            let new = b.keys().filter(|key| !a.contains_key(*key));
+            a.keys().chain(new).find_map(|key| {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => first_difference(&name, a, b),
+                    (a, b) => Some((name, text(a), text(b))),
+                }
+            })
+        }
+        (a, b) if a == b => None,
+        (a, b) => Some((name.to_owned(), text(Some(a)), text(Some(b)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Arch;
+    use crate::train::DataSettings;
+    use crate::train::settings::tests::tiny;
+
+    fn data(settings: &TrainSettings) -> TrainingData {
+        TrainingData::load(&Layout::at("nowhere"), &settings.data).unwrap()
+    }
+
+    fn begin(path: &Path, settings: TrainSettings) -> Result<(RunDir, Lock), TrainError> {
+        let data = data(&settings);
+        RunDir::begin(path, &settings.check(data.shape()).unwrap(), &data, "cpu")
+    }
+
+    #[test]
+    fn another_configuration_is_refused_by_the_first_setting_that_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        type Change = fn(&mut TrainSettings);
+        let changes: [(&str, &str, &str, Change); 5] = [
+            ("adam.learning_rate", "0.01", "0.5", |s| s.adam.learning_rate = 0.5),
+            ("data.k", "9", "8", |s| s.data = DataSettings::Toy { k: 8 }),
+            ("seed", "1", "2", |s| s.seed = 2),
+            ("prediction", "\"epsilon\"", "\"v\"", |s| s.prediction = Prediction::V),
+            ("arch.width", "8", "16", |s| {
+                if let Arch::Toy(toy) = &mut s.arch {
+                    toy.width = 16;
+                }
+            }),
+        ];
+        for (name, was, now, change) in changes {
+            let mut settings = tiny(9, 20);
+            change(&mut settings);
+            match begin(dir.path(), settings) {
+                Err(TrainError::Other { setting, there, asked, .. }) => {
+                    assert_eq!((&*setting, &*there, &*asked), (name, was, now));
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let (settings, other) =
+            (tiny(9, 20), TrainingData::new(ndarray::Array2::zeros((9, 2)), Shape::vector(2)));
+        let params = settings.check(Shape::vector(2)).unwrap();
+        let error = RunDir::begin(dir.path(), &params, &other.unwrap(), "cpu").unwrap_err();
+        assert!(error.to_string().contains("data.sha256"), "{error}");
+        let error = RunDir::begin(dir.path(), &params, &data(params.settings()), "cuda:0").unwrap_err();
+        assert!(error.to_string().contains("device is \"cpu\""), "{error}");
+    }
+
+    #[test]
+    fn one_process_trains_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, lock) = begin(dir.path(), tiny(9, 20)).unwrap();
+        let error = begin(dir.path(), tiny(9, 20)).unwrap_err();
+        assert!(matches!(&error, TrainError::Busy { path } if path == dir.path()), "{error}");
+        // Who reads doesn't mind.
+        assert_eq!(RunDir::open(dir.path()).unwrap().params(), run.params());
+        drop(lock);
+        begin(dir.path(), tiny(9, 20)).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_run_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), b"text").unwrap();
+        let error = begin(dir.path(), tiny(9, 20)).unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = RunDir::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains(CONFIG), "{error}");
+
+        // Half a beginning is no obstacle.
+        let dir = tempfile::tempdir().unwrap();
+        for name in [LOCK, ".mem2gen-half"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        let (run, _lock) = begin(dir.path(), tiny(9, 20)).unwrap();
+        assert!(!dir.path().join(".mem2gen-half").exists());
+        assert!(run.manifest().unwrap().is_none());
+        assert!(run.weights(Kind::Ema).unwrap_err().to_string().contains("no checkpoint"));
+    }
+
+    #[test]
+    fn a_configuration_that_was_changed_by_hand_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        begin(dir.path(), tiny(9, 20)).unwrap();
+        let file = dir.path().join(CONFIG);
+        let text = fs::read_to_string(&file).unwrap();
+        for (from, to) in [("\"seed\": 1", "\"seed\": 2"), ("\"format\": 1", "\"format\": 9"), ("{", "")] {
+            fs::write(&file, text.replacen(from, to, 1)).unwrap();
+            assert!(matches!(RunDir::open(dir.path()), Err(TrainError::Run { .. })), "{to}");
+        }
+    }
+}
