@@ -45,9 +45,9 @@ impl Mask {
     /// What the number at this place is multiplied by.
     #[inline(always)]
     pub(super) fn at(self, place: u32) -> f32 {
-        // Multiplications by odd numbers and shifts, both of which can be undone, with half of the key before each
-        // round: 32 uniform bits of 96.
-        let mut x = place.wrapping_mul(0x9e37_79b1) ^ self.low;
+        // Shifts and multiplications by odd numbers, both of which can be undone, with half of the key before each of
+        // two rounds.
+        let mut x = place ^ self.low;
         x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
         x = (x ^ (x >> 15)).wrapping_add(self.high).wrapping_mul(0x846c_a68b);
         x ^= x >> 16;

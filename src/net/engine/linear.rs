@@ -86,7 +86,6 @@ impl Linear {
     }
 
     /// As [`Self::new`], with these instructions.
-    #[expect(clippy::too_many_arguments, reason = "those of `new`, and one")]
     fn on(
         simd: Arch,
         from: Shape,

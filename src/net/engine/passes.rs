@@ -47,7 +47,7 @@ pub(super) fn with_scratch(singles: usize, doubles: usize, f: impl FnOnce(&mut [
     });
 }
 
-/// 1 / (1 + e^-x).
+/// 1 / (1 + e^-x) to 4 units in the last place.
 #[inline(always)]
 pub(super) fn sigmoid(x: f32) -> f32 {
     let e = exp32(-x.abs());
@@ -254,5 +254,23 @@ pub(super) fn pixel_sums(
         for (i, pixel) in dy.chunks_exact(channels).enumerate() {
             copy_run(pixel, sum, accumulate || i > 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigmoids_agree_with_the_standard_library() {
+        for i in -200_000..200_000 {
+            let x = i as f32 * 0.000_43;
+            let exact = 1.0 / (1.0 + f64::from(-x).exp());
+            let apart = (f64::from(sigmoid(x)) - exact).abs();
+            assert!(apart <= 4.0 * f64::from(f32::EPSILON) * exact, "{x}: {} and {exact}", sigmoid(x));
+        }
+        assert_eq!((sigmoid(1e30), sigmoid(-1e30), silu_slope(-1e30)), (1.0, 0.0, 0.0));
+        assert_eq!(sigmoid(0.0), 0.5);
+        assert!(sigmoid(f32::NAN).is_nan());
     }
 }

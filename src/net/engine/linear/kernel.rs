@@ -384,8 +384,9 @@ pub(super) struct Outer<'a> {
 /// Most pixels in a pass over a block: what of b they need stays in the first cache.
 pub(super) const PASS: usize = 128;
 
-/// Rows from which on it is worth a copy to have b's columns side by side.
-const PACKED_ROWS: usize = 96;
+/// Rows, and numbers from a pixel of b to the next, from which on it is worth a copy to have b's columns side by side:
+/// pixels so far apart share few places of the first cache.
+const PACKED: (usize, usize) = (96, 256);
 
 struct Block<'a, const R: usize, const V: usize, const PACKED: bool> {
     pairs: &'a [(u32, u32)],
@@ -491,7 +492,8 @@ impl WithSimd for Outer<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let n = self.columns.len();
-        let packed = !n.is_multiple_of(S::F32_LANES) || self.rows.len() >= PACKED_ROWS;
+        let far = self.rows.len() >= PACKED.0 && self.stride >= PACKED.1;
+        let packed = far || !n.is_multiple_of(S::F32_LANES);
         match (n.div_ceil(S::F32_LANES), packed) {
             (1, false) => self.run::<S, 1, false>(simd),
             (2, false) => self.run::<S, 2, false>(simd),

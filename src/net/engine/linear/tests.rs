@@ -2,7 +2,7 @@ use super::*;
 use crate::random::Stream;
 
 /// Sides of images and channels that are no multiples of a block, and what windows there are.
-const LAYERS: [(Shape, usize, usize, usize, bool); 18] = [
+const LAYERS: [(Shape, usize, usize, usize, bool); 19] = [
     (Shape::image(5, 7, 3), 33, 3, 1, false),
     (Shape::image(7, 7, 17), 5, 3, 1, false),
     (Shape::image(14, 14, 1), 32, 3, 1, false),
@@ -20,6 +20,7 @@ const LAYERS: [(Shape, usize, usize, usize, bool); 18] = [
     (Shape::image(7, 7, 64), 64, 3, 1, true),
     (Shape::image(3, 3, 96), 96, 1, 1, false),
     (Shape::vector(100), 130, 1, 1, false),
+    (Shape::vector(230), 270, 1, 1, false),
     (Shape::vector(1), 1, 1, 1, false),
 ];
 
@@ -197,22 +198,22 @@ fn bits(layer: &mut Linear, case: &Case, from: usize, m: usize) -> [Vec<u32>; 4]
 
 #[test]
 fn a_row_is_the_same_to_the_bit_wherever_it_stands() {
-    for at in 0..LAYERS.len() {
+    for (at, what) in LAYERS.iter().enumerate() {
         let mut layer = layer(at, Arch::new(), 26);
         let case = Case::new(&layer, 26);
         let [y, dx, ..] = bits(&mut layer, &case, 0, 26);
         let (to, from) = (layer.to.len(), layer.from.len());
         for (row, m) in [(0, 1), (7, 1), (25, 1), (3, 5), (1, 25)] {
             let [own_y, own_dx, ..] = bits(&mut layer, &case, row, m);
-            assert_eq!(own_y, y[row * to..(row + m) * to], "y of {:?}", LAYERS[at]);
-            assert_eq!(own_dx, dx[row * from..(row + m) * from], "dx of {:?}", LAYERS[at]);
+            assert_eq!(own_y, y[row * to..(row + m) * to], "y of {what:?}");
+            assert_eq!(own_dx, dx[row * from..(row + m) * from], "dx of {what:?}");
         }
     }
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    for at in 0..LAYERS.len() {
+    for (at, what) in LAYERS.iter().enumerate() {
         let of = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -223,7 +224,7 @@ fn the_number_of_threads_changes_no_bit() {
         };
         let one = of(1);
         for threads in [2, 3, 7] {
-            assert!(of(threads) == one, "{:?}", LAYERS[at]);
+            assert!(of(threads) == one, "{what:?}");
         }
     }
 }
