@@ -176,6 +176,53 @@ where
     write_atomic(path, |w| array.write_npy(w).map_err(io::Error::other))
 }
 
+/// Writes a `.npy` of f32, `[rows, columns]`, atomically and a part after the other, so that no more than one is in
+/// memory.
+///
+/// # Errors
+/// As [`write_atomic`]; the first part's that is an error; [`StoreError::Array`] where the parts are not the rows
+/// promised.
+pub fn write_rows(
+    path: &Path,
+    (rows, columns): (usize, usize),
+    parts: impl IntoIterator<Item = Result<Array2<f32>, StoreError>>,
+) -> Result<(), StoreError> {
+    let mut fault = None;
+    let written = write_atomic(path, |w| {
+        // Version 1.0: the header, its length with it, is a whole number of 64 bytes and ends in a new line.
+        let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns})}}");
+        let width = (10 + dict.len() + 1).next_multiple_of(64) - 11;
+        w.write_all(b"\x93NUMPY\x01\x00")?;
+        w.write_all(&((width + 1) as u16).to_le_bytes())?;
+        writeln!(w, "{dict:width$}")?;
+        let mut there = 0;
+        for part in parts {
+            let part = part.map_err(|e| {
+                fault = Some(e);
+                io::Error::other("a part can't be read")
+            })?;
+            if part.ncols() != columns {
+                there = usize::MAX;
+                break;
+            }
+            there += part.nrows();
+            for v in &part {
+                w.write_all(&v.to_le_bytes())?;
+            }
+        }
+        if there != rows {
+            let reason = format!("the parts are not [{rows}, {columns}]");
+            fault = Some(StoreError::Array { path: path.to_path_buf(), reason });
+            return Err(io::Error::other("parts don't fit"));
+        }
+        Ok(())
+    });
+    match fault {
+        Some(fault) => Err(fault),
+        None => written,
+    }
+}
+
 /// Reads a one-dimensional `.npy` array of f64, as `mem2gen energy` writes it.
 ///
 /// # Errors
@@ -201,6 +248,32 @@ mod tests {
             Matrix::F32(b) => assert_eq!(b, a.t()),
             Matrix::F64(_) => panic!("the precision changed"),
         }
+    }
+
+    #[test]
+    fn rows_that_come_in_parts_are_one_array() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        for columns in [1, 3, 784] {
+            let all = Array2::from_shape_fn((11, columns), |(i, k)| (i * columns + k) as f32 - 0.5);
+            let parts = all.axis_chunks_iter(ndarray::Axis(0), 4).map(|part| Ok(part.to_owned()));
+            write_rows(&path, (11, columns), parts).unwrap();
+            assert!(matches!(read_matrix(&path).unwrap(), Matrix::F32(b) if b == all));
+            // Byte for byte what `write_array` writes.
+            let bytes = fs::read(&path).unwrap();
+            write_array(&path, &all).unwrap();
+            assert_eq!(bytes, fs::read(&path).unwrap());
+        }
+        let part = || Ok(Array2::<f32>::zeros((2, 3)));
+        fs::remove_file(&path).unwrap();
+        for (rows, columns) in [(5, 3), (3, 3), (4, 2)] {
+            let e = write_rows(&path, (rows, columns), [part(), part()]).unwrap_err();
+            assert!(matches!(e, StoreError::Array { .. }), "{e}");
+        }
+        let bad = || StoreError::Array { path: "part".into(), reason: "cut".into() };
+        let e = write_rows(&path, (4, 3), [part(), Err(bad())]).unwrap_err();
+        assert_eq!(e.to_string(), bad().to_string());
+        assert!(!path.exists());
     }
 
     #[cfg(unix)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["energy"],
     &["score"],
@@ -18,7 +18,10 @@ const COMMANDS: [&[&str]; 14] = [
     &["toy"],
     &["arch"],
     &["train"],
+    &["sample"],
+    &["likelihood"],
     &["bench"],
+    &["bench-net"],
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],

@@ -59,11 +59,11 @@ fn product(mut out: ArrayViewMut2<'_, f32>, a: ArrayView2<'_, f32>, b: ArrayView
 pub fn exponentials<T: Element>(count: usize) {
     // A panel of queries and as many memories as are summed before anything else is done with them.
     let (width, rows) = (T::PANEL, 32);
-    let (level, two_beta) = (vec![T::ZERO; width], T::from_f64(-1.0));
+    let (level, two_beta) = (vec![T::ZERO; width], vec![T::from_f64(-1.0); width]);
     (0..count.div_ceil(width * rows)).into_par_iter().for_each_init(
         // e^-v of a number from 0 to 1 is one again, so they can be used over and over.
         || (vec![T::from_f64(0.5); width * rows], vec![0.0; width]),
-        |(values, sums), _| T::column_weights(values, two_beta, &level, sums, None, true),
+        |(values, sums), _| T::column_weights(values, &two_beta, &level, sums, None, true),
     );
 }
 

@@ -2,15 +2,19 @@
 
 mod arch;
 mod bench;
+mod bench_net;
 mod data;
 mod doctor;
 mod energy;
 mod gpu_report;
 mod input;
 mod knn;
+mod likelihood;
 mod limits;
 mod minima;
+mod sample;
 mod score;
+mod source;
 mod toy;
 mod train;
 
@@ -36,7 +40,10 @@ enum Command {
     Toy(toy::Args),
     Arch(arch::Args),
     Train(Box<train::Args>),
+    Sample(sample::Args),
+    Likelihood(likelihood::Args),
     Bench(bench::Args),
+    BenchNet(bench_net::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     // For `make gpu-report`.
@@ -69,7 +76,10 @@ pub fn main() -> ExitCode {
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
+        Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
+        Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
+        Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
         Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),

@@ -5,7 +5,7 @@ use super::knn::{self, Knn};
 use super::lanes::Lanes;
 use super::pairwise::{self, PairTile};
 use super::placed::{Nowhere, Placed};
-use super::readout::{self, Readout, Want};
+use super::readout::{self, Betas, Readout, Want};
 use super::{Memories, OpError};
 
 /// How many partial sums a reduction keeps, so that the compiler may use vectors for it. Fixed, hence
@@ -52,7 +52,7 @@ pub trait Element:
     fn readout(
         memories: &Memories<'_, Self>,
         queries: ArrayView2<'_, Self>,
-        beta: f64,
+        betas: Betas<'_>,
         want: Want,
     ) -> Result<Readout<Self>, OpError>;
     #[doc(hidden)]
@@ -68,8 +68,9 @@ pub trait Element:
         queries: ArrayView2<'_, Self>,
         tile: impl FnMut(PairTile<'_, Self>),
     ) -> Result<(), OpError>;
+    /// An array in standard layout in as many even parts as there are numbers in `by`, each over its own.
     #[doc(hidden)]
-    fn divide(a: &mut Array2<Self>, by: f64);
+    fn divide(a: &mut Array2<Self>, by: &[f64]);
 }
 
 mod sealed {
@@ -203,10 +204,10 @@ macro_rules! element {
             fn readout(
                 memories: &Memories<'_, Self>,
                 queries: ArrayView2<'_, Self>,
-                beta: f64,
+                betas: Betas<'_>,
                 want: Want,
             ) -> Result<Readout<Self>, OpError> {
-                readout::readout(memories, queries, beta, want)
+                readout::readout(memories, queries, betas, want)
             }
 
             fn knn(
@@ -226,8 +227,12 @@ macro_rules! element {
                 pairwise::pairwise(memories, queries, tile)
             }
 
-            fn divide(a: &mut Array2<Self>, by: f64) {
-                a.mapv_inplace(|v| (v as f64 / by) as $t);
+            fn divide(a: &mut Array2<Self>, by: &[f64]) {
+                let part = (a.len() / by.len().max(1)).max(1);
+                let parts = a.as_slice_mut().unwrap_or_default().chunks_exact_mut(part);
+                for (part, by) in parts.zip(by) {
+                    part.iter_mut().for_each(|v| *v = (*v as f64 / by) as $t);
+                }
             }
         }
     };

@@ -90,10 +90,10 @@ pub trait Lanes: Copy + Default + 'static {
     /// most_q <- max_j values_(j, q).
     fn column_max(most: &mut [Self], values: &[Self]);
     /// sums_q += sum_j w_(j, q) and, with `moments`, moments_q += sum_j w_(j, q) l_(j, q), where
-    /// l_(j, q) = two_beta values_(j, q) - level_q and w = exp(l). With `store` values_(j, q) <- w.
+    /// l_(j, q) = two_beta_q values_(j, q) - level_q and w = exp(l). With `store` values_(j, q) <- w.
     fn column_weights(
         values: &mut [Self],
-        two_beta: Self,
+        two_beta: &[Self],
         level: &[Self],
         sums: &mut [f64],
         moments: Option<&mut [f64]>,
@@ -246,7 +246,7 @@ macro_rules! lanes {
 
             fn column_weights(
                 values: &mut [$t],
-                two_beta: $t,
+                two_beta: &[$t],
                 level: &[$t],
                 sums: &mut [f64],
                 moments: Option<&mut [f64]>,
@@ -255,20 +255,21 @@ macro_rules! lanes {
                 #[inline(always)]
                 fn fold<const MOMENTS: bool, const STORE: bool>(
                     values: &mut [$t],
-                    two_beta: $t,
+                    two_beta: &[$t],
                     level: &[$t],
                     sums: &mut [f64],
                     moments: &mut [f64],
                 ) {
                     let width = level.len();
                     for run in values.chunks_mut(width * RUN) {
-                        for (c, level) in level.as_chunks::<$line>().0.iter().enumerate() {
+                        let (betas, levels) = (two_beta.as_chunks::<$line>().0, level.as_chunks::<$line>().0);
+                        for (c, (two_beta, level)) in betas.iter().zip(levels).enumerate() {
                             let mut sum = [0.0 as $t; $line];
                             let mut moment = [0.0 as $t; $line];
                             for row in run.chunks_exact_mut(width) {
                                 let row = &mut row.as_chunks_mut::<$line>().0[c];
                                 for i in 0..$line {
-                                    let l = row[i].mul_add(two_beta, -level[i]);
+                                    let l = row[i].mul_add(two_beta[i], -level[i]);
                                     let w = $exp(l);
                                     if STORE {
                                         row[i] = w;
@@ -291,7 +292,7 @@ macro_rules! lanes {
                 }
                 struct Op<'a> {
                     values: &'a mut [$t],
-                    two_beta: $t,
+                    two_beta: &'a [$t],
                     level: &'a [$t],
                     sums: &'a mut [f64],
                     moments: Option<&'a mut [f64]>,

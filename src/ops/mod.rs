@@ -29,6 +29,7 @@ pub(crate) use lanes::Buffer;
 use check::finite_rows;
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use placed::Placed;
+use readout::Betas;
 
 /// What making [`Memories`] is called in errors.
 const PREPARE: &str = "prepare memories";
@@ -110,7 +111,20 @@ impl<'a, T: Element> Memories<'a, T> {
     /// [`OpError::Shape`] where the dimensions differ, [`OpError::NotFinite`], [`OpError::Parameter`]
     /// for a beta that is not positive and finite.
     pub fn readout(&self, queries: ArrayView2<'_, T>, beta: f64, want: Want) -> Result<Readout<T>, OpError> {
-        T::readout(self, queries, beta, want)
+        T::readout(self, queries, Betas::All(beta), want)
+    }
+
+    /// [`Self::readout`] of queries with a beta each, `[m]`: as one call a query, to the last bit.
+    ///
+    /// # Errors
+    /// As [`Self::readout`]; [`OpError::Shape`] for another number of betas than queries.
+    pub fn readout_each(
+        &self,
+        queries: ArrayView2<'_, T>,
+        betas: &[f64],
+        want: Want,
+    ) -> Result<Readout<T>, OpError> {
+        T::readout(self, queries, Betas::Each(betas), want)
     }
 
     /// E^AM of every query (Eq. 6), `[m]` in f64: -(1/beta) log sum exp(-beta ||x - xi||^2).
@@ -127,23 +141,18 @@ impl<'a, T: Element> Memories<'a, T> {
     /// # Errors
     /// As [`Self::readout`], the parameter being sigma.
     pub fn score(&self, queries: ArrayView2<'_, T>, sigma: f64) -> Result<Array2<T>, OpError> {
-        let variance = sigma * sigma;
-        let beta = 1.0 / (2.0 * variance);
-        let refused = || OpError::Parameter {
-            operation: "score",
-            argument: "sigma",
-            value: sigma,
-            need: "a number above 0 with which the score is finite in the precision of the memories",
-        };
-        if !(sigma > 0.0 && beta > 0.0 && T::from_f64(2.0 * beta).f64().is_finite()) {
-            return Err(refused());
-        }
-        let mut shift = self.readout(queries, beta, Want::SHIFT)?.shift;
-        T::divide(&mut shift, variance);
-        if shift.iter().any(|v| !v.f64().is_finite()) {
-            return Err(refused());
-        }
-        Ok(shift)
+        let beta = check_sigma::<T>(sigma)?;
+        let shift = self.readout(queries, beta, Want::SHIFT)?.shift;
+        over_variance(shift, &[sigma])
+    }
+
+    /// [`Self::score`] of queries with a sigma each, `[m]`: as one call a query, to the last bit.
+    ///
+    /// # Errors
+    /// As [`Self::score`]; [`OpError::Shape`] for another number of sigmas than queries.
+    pub fn score_each(&self, queries: ArrayView2<'_, T>, sigmas: &[f64]) -> Result<Array2<T>, OpError> {
+        let betas = sigmas.iter().map(|sigma| check_sigma::<T>(*sigma)).collect::<Result<Vec<_>, _>>()?;
+        over_variance(self.readout_each(queries, &betas, Want::SHIFT)?.shift, sigmas)
     }
 
     /// The k nearest memories of every query, exact: the same indices as brute force in f64, ties to
@@ -209,5 +218,29 @@ impl<'a, T: Element> Memories<'a, T> {
             });
         }
         finite_rows(operation, "queries", queries)
+    }
+}
+
+fn sigma_refused(value: f64) -> OpError {
+    let need = "a number above 0 with which the score is finite in the precision of the memories";
+    OpError::Parameter { operation: "score", argument: "sigma", value, need }
+}
+
+/// The beta of a score.
+fn check_sigma<T: Element>(sigma: f64) -> Result<f64, OpError> {
+    let beta = 1.0 / (2.0 * (sigma * sigma));
+    if sigma > 0.0 && beta > 0.0 && T::from_f64(2.0 * beta).f64().is_finite() {
+        return Ok(beta);
+    }
+    Err(sigma_refused(sigma))
+}
+
+/// An array in as many even parts as there are sigmas, each over the square of its own.
+fn over_variance<T: Element>(mut shift: Array2<T>, sigmas: &[f64]) -> Result<Array2<T>, OpError> {
+    let variances: Vec<f64> = sigmas.iter().map(|sigma| sigma * sigma).collect();
+    T::divide(&mut shift, &variances);
+    match shift.iter().position(|v| !v.f64().is_finite()) {
+        Some(place) => Err(sigma_refused(sigmas[place * sigmas.len() / shift.len()])),
+        None => Ok(shift),
     }
 }

@@ -1,10 +1,12 @@
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, s};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
 use super::placed::Placed;
 use super::sweep::{Panel, Tile, is_direct, pieces, sweep, tile_rows};
 use super::{Device, Element, Memories, OpError, PREPARE};
+
+const NAME: &str = "readout";
 
 /// Smallest beta d^2 of the nearest memory that tightens the tolerance further.
 const NEAR: f64 = 1e-8;
@@ -30,6 +32,24 @@ impl Want {
     pub const ALL: Self = Self { shift: true, entropy: true };
 }
 
+/// The inverse temperature of each query.
+#[derive(Clone, Copy)]
+pub enum Betas<'a> {
+    /// One for all.
+    All(f64),
+    /// One a query.
+    Each(&'a [f64]),
+}
+
+impl Betas<'_> {
+    fn of(self, query: usize) -> f64 {
+        match self {
+            Self::All(beta) => beta,
+            Self::Each(betas) => betas[query],
+        }
+    }
+}
+
 /// The softmax read-out of m queries.
 #[derive(Debug, Clone)]
 pub struct Readout<T> {
@@ -46,6 +66,20 @@ pub struct Readout<T> {
     pub top_weight: Array1<f64>,
     /// Where it was computed.
     pub device: Device,
+}
+
+impl<T: Element> Readout<T> {
+    /// All nought, for m queries in N dimensions.
+    fn of((m, n): (usize, usize), want: Want, device: Device) -> Self {
+        Self {
+            shift: Array2::from_elem((m, if want.shift { n } else { 0 }), T::ZERO),
+            energy: Array1::zeros(m),
+            entropy: Array1::zeros(if want.entropy { m } else { 0 }),
+            heaviest: Array1::zeros(m),
+            top_weight: Array1::zeros(m),
+            device,
+        }
+    }
 }
 
 pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_, T>, OpError> {
@@ -145,24 +179,34 @@ impl Running {
 pub(super) fn readout<T: Element>(
     memories: &Memories<'_, T>,
     queries: ArrayView2<'_, T>,
-    beta: f64,
+    betas: Betas<'_>,
     want: Want,
 ) -> Result<Readout<T>, OpError> {
-    OpError::positive("readout", "beta", beta)?;
-    if !T::from_f64(2.0 * beta).f64().is_finite() {
-        return Err(OpError::Parameter {
-            operation: "readout",
-            argument: "beta",
-            value: beta,
-            need: "a number whose double is finite in the precision of the memories",
-        });
-    }
-    memories.check_queries("readout", &queries)?;
-    check_reach("readout", memories, queries)?;
-    if let Some(resident) = &memories.resident {
-        return resident.readout(queries, beta, want);
-    }
     let (m, n) = queries.dim();
+    match betas {
+        Betas::All(beta) => check_beta::<T>(beta)?,
+        Betas::Each(betas) => {
+            if betas.len() != m {
+                return Err(OpError::Shape {
+                    operation: NAME,
+                    argument: "betas",
+                    found: vec![betas.len()],
+                    expected: format!("[{m}], one a query"),
+                });
+            }
+            betas.iter().try_for_each(|beta| check_beta::<T>(*beta))?;
+        }
+    }
+    memories.check_queries(NAME, &queries)?;
+    check_reach(NAME, memories, queries)?;
+    if let Some(resident) = &memories.resident {
+        return match betas {
+            Betas::All(beta) => resident.readout(queries, beta, want),
+            Betas::Each(betas) => by_runs(queries, betas, want, memories.device(), |queries, beta| {
+                resident.readout(queries, beta, want)
+            }),
+        };
+    }
     let queries = queries.as_standard_layout();
     let blocks = sweep(
         memories,
@@ -177,7 +221,7 @@ pub(super) fn readout<T: Element>(
                 for panel in panels {
                     let (these, rest) = running.split_at_mut(panel.count);
                     let (shifts, others) = shift.split_at_mut(if want.shift { panel.count * n } else { 0 });
-                    fold(memories, tile, panel, these, shifts, beta, want);
+                    fold(memories, tile, panel, these, shifts, betas, want);
                     (running, shift) = (rest, others);
                 }
             }
@@ -185,25 +229,52 @@ pub(super) fn readout<T: Element>(
         },
         |panels, parts| Part::joined(memories, panels, &parts),
     );
-    let mut out = Readout {
-        shift: Array2::from_elem((m, if want.shift { n } else { 0 }), T::ZERO),
-        energy: Array1::zeros(m),
-        entropy: Array1::zeros(if want.entropy { m } else { 0 }),
-        heaviest: Array1::zeros(m),
-        top_weight: Array1::zeros(m),
-        device: memories.device(),
-    };
+    let mut out = Readout::of((m, n), want, memories.device());
     let (running, shifts): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
     for (out, shift) in out.shift.iter_mut().zip(shifts.into_iter().flatten()) {
         *out = shift;
     }
     for (i, r) in running.into_iter().flatten().enumerate() {
-        out.energy[i] = r.nearest2 - r.sum.ln() / beta;
+        out.energy[i] = r.nearest2 - r.sum.ln() / betas.of(i);
         out.heaviest[i] = r.heaviest;
         out.top_weight[i] = 1.0 / r.sum;
         if want.entropy {
             out.entropy[i] = (r.sum.ln() - r.moment / r.sum).max(0.0);
         }
+    }
+    Ok(out)
+}
+
+fn check_beta<T: Element>(beta: f64) -> Result<(), OpError> {
+    OpError::positive(NAME, "beta", beta)?;
+    if T::from_f64(2.0 * beta).f64().is_finite() {
+        return Ok(());
+    }
+    let need = "a number whose double is finite in the precision of the memories";
+    Err(OpError::Parameter { operation: NAME, argument: "beta", value: beta, need })
+}
+
+/// A read-out at one beta for each run of queries that share theirs: what devices have kernels for.
+fn by_runs<T: Element>(
+    queries: ArrayView2<'_, T>,
+    betas: &[f64],
+    want: Want,
+    device: Device,
+    mut readout: impl FnMut(ArrayView2<'_, T>, f64) -> Result<Readout<T>, OpError>,
+) -> Result<Readout<T>, OpError> {
+    let mut out = Readout::of(queries.dim(), want, device);
+    let mut start = 0;
+    for run in betas.chunk_by(|a, b| a == b) {
+        let rows = start..start + run.len();
+        let part = readout(queries.slice(s![rows.clone(), ..]), run[0])?;
+        out.shift.slice_mut(s![rows.clone(), ..]).assign(&part.shift);
+        out.energy.slice_mut(s![rows.clone()]).assign(&part.energy);
+        if want.entropy {
+            out.entropy.slice_mut(s![rows.clone()]).assign(&part.entropy);
+        }
+        out.heaviest.slice_mut(s![rows.clone()]).assign(&part.heaviest);
+        out.top_weight.slice_mut(s![rows]).assign(&part.top_weight);
+        start += run.len();
     }
     Ok(out)
 }
@@ -285,12 +356,17 @@ fn fold<T: Element>(
     panel: &Panel<'_, T>,
     running: &mut [Running],
     shift: &mut [f64],
-    beta: f64,
+    betas: Betas<'_>,
     want: Want,
 ) {
     let n = memories.dim();
     let (start, width) = (tile.start, panel.width);
-    let two_beta = T::from_f64(2.0 * beta);
+    let beta = |q: usize| betas.of(panel.first + q);
+    // Padding has weights of nought whatever its beta.
+    let mut two_beta = vec![T::from_f64(1.0); width];
+    for (q, two_beta) in two_beta[..panel.count].iter_mut().enumerate() {
+        *two_beta = T::from_f64(2.0 * beta(q));
+    }
     let never = T::from_f64(f64::INFINITY);
     let values = tile.closeness(panel);
     let mut peaks = vec![T::LOWEST; width];
@@ -298,7 +374,10 @@ fn fold<T: Element>(
     let mut lanes: Vec<Lane> = running
         .iter()
         .zip(panel.norms2.iter().zip(&peaks))
-        .map(|(r, (norm2, peak))| Lane::new(memories, r, *norm2, two_beta.f64() * peak.f64(), beta))
+        .enumerate()
+        .map(|(q, (r, (norm2, peak)))| {
+            Lane::new(memories, r, *norm2, two_beta[q].f64() * peak.f64(), beta(q))
+        })
         .collect();
     if lanes.iter().any(|l| l.is_open::<T>()) {
         // What the whole tile weighs says how much the error of one memory matters.
@@ -307,7 +386,7 @@ fn fold<T: Element>(
             *level = T::from_f64(l.reference + l.offset);
         }
         let mut sums = vec![0.0; width];
-        T::column_weights(values, two_beta, &level, &mut sums, None, false);
+        T::column_weights(values, &two_beta, &level, &mut sums, None, false);
         // Only where it is asked for: nothing may depend on which queries share a panel.
         for (l, sum) in lanes.iter_mut().zip(&sums).filter(|(l, _)| l.is_open::<T>()) {
             l.known += sum;
@@ -317,7 +396,7 @@ fn fold<T: Element>(
     for (q, l) in lanes.iter().enumerate() {
         let floor = l.floor::<T>(running[q].top);
         if floor < f64::INFINITY {
-            floors[q] = T::from_f64((floor + l.offset) / two_beta.f64());
+            floors[q] = T::from_f64((floor + l.offset) / two_beta[q].f64());
             if l.is_new_top(running[q].top) && peaks[q] < floors[q] {
                 floors[q] = peaks[q];
             }
@@ -336,13 +415,13 @@ fn fold<T: Element>(
         }
         let wide = shift.len() / panel.count;
         for (q, ((d2, j), r)) in best.into_iter().zip(running.iter_mut()).enumerate() {
-            if -beta * d2 > r.top {
-                r.raise(-beta * d2, j, d2, &mut shift[q * wide..(q + 1) * wide]);
+            if -beta(q) * d2 > r.top {
+                r.raise(-beta(q) * d2, j, d2, &mut shift[q * wide..(q + 1) * wide]);
             }
         }
         for (j, q, d2) in candidates {
             let r = &mut running[q];
-            let logit = -beta * d2 - r.top;
+            let logit = -beta(q) * d2 - r.top;
             let weight = logit.exp();
             r.sum += weight;
             if weight > 0.0 {
@@ -358,7 +437,7 @@ fn fold<T: Element>(
     }
     let (mut sums, mut moments) = (vec![0.0; width], vec![0.0; width]);
     let wanted = want.entropy.then_some(moments.as_mut_slice());
-    T::column_weights(values, two_beta, &level, &mut sums, wanted, want.shift);
+    T::column_weights(values, &two_beta, &level, &mut sums, wanted, want.shift);
     for (r, (sum, moment)) in running.iter_mut().zip(sums.iter().zip(&moments)) {
         r.sum += sum;
         r.by_product += sum;
@@ -580,6 +659,60 @@ mod tests {
             Err(OpError::Empty { argument: "memories", .. })
         ));
         assert_eq!(memories.energy(Array2::zeros((0, 3)).view(), 1.0).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn queries_at_betas_of_their_own_are_as_alone() {
+        for (k, n) in [(1, 1), (300, 2), (700, 9), (5000, 40)] {
+            let rows = cloud("rows", k, n, 1.0, 0.3);
+            let mut queries = cloud("queries", 130, n, 1.0, 0.3);
+            for i in (0..130).step_by(4) {
+                let near = rows.row(i % k).mapv(|v| v + 1e-4);
+                queries.row_mut(i).assign(&near);
+            }
+            // Runs of one beta, and neighbours that are orders of magnitude apart.
+            let betas: Vec<f64> = (0..130).map(|i| [1e-3, 2.0, 2.0, 300.0, 1e7][i * i % 5]).collect();
+            same_as_alone(&rows, &queries, &betas);
+            same_as_alone(&rows.mapv(|v| v as f32), &queries.mapv(|v| v as f32), &betas);
+        }
+    }
+
+    fn same_as_alone<T: Element>(rows: &Array2<T>, queries: &Array2<T>, betas: &[f64]) {
+        let memories = Memories::new(rows.view()).unwrap();
+        let sigmas: Vec<f64> = betas.iter().map(|beta| (0.5 / beta).sqrt()).collect();
+        let all = memories.readout_each(queries.view(), betas, Want::ALL).unwrap();
+        let scores = memories.score_each(queries.view(), &sigmas).unwrap();
+        let device = memories.device();
+        let runs = by_runs(queries.view(), betas, Want::ALL, device, |queries, beta| {
+            memories.readout(queries, beta, Want::ALL)
+        })
+        .unwrap();
+        for (i, beta) in betas.iter().enumerate() {
+            let query = queries.slice(s![i..i + 1, ..]);
+            let one = memories.readout(query, *beta, Want::ALL).unwrap();
+            for all in [&all, &runs] {
+                assert_eq!(one.shift.row(0), all.shift.row(i));
+                let numbers =
+                    |r: &Readout<T>, i: usize| (r.energy[i], r.entropy[i], r.heaviest[i], r.top_weight[i]);
+                assert_eq!(numbers(&one, 0), numbers(all, i), "{beta}");
+            }
+            assert_eq!(memories.score(query, sigmas[i]).unwrap().row(0), scores.row(i));
+        }
+    }
+
+    #[test]
+    fn betas_have_to_be_one_a_query_and_good() {
+        let rows = cloud("rows", 5, 3, 1.0, 0.0);
+        let memories = Memories::new(rows.view()).unwrap();
+        let queries = Array2::<f64>::zeros((2, 3));
+        let e = memories.readout_each(queries.view(), &[1.0], Want::ALL).unwrap_err();
+        assert!(matches!(e, OpError::Shape { argument: "betas", .. }), "{e}");
+        let e = memories.readout_each(queries.view(), &[1.0, f64::NAN], Want::ALL).unwrap_err();
+        assert!(matches!(e, OpError::Parameter { argument: "beta", .. }), "{e}");
+        let e = memories.score_each(queries.view(), &[1.0]).unwrap_err();
+        assert!(matches!(e, OpError::Shape { .. }), "{e}");
+        let e = memories.score_each(queries.view(), &[1.0, -1.0]).unwrap_err();
+        assert!(matches!(e, OpError::Parameter { argument: "sigma", .. }), "{e}");
     }
 
     #[test]

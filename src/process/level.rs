@@ -101,6 +101,7 @@ impl Level {
 
     /// One coordinate of a prediction at x in another form. By way of epsilon, so what is divided by a small
     /// sigma loses digits, as it has to.
+    #[inline]
     pub fn convert(self, x: f64, value: f64, from: Prediction, to: Prediction) -> f64 {
         if from == to {
             return value;

@@ -1,6 +1,6 @@
 use ndarray::{Array2, Zip};
 
-use super::{SampleError, check_step, check_streams, score_at};
+use super::{SampleError, add_noise, check_step, check_streams, score_at};
 use crate::process::{Level, Prediction, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
@@ -25,14 +25,16 @@ pub fn ancestral(
 ) -> Result<Array2<f64>, SampleError> {
     const NAME: &str = "ancestral sampling";
     check_streams(NAME, streams, x.nrows())?;
-    walk(NAME, score, steps, x, clip, progress, |x, p, t, s| {
-        let posterior = t.posterior(s);
-        Zip::from(&mut *x).and(&p.x0).for_each(|x, &x0| *x = posterior.x0 * x0 + posterior.x * *x);
+    let noise = |x: &mut Array2<f64>, t: Level, s: Level| {
         if !s.is_clean() {
-            let z = streams.normal(x.ncols());
-            x.scaled_add(posterior.variance.sqrt(), &z);
+            add_noise(x, t.posterior(s).variance.sqrt(), streams);
         }
-    })
+    };
+    let step = |t: Level, s: Level| {
+        let posterior = t.posterior(s);
+        move |x, x0, _| posterior.x0 * x0 + posterior.x * x
+    };
+    walk(NAME, score, steps, x, clip, progress, step, noise)
 }
 
 /// DDIM without noise (eta = 0) from `x` `[m, N]` at the first level to the last: each step goes to
@@ -50,45 +52,38 @@ pub fn ddim(
     clip: Option<f64>,
     progress: &dyn ProgressSink,
 ) -> Result<Array2<f64>, SampleError> {
-    walk("DDIM", score, steps, x, clip, progress, |x, p, _, s| {
-        Zip::from(x).and(&p.x0).and(&p.epsilon).for_each(|x, &x0, &epsilon| *x = s.perturb(x0, epsilon));
-    })
+    let step = |_, s: Level| move |_, x0, epsilon| s.perturb(x0, epsilon);
+    walk("DDIM", score, steps, x, clip, progress, step, |_, _, _| ())
 }
 
-/// What the score says at a level.
-struct Predicted {
-    epsilon: Array2<f64>,
-    /// Clipped.
-    x0: Array2<f64>,
-}
-
-/// The loop of both: predict at each level, and step to the next.
-fn walk(
+/// The loop of both. `step(t, s)` leads from x, the predicted x_0 and epsilon at t to s, and `noise` is added there.
+#[expect(clippy::too_many_arguments, reason = "private, and called in two places")]
+fn walk<F: Fn(f64, f64, f64) -> f64 + Sync>(
     sampler: &'static str,
     score: &dyn Score,
     steps: &Steps,
     mut x: Array2<f64>,
     clip: Option<f64>,
     progress: &dyn ProgressSink,
-    mut step: impl FnMut(&mut Array2<f64>, &Predicted, Level, Level),
+    step: impl Fn(Level, Level) -> F,
+    mut noise: impl FnMut(&mut Array2<f64>, Level, Level),
 ) -> Result<Array2<f64>, SampleError> {
     check_rows(sampler, "x", &x.view(), (x.nrows(), score.dim()))?;
     if let Some(value) = clip.filter(|c| !(*c > 0.0 && c.is_finite())) {
         let need = "a finite number above 0";
         return Err(SampleError::Setting { sampler, setting: "clip", value, need });
     }
+    let most = clip.unwrap_or(f64::INFINITY);
     for (i, pair) in steps.levels().windows(2).enumerate() {
         let (t, s) = (pair[0], pair[1]);
-        let epsilon = score_at(sampler, score, x.view(), t, i)?
-            .mapv_into(|v| t.convert(0.0, v, Prediction::Score, Prediction::Epsilon));
-        let mut x0 = x.clone();
-        Zip::from(&mut x0)
-            .and(&epsilon)
-            .for_each(|x, &e| *x = t.convert(*x, e, Prediction::Epsilon, Prediction::X0));
-        if let Some(clip) = clip {
-            x0.mapv_inplace(|v| v.clamp(-clip, clip));
-        }
-        step(&mut x, &Predicted { epsilon, x0 }, t, s);
+        let scores = score_at(sampler, score, x.view(), t, i)?;
+        let step = step(t, s);
+        Zip::from(&mut x).and(&scores).par_for_each(|x, &score| {
+            let epsilon = t.convert(0.0, score, Prediction::Score, Prediction::Epsilon);
+            let x0 = t.convert(*x, epsilon, Prediction::Epsilon, Prediction::X0).clamp(-most, most);
+            *x = step(*x, x0, epsilon);
+        });
+        noise(&mut x, t, s);
         check_step(sampler, &x, t, i)?;
         progress.advance(1);
     }

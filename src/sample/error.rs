@@ -1,9 +1,12 @@
+use std::path::PathBuf;
+
 use crate::ops::OpError;
 use crate::process::ProcessError;
 use crate::score::ScoreError;
+use crate::store::StoreError;
 
 /// What can go wrong in a sampler or a likelihood.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     /// An argument of the wrong shape, or NaN or infinity in it.
     #[error(transparent)]
@@ -65,5 +68,14 @@ pub enum SampleError {
         steps: usize,
         /// Length of the last.
         length: f64,
+    },
+    /// A file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process draws into the same file.
+    #[error("samples {}: another process is drawing there", path.display())]
+    Busy {
+        /// The folder of finished parts.
+        path: PathBuf,
     },
 }

@@ -1,6 +1,6 @@
 use ndarray::{Array2, Zip};
 
-use super::{SampleError, check_step, check_streams, score_at};
+use super::{SampleError, add_noise, check_step, check_streams, score_at};
 use crate::process::{Process, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
@@ -31,10 +31,9 @@ pub fn euler_maruyama(
         let c = process.coefficients(t)?;
         let g2 = c.diffusion * c.diffusion;
         let s = score_at(NAME, score, x.view(), pair[0], i)?;
-        Zip::from(&mut x).and(&s).for_each(|x, &s| *x -= (c.drift * *x - g2 * s) * dt);
+        Zip::from(&mut x).and(&s).par_for_each(|x, &s| *x -= (c.drift * *x - g2 * s) * dt);
         if i < last {
-            let z = streams.normal(x.ncols());
-            x.scaled_add(c.diffusion * dt.sqrt(), &z);
+            add_noise(&mut x, c.diffusion * dt.sqrt(), streams);
         }
         check_step(NAME, &x, pair[0], i)?;
         progress.advance(1);

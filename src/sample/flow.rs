@@ -1,12 +1,12 @@
 use std::f64::consts::TAU;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, concatenate, s};
 
 use super::{Rk45, SampleError, Solution, check_streams};
 use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
-use crate::score::{Density, Probe, Score, check_rows, check_shape, hutchinson};
+use crate::score::{Density, Probe, Score, ScoreError, check_rows, check_shape};
 
 /// The probability-flow equation of a score under a process, dx/dt = f x - (1/2) g^2 score, whose
 /// trajectories carry p_t along.
@@ -76,7 +76,10 @@ impl Flow<'_> {
         check_rows(Self::NAME, "x", &x.view(), (x.nrows(), self.score.dim()))?;
         self.process.level(from)?;
         self.process.level(to)?;
-        let slope = |_: &[usize], t: &[f64], x: ArrayView2<'_, f64>| self.velocity(&self.levels(t)?, x);
+        let slope = |rows: &[usize], t: &[f64], x: ArrayView2<'_, f64>| {
+            let levels = self.levels(t)?;
+            self.velocity(&levels, x, self.score.score(x, &levels).map_err(|e| sample_of(e, rows))?)
+        };
         self.solver.integrate(x, (from, to), slope, progress)
     }
 
@@ -113,17 +116,19 @@ impl Flow<'_> {
         let slope = |rows: &[usize], t: &[f64], y: ArrayView2<'_, f64>| {
             let x = y.slice(s![.., ..n]);
             let levels = self.levels(t)?;
-            let mut traces = if directions.is_empty() {
-                self.score.divergence(x, &levels)?.insert_axis(Axis(1))
+            let both = if directions.is_empty() {
+                let both = self.score.score_and_divergence(x, &levels);
+                both.map(|(score, trace)| (score, trace.insert_axis(Axis(1))))
             } else {
                 let own: Vec<Array2<f64>> = directions.iter().map(|d| d.select(Axis(0), rows)).collect();
-                hutchinson(self.score, x, &levels, &own)?
+                self.score.score_and_terms(x, &levels, &own)
             };
+            let (score, mut traces) = both.map_err(|e| sample_of(e, rows))?;
             for (mut row, level) in traces.outer_iter_mut().zip(&levels) {
                 let c = self.process.coefficients(level.t())?;
                 row.mapv_inplace(|trace| c.drift * n as f64 - 0.5 * c.diffusion * c.diffusion * trace);
             }
-            Ok(concatenate![Axis(1), self.velocity(&levels, x)?, traces])
+            Ok(concatenate![Axis(1), self.velocity(&levels, x, score)?, traces])
         };
         let end = self.process.horizon();
         let Solution { y, steps } = self.solver.integrate(y, (t, end), slope, progress)?;
@@ -154,15 +159,29 @@ impl Flow<'_> {
         Ok(t.iter().map(|&t| self.process.level(t)).collect::<Result<_, _>>()?)
     }
 
-    /// dx/dt at each row.
-    fn velocity(&self, levels: &[Level], x: ArrayView2<'_, f64>) -> Result<Array2<f64>, SampleError> {
-        let mut out = self.score.score(x, levels)?;
+    /// dx/dt at each row, in place of the score there.
+    fn velocity(
+        &self,
+        levels: &[Level],
+        x: ArrayView2<'_, f64>,
+        mut out: Array2<f64>,
+    ) -> Result<Array2<f64>, SampleError> {
         check_shape(Self::NAME, "score", &out.view(), x.dim())?;
-        for ((mut out, x), level) in out.outer_iter_mut().zip(x.outer_iter()).zip(levels) {
-            let c = self.process.coefficients(level.t())?;
+        let rates = levels.iter().map(|l| self.process.coefficients(l.t())).collect::<Result<Vec<_>, _>>()?;
+        Zip::from(out.rows_mut()).and(x.rows()).and(&rates).par_for_each(|mut out, x, c| {
             out.zip_mut_with(&x, |s, x| *s = c.drift * x - 0.5 * c.diffusion * c.diffusion * *s);
-        }
+        });
         Ok(out)
+    }
+}
+
+/// A score's error, with the sample in place of its row among those that are still under way.
+fn sample_of(error: ScoreError, rows: &[usize]) -> ScoreError {
+    match error {
+        ScoreError::NotFinite { operation, row, t, value } => {
+            ScoreError::NotFinite { operation, row: rows.get(row).copied().unwrap_or(row), t, value }
+        }
+        other => other,
     }
 }
 

@@ -9,25 +9,28 @@
 //!
 //! All take their starting points as an array: draw them with [`start`], or give any. Noise comes from
 //! [`Streams`], one for each sample, and each sample has its own step sizes, so a sample does not depend
-//! on the batch that it is drawn in (as far as the score's rows do not).
+//! on the batch that it is drawn in (as far as the score's rows do not). [`Draw`] counts on it: it writes any number of
+//! samples, a batch at a time, and goes on where it was stopped.
 
 mod discrete;
+mod draw;
 mod error;
 mod euler_maruyama;
 mod flow;
 mod rk45;
 
 pub use discrete::{ancestral, ddim};
+pub use draw::{Draw, Found, Sampler, VERSION};
 pub use error::SampleError;
 pub use euler_maruyama::euler_maruyama;
 pub use flow::{Divergence, Flow, Likelihood, Prior};
 pub use rk45::{Rk45, Rk45Settings, Solution};
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Zip};
 
 use crate::process::{Level, Process};
 use crate::random::Streams;
-use crate::score::{Score, check_shape, first_bad};
+use crate::score::{Score, ScoreError, check_shape, first_bad};
 
 /// Starting points at T, `[m, N]`: the next normals of each stream, times the standard deviation of the
 /// process's prior. N(0, I) for VP, N(0, sigma^2 T I) for VE.
@@ -43,10 +46,21 @@ fn score_at(
     level: Level,
     step: usize,
 ) -> Result<Array2<f64>, SampleError> {
-    let s = score.score(x, &vec![level; x.nrows()])?;
+    let s = score.score(x, &vec![level; x.nrows()]).map_err(|e| match e {
+        ScoreError::NotFinite { row, t, value, .. } => {
+            SampleError::NotFinite { sampler, sample: row, step, t, value }
+        }
+        other => other.into(),
+    })?;
     check_shape(sampler, "score", &s.view(), x.dim())?;
     check_step(sampler, &s, level, step)?;
     Ok(s)
+}
+
+/// x += scale z, with the next normals of each stream.
+fn add_noise(x: &mut Array2<f64>, scale: f64, streams: &mut Streams) {
+    let z = streams.normal(x.ncols());
+    Zip::from(x).and(&z).par_for_each(|x, z| *x += scale * z);
 }
 
 /// Err with the first sample that is not finite.
@@ -74,7 +88,6 @@ fn check_streams(sampler: &'static str, streams: &Streams, samples: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::ScoreError;
     use ndarray::ArrayView1;
 
     /// A standard normal score in the plane, NaN in one row below a time.

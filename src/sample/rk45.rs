@@ -1,4 +1,5 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::SampleError;
@@ -78,6 +79,9 @@ const STAGES: [&[f64]; 6] = [
 /// Weights of the seven slopes in the difference between order 5 and order 4.
 const ERROR: [f64; 7] =
     [71.0 / 57600.0, 0.0, -71.0 / 16695.0, 71.0 / 1920.0, -17253.0 / 339200.0, 22.0 / 525.0, -1.0 / 40.0];
+
+/// Fewest trajectories that are worth a task.
+const TASK: usize = 16;
 
 /// Trajectories on their way, a row each.
 struct Moving {
@@ -182,13 +186,15 @@ impl Rk45 {
 
     /// Takes or refuses each trajectory's step, and sets its next.
     fn advance(&self, at: &mut Moving, new: Array2<f64>, slopes: [Array2<f64>; 7], to: f64) {
-        for i in 0..at.rows.len() {
-            let error = (0..new.ncols()).map(|k| {
+        let error = |i: usize| {
+            root_mean_square((0..new.ncols()).map(|k| {
                 let sum: f64 = ERROR.iter().zip(&slopes).map(|(w, s)| w * s[[i, k]]).sum();
                 let scale = self.0.atol + self.0.rtol * at.y[[i, k]].abs().max(new[[i, k]].abs());
                 at.h[i] * sum / scale
-            });
-            let norm = root_mean_square(error);
+            }))
+        };
+        let norms: Vec<f64> = (0..at.rows.len()).into_par_iter().with_min_len(TASK).map(error).collect();
+        for (i, norm) in norms.into_iter().enumerate() {
             let factor = 0.9 * norm.powf(-0.2);
             let taken = norm < 1.0;
             if taken {
@@ -253,12 +259,13 @@ fn step<E>(
     let mut slopes = [at.slope.clone(), empty(), empty(), empty(), empty(), empty(), empty()];
     let mut y = at.y.clone();
     for (stage, (c, weights)) in TIMES.iter().zip(STAGES).enumerate() {
-        y.assign(&at.y);
-        for (i, mut y) in y.outer_iter_mut().enumerate() {
+        let rows = y.axis_iter_mut(Axis(0)).into_par_iter().with_min_len(TASK).enumerate();
+        rows.for_each(|(i, mut y)| {
+            y.assign(&at.y.row(i));
             for (w, s) in weights.iter().zip(&slopes) {
                 y.scaled_add(at.h[i] * w, &s.row(i));
             }
-        }
+        });
         let t: Vec<f64> = at.t.iter().zip(&at.h).map(|(t, h)| within(t + c * h, *t, to)).collect();
         slopes[stage + 1] = slope(&t, y.view())?;
     }

@@ -30,8 +30,8 @@ impl Probe {
 ///
 /// # Errors
 /// As [`Score::score`].
-pub fn hutchinson(
-    score: &dyn Score,
+pub fn hutchinson<S: Score + ?Sized>(
+    score: &S,
     x: ArrayView2<'_, f64>,
     levels: &[Level],
     directions: &[Array2<f64>],

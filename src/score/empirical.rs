@@ -1,11 +1,10 @@
 use std::f64::consts::TAU;
-use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::{Density, Score, ScoreError, check, check_rows};
-use crate::ops::Memories;
+use crate::ops::{Memories, Want};
 use crate::process::Level;
 
 /// The exact score of K memories under a process (Eqs. 3 and 4): (alpha m - x) / sigma^2, m being the mean
@@ -28,24 +27,13 @@ impl<'a> Empirical<'a> {
         &self.memories
     }
 
-    /// Calls `f` with x/alpha of each run of rows that share a level, in parallel.
-    fn by_level<R: Send>(
-        x: ArrayView2<'_, f64>,
-        levels: &[Level],
-        f: impl Fn(Array2<f64>, Level) -> Result<R, ScoreError> + Sync,
-    ) -> Result<Vec<(Range<usize>, R)>, ScoreError> {
-        let mut runs = Vec::new();
-        let mut start = 0;
-        for run in levels.chunk_by(|a, b| a == b) {
-            runs.push((start..start + run.len(), run[0]));
-            start += run.len();
+    /// x/alpha, each row at its own level.
+    fn unscaled(x: ArrayView2<'_, f64>, levels: &[Level]) -> Array2<f64> {
+        let mut y = x.to_owned();
+        for (mut row, level) in y.outer_iter_mut().zip(levels) {
+            row /= level.alpha();
         }
-        runs.into_par_iter()
-            .map(|(rows, level)| {
-                let y = x.slice(s![rows.clone(), ..]).mapv(|v| v / level.alpha());
-                Ok((rows, f(y, level)?))
-            })
-            .collect()
+        y
     }
 
     /// Weights of the memories at x that are above 0, with the memories, and their mean.
@@ -91,11 +79,10 @@ impl Score for Empirical<'_> {
 
     fn score(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError> {
         check("empirical score", self.memories.dim(), &x, levels)?;
-        let mut out = Array2::zeros(x.dim());
-        for (rows, score) in Self::by_level(x, levels, |y, level| {
-            Ok(self.memories.score(y.view(), level.sigma() / level.alpha())? / level.alpha())
-        })? {
-            out.slice_mut(s![rows, ..]).assign(&score);
+        let sigmas: Vec<f64> = levels.iter().map(|level| level.sigma() / level.alpha()).collect();
+        let mut out = self.memories.score_each(Self::unscaled(x, levels).view(), &sigmas)?;
+        for (mut row, level) in out.outer_iter_mut().zip(levels) {
+            row /= level.alpha();
         }
         Ok(out)
     }
@@ -140,13 +127,13 @@ impl Density for Empirical<'_> {
 
     fn log_density(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array1<f64>, ScoreError> {
         check("empirical density", self.memories.dim(), &x, levels)?;
-        let mut out = Array1::zeros(x.nrows());
+        let betas: Vec<f64> = levels.iter().map(|level| level.beta()).collect();
+        let y = Self::unscaled(x, levels);
+        let mut out = self.memories.readout_each(y.view(), &betas, Want::ENERGY)?.energy;
         let half = 0.5 * self.memories.dim() as f64;
-        for (rows, log) in Self::by_level(x, levels, |y, level| {
+        for (log, level) in out.iter_mut().zip(levels) {
             let norm = (self.memories.len() as f64).ln() + half * (TAU * level.sigma().powi(2)).ln();
-            Ok(self.memories.energy(y.view(), level.beta())? * -level.beta() - norm)
-        })? {
-            out.slice_mut(s![rows]).assign(&log);
+            *log = *log * -level.beta() - norm;
         }
         Ok(out)
     }
@@ -157,7 +144,7 @@ mod tests {
     use super::*;
     use crate::memory::{DenseAm, toy};
     use crate::process::{Process, Ve, Vp};
-    use ndarray::array;
+    use ndarray::{array, s};
 
     #[test]
     fn the_variance_exploding_score_is_that_of_the_energy() {

@@ -1,7 +1,8 @@
+use crate::net::NetError;
 use crate::ops::OpError;
 
 /// What can go wrong with a score.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
     /// An argument that the operations refuse.
     #[error(transparent)]
@@ -15,5 +16,20 @@ pub enum ScoreError {
         row: usize,
         /// Its time.
         t: f64,
+    },
+    /// A network that can't be used as a score.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A network that gives NaN or infinity.
+    #[error("{operation}: {value} came out for row {row}, at t = {t}")]
+    NotFinite {
+        /// The operation.
+        operation: &'static str,
+        /// The row.
+        row: usize,
+        /// Its time.
+        t: f64,
+        /// The number.
+        value: f64,
     },
 }

@@ -3,7 +3,7 @@
 //! Everything that samples or analyses takes a [`Score`]. The exact ones here are answers to test against:
 //! [`Empirical`] is what a network trained to perfection on K memories would give (Eq. 4), [`Ring`] the
 //! toy model's limit of infinitely many memories (Eqs. 13 to 18), [`Gaussian`] the one case in which every
-//! sampler has a closed form. Their densities are known too, see [`Density`].
+//! sampler has a closed form. Their densities are known too, see [`Density`]. [`Network`] is what was trained.
 //!
 //! A level holds the kernel N(alpha x_0, sigma^2 I), so one score serves every process. Rows of a batch
 //! may be at different levels, as trajectories with their own step sizes are.
@@ -12,12 +12,14 @@ mod divergence;
 mod empirical;
 mod error;
 mod gaussian;
+mod network;
 mod ring;
 
 pub use divergence::{Probe, hutchinson};
 pub use empirical::Empirical;
 pub use error::ScoreError;
 pub use gaussian::Gaussian;
+pub use network::Network;
 pub use ring::Ring;
 
 use ndarray::{Array1, Array2, ArrayView2};
@@ -64,6 +66,31 @@ pub trait Score: Sync {
             trace += &self.vjp(x, levels, v.view())?.column(k);
         }
         Ok(trace)
+    }
+
+    /// [`Self::score`] and [`Self::divergence`], in one pass where that is cheaper.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    fn score_and_divergence(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+    ) -> Result<(Array2<f64>, Array1<f64>), ScoreError> {
+        Ok((self.score(x, levels)?, self.divergence(x, levels)?))
+    }
+
+    /// [`Self::score`] and the terms of [`hutchinson`], in one pass where that is cheaper.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    fn score_and_terms(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+        directions: &[Array2<f64>],
+    ) -> Result<(Array2<f64>, Array2<f64>), ScoreError> {
+        Ok((self.score(x, levels)?, hutchinson(self, x, levels, directions)?))
     }
 }
 
@@ -123,6 +150,12 @@ pub(crate) fn check_shape(
 
 /// Row, column and value of the first NaN or infinity.
 pub(crate) fn first_bad(rows: &ArrayView2<'_, f64>) -> Option<(usize, usize, f64)> {
+    // One fast pass says that all is well.
+    let clean =
+        |values: &[f64]| values.chunks(256).all(|v| v.iter().fold(true, |all, v| all & v.is_finite()));
+    if rows.as_slice().is_some_and(clean) {
+        return None;
+    }
     rows.indexed_iter().find(|(_, v)| !v.is_finite()).map(|((row, column), &v)| (row, column, v))
 }
 

@@ -6,10 +6,12 @@
 
 pub mod adam;
 mod batch;
+mod candle;
 mod checkpoint;
 mod data;
 mod error;
 mod learner;
+mod pace;
 mod run;
 mod run_dir;
 mod settings;
@@ -17,7 +19,8 @@ mod settings;
 pub use checkpoint::MetricsRow;
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use run::{Encode, Trained, train};
+pub use pace::pace;
+pub use run::{Encode, Trained, device, train};
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,

@@ -1,0 +1,127 @@
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use mem2gen::Error;
+use mem2gen::notebook::Progress;
+use mem2gen::ops::Memories;
+use mem2gen::random::{SEED, Streams};
+use mem2gen::sample::{Divergence, Flow, Likelihood, Prior, Rk45Settings};
+use mem2gen::score::{Empirical, Probe, ScoreError};
+use mem2gen::store::read_matrix;
+use mem2gen::table::likelihood::likelihood_frame;
+use mem2gen::table::write_parquet_with;
+use ndarray::s;
+
+use super::source::{Failure, Source, training_set};
+
+/// Log-likelihood of queries by the probability flow of a trained network
+///
+/// log p_t(x) is the prior's at the end of the flow from t to T plus the integral of its divergence on the way.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Queries, one a row: .npy, [m, N], float32 or float64; images in [-1, 1] in the order row, column,
+    /// channel
+    #[arg(long, value_name = "X.npy")]
+    queries: PathBuf,
+    /// Time of the density [default: the first that was trained at: 0, or 1e-5 for the toy model]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    t: Option<f64>,
+    /// Density at T: the Gaussian that samplers start from, which leaves the variance of the data out and so
+    /// is biased for the toy model, or the true mixture about the training set
+    #[arg(long, default_value = "gaussian")]
+    prior: PriorName,
+    /// Divergence: exact, by N products with the Jacobian in each step, or Hutchinson's estimate
+    #[arg(long, default_value = "exact")]
+    divergence: Way,
+    /// Random signs a query in Hutchinson's estimate, at least 2 [default: 16]
+    #[arg(long)]
+    probes: Option<usize>,
+    /// Seed of the random signs
+    #[arg(long, default_value_t = SEED)]
+    seed: u64,
+    /// Relative and absolute tolerance of the integration
+    #[arg(long, value_name = "E", default_value_t = Rk45Settings::default().rtol, allow_hyphen_values = true)]
+    tolerance: f64,
+    /// Likelihoods: parquet with row (of the queries, from 0), log_density (nats, of the continuous
+    /// density in the units of the queries), bits_per_dimension (its negative in bits, over N),
+    /// standard_error (of log_density between the signs; null where the divergence is exact) and steps
+    /// (of the integration); the keys `t`, `prior` and `divergence` of its metadata say how
+    #[arg(long, value_name = "L.parquet")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PriorName {
+    Gaussian,
+    Mixture,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    Exact,
+    Hutchinson,
+}
+
+/// Runs `mem2gen likelihood`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    if args.divergence == Way::Exact && args.probes.is_some() {
+        let reason = "the exact divergence has none".into();
+        return Err(Failure::Option { option: "--probes", reason });
+    }
+    let probes = args.probes.unwrap_or(16);
+    let opened = args.source.open()?;
+    let queries = read_matrix(&args.queries).map_err(Error::from)?.into_f64();
+    let tolerance = Rk45Settings { rtol: args.tolerance, atol: args.tolerance, ..Rk45Settings::default() };
+    let solver = tolerance.check().map_err(Error::from)?;
+    let t = args.t.unwrap_or(opened.run.params().first_time());
+    let rows = match args.prior {
+        PriorName::Gaussian => None,
+        PriorName::Mixture => Some(training_set(&opened.run)?),
+    };
+    let mixture = match &rows {
+        Some(rows) => {
+            Some(Empirical::new(Memories::new(rows.view()).map_err(|e| Error::from(ScoreError::from(e)))?))
+        }
+        None => None,
+    };
+    let prior = mixture.as_ref().map_or(Prior::Gaussian, |mixture| Prior::Known(mixture));
+    let parts = opened.with(|score| {
+        let flow = Flow { score, process: opened.run.process().as_process(), solver };
+        let progress = Progress::new("likelihoods", queries.nrows() as u64);
+        let part = |from: usize| {
+            let range = from..queries.nrows().min(from + opened.batch);
+            let mut streams = Streams::new(args.seed, "likelihood", range.clone());
+            let divergence = match args.divergence {
+                Way::Exact => Divergence::Exact,
+                Way::Hutchinson => {
+                    Divergence::Hutchinson { probes, probe: Probe::Rademacher, streams: &mut streams }
+                }
+            };
+            let x = queries.slice(s![range, ..]);
+            let got = flow.log_density(x, t, prior, divergence, &progress);
+            got.map_err(|e| Error::from(e.of_samples_from(from)))
+        };
+        // With no queries the columns are there all the same, and so are refusals.
+        let mut parts = vec![part(0)?];
+        for from in (opened.batch..queries.nrows()).step_by(opened.batch) {
+            parts.push(part(from)?);
+        }
+        Ok::<Vec<Likelihood>, Error>(parts)
+    })?;
+    let prior = match args.prior {
+        PriorName::Gaussian => "gaussian",
+        PriorName::Mixture => "mixture",
+    };
+    let divergence = match args.divergence {
+        Way::Exact => "exact".to_owned(),
+        Way::Hutchinson => format!("hutchinson, {probes} signs"),
+    };
+    let frame = likelihood_frame(&parts, queries.ncols()).map_err(Error::from)?;
+    let notes = [("t", t.to_string()), ("prior", prior.to_owned()), ("divergence", divergence)];
+    let notes = notes.each_ref().map(|(key, value)| (*key, value.as_str()));
+    write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
+    println!("likelihood: {} queries, {} -> {}", queries.nrows(), opened.describe(), args.out.display());
+    Ok(())
+}

@@ -1,0 +1,373 @@
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use serde_json::Value;
+
+use super::{Flow, Rk45, SampleError, ancestral, ddim, euler_maruyama, start};
+use crate::process::{Process, Steps};
+use crate::progress::ProgressSink;
+use crate::random::Streams;
+use crate::score::{Score, ScoreError};
+use crate::store::{Matrix, StoreError, read_matrix, write_array, write_atomic, write_rows};
+
+/// Version of the numbers that [`Draw`] gives. It goes up with every change that moves one: it is part of what a
+/// partial result is known by.
+pub const VERSION: u32 = 1;
+
+/// A sampler with what it walks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sampler {
+    /// [`ancestral`].
+    Ancestral(Steps),
+    /// [`ddim`].
+    Ddim(Steps),
+    /// [`euler_maruyama`].
+    EulerMaruyama(Steps),
+    /// [`Flow::carry`] from T to the time `end`.
+    Flow {
+        /// The integrator.
+        solver: Rk45,
+        /// The last time.
+        end: f64,
+    },
+}
+
+/// Samples by their number: sample i is the same whatever others are drawn with it.
+pub struct Draw<'a> {
+    /// The score.
+    pub score: &'a dyn Score,
+    /// Its process.
+    pub process: &'a dyn Process,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Bound of every number of the predicted x_0, or of what comes out of a sampler that predicts none.
+    pub clip: Option<f64>,
+    /// Seed of the starting points and of all noise.
+    pub seed: u64,
+}
+
+/// What [`Draw::write`] found of an earlier call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Samples that were there.
+    pub kept: usize,
+    /// Whether samples with other settings were there, and are no more.
+    pub dropped: bool,
+}
+
+impl Draw<'_> {
+    /// The samples with these numbers, a row each. Reports as many steps of progress as [`Self::work`] says.
+    ///
+    /// # Errors
+    /// What the sampler refuses, with the number of the sample.
+    pub fn samples(
+        &self,
+        range: Range<usize>,
+        progress: &dyn ProgressSink,
+    ) -> Result<Array2<f64>, SampleError> {
+        let first = range.start;
+        let mut streams = Streams::new(self.seed, "sample", range);
+        let x = start(self.process, self.score.dim(), &mut streams);
+        let (score, process) = (self.score, self.process);
+        let drawn = match &self.sampler {
+            Sampler::Ancestral(steps) => ancestral(score, steps, x, self.clip, &mut streams, progress),
+            Sampler::Ddim(steps) => ddim(score, steps, x, self.clip, progress),
+            Sampler::EulerMaruyama(steps) => euler_maruyama(score, process, steps, x, &mut streams, progress),
+            Sampler::Flow { solver, end } => {
+                let flow = Flow { score, process, solver: *solver };
+                flow.carry(x, (process.horizon(), *end), progress).map(|solution| solution.y)
+            }
+        };
+        let mut x = drawn.map_err(|e| e.of_samples_from(first))?;
+        if let Some(clip) = self.clip {
+            x.mapv_inplace(|v| v.clamp(-clip, clip));
+        }
+        Ok(x)
+    }
+
+    /// Steps of progress for so many samples at a time.
+    pub fn work(&self, samples: usize) -> u64 {
+        match &self.sampler {
+            Sampler::Ancestral(steps) | Sampler::Ddim(steps) | Sampler::EulerMaruyama(steps) => {
+                steps.levels().len() as u64 - 1
+            }
+            Sampler::Flow { .. } => samples as u64,
+        }
+    }
+
+    /// The parts of [`Self::write`]: the first `n` samples, `batch` at a time.
+    pub fn parts(n: usize, batch: usize) -> impl Iterator<Item = Range<usize>> {
+        (0..n).step_by(batch.max(1)).map(move |from| from..n.min(from + batch.max(1)))
+    }
+
+    /// Writes the first `n` samples as .npy, `[n, N]` in single precision, `batch` at a time.
+    ///
+    /// Finished parts are kept in the folder `OUT.partial` until all are there, so that a call that was stopped goes
+    /// on; `settings` say what the samples depend on, and parts with other settings are dropped. How the samples are
+    /// split into parts does not show in the file.
+    ///
+    /// # Errors
+    /// As [`Self::samples`]; [`SampleError::Busy`] where another process writes the same file; [`SampleError::Store`].
+    pub fn write(
+        &self,
+        out: &Path,
+        n: usize,
+        batch: usize,
+        settings: &Value,
+        progress: &dyn ProgressSink,
+    ) -> Result<Found, SampleError> {
+        let (partial, mut found) = Partial::open(out, settings)?;
+        let mut files = Vec::new();
+        for range in Self::parts(n, batch) {
+            let file = partial.path.join(format!("{PART}{:09}-{:09}.npy", range.start, range.end));
+            if part(&file, range.len(), self.score.dim()).is_ok() {
+                found.kept += range.len();
+                progress.resume(self.work(range.len()));
+            } else {
+                match self.samples(range.clone(), progress) {
+                    Ok(samples) => write_array(&file, &samples.mapv(|v| v as f32))?,
+                    Err(e) if files.is_empty() => {
+                        partial.remove();
+                        return Err(e);
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            files.push((file, range.len()));
+        }
+        let dim = self.score.dim();
+        write_rows(out, (n, dim), files.iter().map(|(file, rows)| part(file, *rows, dim)))?;
+        partial.remove();
+        Ok(found)
+    }
+}
+
+const PART: &str = "part-";
+const SETTINGS: &str = "settings.json";
+const LOCK: &str = "lock";
+
+/// Rows of a part that has the size that it should have.
+fn part(file: &Path, rows: usize, dim: usize) -> Result<Array2<f32>, StoreError> {
+    match read_matrix(file)? {
+        Matrix::F32(part) if part.dim() == (rows, dim) => Ok(part),
+        other => {
+            let reason = format!("{:?}, expected [{rows}, {dim}] of float32", other.dim());
+            Err(StoreError::Array { path: file.into(), reason })
+        }
+    }
+}
+
+/// The folder of finished parts, for this process alone.
+struct Partial {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Partial {
+    fn open(out: &Path, settings: &Value) -> Result<(Self, Found), SampleError> {
+        let mut name = out.as_os_str().to_owned();
+        name.push(".partial");
+        let path = PathBuf::from(name);
+        fs::create_dir_all(&path).map_err(StoreError::io("make folder", &path))?;
+        let file = path.join(LOCK);
+        let open = File::options().create(true).truncate(false).write(true).open(&file);
+        let lock = open.map_err(StoreError::io("open", &file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SampleError::Busy { path }),
+            Err(TryLockError::Error(e)) => return Err(StoreError::io("lock", &file)(e).into()),
+        }
+        let partial = Self { path, _lock: lock };
+        let file = partial.path.join(SETTINGS);
+        let there = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        let mut found = Found::default();
+        if there.as_ref() != Some(settings) {
+            found.dropped = partial.clear().map_err(StoreError::io("clear", &partial.path))?;
+            write_atomic(&file, |w| Ok(serde_json::to_writer_pretty(w, settings)?))?;
+        }
+        Ok((partial, found))
+    }
+
+    /// Removes all parts, and whatever a killed process left of one; whether there was a part.
+    fn clear(&self) -> io::Result<bool> {
+        let mut any = false;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let part = name.starts_with(PART);
+            if part || name.starts_with(crate::store::TEMPORARY) {
+                fs::remove_file(entry.path())?;
+                any |= part;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Removes the folder. What can't be removed is in nobody's way: the result is there.
+    fn remove(self) {
+        let _ = self.clear();
+        let _ = fs::remove_file(self.path.join(SETTINGS));
+        let _ = fs::remove_file(self.path.join(LOCK));
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+impl SampleError {
+    /// The error of a batch whose first sample has this number.
+    #[must_use]
+    pub fn of_samples_from(mut self, first: usize) -> Self {
+        match &mut self {
+            Self::NotFinite { sample, .. }
+            | Self::Stuck { sample, .. }
+            | Self::Score(ScoreError::NotFinite { row: sample, .. }) => *sample += first,
+            _ => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{Spacing, Ve, Vp};
+    use crate::progress::Silent;
+    use crate::sample::Rk45Settings;
+    use crate::sample::tests::Broken;
+    use crate::score::Gaussian;
+    use ndarray::{array, s};
+    use serde_json::json;
+
+    fn gaussian() -> Gaussian {
+        Gaussian::new(array![0.3, -0.2], array![0.04, 0.25]).unwrap()
+    }
+
+    fn samplers() -> Vec<Sampler> {
+        let vp = Vp::default();
+        let steps = vp.steps(12, Spacing::Linspace).unwrap();
+        vec![
+            Sampler::Ancestral(steps.clone()),
+            Sampler::Ddim(steps),
+            Sampler::EulerMaruyama(Steps::even(&vp, 999.0, -1.0, 12).unwrap()),
+            Sampler::Flow { solver: Rk45::default(), end: 0.0 },
+        ]
+    }
+
+    fn read(path: &Path) -> Array2<f32> {
+        match read_matrix(path).unwrap() {
+            Matrix::F32(a) => a,
+            Matrix::F64(_) => panic!("double precision"),
+        }
+    }
+
+    #[test]
+    fn files_hold_the_samples_however_they_are_split() {
+        let (score, vp, dir) = (gaussian(), Vp::default(), tempfile::tempdir().unwrap());
+        for sampler in samplers() {
+            let draw = Draw { score: &score, process: &vp, sampler, clip: Some(0.9), seed: 3 };
+            let all = draw.samples(0..11, &Silent).unwrap();
+            assert!(all.iter().all(|v| v.abs() <= 0.9) && all.iter().any(|v| v.abs() > 0.5));
+            assert_eq!(draw.samples(4..6, &Silent).unwrap(), all.slice(s![4..6, ..]));
+            for batch in [1, 4, 11, 50] {
+                let out = dir.path().join(format!("S{batch}.npy"));
+                let found = draw.write(&out, 11, batch, &json!({ "a": 1 }), &Silent).unwrap();
+                assert_eq!(found, Found::default());
+                assert_eq!(read(&out), all.mapv(|v| v as f32));
+                assert_eq!(Draw::parts(11, batch).map(|r| r.len()).sum::<usize>(), 11);
+            }
+        }
+        assert!(fs::read_dir(dir.path()).unwrap().all(|e| e.unwrap().path().extension().unwrap() == "npy"));
+    }
+
+    /// Counts what is computed, and fails on the way.
+    struct Dying(std::sync::atomic::AtomicU64);
+
+    impl Score for Dying {
+        fn dim(&self) -> usize {
+            2
+        }
+
+        fn score(
+            &self,
+            x: ndarray::ArrayView2<'_, f64>,
+            levels: &[crate::process::Level],
+        ) -> Result<Array2<f64>, ScoreError> {
+            match self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                30 => Err(ScoreError::Clean { operation: "dying", row: 0, t: 0.0 }),
+                _ => gaussian().score(x, levels),
+            }
+        }
+
+        fn vjp(
+            &self,
+            x: ndarray::ArrayView2<'_, f64>,
+            levels: &[crate::process::Level],
+            v: ndarray::ArrayView2<'_, f64>,
+        ) -> Result<Array2<f64>, ScoreError> {
+            gaussian().vjp(x, levels, v)
+        }
+    }
+
+    #[test]
+    fn finished_parts_are_kept_for_the_same_settings_alone() {
+        let (score, vp, dir) = (gaussian(), Vp::default(), tempfile::tempdir().unwrap());
+        let out = dir.path().join("S.npy");
+        let sampler = || samplers().swap_remove(0);
+        let draw = |score, seed| Draw { score, process: &vp, sampler: sampler(), clip: None, seed };
+        let expected = draw(&score, 3).samples(0..10, &Silent).unwrap().mapv(|v| v as f32);
+        // 12 steps a part: the third of five parts dies.
+        let dying = Dying(0.into());
+        draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap_err();
+        assert!(!out.exists());
+        let partial = dir.path().join("S.npy.partial");
+        // One that was cut short is drawn again, and no part of one that never was is taken for one.
+        let first = partial.join("part-000000000-000000002.npy");
+        let bytes = fs::read(&first).unwrap();
+        fs::write(&first, &bytes[..bytes.len() - 1]).unwrap();
+        let found = draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap();
+        assert_eq!(found, Found { kept: 2, dropped: false });
+        assert_eq!(read(&out), expected);
+        assert!(!partial.exists());
+        // 31 scores before it died and four parts after.
+        assert_eq!(dying.0.load(std::sync::atomic::Ordering::Relaxed), 31 + 4 * 12);
+
+        let dying = Dying(0.into());
+        draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap_err();
+        let found = draw(&score, 4).write(&out, 10, 2, &json!({ "seed": 4 }), &Silent).unwrap();
+        assert_eq!(found, Found { kept: 0, dropped: true });
+        let other = draw(&score, 4).samples(0..10, &Silent).unwrap().mapv(|v| v as f32);
+        assert_eq!(read(&out), other);
+        assert_ne!(other, expected);
+    }
+
+    #[test]
+    fn one_process_writes_a_file_and_errors_name_the_sample() {
+        let (score, vp, dir) = (gaussian(), Vp::default(), tempfile::tempdir().unwrap());
+        let out = dir.path().join("S.npy");
+        let draw =
+            Draw { score: &score, process: &vp, sampler: samplers().swap_remove(1), clip: None, seed: 3 };
+        let (held, _) = Partial::open(&out, &json!(1)).unwrap();
+        let e = draw.write(&out, 3, 2, &json!(1), &Silent).unwrap_err();
+        assert!(matches!(e, SampleError::Busy { .. }), "{e}");
+        drop(held);
+        draw.write(&out, 3, 2, &json!(1), &Silent).unwrap();
+
+        let broken = Broken { sample: 1, below: 500.0 };
+        for sampler in samplers() {
+            let draw = Draw { score: &broken, process: &vp, sampler, clip: None, seed: 3 };
+            let e = draw.samples(40..43, &Silent).unwrap_err();
+            assert!(matches!(e, SampleError::NotFinite { sample: 41, .. }), "{e}");
+            // Nothing was finished, so nothing is left.
+            let out = dir.path().join("T.npy");
+            draw.write(&out, 3, 2, &json!(1), &Silent).unwrap_err();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+        let solver = Rk45Settings { max_steps: 1, ..Rk45Settings::default() }.check().unwrap();
+        let (sampler, ve) = (Sampler::Flow { solver, end: 1e-5 }, Ve::default());
+        let draw = Draw { score: &score, process: &ve, sampler, clip: None, seed: 3 };
+        let e = draw.samples(40..41, &Silent).unwrap_err();
+        assert!(matches!(e, SampleError::Stuck { sample: 40, .. }), "{e}");
+    }
+}
