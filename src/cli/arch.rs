@@ -119,18 +119,17 @@ struct Layer {
 
 impl Layer {
     fn new(graph: &Graph, node: &Node) -> Self {
-        // Parameters are called by their layer, a dot and what they are there.
-        let own = graph.params().iter().filter(|p| {
-            p.name
-                .strip_prefix(&node.layer)
-                .and_then(|rest| rest.strip_prefix('.'))
-                .is_some_and(|r| !r.contains('.'))
-        });
+        let params = match node.op {
+            Op::Conv { weight, bias, .. } => vec![weight, bias],
+            Op::Norm { scale, shift, .. } => vec![scale, shift],
+            Op::Fourier { frequencies } => vec![frequencies],
+            _ => vec![],
+        };
         Self {
             name: node.layer.clone(),
             operation: operation(node),
             output: node.shape,
-            parameters: own.map(|p| p.layout.len()).sum(),
+            parameters: params.into_iter().map(|id| graph.param(id).layout.len()).sum(),
             mflop: graph.node_flops(node) / 1e6,
         }
     }
