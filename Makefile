@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train gpu-report doctor check check-cuda clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -72,6 +72,11 @@ bench-peers: build ## Ratios to other libraries for the same work, on a quiet ma
 	$(ENV)
 	"$$MEM2GEN_HOME/peers/bin/python" tools/peers.py $(if $(filter 1,$(UPDATE)),--update)
 
+bench-train: build ## Training and sampling steps beside PyTorch, on a quiet machine (UPDATE=1 writes docs/training.md)
+	@tools/setup.sh peers
+	$(ENV)
+	"$$MEM2GEN_HOME/peers/bin/python" tools/train_peers.py $(if $(filter 1,$(UPDATE)),--update)
+
 gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
 	@$(ENV)
 	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
@@ -89,6 +94,9 @@ check: python ## Format, dependency features, stale notebooks, README table: sec
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
+
+check-cuda: system ## Type-checks the feature `cuda` without a toolkit, and says what that leaves open: minutes
+	@tools/check_cuda.sh
 
 clippy: system ## Lints of all targets, warnings as errors
 	@$(ENV)

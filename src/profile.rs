@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::analyse::load::LoadSettings;
 use crate::analyse::toy::ToySettings;
+use crate::analyse::toy_trained::TrainedSettings;
 use crate::net::Arch;
 use crate::ops::DeviceChoice;
 use crate::train::EmaSettings;
@@ -40,6 +41,8 @@ pub struct Profile {
     pub device: DeviceChoice,
     /// The toy model's landscapes.
     pub toy: ToySettings,
+    /// The trained half of Fig. 2.
+    pub toy_trained: TrainedSettings,
     /// DenseAM retrieval under load.
     pub load: LoadSettings,
     /// What `mem2gen train` does where nothing else is said, by the name of the data set; "toy" for the toy model.
@@ -113,6 +116,7 @@ mod tests {
             let profile = Profile::named(name).unwrap();
             profile.toy.betas().unwrap();
             profile.load.check().unwrap();
+            profile.toy_trained.check().unwrap();
             for (dataset, d) in profile.train {
                 let (data, input, process) = match dataset.as_str() {
                     "toy" => (

@@ -354,6 +354,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_at_places_stay_what_they_are() {
+        let places = Places::new(SEED, "golden");
+        assert_eq!(places.bits(7, 3), [0xd231_d354_dd54_9601, 0xc653_eb00_d51d_bcf8]);
+        let mut drawn = [0.0; 256];
+        places.normal(7, &mut drawn);
+        let bits = [0, 17, 33, 200].map(|i: usize| drawn[i].to_bits());
+        assert_eq!(bits, [1_040_938_765, 3_214_237_070, 3_227_446_914, 1_048_087_437]);
+    }
+
+    #[test]
     fn normals_at_places_are_normal() {
         let places = Places::new(1, "moments");
         let n = 1 << 20;

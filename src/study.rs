@@ -3,22 +3,34 @@
 
 use std::path::Path;
 
+use polars::prelude::DataFrame;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::analyse::load::{Example, LoadCell, LoadData, LoadParams};
-use crate::analyse::toy::LadderRow;
-use crate::analyse::{load, toy};
-use crate::data::{self, Dataset, Range, Split};
+use crate::analyse::toy::{LadderRow, ToySettings};
+use crate::analyse::toy_trained::{ToyNetwork, TrainedToy};
+use crate::analyse::{load, toy, toy_trained};
+use crate::data::{self, DataError, Dataset, Range, Split};
 use crate::notebook::Run;
 use crate::ops::{Device, DeviceChoice, OpError};
+use crate::process::{Prediction, Process, Ve};
+use crate::profile::TrainDefaults;
 use crate::progress::ProgressSink;
 use crate::project::Layout;
+use crate::random::SEED;
+use crate::score::Network;
+use crate::store::StoreError;
+use crate::table::TableError;
 use crate::table::fingerprint::Fingerprint;
 use crate::table::load::{load_cells, load_frame};
 use crate::table::toy::{ladder_frame, ladder_rows};
+use crate::table::toy_trained as frames;
 use crate::table::train::metrics_bytes;
-use crate::train::{self, TrainSettings, Trained, TrainingData};
+use crate::train::{
+    self, AdamSettings, DataSettings, Kind, ProcessSettings, RunDir, TrainSettings, Trained, TrainingData,
+    VeTraining,
+};
 
 /// The exact row of Fig. 2: a panel for each size of the profile, and the ring.
 ///
@@ -85,6 +97,132 @@ pub fn toy_ladder(run: &Run) -> Result<Vec<LadderRow>, Error> {
         Ok(ladder_frame(&toy::ladder(settings, &progress)?)?)
     })?;
     Ok(ladder_rows(&frame)?)
+}
+
+/// Rows that a toy network takes at a time.
+const NETWORK_ROWS: usize = 512;
+
+/// The trained half of Fig. 2: networks are trained in folders below the run's output, where one that was stopped goes
+/// on, and analysed. Stored as `toy_trained`, `toy_trained_grid`, `toy_trained_attractors` and
+/// `toy_trained_clusters`.
+///
+/// # Errors
+/// Those of training, of the analysis and of the stored tables.
+pub fn toy_trained(run: &Run) -> Result<TrainedToy, Error> {
+    let params = run.settings().toy_trained.clone().check()?;
+    let settings = params.settings();
+    let Some(defaults) = run.settings().train.get("toy") else {
+        return Err(DataError::UnknownName { name: "toy".into(), known: "none in [train]".into() }.into());
+    };
+    let networks: Vec<(ToyNetwork, TrainSettings)> =
+        settings.networks.iter().map(|n| (*n, toy_network(defaults, n))).collect();
+    let training: Vec<&TrainSettings> = networks.iter().map(|(_, t)| t).collect();
+    let asked = json!({ "analysis": settings, "training": training, "numbers of training": train::VERSION });
+    let mut fingerprint = Fingerprint::new("toy trained", toy_trained::VERSION, asked, run.profile());
+    for (n, settings) in &networks {
+        let sha256 = TrainingData::load(run.layout(), &settings.data)?.sha256();
+        fingerprint = fingerprint.data(&format!("toy points, K = {}", n.k), &sha256);
+    }
+
+    // All tables come of one computation, which happens where the first of them doesn't fit.
+    let mut made: Option<TrainedToy> = None;
+    let mut make = || -> Result<TrainedToy, Error> {
+        if let Some(all) = &made {
+            return Ok(all.clone());
+        }
+        let cells = run.cells(&fingerprint);
+        if run.recompute() {
+            cells.clear()?;
+        }
+        let mut all = TrainedToy::default();
+        for (n, training) in &networks {
+            let id = format!("k{}", n.k);
+            let one = match cells.get(&id) {
+                Some(one) => one,
+                None => {
+                    let one = toy_trained_one(run, n, training, &params)?;
+                    cells.put(&id, &one)?;
+                    one
+                }
+            };
+            all.extend(one);
+        }
+        Ok(made.insert(all).clone())
+    };
+    let mut recall = |name: &str, frame: fn(&TrainedToy) -> Result<DataFrame, TableError>| {
+        run.recall(name, &fingerprint, Device::Cpu, || Ok(frame(&make()?)?))
+    };
+    let summary = recall("toy_trained", |all| frames::summary_frame(&all.summary))?;
+    let grid = recall("toy_trained_grid", |all| frames::grid_frame(&all.grid))?;
+    let attractors = recall("toy_trained_attractors", |all| frames::attractors_frame(&all.attractors))?;
+    let clusters = recall("toy_trained_clusters", |all| frames::clusters_frame(&all.clusters))?;
+    Ok(TrainedToy {
+        grid: frames::grid_rows(&grid)?,
+        attractors: frames::attractors_rows(&attractors)?,
+        clusters: frames::clusters_rows(&clusters)?,
+        summary: frames::summary_rows(&summary)?,
+    })
+}
+
+/// One network: trained, and analysed with the average of its weights.
+fn toy_trained_one(
+    run: &Run,
+    network: &ToyNetwork,
+    training: &TrainSettings,
+    params: &toy_trained::TrainedParams,
+) -> Result<TrainedToy, Error> {
+    let k = network.k;
+    let data = TrainingData::load(run.layout(), &training.data)?;
+    let path = RunDir::place(&run.output().join("runs"), &training.clone().check(data.shape())?);
+    // From nothing: what is finished is made again. What was stopped goes on, as a run from nothing has to end too.
+    if run.recompute() && path.exists() && RunDir::open(&path)?.manifest()?.is_some() {
+        std::fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;
+    }
+    println!("K = {k}:");
+    let progress = run.progress("training", training.steps);
+    let trained =
+        self::train(training.clone(), run.layout(), &path, DeviceChoice::Only(Device::Cpu), &progress)?;
+    drop(progress);
+    let (weights, _) = trained.run.weights(Kind::Ema)?;
+    let score = Network::new(weights, trained.run.prediction(), NETWORK_ROWS)?;
+    let settings = params.settings();
+    let steps = settings.grid * settings.grid + settings.draws + settings.sampler_steps;
+    let progress = run.progress("likelihood", steps as u64);
+    Ok(toy_trained::analyse(&score, Ve::default(), (k, network.threshold), params, &progress)?)
+}
+
+/// How a network of Fig. 2 is trained: as `mem2gen train --dataset toy` does in the same profile, but for the steps.
+fn toy_network(defaults: &TrainDefaults, network: &ToyNetwork) -> TrainSettings {
+    TrainSettings {
+        data: DataSettings::Toy { k: network.k },
+        arch: defaults.arch.clone(),
+        process: ProcessSettings::Ve(VeTraining::default()),
+        prediction: Prediction::Epsilon,
+        steps: network.steps,
+        batch: defaults.batch,
+        repeat: defaults.repeat,
+        adam: AdamSettings { learning_rate: defaults.learning_rate, ..AdamSettings::default() },
+        ema: defaults.ema,
+        seed: SEED,
+        checkpoint_every: defaults.checkpoint_every,
+        log_every: defaults.log_every,
+    }
+}
+
+/// The exact energies at the time of the trained ones, for every size and the ring, and the panel that the paper shows
+/// beside its trained ones: the ring at the exact panel's beta.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_trained_exact(run: &Run) -> Result<(Vec<toy::Panel>, toy::Panel), Error> {
+    let trained = run.settings().toy_trained.clone().check()?;
+    let trained = trained.settings();
+    let settings =
+        ToySettings { grid: trained.grid, half_width: trained.half_width, ..run.settings().toy.clone() };
+    let beta = Ve::default().level(trained.t)?.beta();
+    let sizes = trained.networks.iter().map(|n| toy::Size::Points(n.k)).chain([toy::Size::Infinite]);
+    let exact = sizes.map(|size| toy::panel(size, beta, &settings)).collect::<Result<_, _>>()?;
+    Ok((exact, toy::panel(toy::Size::Infinite, settings.beta, &settings)?))
 }
 
 /// The phase diagram of DenseAM retrieval on real images; stored as `memory_load`.
@@ -164,10 +302,7 @@ pub fn train(
 ) -> Result<Trained, Error> {
     let data = TrainingData::load(layout, &settings.data)?;
     let params = settings.check(data.shape())?;
-    let device = match device {
-        DeviceChoice::Only(device) => device,
-        DeviceChoice::Auto => Device::Cpu,
-    };
+    let device = train::device(device);
     let encode = |rows: &[train::MetricsRow]| metrics_bytes(rows).map_err(|e| e.to_string());
     Ok(train::train(path, &params, &data, device, &encode, progress)?)
 }

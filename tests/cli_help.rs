@@ -9,17 +9,19 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["energy"],
     &["score"],
     &["knn"],
     &["minima"],
     &["toy"],
+    &["arch"],
     &["train"],
     &["sample"],
     &["likelihood"],
     &["bench"],
+    &["bench-net"],
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],

@@ -150,7 +150,6 @@ fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
     refused(&["--channels", "14"], &["--channels"]);
     refused(&["--arch", "transformer"], &["--arch"]);
     refused(&["--device", "cuda:4096"], &["cuda:4096"]);
-    refused(&["--profile", "dusk"], &["dusk"]);
     let other = |dataset: &str, k: &str, words: &[&str]| {
         let call = ["train", "--dataset", dataset, "--k", k, "--run", &at, "--profile", "smoke"];
         folder.refuses(&call, &[words, &["train"]].concat());
@@ -158,6 +157,8 @@ fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
     other("toy", "0", &["points"]);
     other("toy", "1001", &["1001", "1000"]);
     other("emnist", "3", &["emnist", "toy", "mnist"]);
+    let call = ["train", "--dataset", "toy", "--k", "9", "--run", &at, "--profile", "dusk"];
+    folder.refuses(&call, &["train", "dusk"]);
     folder.refuses(&["train", "--run", &at], &["train", "--dataset", "--k"]);
     folder.refuses(&["train", "--dataset", "toy", "--k", "2"], &["train", "--run"]);
     fs::create_dir(folder.path("full")).unwrap();
@@ -168,8 +169,8 @@ fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
 #[test]
 fn a_run_that_diverges_says_so_and_fails() {
     let folder = Folder::new();
-    let call =
-        [&QUICK[..], &[&folder.at("run"), "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();
+    let at = folder.at("run");
+    let call = [&QUICK[..], &[&at, "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();
     let said = mem2gen(&call);
     assert!(!said.ok && said.stderr.lines().count() == 1, "{}", said.stderr);
     for word in ["train", "diverged", "step", "checkpoint"] {

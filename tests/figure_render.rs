@@ -5,12 +5,20 @@
 use std::env;
 use std::path::PathBuf;
 
+use mem2gen::analyse::toy::{self, Panel, Size};
+use mem2gen::analyse::toy_trained::{ToyNetwork, TrainedSettings, TrainedToy, analyse};
+use mem2gen::figure::toy_trained::{trained_errors, trained_landscapes};
 use mem2gen::figure::{
     Arrow, Attractor, Class, Curve, CurvePanel, Dash, Figure, FigureError, Guide, HeatmapPanel, Histogram,
     HistogramSeries, ImageGrid, ImageRow, LandscapePanel, Marker, PIXELS_PER_UNIT, Palette, Picture, Scale,
     TernaryPanel, curve_panels, curves, heatmap, heatmap_panels, histogram, histogram_panels, image_grid,
     landscape, landscape_panels, rainbow, ternary, ternary_panels,
 };
+use mem2gen::memory::toy::points;
+use mem2gen::ops::Memories;
+use mem2gen::process::Ve;
+use mem2gen::progress::Silent;
+use mem2gen::score::Empirical;
 use ndarray::{Array2, Array3};
 
 /// The checks that hold for every figure.
@@ -400,4 +408,45 @@ fn a_figure_is_shown_saved_and_described() {
     assert_eq!(lines[2], "EVCXR_END_CONTENT");
     assert_eq!(lines[3], "EVCXR_BEGIN_CONTENT text/plain");
     assert_eq!(lines.iter().filter(|l| **l == "EVCXR_END_CONTENT").count(), 2);
+}
+
+/// The rows of networks that know the exact scores of 2, 9 and 40 points, with the ring at the right.
+#[test]
+fn the_trained_half_of_the_second_figure() {
+    let settings = TrainedSettings {
+        t: 0.15,
+        grid: 20,
+        half_width: 1.5,
+        region: 0.01,
+        draws: 50,
+        samples: 60,
+        sampler_steps: 60,
+        merge: 1e-2,
+        pair: 0.15,
+        random_starts: 50,
+        seed: 1,
+        networks: vec![ToyNetwork { k: 2, threshold: 0.5, steps: 1 }],
+    };
+    let params = settings.check().unwrap();
+    let mut rows = TrainedToy::default();
+    let mut exact = Vec::new();
+    let panel = |size, beta| Panel {
+        landscape: toy::landscape(size, beta, 20, 1.5).unwrap(),
+        points: points(40).unwrap(),
+        attractors: None,
+    };
+    for k in [2, 9, 40] {
+        let points = points(k).unwrap();
+        let score = Empirical::new(Memories::new(points.view()).unwrap());
+        rows.extend(analyse(&score, Ve::default(), (k, 0.5), &params, &Silent).unwrap());
+        exact.push(Panel { points, ..panel(Size::Points(k), 10.0 / 3.0) });
+    }
+    exact.push(panel(Size::Infinite, 10.0 / 3.0));
+    let published = panel(Size::Infinite, 20.0);
+    check("trained", trained_landscapes("Trained and exact energies", &rows, &exact, &published).unwrap());
+    check("trained-error", trained_errors("Trained minus exact energy", &rows, 100.0).unwrap());
+    rows.grid.pop();
+    for none in [trained_landscapes("cut", &rows, &exact, &published), trained_errors("cut", &rows, 100.0)] {
+        assert!(matches!(none, Err(FigureError::Input { reason, .. }) if reason.contains("no square grid")));
+    }
 }

@@ -9,6 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use mem2gen::net::{
     Arch, CheckpointPart, Engine, Model, NetError, Purpose, Reference, Shape, UnetSettings, Weights,
 };
+use mem2gen::train::adam::{Factors, State, sum_of_squares};
+use mem2gen::train::{AdamSettings, EmaSettings};
 use safetensors::SafeTensors;
 
 const CASES: [&str; 5] = ["unet", "unet_three", "mlp", "toy_paper", "toy_code"];
@@ -147,6 +149,53 @@ fn the_engine_computes_what_pytorch_computes() {
         dweights.resize(graph.len(), 0.0);
         check_gradients(&golden, &weights, &wide(&dweights), 1e-3, name);
     }
+}
+
+#[test]
+fn three_steps_of_adam_are_pytorchs() {
+    let mut cases = 0;
+    for name in CASES {
+        let golden = Golden::read(name);
+        if !golden.tensors.keys().any(|k| k.starts_with("adam/")) {
+            continue;
+        }
+        cases += 1;
+        let (start, expected) = (golden.weights("weights"), golden.weights("adam"));
+        let single =
+            |key: &str| -> Vec<f32> { values(&golden.tensors[key]).iter().map(|&v| v as f32).collect() };
+        let (x, t, target) = (single("x"), single("t"), single("target"));
+        let graph = start.graph().clone();
+        let mut engine = Engine::new(graph.clone(), t.len(), Purpose::Train).unwrap();
+        let mut state = State::new(start.values().to_vec(), graph.trained());
+        let mut gradient = vec![0.0; graph.trained()];
+        let (adam, ema) = (AdamSettings::default(), EmaSettings::default());
+        for (step, (loss, norm)) in
+            (1..).zip(values(&golden.f64("losses")).iter().zip(values(&golden.f64("norms"))))
+        {
+            let y = engine.forward(&state.weights, &x, &t, None).unwrap();
+            let apart: Vec<f32> = y.iter().zip(&target).map(|(y, target)| y - target).collect();
+            let count = apart.len() as f64;
+            let found = sum_of_squares(&apart) / count;
+            assert!((found / loss - 1.0).abs() < 1e-4, "{name} step {step}: loss {found} {loss}");
+            let dy: Vec<f32> = apart.iter().map(|d| d * (2.0 / count) as f32).collect();
+            engine.backward(&state.weights, &dy, Some(&mut gradient), None).unwrap();
+            let found = sum_of_squares(&gradient).sqrt();
+            assert!(
+                (found / norm - 1.0).abs() < 1e-3 && norm > 1.0,
+                "{name} step {step}: norm {found} {norm}"
+            );
+            Factors::new(&adam, &ema, step, 3).step(&mut state, &gradient, found);
+        }
+        // A first step moves every number by the whole rate, 2e-4, whatever its gradient, which single precision may
+        // have with another sign where it is nought but for rounding. So what counts is how far apart all are.
+        let (mut apart, mut moved) = (0.0, 0.0);
+        for ((a, b), from) in state.weights.iter().zip(expected.values()).zip(start.values()) {
+            apart += f64::from(a - b).powi(2);
+            moved += f64::from(b - from).powi(2);
+        }
+        assert!(apart.sqrt() < 0.02 * moved.sqrt(), "{name}: {} of {}", apart.sqrt(), moved.sqrt());
+    }
+    assert!(cases > 0);
 }
 
 #[test]

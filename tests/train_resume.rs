@@ -80,7 +80,7 @@ fn killed_while_it_writes_it_ends_in_the_same_weights() {
     let (whole, pieces) = (folder.path("whole"), folder.path("pieces"));
     let (at_whole, at_pieces) = (folder.at("whole"), folder.at("pieces"));
     // A checkpoint of megabytes after every step: nearly all the time is spent in writing.
-    let all = |run| call(run, "256", "60", "1");
+    let all = |run| call(run, "128", "30", "1");
     folder.runs(&all(&at_whole));
     let mut dice = Dice::new(8);
     let mut torn = 0;

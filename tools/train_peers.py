@@ -25,8 +25,6 @@ from pathlib import Path
 from peers import BINARY, ROOT, THREADS, Failed, Setting, Sizes, call, machine, say, verdict
 from peers import ours as bench
 
-sys.path.insert(0, str(ROOT / "tests" / "golden"))
-
 # Images in the training set of a step; which ones they are does not matter for its time.
 IMAGES = 512
 

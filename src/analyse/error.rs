@@ -1,5 +1,8 @@
 use crate::memory::MemoryError;
 use crate::ops::OpError;
+use crate::process::ProcessError;
+use crate::sample::SampleError;
+use crate::score::ScoreError;
 use crate::store::StoreError;
 
 /// What can go wrong in an analysis.
@@ -11,6 +14,15 @@ pub enum AnalysisError {
     /// The theory modules.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A time that the process does not have.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A score.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A sampler or a likelihood.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// A file.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -2,8 +2,10 @@
 
 mod cells;
 mod error;
+mod fixed_points;
 pub mod load;
 pub mod toy;
+pub mod toy_trained;
 
 pub use cells::Cells;
 pub use error::AnalysisError;

@@ -1,6 +1,8 @@
 //! Subcommands, a file each. Nothing here computes.
 
+mod arch;
 mod bench;
+mod bench_net;
 mod data;
 mod doctor;
 mod energy;
@@ -36,10 +38,12 @@ enum Command {
     Knn(knn::Args),
     Minima(minima::Args),
     Toy(toy::Args),
+    Arch(arch::Args),
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
     Bench(bench::Args),
+    BenchNet(bench_net::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     // For `make gpu-report`.
@@ -70,10 +74,12 @@ pub fn main() -> ExitCode {
         Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
+        Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
+        Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
         Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),

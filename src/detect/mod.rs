@@ -1,4 +1,8 @@
-//! Memorized, spurious, generalized: the labels of Eqs. 9 to 11.
+//! Memorized, spurious, generalized: the labels of Eqs. 9 to 11. And clusters of samples.
+
+mod cluster;
+
+pub use cluster::{Clusters, ward};
 
 /// What a synthetic sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -67,6 +67,8 @@ pub struct LandscapePanel {
     pub point_radius: f64,
     /// Attractors, drawn over the points.
     pub attractors: Vec<Attractor>,
+    /// Centroids of clusters of samples, drawn over the attractors.
+    pub centroids: Vec<(f64, f64)>,
     /// Arrows, drawn below the points.
     pub arrows: Vec<Arrow>,
 }
@@ -89,6 +91,7 @@ impl LandscapePanel {
             points_label: "training data".to_owned(),
             point_radius: 2.5,
             attractors: Vec::new(),
+            centroids: Vec::new(),
             arrows: Vec::new(),
         }
     }
@@ -129,6 +132,12 @@ impl LandscapePanel {
         self
     }
 
+    /// Centroids of clusters of samples.
+    pub fn centroids(mut self, centroids: Vec<(f64, f64)>) -> Self {
+        self.centroids = centroids;
+        self
+    }
+
     /// Arrows of a vector field.
     pub fn arrows(mut self, arrows: Vec<Arrow>) -> Self {
         self.arrows = arrows;
@@ -162,6 +171,7 @@ impl LandscapePanel {
         }
         check_finite(name, &self.points_label, self.points.iter().flat_map(|(x, y)| [x, y]))?;
         check_finite(name, "attractors", self.attractors.iter().flat_map(|a| [&a.x, &a.y]))?;
+        check_finite(name, "centroids", self.centroids.iter().flat_map(|(x, y)| [x, y]))?;
         check_finite(name, "arrows", self.arrows.iter().flat_map(|a| [&a.x, &a.y, &a.dx, &a.dy]))?;
         let (lo, hi) = match self.range {
             Some(range) => range,
@@ -189,6 +199,9 @@ impl LandscapePanel {
                 Some(TEXT),
             ));
         }
+        if !self.centroids.is_empty() {
+            add(Entry::marker("cluster of samples", CENTROID, Marker::Diamond, CENTROID_RADIUS, Some(TEXT)));
+        }
         for class in Class::ALL {
             if self.attractors.iter().any(|a| a.class == class) {
                 let text = format!("{} attractor", class.name());
@@ -200,6 +213,10 @@ impl LandscapePanel {
 
 /// Colour of points, which stands out from every colour of the map and from the classes.
 const POINT: Colour = Colour::hex(0xff_ff_ff);
+
+/// Colour of centroids: the reddish purple of Okabe and Ito, which no class has.
+const CENTROID: Colour = Colour::hex(0xcc_79_a7);
+const CENTROID_RADIUS: f64 = 2.5;
 
 /// One landscape.
 ///
@@ -315,6 +332,12 @@ fn draw_panel(
         let at = plot.at(a.x, a.y);
         if plot.rect.contains(at) {
             canvas.marker(a.class.marker(), at, 4.5, a.class.colour(), Some(WHITE));
+        }
+    }
+    for &(x, y) in &p.centroids {
+        let at = plot.at(x, y);
+        if plot.rect.contains(at) {
+            canvas.marker(Marker::Diamond, at, CENTROID_RADIUS, CENTROID, Some(TEXT));
         }
     }
     plot.frame(canvas, &p.title)?;

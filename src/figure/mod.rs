@@ -1,4 +1,4 @@
-//! Figures: what every figure is made of, and in [`toy`] and [`load`] one function a figure.
+//! Figures: what every figure is made of, and in [`toy`], [`toy_trained`] and [`load`] one function a figure.
 //!
 //! A figure function takes plain data, checks it and returns a [`Figure`], which holds the same drawing
 //! as PNG and as SVG. The fonts come with the crate. Numbers that are NaN or infinite are refused by
@@ -25,6 +25,7 @@ mod landscape;
 pub mod load;
 pub mod style;
 pub mod toy;
+pub mod toy_trained;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -333,7 +333,7 @@ impl Builder {
     /// # Errors
     /// [`NetError::Graph`] for an odd or too small number.
     pub fn sinusoid(&mut self, layer: &str, channels: usize, period: f64) -> Result<NodeId, NetError> {
-        if channels < 4 || channels % 2 != 0 {
+        if channels < 4 || !channels.is_multiple_of(2) {
             return Self::refuse(
                 layer,
                 format!("{channels} channels of time, expected an even number from 4 on"),
@@ -348,7 +348,7 @@ impl Builder {
     /// # Errors
     /// [`NetError::Graph`] for an odd number or a name that is taken.
     pub fn fourier(&mut self, layer: &str, channels: usize, scale: f64) -> Result<NodeId, NetError> {
-        if channels < 2 || channels % 2 != 0 {
+        if channels < 2 || !channels.is_multiple_of(2) {
             return Self::refuse(
                 layer,
                 format!("{channels} channels of time, expected an even number from 2 on"),
@@ -378,7 +378,7 @@ impl Builder {
                 format!("side {side}, stride {stride}, upsample {upsample} is not supported"),
             );
         }
-        if stride == 2 && (from.height % 2 != 0 || from.width % 2 != 0) {
+        if stride == 2 && (!from.height.is_multiple_of(2) || !from.width.is_multiple_of(2)) {
             return Self::refuse(
                 layer,
                 format!("stride 2 wants an even image, found {}x{}", from.height, from.width),
@@ -426,7 +426,7 @@ impl Builder {
         dropout: f64,
     ) -> Result<NodeId, NetError> {
         let shape = self.shape(x);
-        if groups == 0 || shape.channels % groups != 0 {
+        if groups == 0 || !shape.channels.is_multiple_of(groups) {
             return Self::refuse(layer, format!("{groups} groups of {} channels", shape.channels));
         }
         Self::check_dropout(layer, dropout)?;

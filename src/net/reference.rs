@@ -63,7 +63,8 @@ impl Reference {
         &self.params
     }
 
-    /// The output `[m, numbers of a sample]` for samples `[m, numbers of a sample]` at times `[m]`. Dropout
+    /// The output `[m, numbers of a sample]` for samples `[m, numbers of a sample]` at times `[m]`, all of the
+    /// parameters' type and device. Dropout
     /// leaves out what it leaves out in the engine.
     ///
     /// # Errors

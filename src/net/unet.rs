@@ -60,7 +60,11 @@ impl UnetSettings {
     pub fn desk(input: Shape, channels: usize) -> Self {
         let mut multipliers = vec![1];
         let (mut height, mut width) = (input.height, input.width);
-        while height % 2 == 0 && width % 2 == 0 && height.min(width) >= 8 && multipliers.len() < 4 {
+        while height.is_multiple_of(2)
+            && width.is_multiple_of(2)
+            && height.min(width) >= 8
+            && multipliers.len() < 4
+        {
             (height, width) = (height / 2, width / 2);
             multipliers.push(2);
         }
@@ -86,7 +90,7 @@ impl UnetSettings {
         }
         within("unet", "blocks", self.blocks, 1, 64)?;
         let halvings = self.multipliers.len() - 1;
-        if input.height % (1 << halvings) != 0 || input.width % (1 << halvings) != 0 {
+        if !input.height.is_multiple_of(1 << halvings) || !input.width.is_multiple_of(1 << halvings) {
             return Err(NetError::Graph {
                 layer: "unet".into(),
                 reason: format!(

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
-use crate::net::{Engine, NetError, Purpose, Reference, Weights};
+use crate::net::{Engine, NetError, Profile, Purpose, Reference, Weights};
 use crate::ops::{Device, OpError};
 use crate::process::{Level, Prediction};
 
@@ -169,6 +169,15 @@ impl Network {
     /// The weights.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// Where the time of scores went on the processor since the network was made.
+    pub fn profile(&self) -> Profile {
+        let idle = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().fold(Profile::default(), |sum, worker| match worker {
+            Worker::Engine(engine) => sum.plus(engine.profile()),
+            Worker::Candle { .. } => sum,
+        })
     }
 
     /// What the output was trained to be.

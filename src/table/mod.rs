@@ -16,6 +16,7 @@ pub mod knn;
 pub mod likelihood;
 pub mod load;
 pub mod toy;
+pub mod toy_trained;
 pub mod train;
 
 use std::fmt::Write as _;

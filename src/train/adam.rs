@@ -42,20 +42,20 @@ impl State {
 #[derive(Debug, Clone, Copy)]
 pub struct Factors {
     /// 1 - beta1.
-    first: f32,
+    pub(super) first: f32,
     /// beta2.
-    second: f32,
+    pub(super) second: f32,
     /// 1 - beta2.
-    square: f32,
+    pub(super) square: f32,
     /// Learning rate over the first moment's bias.
-    rate: f32,
+    pub(super) rate: f32,
     /// Root of the second moment's bias.
-    root: f32,
-    epsilon: f32,
+    pub(super) root: f32,
+    pub(super) epsilon: f32,
     /// Share of the weights that the average takes in.
-    share: f32,
+    pub(super) share: f32,
     /// Largest norm of the gradient.
-    clip: f64,
+    pub(super) clip: f64,
 }
 
 impl Factors {
@@ -81,10 +81,14 @@ impl Factors {
         }
     }
 
-    /// Takes the step with a gradient of this norm. As in PyTorch a gradient above `clip` is multiplied by
-    /// clip / (norm + 1e-6).
+    /// What a gradient of this norm is multiplied by: clip / (norm + 1e-6) where it is above `clip`, as in PyTorch.
+    pub(super) fn scale(&self, norm: f64) -> f64 {
+        (self.clip / (norm + 1e-6)).min(1.0)
+    }
+
+    /// Takes the step with a gradient of this norm.
     pub fn step(&self, state: &mut State, gradient: &[f32], norm: f64) {
-        let scale = (self.clip / (norm + 1e-6)).min(1.0) as f32;
+        let scale = self.scale(norm) as f32;
         let n = gradient.len();
         state.weights[..n]
             .par_chunks_mut(TASK)

@@ -53,6 +53,11 @@ impl Processor {
     pub fn new(engine: Engine, state: State) -> Self {
         Self { engine, gradient: vec![0.0; state.first.len()], dy: vec![], state }
     }
+
+    /// The engine.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
 }
 
 impl Learner for Processor {

@@ -6,19 +6,21 @@
 
 pub mod adam;
 mod batch;
+mod candle;
 mod checkpoint;
 mod data;
 mod error;
 mod learner;
+mod pace;
 mod run;
 mod run_dir;
 mod settings;
-pub mod standin;
 
 pub use checkpoint::MetricsRow;
 pub use data::TrainingData;
 pub use error::TrainError;
-pub use run::{Encode, Trained, train};
+pub use pace::pace;
+pub use run::{Encode, Trained, device, train};
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,

@@ -3,14 +3,14 @@ use std::time::Instant;
 
 use super::adam::{Factors, State};
 use super::batch::{Batch, Batches};
+use super::candle::Candle;
 use super::checkpoint::{Checkpoint, Header, MetricsRow, Stretch};
 use super::learner::{Learner, Processor};
 use super::run_dir::{Kind, METRICS, RunDir};
 use super::settings::{DataSettings, TrainParams};
-use super::standin::save_weights;
 use super::{TrainError, TrainingData};
-use crate::net::{Engine, Purpose, Weights};
-use crate::ops::Device;
+use crate::net::{Engine, Model, Purpose, Weights};
+use crate::ops::{Device, DeviceChoice};
 use crate::progress::ProgressSink;
 use crate::store::write_atomic;
 
@@ -46,12 +46,7 @@ pub fn train(
     encode: Encode<'_>,
     progress: &dyn ProgressSink,
 ) -> Result<Trained, TrainError> {
-    if device != Device::Cpu {
-        return Err(TrainError::Device {
-            device: device.to_string(),
-            reason: "networks train on the processor alone so far".into(),
-        });
-    }
+    let place = place(device)?;
     if data.shape().len() != params.input().len() {
         return Err(TrainError::Setting {
             setting: "data",
@@ -85,11 +80,35 @@ pub fn train(
     });
     let from = start.header.step;
     let batches = Batches::new(params, data)?;
-    let engine = Engine::new(params.graph().clone(), batches.rows(), Purpose::Train)?;
-    let mut learner = Processor::new(engine, start.state);
+    let mut learner: Box<dyn Learner> = match place {
+        None => {
+            let engine = Engine::new(params.graph().clone(), batches.rows(), Purpose::Train)?;
+            Box::new(Processor::new(engine, start.state))
+        }
+        Some(place) => Box::new(Candle::new(params.graph().clone(), &start.state, place)?),
+    };
     let mut walk = Walk { run: &run, encode, header: start.header };
-    walk.to_the_end(&mut learner, batches, progress)?;
+    walk.to_the_end(&mut *learner, batches, progress)?;
     Ok(Trained { run, from, already: false, damaged })
+}
+
+/// The device for a choice: networks train on the processor, or by way of candle on the CUDA devices that it reaches.
+pub fn device(choice: DeviceChoice) -> Device {
+    match choice {
+        DeviceChoice::Only(device) => device,
+        DeviceChoice::Auto if place(Device::Cuda(0)).is_ok() => Device::Cuda(0),
+        DeviceChoice::Auto => Device::Cpu,
+    }
+}
+
+/// Candle's device; none for the processor, which does without candle.
+fn place(device: Device) -> Result<Option<candle_core::Device>, TrainError> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Cuda(number) => candle_core::Device::new_cuda(number)
+            .map(Some)
+            .map_err(|e| TrainError::Device { device: device.to_string(), reason: e.to_string() }),
+    }
 }
 
 /// The steps of a run.
@@ -182,10 +201,11 @@ impl Walk<'_> {
 
     fn finish(&self, learner: &dyn Learner) -> Result<(), TrainError> {
         self.keep(learner)?;
-        let state = learner.state()?;
+        let (state, settings) = (learner.state()?, self.run.params().settings());
         for (kind, values) in [(Kind::Ema, &state.ema), (Kind::Raw, &state.weights)] {
             let weights = Weights::new(self.run.graph().clone(), values.clone())?;
-            save_weights(&self.run.path().join(kind.file()), &weights)?;
+            let model = Model { arch: settings.arch.clone(), input: self.run.shape(), weights };
+            model.write(&self.run.path().join(kind.file()))?;
         }
         let header = &self.header;
         let loss = header.metrics.last().map_or(f64::NAN, |row| row.loss);
@@ -248,6 +268,14 @@ mod tests {
         assert!(trained < run.graph().len());
         assert_eq!(ema.0.values()[trained..], raw.0.values()[trained..]);
         assert_ne!(ema.0.values()[..trained], raw.0.values()[..trained]);
+
+        // Killed between the last checkpoint and the manifest.
+        fs::remove_file(dir.path().join("manifest.json")).unwrap();
+        fs::remove_file(dir.path().join(Kind::Ema.file())).unwrap();
+        let last = go(dir.path(), settings.clone()).unwrap();
+        assert_eq!((last.from, last.already), (450, false));
+        assert_eq!(run.weights(Kind::Ema).unwrap(), ema);
+        assert_eq!(metrics(dir.path()), rows);
 
         // Done is done, and a file that was changed since is seen.
         let before = fs::metadata(dir.path().join("manifest.json")).unwrap().modified().unwrap();

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
-use super::standin::load_weights;
 use super::{TrainError, TrainingData};
 use crate::net::{Graph, Shape, Weights};
 use crate::process::Prediction;
@@ -99,7 +98,11 @@ pub struct RunManifest {
     pub files: BTreeMap<String, String>,
 }
 
-/// A training run's folder: configuration, checkpoints, metrics, and when all is done the weights and a manifest.
+/// A training run's folder.
+///
+/// `config.json` is there from the beginning, with settings, data checksum, device and version. `checkpoints/` has the
+/// last two, `metrics.parquet` the rows up to the newest. At the end come `ema.safetensors` and `weights.safetensors`,
+/// and `manifest.json` as the last one. `lock` is locked by who trains, and means nothing by being there.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
@@ -175,12 +178,12 @@ impl RunDir {
         }
         fs::create_dir_all(path).map_err(StoreError::io("make folder", path))?;
         let lock = lock(path)?;
+        clear_temporary(path)?;
         if file.is_file() {
             let there = Self::open(path)?;
             there.same(&config)?;
             return Ok((there, lock));
         }
-        clear_temporary(path)?;
         write_atomic(&file, |w| Ok(serde_json::to_writer_pretty(w, &config)?))?;
         Ok((Self { path: path.into(), config, params: params.clone() }, lock))
     }
@@ -289,7 +292,7 @@ impl RunDir {
         if let Some(manifest) = self.manifest()? {
             let file = self.path.join(kind.file());
             self.verify(&manifest, kind.file())?;
-            return Ok((load_weights(&file, self.graph().clone())?, manifest.steps));
+            return Ok((Weights::read(&file, self.graph().clone())?, manifest.steps));
         }
         match self.checkpoints().newest()? {
             (Some(checkpoint), _) => {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::passes::{TASKS, rows_a_task, with_scratch};
+use super::passes::{TASKS, Target, parts, rows_a_task, with_scratch};
 use crate::net::Shape;
 use crate::ops::exp32;
 
@@ -10,9 +10,6 @@ use crate::ops::exp32;
 pub(super) struct Attention {
     pub(super) shape: Shape,
 }
-
-/// A gradient that is written, and whether it is added to what is there.
-type Target<'a> = Option<(&'a mut [f32], bool)>;
 
 impl Attention {
     /// Rows in a task, from the multiplications in a row.
@@ -67,7 +64,8 @@ impl Attention {
                         continue;
                     }
                     self.product(self.sample(dy), turned(self.sample(v)), ds, false);
-                    softmax_back(p, ds, pixels, self.scale());
+                    let back = SoftmaxBack { p, d: ds, n: pixels, scale: self.scale() };
+                    pulp::Arch::new().dispatch(back);
                     if let Some((dq, accumulate)) = dq {
                         self.product(self.square(ds), self.sample(k), dq, accumulate);
                     }
@@ -96,7 +94,8 @@ impl Attention {
     /// p <- softmax(q k^T / sqrt(channels)).
     fn weights(&self, q: &[f32], k: &[f32], p: &mut [f32]) {
         self.product(self.sample(q), turned(self.sample(k)), p, false);
-        softmax(p, self.shape.pixels(), self.scale());
+        let (n, scale) = (self.shape.pixels(), self.scale());
+        pulp::Arch::new().dispatch(Softmax { values: p, n, scale });
     }
 
     /// out <- a b, or out <- out + a b.
@@ -129,14 +128,6 @@ impl Attention {
     }
 }
 
-/// A target cut into parts of so many numbers, or as many times nothing.
-fn parts(target: Target<'_>, n: usize, size: usize) -> impl Iterator<Item = Target<'_>> {
-    let (all, accumulate) = target.map_or((None, false), |(all, a)| (Some(all), a));
-    let count = n.div_ceil(size);
-    let mut all = all.map(|all| all.chunks_mut(size));
-    (0..count).map(move |_| all.as_mut().and_then(Iterator::next).map(|part| (part, accumulate)))
-}
-
 #[derive(Clone, Copy)]
 struct Matrix<'a> {
     values: &'a [f32],
@@ -159,48 +150,61 @@ fn turned(a: Matrix<'_>) -> Matrix<'_> {
 const LANES: usize = 16;
 
 /// Each row of n numbers x becomes softmax(scale x).
-fn softmax(values: &mut [f32], n: usize, scale: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for row in values.chunks_exact_mut(n) {
-                let mut most = [f32::NEG_INFINITY; LANES];
-                let (blocks, tail) = row.as_chunks::<LANES>();
-                for block in blocks {
-                    for i in 0..LANES {
-                        most[i] = if block[i] > most[i] { block[i] } else { most[i] };
-                    }
-                }
-                // What is not a number is no maximum, and comes out of the exponential as it is.
-                let most = tail.iter().chain(&most).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-                for v in row.iter_mut() {
-                    *v = exp32((*v - most) * scale);
-                }
-                let inverse = 1.0 / sum(row);
-                for v in row.iter_mut() {
-                    *v *= inverse;
-                }
-            }
-        },
-    );
+struct Softmax<'a> {
+    values: &'a mut [f32],
+    n: usize,
+    scale: f32,
 }
 
-/// Each row of n gradients d in weights p becomes that in what [`softmax`] took: scale p (d - sum p d).
-fn softmax_back(p: &[f32], d: &mut [f32], n: usize, scale: f32) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (p, d) in p.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
-                for (d, p) in d.iter_mut().zip(p) {
-                    *d *= p * scale;
-                }
-                let total = sum(d);
-                for (d, p) in d.iter_mut().zip(p) {
-                    *d -= p * total;
+impl pulp::WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for row in self.values.chunks_exact_mut(self.n) {
+            let mut most = [f32::NEG_INFINITY; LANES];
+            let (blocks, tail) = row.as_chunks::<LANES>();
+            for block in blocks {
+                for i in 0..LANES {
+                    most[i] = if block[i] > most[i] { block[i] } else { most[i] };
                 }
             }
-        },
-    );
+            // What is not a number is no maximum, and comes out of the exponential as it is.
+            let most = tail.iter().chain(&most).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            for v in row.iter_mut() {
+                *v = exp32((*v - most) * self.scale);
+            }
+            let inverse = 1.0 / sum(row);
+            for v in row.iter_mut() {
+                *v *= inverse;
+            }
+        }
+    }
+}
+
+/// Each row of n gradients d in weights p becomes that in what [`Softmax`] took: scale p (d - sum p d).
+struct SoftmaxBack<'a> {
+    p: &'a [f32],
+    d: &'a mut [f32],
+    n: usize,
+    scale: f32,
+}
+
+impl pulp::WithSimd for SoftmaxBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (p, d) in self.p.chunks_exact(self.n).zip(self.d.chunks_exact_mut(self.n)) {
+            for (d, p) in d.iter_mut().zip(p) {
+                *d *= p * self.scale;
+            }
+            let total = sum(d);
+            for (d, p) in d.iter_mut().zip(p) {
+                *d -= p * total;
+            }
+        }
+    }
 }
 
 #[inline(always)]

@@ -307,7 +307,7 @@ fn back_step(
                     linear.backward_weight(m, x, dy, dweight, dbias, dshift);
                 }
                 (None, Some((dshift, accumulate))) => {
-                    passes::pixel_sums(m, dy, (shape.pixels(), shape.channels), dshift, accumulate);
+                    passes::pixel_sums(dy, (shape.pixels(), shape.channels), dshift, accumulate);
                 }
                 (None, None) => {}
             }

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
 use super::dropout::{Dropout, Mask};
-use super::passes::{TASKS, rows_a_task, sigmoid, silu_slope, with_scratch};
+use super::passes::{TASKS, Target, parts, rows_a_task, sigmoid, silu_slope, with_scratch};
 use crate::net::Shape;
 
 /// Vectors that are summed side by side: an addition takes as many cycles.
@@ -51,6 +51,21 @@ impl Settings {
         (self.shape.len() / self.groups) as f64
     }
 
+    /// Whether the numbers of a group lie side by side.
+    fn in_a_piece(&self) -> bool {
+        self.groups == 1 || self.shape.pixels() == 1
+    }
+
+    /// From the sum of the numbers.
+    fn mean(&self, sum: f64) -> f32 {
+        (sum / self.size()) as f32
+    }
+
+    /// One over the deviation, from the sum of the squares of what is left without the mean.
+    fn inverse(&self, squares: f64) -> f32 {
+        (1.0 / (squares / self.size() + self.epsilon).sqrt()) as f32
+    }
+
     fn mask(&self, dropout: Option<Dropout>, row: usize) -> Option<Mask> {
         dropout.filter(|_| self.rate > 0.0).map(|d| d.mask(self.node, self.rate, row))
     }
@@ -81,10 +96,9 @@ impl Norm {
         let stats = self.stats[..m * 2 * groups].par_chunks_mut(step * 2 * groups);
         tasks.zip(stats).enumerate().for_each(|(task, ((y, x), stats))| {
             with_scratch(3 * period, period + settings.shape.channels, |single, double| {
-                let first = task * step;
                 pulp::Arch::new().dispatch(Forward {
                     settings,
-                    first,
+                    first: task * step,
                     x,
                     scale,
                     shift,
@@ -107,7 +121,7 @@ impl Norm {
         x: &[f32],
         dy: &[f32],
         (scale, shift): (&[f32], &[f32]),
-        dx: Option<(&mut [f32], bool)>,
+        dx: Target<'_>,
         dweights: Option<(&mut [f32], &mut [f32])>,
         dropout: Option<Dropout>,
     ) {
@@ -115,40 +129,31 @@ impl Norm {
         let (len, groups, period) = (settings.shape.len(), settings.groups, settings.period());
         let channels = settings.shape.channels;
         let step = rows_a_task(m, len);
-        let (dx, accumulate) =
-            dx.map_or((&mut [][..], false), |(dx, accumulate)| (&mut dx[..m * len], accumulate));
-        // Tasks without a gradient of x get nothing to write it to.
-        let width = if dx.is_empty() { 0 } else { step * len };
-        let tasks = self.partial.par_chunks_mut(2 * channels).zip(x[..m * len].par_chunks(step * len));
-        let tasks = tasks.zip(dy[..m * len].par_chunks(step * len));
-        let tasks = tasks.zip(self.stats[..m * 2 * groups].par_chunks(step * 2 * groups)).enumerate();
-        let run = |(task, (((partial, x), dy), stats)): (usize, (((&mut [f64], &[f32]), &[f32]), &[f32])),
-                   dx: &mut [f32]| {
-            with_scratch(6 * period + len, 2 * (period + channels), |single, double| {
-                let first = task * step;
+        let mut targets = parts(dx, m * len, step * len);
+        let mut targets: [_; TASKS] = std::array::from_fn(|_| targets.next().flatten());
+        let tasks = self.partial.par_chunks_mut(2 * channels).zip(&mut targets);
+        let tasks = tasks.zip(x[..m * len].par_chunks(step * len)).zip(dy[..m * len].par_chunks(step * len));
+        let tasks = tasks.zip(self.stats[..m * 2 * groups].par_chunks(step * 2 * groups));
+        tasks.enumerate().for_each(|(task, ((((partial, dx), x), dy), stats))| {
+            let singles = 5 * period + BLOCK + channels + len;
+            with_scratch(singles, 2 * (period + channels), |single, double| {
                 partial.fill(0.0);
                 pulp::Arch::new().dispatch(Backward {
                     settings,
-                    first,
+                    first: task * step,
                     x,
                     dy,
                     scale,
                     shift,
                     stats,
-                    dx,
-                    accumulate,
+                    dx: dx.take(),
                     partial,
                     dropout,
                     single,
                     double,
                 });
             });
-        };
-        if width == 0 {
-            tasks.for_each(|task| run(task, &mut []));
-        } else {
-            tasks.zip(dx.par_chunks_mut(width)).for_each(|(task, dx)| run(task, dx));
-        }
+        });
         if let Some((dscale, dshift)) = dweights {
             let of = |at: usize| -> f64 {
                 self.partial.chunks_exact(2 * channels).take(m.div_ceil(step)).map(|p| p[at]).sum()
@@ -189,16 +194,31 @@ impl WithSimd for Forward<'_> {
         let rows = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(stats.chunks_exact_mut(2 * groups));
         for (r, ((x, y), stats)) in rows.enumerate() {
             let (means, inverses) = stats.split_at_mut(groups);
-            lane_sums::<S, false>(simd, x, mean, lanes);
-            fold(lanes, sums);
-            for (m, sums) in means.iter_mut().zip(sums.chunks_exact(channels / groups)) {
-                *m = (sum(sums) / settings.size()) as f32;
-            }
-            spread(mean, means, channels);
-            lane_sums::<S, true>(simd, x, mean, lanes);
-            fold(lanes, sums);
-            for (i, sums) in inverses.iter_mut().zip(sums.chunks_exact(channels / groups)) {
-                *i = (1.0 / (sum(sums) / settings.size() + settings.epsilon).sqrt()) as f32;
+            if settings.in_a_piece() {
+                // A group is a run of numbers: there are no channels to be told apart.
+                let lanes = &mut lanes[..BLOCK];
+                let parts = x.chunks_exact(len / groups).zip(means.iter_mut()).zip(inverses.iter_mut());
+                for ((x, m), i) in parts {
+                    let mean = &mut mean[..BLOCK];
+                    lane_sums::<S, false>(simd, x, mean, lanes);
+                    *m = settings.mean(sum(lanes));
+                    mean.fill(*m);
+                    lane_sums::<S, true>(simd, x, mean, lanes);
+                    *i = settings.inverse(sum(lanes));
+                }
+                spread(mean, means, channels);
+            } else {
+                lane_sums::<S, false>(simd, x, mean, lanes);
+                fold(lanes, sums);
+                for (m, sums) in means.iter_mut().zip(sums.chunks_exact(channels / groups)) {
+                    *m = settings.mean(sum(sums));
+                }
+                spread(mean, means, channels);
+                lane_sums::<S, true>(simd, x, mean, lanes);
+                fold(lanes, sums);
+                for (i, sums) in inverses.iter_mut().zip(sums.chunks_exact(channels / groups)) {
+                    *i = settings.inverse(sum(sums));
+                }
             }
             slopes(slope, inverses, scale);
             match (settings.silu, settings.mask(dropout, first + r)) {
@@ -219,8 +239,7 @@ struct Backward<'a> {
     scale: &'a [f32],
     shift: &'a [f32],
     stats: &'a [f32],
-    dx: &'a mut [f32],
-    accumulate: bool,
+    dx: Target<'a>,
     partial: &'a mut [f64],
     dropout: Option<Dropout>,
     single: &'a mut [f32],
@@ -232,28 +251,17 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            settings,
-            first,
-            x,
-            dy,
-            scale,
-            shift,
-            stats,
-            dx,
-            accumulate,
-            partial,
-            dropout,
-            single,
-            double,
-        } = self;
+        let Self { settings, first, x, dy, scale, shift, stats, mut dx, partial, dropout, single, double } =
+            self;
         let (len, groups, channels) = (settings.shape.len(), settings.groups, settings.shape.channels);
         let (period, per) = (settings.period(), channels / groups);
         let (mean, single) = single.split_at_mut(period);
         let (slope, single) = single.split_at_mut(period);
         let (level, single) = single.split_at_mut(period);
         let (tilt, single) = single.split_at_mut(period);
-        let (rest, inner) = single.split_at_mut(period);
+        let (rest, single) = single.split_at_mut(period);
+        let (scaled, single) = single.split_at_mut(channels);
+        let (one_mean, inner) = single.split_at_mut(BLOCK);
         let inner = &mut inner[..len];
         let (lanes, double) = double.split_at_mut(period);
         let (lanes_x, double) = double.split_at_mut(period);
@@ -282,29 +290,54 @@ impl WithSimd for Backward<'_> {
                     inner
                 }
             };
-            lane_products(simd, du, x, mean, lanes, lanes_x);
-            fold(lanes, sums);
-            fold(lanes_x, sums_x);
-            for g in 0..groups {
+            let mut set = |g: usize, sum: f64, sum_x: f64| {
+                let group = g * per..(g + 1) * per;
                 let inverse = f64::from(inverses[g]);
-                let (mut a, mut b) = (0.0, 0.0);
-                for c in g * per..(g + 1) * per {
-                    dscale[c] += inverse * sums_x[c];
-                    dshift[c] += sums[c];
-                    a += f64::from(scale[c]) * sums[c];
-                    b += f64::from(scale[c]) * sums_x[c];
+                let by = -inverse / settings.size();
+                tilt[group.clone()].fill((by * inverse * inverse * sum_x) as f32);
+                rest[group].fill((by * sum) as f32);
+            };
+            if settings.shape.pixels() == 1 {
+                for (g, inverse) in inverses.iter().enumerate() {
+                    let group = g * per..(g + 1) * per;
+                    let (du, x) = (&du[group.clone()], &x[group.clone()]);
+                    let with = du.iter().zip(x).zip(&scale[group.clone()]).zip(&mut scaled[group.clone()]);
+                    let d = dscale[group.clone()].iter_mut().zip(&mut dshift[group.clone()]);
+                    for ((((du, x), scale), scaled), (dscale, dshift)) in with.zip(d) {
+                        *scaled = scale * du;
+                        *dscale += f64::from((x - means[g]) * inverse * du);
+                        *dshift += f64::from(*du);
+                    }
+                    // All of a group has one mean.
+                    let (lanes, lanes_x) = (&mut lanes[..BLOCK], &mut lanes_x[..BLOCK]);
+                    one_mean.fill(means[g]);
+                    lane_products(simd, &scaled[group], x, one_mean, lanes, lanes_x);
+                    set(g, sum(lanes), sum(lanes_x));
                 }
-                let n = settings.size();
-                tilt[g * per..(g + 1) * per].fill((-inverse * inverse * inverse * b / n) as f32);
-                rest[g * per..(g + 1) * per].fill((-inverse * a / n) as f32);
+            } else {
+                lane_products(simd, du, x, mean, lanes, lanes_x);
+                fold(lanes, sums);
+                fold(lanes_x, sums_x);
+                for (d, s) in dshift.iter_mut().zip(&*sums) {
+                    *d += s;
+                }
+                for (g, inverse) in inverses.iter().enumerate() {
+                    let group = g * per..(g + 1) * per;
+                    let (sums, sums_x) = (&mut sums[group.clone()], &mut sums_x[group.clone()]);
+                    let both = sums.iter_mut().zip(&mut *sums_x).zip(&scale[group.clone()]);
+                    for (d, ((s, s_x), scale)) in dscale[group].iter_mut().zip(both) {
+                        *d += f64::from(*inverse) * *s_x;
+                        *s *= f64::from(*scale);
+                        *s_x *= f64::from(*scale);
+                    }
+                    set(g, sum(sums), sum(sums_x));
+                }
             }
-            if dx.is_empty() {
-                continue;
-            }
+            let Some((dx, accumulate)) = &mut dx else { continue };
             again(tilt, channels);
             again(rest, channels);
             let dx = &mut dx[r * len..(r + 1) * len];
-            if accumulate {
+            if *accumulate {
                 pull::<true>(x, du, dx, mean, slope, tilt, rest);
             } else {
                 pull::<false>(x, du, dx, mean, slope, tilt, rest);

@@ -19,6 +19,17 @@ pub(super) fn rows_a_task(m: usize, len: usize) -> usize {
     m.div_ceil(TASKS).max(LEAST.div_ceil(len.max(1)))
 }
 
+/// A gradient that is written, and whether it is added to what is there.
+pub(super) type Target<'a> = Option<(&'a mut [f32], bool)>;
+
+/// A target cut into parts of so many numbers, or as many times nothing.
+pub(super) fn parts(target: Target<'_>, n: usize, size: usize) -> impl Iterator<Item = Target<'_>> {
+    let (all, accumulate) = target.map_or((None, false), |(all, a)| (Some(all), a));
+    let count = n.div_ceil(size);
+    let mut all = all.map(|all| all.chunks_mut(size));
+    (0..count).map(move |_| all.as_mut().and_then(Iterator::next).map(|part| (part, accumulate)))
+}
+
 thread_local! {
     static SCRATCH: RefCell<(Buffer<f32>, Buffer<f64>)> = RefCell::default();
 }
@@ -198,30 +209,50 @@ pub(super) fn split(
     accumulate: bool,
 ) {
     let step = rows_a_task(pixels, of_x);
-    let tasks =
-        dx[..pixels * of_x].par_chunks_mut(step * of_x).zip(dy[..pixels * of_y].par_chunks(step * of_y));
-    tasks.for_each(|(dx, dy)| {
-        for (dx, dy) in dx.chunks_exact_mut(of_x).zip(dy.chunks_exact(of_y)) {
-            copy_run(&dy[from..from + of_x], dx, accumulate);
-        }
+    let dx = dx[..pixels * of_x].par_chunks_mut(step * of_x);
+    dx.zip(dy[..pixels * of_y].par_chunks(step * of_y)).for_each(|(dx, dy)| {
+        pulp::Arch::new().dispatch(Split { dy, of_y, from, dx, of_x, accumulate });
     });
+}
+
+struct Split<'a> {
+    dy: &'a [f32],
+    of_y: usize,
+    from: usize,
+    dx: &'a mut [f32],
+    of_x: usize,
+    accumulate: bool,
+}
+
+impl pulp::WithSimd for Split<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { dy, of_y, from, dx, of_x, accumulate } = self;
+        for (dx, dy) in dx.chunks_exact_mut(of_x).zip(dy.chunks_exact(of_y)) {
+            let dy = &dy[from..from + of_x];
+            if accumulate {
+                for (dx, dy) in dx.iter_mut().zip(dy) {
+                    *dx += dy;
+                }
+            } else {
+                dx.copy_from_slice(dy);
+            }
+        }
+    }
 }
 
 /// dshift <- the sum of dy over the pixels of each sample.
 pub(super) fn pixel_sums(
-    m: usize,
     dy: &[f32],
     (pixels, channels): (usize, usize),
     dshift: &mut [f32],
     accumulate: bool,
 ) {
-    let rows = dshift[..m * channels].chunks_exact_mut(channels).zip(dy.chunks_exact(pixels * channels));
-    for (sum, dy) in rows {
-        if !accumulate {
-            sum.fill(0.0);
-        }
-        for pixel in dy.chunks_exact(channels) {
-            copy_run(pixel, sum, true);
+    for (sum, dy) in dshift.chunks_exact_mut(channels).zip(dy.chunks_exact(pixels * channels)) {
+        for (i, pixel) in dy.chunks_exact(channels).enumerate() {
+            copy_run(pixel, sum, accumulate || i > 0);
         }
     }
 }

@@ -92,6 +92,14 @@ impl Profile {
         self.seconds.iter().sum()
     }
 
+    /// Those of two together.
+    pub fn plus(mut self, other: Self) -> Self {
+        for (own, others) in self.seconds.iter_mut().zip(other.seconds) {
+            *own += others;
+        }
+        self
+    }
+
     pub(super) fn add(&mut self, part: Part, since: Instant) {
         self.seconds[part as usize] += since.elapsed().as_secs_f64();
     }

@@ -113,54 +113,60 @@ fn windows(at: usize, m: usize) -> Vec<(usize, usize, usize)> {
     windows
 }
 
+/// The sums with one more term each.
+fn with_terms(sums: &[Sum], terms: &[f32]) -> Vec<Sum> {
+    let mut sums = sums.to_vec();
+    sums.iter_mut().zip(terms).for_each(|(sum, term)| sum.add(f64::from(*term)));
+    sums
+}
+
 #[test]
 fn all_three_passes_are_the_plain_sums() {
-    for (at, simd) in (0..LAYERS.len()).flat_map(|at| simds().into_iter().map(move |simd| (at, simd))) {
-        for m in [1, 3, 26] {
-            let mut layer = layer(at, simd, 26);
-            let case = Case::new(&layer, m);
-            let (inputs, outputs, len) = (layer.from.channels, layer.to.channels, layer.to.len());
-            let mut y = vec![Sum::default(); m * len];
-            let mut dx = vec![Sum::default(); m * layer.from.len()];
-            let mut dw = vec![Sum::default(); case.weight.len()];
-            let (mut db, mut ds) = (vec![Sum::default(); outputs], vec![Sum::default(); m * outputs]);
-            for (p, q, t) in windows(at, m) {
-                for (c, o) in (0..inputs).flat_map(|c| (0..outputs).map(move |o| (c, o))) {
-                    let k = (t * inputs + c) * outputs + o;
-                    let [x, w, g] = [case.x[q + c], case.weight[k], case.dy[p + o]].map(f64::from);
-                    y[p + o].add(x * w);
-                    dx[q + c].add(w * g);
-                    dw[k].add(x * g);
-                }
+    for (at, m) in (0..LAYERS.len()).flat_map(|at| [1, 3, 26].map(|m| (at, m))) {
+        let sizes = layer(at, Arch::new(), 26);
+        let case = Case::new(&sizes, m);
+        let (inputs, outputs, len) = (sizes.from.channels, sizes.to.channels, sizes.to.len());
+        let mut y = vec![Sum::default(); m * len];
+        let mut dx = vec![Sum::default(); m * sizes.from.len()];
+        let mut dw = vec![Sum::default(); case.weight.len()];
+        let (mut db, mut ds) = (vec![Sum::default(); outputs], vec![Sum::default(); m * outputs]);
+        for (p, q, t) in windows(at, m) {
+            for (c, o) in (0..inputs).flat_map(|c| (0..outputs).map(move |o| (c, o))) {
+                let k = (t * inputs + c) * outputs + o;
+                let [x, w, g] = [case.x[q + c], case.weight[k], case.dy[p + o]].map(f64::from);
+                y[p + o].add(x * w);
+                dx[q + c].add(w * g);
+                dw[k].add(x * g);
             }
-            for (i, g) in case.dy.iter().enumerate() {
-                db[i % outputs].add(f64::from(*g));
-                ds[i / len * outputs + i % outputs].add(f64::from(*g));
-            }
-            let what = format!("{:?} {simd:?} m {m}", LAYERS[at]);
+        }
+        for (i, g) in case.dy.iter().enumerate() {
+            y[i].add(f64::from(case.bias[i % outputs]));
+            db[i % outputs].add(f64::from(*g));
+            ds[i / len * outputs + i % outputs].add(f64::from(*g));
+        }
+        let shifts: Vec<f32> = (0..y.len()).map(|i| case.shift[i / len * outputs + i % outputs]).collect();
+        let all_y = with_terms(&with_terms(&y, &shifts), &case.dy);
+        let (more_dx, more_ds) = (with_terms(&dx, &case.x), with_terms(&ds, &case.shift));
 
-            let mut found = vec![f32::NAN; m * len];
-            y.iter_mut().enumerate().for_each(|(i, y)| y.add(f64::from(case.bias[i % outputs])));
+        for simd in simds() {
+            let mut layer = layer(at, simd, 26);
+            let what = format!("{:?} {simd:?} m {m}", LAYERS[at]);
+            let mut found = vec![f32::NAN; y.len()];
             layer.forward(m, &case.x, &case.weight, &case.bias, None, None, &mut found);
             assert_close(&format!("y of {what}"), &found, &y);
-            for (i, y) in y.iter_mut().enumerate() {
-                y.add(f64::from(case.shift[i / len * outputs + i % outputs]));
-                y.add(f64::from(case.dy[i]));
-            }
             found.fill(f32::NAN);
             let (shift, add) = (Some(&case.shift[..]), Some(&case.dy[..]));
             layer.forward(m, &case.x, &case.weight, &case.bias, shift, add, &mut found);
-            assert_close(&format!("y with all of {what}"), &found, &y);
+            assert_close(&format!("y with all of {what}"), &found, &all_y);
 
             let mut found = vec![f32::NAN; dx.len()];
             layer.backward_input(m, &case.dy, &case.weight, &mut found, false);
             assert_close(&format!("dx of {what}"), &found, &dx);
             found.copy_from_slice(&case.x);
             layer.backward_input(m, &case.dy, &case.weight, &mut found, true);
-            dx.iter_mut().zip(&case.x).for_each(|(dx, x)| dx.add(f64::from(*x)));
-            assert_close(&format!("dx added to {what}"), &found, &dx);
+            assert_close(&format!("dx added to {what}"), &found, &more_dx);
 
-            let mut found = [vec![f32::NAN; dw.len()], vec![f32::NAN; outputs], vec![f32::NAN; m * outputs]];
+            let mut found = [dw.len(), outputs, ds.len()].map(|n| vec![f32::NAN; n]);
             let [w, b, s] = &mut found;
             layer.backward_weight(m, &case.x, &case.dy, w, b, Some((s, false)));
             assert_close(&format!("dw of {what}"), w, &dw);
@@ -170,8 +176,7 @@ fn all_three_passes_are_the_plain_sums() {
             let [w, b, s] = &mut found;
             s.copy_from_slice(&case.shift);
             layer.backward_weight(m, &case.x, &case.dy, w, b, Some((s, true)));
-            ds.iter_mut().zip(&case.shift).for_each(|(ds, s)| ds.add(f64::from(*s)));
-            assert_close(&format!("dshift added to {what}"), s, &ds);
+            assert_close(&format!("dshift added to {what}"), s, &more_ds);
             assert_eq!(first[..2], found[..2], "{what}: the sum was overwritten");
         }
     }
