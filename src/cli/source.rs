@@ -28,7 +28,7 @@ pub struct Source {
     /// The weights as they are, instead of their moving average
     #[arg(long)]
     raw: bool,
-    /// Rows that are computed together; no result depends on it
+    /// Rows that are computed together; on the processor no result depends on it
     #[arg(long, default_value_t = 128)]
     batch: usize,
     #[command(flatten)]
