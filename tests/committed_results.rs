@@ -7,14 +7,18 @@ use std::path::Path;
 
 use mem2gen::analyse::load::{LoadData, load_cell, null_distance};
 use mem2gen::analyse::toy::{ToySettings, ladder};
+use mem2gen::analyse::toy_trained::GridRow;
 use mem2gen::data::{self, Range, Split};
-use mem2gen::ops::DeviceChoice;
+use mem2gen::memory::toy::points;
+use mem2gen::memory::{self, AttractorSettings};
+use mem2gen::ops::{DeviceChoice, Memories};
 use mem2gen::profile::Profile;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
 use mem2gen::table::load::load_cells;
 use mem2gen::table::read_parquet;
 use mem2gen::table::toy::ladder_rows;
+use mem2gen::table::toy_trained::{attractors_rows, grid_rows, summary_rows};
 use ndarray::s;
 
 fn layout() -> Layout {
@@ -41,6 +45,51 @@ fn rows_of_the_toy_ladder_come_out_again() {
         assert_eq!(got.certified, wanted.certified, "{wanted:?}");
         assert!((got.share_memorized - wanted.share_memorized).abs() <= 0.01, "{wanted:?}");
         assert!((got.farthest - wanted.farthest).abs() <= 1e-9, "{wanted:?}");
+    }
+}
+
+/// The trained half of Fig. 2 without training: what is exact in its tables, and the errors that its summary states.
+#[test]
+fn errors_of_the_trained_toy_follow_from_its_grid() {
+    let path = layout().results().join("toy_trained.parquet");
+    if !path.exists() {
+        eprintln!("SKIPPED: {} was not made; `make check` says so too", path.display());
+        return;
+    }
+    let (grid, summary) =
+        (grid_rows(&table("toy_trained_grid")).unwrap(), summary_rows(&table("toy_trained")).unwrap());
+    let attractors = attractors_rows(&table("toy_trained_attractors")).unwrap();
+    let settings = Profile::named("desk").unwrap().toy_trained;
+    assert_eq!(grid.len(), settings.networks.len() * settings.grid * settings.grid);
+    for (row, network) in summary.iter().zip(&settings.networks) {
+        assert_eq!(row.k, network.k);
+        let points = points(row.k).unwrap();
+        let memories = Memories::new(points.view()).unwrap();
+        let constant = ((row.k as f64).ln() + (std::f64::consts::PI / row.beta).ln()) / row.beta;
+        let of: Vec<&GridRow> = grid.iter().filter(|r| r.k == row.k).collect();
+        let least = of.iter().map(|r| r.exact).fold(f64::INFINITY, f64::min);
+        let kept: Vec<&GridRow> =
+            of.iter().copied().filter(|r| r.exact <= least - settings.region.ln() / row.beta).collect();
+        assert_eq!(kept.len(), row.region_points);
+        let n = kept.len() as f64;
+        let mean = kept.iter().map(|r| r.trained - r.exact).sum::<f64>() / n;
+        let square = kept.iter().map(|r| (r.trained - r.exact - mean).powi(2)).sum::<f64>() / n;
+        assert!((square.sqrt() - row.misfit.region_rms).abs() < 1e-12, "{row:?}");
+        for r in of.iter().step_by(7) {
+            let exact = memories.energy(ndarray::array![[r.x, r.y]].view(), row.beta).unwrap()[0];
+            assert!((r.exact - constant - exact).abs() < 1e-10, "{r:?}");
+        }
+        let search = AttractorSettings {
+            random_starts: settings.random_starts,
+            seed: settings.seed,
+            ..AttractorSettings::default()
+        };
+        let exact = memory::attractors(points.view(), row.beta, &search).unwrap();
+        assert_eq!(exact.found.len(), row.exact_attractors);
+        for (a, committed) in exact.found.iter().zip(attractors.iter().filter(|a| a.k == row.k && !a.trained))
+        {
+            assert!((a.x[0] - committed.x).hypot(a.x[1] - committed.y) < 1e-6, "{committed:?}");
+        }
     }
 }
 

@@ -12,6 +12,8 @@ const PLAIN: usize = 30;
 const PASSES: usize = 2_000;
 /// A lengthened step is at most so many plain ones, and at most this far.
 const LONGEST: (f64, f64) = (50.0, 0.1);
+/// Spectral radius from which on a fixed point counts as neutral, such as those of the ring, which are no attractors.
+const NEUTRAL: f64 = 1.0 - 1e-6;
 /// Steps within the merging distance that may fail to lower the residual before rounding is taken to be reached: a
 /// network in single precision gets no nearer.
 const STALLS: usize = 3;
@@ -92,7 +94,7 @@ pub(super) fn fixed_points(
         if out.end[i].is_none() {
             let j = jacobian(score, level, &x.select(Axis(0), &[i]))?[0];
             let contraction = spectral_radius(j);
-            if contraction < 1.0 {
+            if contraction < NEUTRAL {
                 out.end[i] = Some(out.found.len());
                 out.found.push(FixedPoint { x: at, contraction });
             }

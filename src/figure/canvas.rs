@@ -5,11 +5,16 @@
 //! the SVG keeps the coordinates as they are. Plotters' own SVG backend is not used, because it rounds
 //! coordinates to whole units and can hold no images.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::write::ZlibEncoder;
+use flate2::{Compression, Crc};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use plotters::backend::{BitMapBackend, DrawingBackend};
@@ -567,13 +572,73 @@ fn halve(fine: &[u8], w: usize, h: usize) -> Vec<u8> {
     out
 }
 
-/// Encodes RGB pixels as PNG.
+/// Encodes RGB pixels as PNG: with a palette where that loses nothing but shades on the edges of marks, which takes a
+/// third less.
 fn encode(rgb: &[u8], w: u32, h: u32) -> Result<Vec<u8>, FigureError> {
+    let failed = |e: &dyn std::fmt::Display| FigureError::Encode { reason: e.to_string() };
+    if let Some((palette, places)) = indexed(rgb) {
+        return indexed_png(&palette, &places, w, h).map_err(|e| failed(&e));
+    }
     let mut png = Vec::new();
     // Flat colours and repeated rows compress better without filters.
     PngEncoder::new_with_quality(&mut png, CompressionType::Level(9), FilterType::NoFilter)
         .write_image(rgb, w, h, ExtendedColorType::Rgb8)
-        .map_err(|e| FigureError::Encode { reason: e.to_string() })?;
+        .map_err(|e| failed(&e))?;
+    Ok(png)
+}
+
+/// Colours and the place of each pixel's among them; None where 256 colours are too few. They are enough where the 256
+/// commonest ones are those of all pixels but a hundredth, and there are not so many others that it is a photograph.
+/// The others become the nearest of these.
+fn indexed(rgb: &[u8]) -> Option<(Vec<[u8; 3]>, Vec<u8>)> {
+    const MOST: usize = 1024;
+    let (pixels, _) = rgb.as_chunks::<3>();
+    let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
+    for p in pixels {
+        *counts.entry(*p).or_default() += 1;
+        if counts.len() > MOST {
+            return None;
+        }
+    }
+    let mut palette: Vec<([u8; 3], usize)> = counts.into_iter().collect();
+    palette.sort_unstable_by_key(|(colour, count)| (Reverse(*count), *colour));
+    let rare = palette.split_off(palette.len().min(256));
+    if 100 * rare.iter().map(|(_, count)| count).sum::<usize>() > pixels.len() {
+        return None;
+    }
+    let palette: Vec<[u8; 3]> = palette.into_iter().map(|(colour, _)| colour).collect();
+    let mut place: HashMap<[u8; 3], u8> = palette.iter().zip(0..=255).map(|(c, i)| (*c, i)).collect();
+    for (colour, _) in rare {
+        let apart = |p: &[u8; 3]| (0..3).map(|k| i32::from(p[k].abs_diff(colour[k])).pow(2)).sum::<i32>();
+        let near = palette.iter().zip(0..=255).min_by_key(|(p, _)| apart(p)).map_or(0, |(_, i)| i);
+        place.insert(colour, near);
+    }
+    let places = pixels.iter().map(|p| place[p]).collect();
+    Some((palette, places))
+}
+
+/// A PNG with a palette and eight bits a pixel, which the image crate does not write.
+fn indexed_png(palette: &[[u8; 3]], places: &[u8], w: u32, h: u32) -> std::io::Result<Vec<u8>> {
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8; 4], data: &[u8]| {
+        let mut crc = Crc::new();
+        crc.update(kind);
+        crc.update(data);
+        png.extend((data.len() as u32).to_be_bytes());
+        png.extend(kind);
+        png.extend(data);
+        png.extend(crc.sum().to_be_bytes());
+    };
+    // Depth 8, colours of a palette, the only compression and filter set there are, not interlaced.
+    chunk(b"IHDR", &[&w.to_be_bytes()[..], &h.to_be_bytes(), &[8, 3, 0, 0, 0]].concat());
+    chunk(b"PLTE", palette.as_flattened());
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
+    for row in places.chunks(w.max(1) as usize) {
+        packed.write_all(&[0])?;
+        packed.write_all(row)?;
+    }
+    chunk(b"IDAT", &packed.finish()?);
+    chunk(b"IEND", &[]);
     Ok(png)
 }
 
@@ -687,6 +752,26 @@ fn write_svg(s: &mut String, item: &Item) -> Result<(), FigureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_png_with_a_palette_has_the_pixels_it_was_made_of() {
+        // 300 colours, the last 44 of which have less than a hundredth of the pixels.
+        let common = (0..4800u32).map(|i| [(i % 256) as u8, 0, 200]);
+        let rare = (0..44u32).map(|i| [i as u8, 1, 200]);
+        let few: Vec<u8> = common.clone().chain(rare.clone()).flatten().collect();
+        let back = |rgb: &[u8], w: u32, h: u32| {
+            image::load_from_memory(&encode(rgb, w, h).unwrap()).unwrap().to_rgb8().into_raw()
+        };
+        let got = back(&few, 4844, 1);
+        assert_eq!(encode(&few, 4844, 1).unwrap()[25], 3);
+        assert_eq!(got[..3 * 4800], few[..3 * 4800]);
+        // The nearest colour of each rare one is that beside it.
+        let near: Vec<u8> = rare.flat_map(|[r, _, b]| [r, 0, b]).collect();
+        assert_eq!(got[3 * 4800..], near);
+        // With too many rare ones it stays as it was, to the last pixel.
+        let many: Vec<u8> = (0..600u32).flat_map(|i| [(i % 256) as u8, (i / 256) as u8, 3]).collect();
+        assert_eq!((encode(&many, 30, 20).unwrap()[25], back(&many, 30, 20)), (2, many));
+    }
 
     #[test]
     fn segments_and_polygons_are_clipped() {
