@@ -54,7 +54,13 @@ pub enum NetError {
     /// A file.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Candle.
+    /// Candle. In a box, as its errors are large.
     #[error("candle: {0}")]
-    Candle(#[from] candle_core::Error),
+    Candle(Box<candle_core::Error>),
+}
+
+impl From<candle_core::Error> for NetError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(Box::new(error))
+    }
 }
