@@ -5,6 +5,7 @@
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
 mod arch;
+pub(crate) mod engine;
 mod error;
 mod graph;
 mod mlp;

@@ -1,0 +1,3 @@
+//! The processor's engine.
+
+pub(crate) mod linear;
