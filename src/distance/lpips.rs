@@ -334,11 +334,7 @@ fn convolved(from: net::Shape, stage: &Stage) -> net::Shape {
 }
 
 /// Refuses images that are no images.
-fn check(
-    argument: &'static str,
-    shape: Shape,
-    images: &ArrayView2<'_, f32>,
-) -> Result<(), DistanceError> {
+fn check(argument: &'static str, shape: Shape, images: &ArrayView2<'_, f32>) -> Result<(), DistanceError> {
     if images.ncols() != shape.len() {
         return Err(DistanceError::Sizes {
             operation: FEATURES,
@@ -390,7 +386,8 @@ impl<'a> Pass<'a> {
             if let Some((side, stride)) = stage.pool {
                 at = pooled(at, side, stride);
             }
-            let linear = Linear::padded(at, stage.outputs, stage.side, stage.stride, stage.padding, plan.batch);
+            let linear =
+                Linear::padded(at, stage.outputs, stage.side, stage.stride, stage.padding, plan.batch);
             at = linear.1;
             linear
         });
@@ -416,9 +413,11 @@ impl<'a> Pass<'a> {
             if let Some((side, stride)) = stage.pool {
                 let to = pooled(at, side, stride);
                 let outputs = self.to[..m * to.len()].par_chunks_mut(to.len());
-                self.from.par_chunks(at.len()).zip(outputs).for_each(|(x, y)| pool(at, to, side, stride, x, y));
+                self.from
+                    .par_chunks(at.len())
+                    .zip(outputs)
+                    .for_each(|(x, y)| pool(at, to, side, stride, x, y));
                 std::mem::swap(&mut self.from, &mut self.to);
-                at = to;
             }
             linear.forward(m, &self.from, weight, bias, None, None, &mut self.to);
             at = *shape;
@@ -440,14 +439,18 @@ impl<'a> Pass<'a> {
     fn enter(&mut self, images: &ArrayView2<'_, f32>) {
         let Plan { shape, input, .. } = self.plan;
         let (rows, columns) = (&self.rows, &self.columns);
-        self.from.par_chunks_mut(input.len()).zip(images.axis_iter(Axis(0)).into_par_iter()).for_each(|(x, image)| {
-            let pixels = rows.iter().flat_map(|row| columns.iter().map(move |column| row * shape.width + column));
-            for (x, pixel) in x.chunks_exact_mut(3).zip(pixels) {
-                for (c, x) in x.iter_mut().enumerate() {
-                    *x = (image[pixel * shape.channels + c.min(shape.channels - 1)] - MEAN[c]) / DEVIATION[c];
+        self.from.par_chunks_mut(input.len()).zip(images.axis_iter(Axis(0)).into_par_iter()).for_each(
+            |(x, image)| {
+                let pixels =
+                    rows.iter().flat_map(|row| columns.iter().map(move |column| row * shape.width + column));
+                for (x, pixel) in x.chunks_exact_mut(3).zip(pixels) {
+                    for (c, x) in x.iter_mut().enumerate() {
+                        *x = (image[pixel * shape.channels + c.min(shape.channels - 1)] - MEAN[c])
+                            / DEVIATION[c];
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

@@ -100,7 +100,14 @@ pub(super) struct Map {
 }
 
 impl Map {
-    pub(super) fn new(from: Shape, to: Shape, side: usize, stride: usize, before: usize, upsample: bool) -> Self {
+    pub(super) fn new(
+        from: Shape,
+        to: Shape,
+        side: usize,
+        stride: usize,
+        before: usize,
+        upsample: bool,
+    ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let (high, wide) = (scale * from.height, scale * from.width);
         // Rows or columns inside an image of `len` that place `i` of the output reads: input, places in the window.
