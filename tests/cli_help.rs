@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["energy"],
     &["score"],
     &["knn"],
     &["minima"],
     &["toy"],
+    &["arch"],
     &["bench"],
     &["data"],
     &["data", "fetch"],

@@ -1,5 +1,6 @@
 //! Subcommands, a file each. Nothing here computes.
 
+mod arch;
 mod bench;
 mod data;
 mod doctor;
@@ -32,6 +33,7 @@ enum Command {
     Knn(knn::Args),
     Minima(minima::Args),
     Toy(toy::Args),
+    Arch(arch::Args),
     Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
+        Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),

@@ -188,7 +188,7 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| "the stack is empty".into())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
+    fn since_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
         let mark = self.marks.pop().ok_or("there is no mark")?;
         Ok(self.stack.split_off(mark))
     }
@@ -262,7 +262,7 @@ impl<'a> Machine<'a> {
                 let (c, b, a) = (self.pop()?, self.pop()?, self.pop()?);
                 tuple(vec![a, b, c])?
             }
-            b't' => tuple(self.to_mark()?)?,
+            b't' => tuple(self.since_mark()?)?,
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 call(&function, &arguments)?
@@ -279,7 +279,7 @@ impl<'a> Machine<'a> {
                 return Ok(false);
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.set(items)?;
                 return Ok(false);
             }
@@ -298,7 +298,7 @@ impl<'a> Machine<'a> {
             Some(other) if above => return Err(format!("{} takes no items", other.name())),
             _ => return Err("the stack has too few values".into()),
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         let mut items = items.into_iter();

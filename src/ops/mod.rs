@@ -24,6 +24,9 @@ pub use pairwise::PairTile;
 pub use readout::{Readout, Want};
 
 pub(crate) use check::finite_rows;
+pub(crate) use element::exp32;
+pub(crate) use lanes::Buffer;
+
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use placed::Placed;
 

@@ -6,6 +6,7 @@
 
 mod kernel;
 mod map;
+mod pack;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -14,8 +15,8 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::net::Shape;
-use kernel::{Outer, Sweep, most_vectors};
-use map::{Gather, Map};
+use kernel::{Dots, FEW, Outer, PASS, Sweep, most_vectors};
+use map::Map;
 
 /// Numbers of x and dy that a pass over the weights' gradient has in the second cache.
 const SLICE: usize = 96 * 1024;
@@ -24,8 +25,19 @@ const SLICE: usize = 96 * 1024;
 const LINE: usize = 16;
 
 thread_local! {
-    /// A panel of weights.
-    static PANEL: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+    static ROOM: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
+
+/// So many numbers of the thread's own from a cache line on, with anything in them. All layers have the same, so that
+/// they stay in its cache.
+fn with_room<T>(len: usize, run: impl FnOnce(&mut [f32]) -> T) -> T {
+    ROOM.with_borrow_mut(|room| {
+        if room.len() < len + LINE {
+            room.resize(len + LINE, 0.0);
+        }
+        let from = room.as_ptr().align_offset(4 * LINE);
+        run(&mut room[from..from + len])
+    })
 }
 
 /// A linear map y = W x + b of each window of pixels; see [`crate::net::Op::Conv`].
@@ -39,6 +51,9 @@ pub(crate) struct Linear {
     /// Numbers in a vector, and most vectors in a block.
     lanes: usize,
     vectors: usize,
+    /// Whether the weights' gradient is computed as `[matrices, outputs, inputs]`: with fewer outputs than a vector has
+    /// numbers the inputs are its columns.
+    turned: bool,
     /// Sums over parts of the samples, of which the weights' gradient is made.
     parts: Vec<f32>,
     /// The sum of dy over the pixels of each sample.
@@ -93,7 +108,7 @@ impl Linear {
     ) -> (Self, Shape) {
         let fit = |len: usize| (len + 2 * before - side) / stride + 1;
         let to = Shape::image(fit(from.height), fit(from.width), outputs);
-        (Self::with(Arch::new(), Map::new(from, to, side, stride, before, false), [from, to], side, rows), to)
+        (Self::between(Arch::new(), from, to, (side, stride, before), false, rows), to)
     }
 
     /// As [`Self::new`], with these instructions.
@@ -110,21 +125,32 @@ impl Linear {
         let to = Shape::image(scale * from.height / stride, scale * from.width / stride, outputs);
         // A window with stride 2 begins at its own pixel, others are centred.
         let before = if stride == 1 { side / 2 } else { 0 };
-        Self::with(simd, Map::new(from, to, side, stride, before, upsample), [from, to], side, rows)
+        Self::between(simd, from, to, (side, stride, before), upsample, rows)
     }
 
-    fn with(simd: Arch, map: Map, [from, to]: [Shape; 2], side: usize, rows: usize) -> Self {
+    /// Between these shapes, for windows of a side and a stride of which the first begins so far outside of the image.
+    fn between(
+        simd: Arch,
+        from: Shape,
+        to: Shape,
+        window: (usize, usize, usize),
+        upsample: bool,
+        rows: usize,
+    ) -> Self {
+        let outputs = to.channels;
         let (lanes, registers) = simd.dispatch(Sizes);
+        let turned = 2 * outputs <= lanes && from.channels > outputs;
         Self {
             from,
             to,
-            places: side * side,
-            map,
+            places: window.0 * window.0,
+            map: Map::new(from, to, window, upsample, turned),
             simd,
             lanes,
             vectors: most_vectors(registers),
+            turned,
             parts: vec![],
-            sums: vec![0.0; rows * to.channels],
+            sums: vec![0.0; rows * outputs],
         }
     }
 
@@ -152,24 +178,8 @@ impl Linear {
         assert!(weight.len() == self.places * inputs * outputs && bias.len() == outputs);
         assert!(shift.is_none_or(|s| s.len() >= m * outputs));
         assert!(add.is_none_or(|a| a.len() >= m * self.to.len()));
-        let pack = |columns: Range<usize>, width: usize, panel: &mut [f32]| {
-            for (places, panel) in self.map.matrices.iter().zip(panel.chunks_exact_mut(inputs * width)) {
-                for (i, &place) in places.iter().enumerate() {
-                    let rows = weight[place * inputs * outputs..].chunks_exact(outputs);
-                    for (row, packed) in rows.zip(panel.chunks_exact_mut(width)) {
-                        let (packed, padding) = packed.split_at_mut(columns.len());
-                        match i {
-                            0 => packed.copy_from_slice(&row[columns.clone()]),
-                            _ => packed.iter_mut().zip(&row[columns.clone()]).for_each(|(p, w)| *p += w),
-                        }
-                        padding.fill(0.0);
-                    }
-                }
-            }
-        };
         let null = |s: Option<&[f32]>| s.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let (bias, shift, add) = (bias.as_ptr(), null(shift), null(add));
-        self.sweep(&self.map.forward, m, x, (inputs, outputs), pack, [bias, shift, add], y.as_mut_ptr());
+        self.sweep(false, m, x, weight, [bias.as_ptr(), null(shift), null(add)], y.as_mut_ptr());
     }
 
     /// dx = W^T dy, added to what `dx` holds with `accumulate`.
@@ -184,73 +194,64 @@ impl Linear {
         let (inputs, outputs) = (self.from.channels, self.to.channels);
         assert!(dx.len() >= m * self.from.len() && dy.len() >= m * self.to.len());
         assert!(weight.len() == self.places * inputs * outputs);
-        let pack = |columns: Range<usize>, width: usize, panel: &mut [f32]| {
-            for (places, panel) in self.map.matrices.iter().zip(panel.chunks_exact_mut(outputs * width)) {
-                for (i, &place) in places.iter().enumerate() {
-                    for (k, c) in columns.clone().enumerate() {
-                        let row = &weight[(place * inputs + c) * outputs..][..outputs];
-                        for (o, w) in row.iter().enumerate() {
-                            let packed = &mut panel[o * width + k];
-                            *packed = if i == 0 { *w } else { *packed + w };
-                        }
-                    }
-                }
-                for row in panel.chunks_exact_mut(width) {
-                    row[columns.len()..].fill(0.0);
-                }
-            }
-        };
         let none = std::ptr::null();
         let dx = dx.as_mut_ptr();
         let add = if accumulate { dx.cast_const() } else { none };
-        self.sweep(&self.map.backward, m, dy, (outputs, inputs), pack, [none, none, add], dx);
+        self.sweep(true, m, dy, weight, [none, none, add], dx);
     }
 
-    /// Runs the kernel on all panels and pixels.
-    fn sweep(
-        &self,
-        gather: &Gather,
-        m: usize,
-        x: &[f32],
-        channels: (usize, usize),
-        pack: impl Fn(Range<usize>, usize, &mut [f32]) + Sync,
-        [bias, shift, add]: [*const f32; 3],
-        y: *mut f32,
-    ) {
+    /// Runs a kernel on all pixels, forward or, with `back`, from dy to dx.
+    fn sweep(&self, back: bool, m: usize, x: &[f32], weight: &[f32], added: [*const f32; 3], y: *mut f32) {
+        let (inputs, outputs) = (self.from.channels, self.to.channels);
+        let (gather, channels) = match back {
+            false => (&self.map.forward, (inputs, outputs)),
+            true => (&self.map.backward, (outputs, inputs)),
+        };
         let groups = m.div_ceil(gather.group);
-        let panels: usize = self.panels(channels.1).count();
+        let dots = channels.1 <= FEW && channels.0 >= self.lanes;
+        let panels = if dots { 1 } else { self.panels(channels.1).count() };
         let threads = rayon::current_num_threads();
         // Every task packs its panel, which is worth it where that fills the cores.
         let splits = if panels % threads == 0 || panels >= 4 * threads { 1 } else { threads.min(groups) };
-        let [bias, shift, add, y] = [bias.cast_mut(), shift.cast_mut(), add.cast_mut(), y].map(Shared);
+        let [bias, shift, add] = added.map(|p| Shared(p.cast_mut()));
+        let y = Shared(y);
         let run = |columns: Range<usize>, groups: Range<usize>| {
-            let width = columns.len().next_multiple_of(self.lanes);
-            let len = self.map.matrices.len() * channels.0 * width;
-            PANEL.with_borrow_mut(|buffer| {
-                if buffer.len() < len + LINE {
-                    buffer.resize(len + LINE, 0.0);
+            let places = &self.map.matrices;
+            let width = if dots { columns.len() } else { columns.len().next_multiple_of(self.lanes) };
+            let rows = if dots { channels.1 } else { channels.0 };
+            with_room(places.len() * rows * width, |panel| {
+                if back == dots {
+                    pack::straight(places, weight, rows, outputs, columns.clone(), width, panel);
+                } else {
+                    let len = inputs * outputs;
+                    pack::turned(self.simd, places, weight, rows, len, columns.clone(), width, panel);
                 }
-                let from = buffer.as_ptr().align_offset(64);
-                let panel = &mut buffer[from..from + len];
-                pack(columns.clone(), width, panel);
-                self.simd.dispatch(Sweep {
-                    gather,
-                    m,
-                    groups,
-                    channels,
-                    columns,
-                    x: x.as_ptr(),
-                    panel: panel.as_ptr(),
-                    bias: bias.at(0),
-                    shift: shift.at(0),
-                    add: add.at(0),
-                    y: y.at(0),
-                });
+                let (x, weight) = (x.as_ptr(), panel.as_ptr());
+                let (bias, shift, add, y) = (bias.at(0), shift.at(0), add.at(0), y.at(0));
+                if dots {
+                    self.simd.dispatch(Dots { gather, m, groups, channels, x, weight, bias, shift, add, y });
+                } else {
+                    let panel = weight;
+                    self.simd.dispatch(Sweep {
+                        gather,
+                        m,
+                        groups,
+                        channels,
+                        columns,
+                        x,
+                        panel,
+                        bias,
+                        shift,
+                        add,
+                        y,
+                    });
+                }
             });
         };
         (0..panels * splits).into_par_iter().with_max_len(1).for_each(|task| {
             let (panel, split) = (task / splits, task % splits);
-            if let Some(columns) = self.panels(channels.1).nth(panel) {
+            let columns = if dots { Some(0..channels.0) } else { self.panels(channels.1).nth(panel) };
+            if let Some(columns) = columns {
                 run(columns, split * groups / splits..(split + 1) * groups / splits);
             }
         });
@@ -285,7 +286,7 @@ impl Linear {
             true => batches.min(2),
             false => 1,
         };
-        let direct = parts == 1 && matrices == self.places;
+        let direct = parts == 1 && matrices == self.places && !self.turned;
         let out = if direct {
             Shared(dweight.as_mut_ptr())
         } else {
@@ -298,14 +299,18 @@ impl Linear {
         let sums = Shared(self.sums.as_mut_ptr());
         assert!(self.sums.len() >= m * outputs);
         // Rows of the matrices are shared out where parts do not fill the cores.
-        let shares = rayon::current_num_threads().div_ceil(parts).min(inputs);
+        let (a, b) = ((x.as_ptr(), self.from.len()), (dy.as_ptr(), self.to.len()));
+        let (a, b, rows, columns) =
+            if self.turned { (b, a, outputs, inputs) } else { (a, b, inputs, outputs) };
+        let (a, b) = ((Shared(a.0.cast_mut()), a.1), (Shared(b.0.cast_mut()), b.1));
+        let shares = rayon::current_num_threads().div_ceil(parts).min(rows);
         let slice = (SLICE / ((self.from.len() + self.to.len()) * self.map.batch)).max(1) * self.map.batch;
-        let this = &*self;
+        let (this, stride) = (&*self, columns);
         (0..parts * shares).into_par_iter().with_max_len(1).for_each(|task| {
             let (part, share) = (task / shares, task % shares);
             let of_part = |i: usize| (i * batches / parts * this.map.batch).min(m);
             let samples = of_part(part)..of_part(part + 1);
-            let rows = share * inputs / shares..(share + 1) * inputs / shares;
+            let rows = share * rows / shares..(share + 1) * rows / shares;
             for from in samples.clone().step_by(slice) {
                 let samples = from..samples.end.min(from + slice);
                 if share == 0 && !one_pixel {
@@ -318,20 +323,23 @@ impl Linear {
                     });
                 }
                 for (t, pairs) in this.map.pairs.iter().enumerate() {
-                    for columns in this.panels(outputs) {
-                        this.simd.dispatch(Outer {
-                            pairs,
-                            pixels: pairs.len() / this.map.batch,
-                            batch: this.map.batch,
-                            samples: samples.clone(),
-                            lens: (this.from.len(), this.to.len()),
-                            x: x.as_ptr(),
-                            dy: dy.as_ptr(),
-                            rows: rows.clone(),
-                            columns,
-                            stride: outputs,
-                            out: out.at(part * size + t * matrix),
-                            accumulate: from > of_part(part),
+                    for columns in this.panels(columns) {
+                        let width = columns.len().next_multiple_of(this.lanes);
+                        with_room(PASS * width, |room| {
+                            this.simd.dispatch(Outer {
+                                pairs,
+                                pixels: pairs.len() / this.map.batch,
+                                batch: this.map.batch,
+                                samples: samples.clone(),
+                                a: (a.0.at(0), a.1),
+                                b: (b.0.at(0), b.1),
+                                rows: rows.clone(),
+                                columns: columns.clone(),
+                                out: out.at(part * size + t * matrix),
+                                stride,
+                                accumulate: from > of_part(part),
+                                room,
+                            });
                         });
                     }
                 }
@@ -340,17 +348,19 @@ impl Linear {
         if !direct {
             let parts = &self.parts[..parts * size];
             dweight.par_chunks_mut(matrix).enumerate().for_each(|(place, dweight)| {
-                let mut first = true;
+                dweight.fill(0.0);
                 let own = self.map.matrices.iter().enumerate().filter(|(_, places)| places.contains(&place));
                 for (t, _) in own {
                     for part in parts.chunks_exact(size) {
                         let part = &part[t * matrix..][..matrix];
-                        if first {
-                            dweight.copy_from_slice(part);
+                        if self.turned {
+                            for (o, part) in part.chunks_exact(inputs).enumerate() {
+                                let own = dweight[o..].iter_mut().step_by(outputs);
+                                own.zip(part).for_each(|(dw, p)| *dw += p);
+                            }
                         } else {
                             dweight.iter_mut().zip(part).for_each(|(dw, p)| *dw += p);
                         }
-                        first = false;
                     }
                 }
             });

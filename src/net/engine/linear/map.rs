@@ -95,7 +95,8 @@ pub(super) struct Map {
     pub(super) backward: Gather,
     /// Samples in `pairs`.
     pub(super) batch: usize,
-    /// For each matrix the first numbers of the output and the input pixels that it stands between, sample by sample.
+    /// For each matrix the first numbers of the output and the input pixels that it stands between, or of the input and
+    /// the output pixels if it was made `turned`, sample by sample.
     pub(super) pairs: Vec<Vec<(u32, u32)>>,
 }
 
@@ -103,10 +104,9 @@ impl Map {
     pub(super) fn new(
         from: Shape,
         to: Shape,
-        side: usize,
-        stride: usize,
-        before: usize,
+        (side, stride, before): (usize, usize, usize),
         upsample: bool,
+        turned: bool,
     ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let (high, wide) = (scale * from.height, scale * from.width);
@@ -150,16 +150,17 @@ impl Map {
                     .flat_map(|s| triples.iter().filter(|x| x.2 == t).map(move |x| (s, x)))
                     .map(|(s, &(p, q, _))| {
                         let (p, q) = (p * to.channels, q * from.channels);
-                        ((s * to.len() + p) as u32, (s * from.len() + q) as u32)
+                        let (p, q) = ((s * to.len() + p) as u32, (s * from.len() + q) as u32);
+                        if turned { (q, p) } else { (p, q) }
                     })
                     .collect()
             })
             .collect();
-        let turned = triples.iter().map(|&(p, q, t)| (q, p, t)).collect();
+        let inverse = triples.iter().map(|&(p, q, t)| (q, p, t)).collect();
         Self {
             matrices,
             forward: Gather::new(from, to, triples),
-            backward: Gather::new(to, from, turned),
+            backward: Gather::new(to, from, inverse),
             batch,
             pairs,
         }
