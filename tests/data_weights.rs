@@ -59,14 +59,14 @@ fn what_a_pickle_must_not_do_is_refused_by_name() {
     refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", 2, "'numpy.core.multiarray scalar'");
     refused(b"\x80\x02}.", 0, "protocol 2");
     refused(b"\x80\x04\x95\x01\0\0\0\0\0\0\0}.", 0, "protocol 4");
-    refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", 17, "instruction STACK_GLOBAL");
+    refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", 20, "instruction STACK_GLOBAL");
     refused(b"\x80\x03(X\x02\0\0\0lsios\nsystem\n.", 10, "instruction INST");
-    refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", 18, "instruction NEWOBJ");
+    refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", 19, "instruction NEWOBJ");
     refused(b"\x80\x03]q\0.", 2, "instruction EMPTY_LIST");
     refused(b"\x80\x03}\xff.", 3, "instruction 0xff");
     // Calls of what is allowed, but with other arguments.
     refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "numbers are 'O8', expected 'f4'");
-    refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 19, "other arguments");
+    refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 20, "other arguments");
     refused(b"\x80\x03NK\x01\x85R.", 6, "None is called");
     // Too little, too much, too deep.
     refused(b"", 0, "truncated, 1 bytes are due and 0 there");
