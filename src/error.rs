@@ -1,5 +1,6 @@
 use crate::analyse::AnalysisError;
 use crate::data::DataError;
+use crate::distance::DistanceError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
 use crate::net::NetError;
@@ -28,6 +29,8 @@ pub enum Error {
     Process(#[from] ProcessError),
     /// Networks.
     Net(#[from] NetError),
+    /// Perceptual distances.
+    Distance(#[from] DistanceError),
     /// Scores.
     Score(#[from] ScoreError),
     /// Samplers and likelihood.

@@ -10,9 +10,11 @@ pub mod fetch;
 pub mod idx;
 pub mod image_folder;
 pub mod manifest;
+pub mod pickle;
 pub mod registry;
 pub mod resample;
 pub mod subset;
+pub mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,6 +18,7 @@ mod unet;
 mod weights;
 
 pub use arch::Arch;
+pub(crate) use engine::Linear;
 pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use file::Model;

@@ -23,10 +23,10 @@ pub use knn::{Knn, Nearest};
 pub use pairwise::PairTile;
 pub use readout::{Readout, Want};
 
+pub(crate) use check::finite_rows;
 pub(crate) use element::exp32;
 pub(crate) use lanes::Buffer;
 
-use check::finite_rows;
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use placed::Placed;
 use readout::Betas;

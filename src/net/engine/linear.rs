@@ -25,7 +25,7 @@ const SLICE: usize = 96 * 1024;
 const LEAST: usize = 1 << 19;
 
 /// A linear map y = W x + b of each window of pixels; see [`crate::net::Op::Conv`].
-pub(super) struct Linear {
+pub(crate) struct Linear {
     from: Shape,
     to: Shape,
     /// Places in the window.
@@ -85,6 +85,21 @@ impl Linear {
         Self::on(Arch::new(), from, outputs, side, stride, upsample, rows)
     }
 
+    /// For windows of any side that begin `before` pixels outside of the image, of which the output has as many as lie
+    /// in it with as much padding behind. Gives the output's shape as well.
+    pub(crate) fn padded(
+        from: Shape,
+        outputs: usize,
+        side: usize,
+        stride: usize,
+        before: usize,
+        rows: usize,
+    ) -> (Self, Shape) {
+        let fit = |len: usize| (len + 2 * before - side) / stride + 1;
+        let to = Shape::image(fit(from.height), fit(from.width), outputs);
+        (Self::between(Arch::new(), from, to, (side, stride, before), false, rows), to)
+    }
+
     /// As [`Self::new`], with these instructions.
     fn on(
         simd: Arch,
@@ -97,13 +112,28 @@ impl Linear {
     ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let to = Shape::image(scale * from.height / stride, scale * from.width / stride, outputs);
+        // A window with stride 2 begins at its own pixel, others are centred.
+        let before = if stride == 1 { side / 2 } else { 0 };
+        Self::between(simd, from, to, (side, stride, before), upsample, rows)
+    }
+
+    /// Between these shapes, for windows of a side and a stride of which the first begins so far outside of the image.
+    fn between(
+        simd: Arch,
+        from: Shape,
+        to: Shape,
+        window: (usize, usize, usize),
+        upsample: bool,
+        rows: usize,
+    ) -> Self {
+        let outputs = to.channels;
         let (lanes, registers) = simd.dispatch(Sizes);
         let turned = 2 * outputs <= lanes && from.channels > outputs;
         Self {
             from,
             to,
-            places: side * side,
-            map: Map::new(from, to, side, stride, upsample, turned),
+            places: window.0 * window.0,
+            map: Map::new(from, to, window, upsample, turned),
             simd,
             lanes,
             vectors: most_vectors(registers),
@@ -129,7 +159,7 @@ impl Linear {
 
     /// y = W x + b, plus `shift[m, outputs]` for each sample, plus `add`, which has the shape of y.
     #[expect(clippy::too_many_arguments, reason = "as many as the sum has terms")]
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &mut self,
         m: usize,
         x: &[f32],

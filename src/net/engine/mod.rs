@@ -22,13 +22,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attention::Attention;
-use linear::Linear;
 use norm::Norm;
 use passes::Silu;
 use plan::{Backward, Plan, Wanted};
 use time::Waves;
 
 pub use dropout::Dropout;
+pub(crate) use linear::Linear;
 pub use profile::{Part, Profile};
 
 use super::{Graph, NetError, Node, Op, ParamId};

@@ -104,15 +104,12 @@ impl Map {
     pub(super) fn new(
         from: Shape,
         to: Shape,
-        side: usize,
-        stride: usize,
+        (side, stride, before): (usize, usize, usize),
         upsample: bool,
         turned: bool,
     ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let (high, wide) = (scale * from.height, scale * from.width);
-        // A window with stride 2 begins at its own pixel, others are centred.
-        let before = if stride == 1 { side / 2 } else { 0 };
         // Rows or columns inside an image of `len` that place `i` of the output reads: input, places in the window.
         let reads = |i: usize, len: usize| {
             let mut reads: Vec<(usize, Vec<usize>)> = vec![];
