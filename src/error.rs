@@ -1,5 +1,6 @@
 use crate::analyse::AnalysisError;
 use crate::data::DataError;
+use crate::detect::DetectError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
 use crate::net::NetError;
@@ -23,6 +24,8 @@ pub enum Error {
     Op(#[from] OpError),
     /// DenseAM theory.
     Memory(#[from] MemoryError),
+    /// Labels of samples.
+    Detect(#[from] DetectError),
     /// Noising processes.
     Process(#[from] ProcessError),
     /// Networks.

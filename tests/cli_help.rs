@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["energy"],
     &["score"],
     &["knn"],
     &["minima"],
+    &["classify"],
     &["toy"],
     &["bench"],
     &["data"],

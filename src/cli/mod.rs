@@ -1,6 +1,7 @@
 //! Subcommands, a file each. Nothing here computes.
 
 mod bench;
+mod classify;
 mod data;
 mod doctor;
 mod energy;
@@ -31,6 +32,7 @@ enum Command {
     Score(score::Args),
     Knn(knn::Args),
     Minima(minima::Args),
+    Classify(classify::Args),
     Toy(toy::Args),
     Bench(bench::Args),
     Data(data::Args),
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
         Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
+        Command::Classify(args) => ("classify", classify::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
