@@ -284,7 +284,7 @@ fn all_that_is_written_says_the_same() {
     assert_eq!(report["ratio"]["copies"], 30);
     assert_eq!(report["ratio"]["also_memorized"], 30);
     for part in report["sensitivity"].as_array().unwrap() {
-        assert_eq!(part["counts"]["memorized"], 30, "{part}");
+        assert_eq!(part["fractions"]["memorized"]["count"], 30, "{part}");
     }
 
     // The thresholds that were found, given: the same labels. Another: other labels.

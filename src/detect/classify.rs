@@ -301,7 +301,7 @@ pub struct Classification {
     pub delta_s: Threshold,
     /// Fractions with intervals; none where labels are none.
     pub fractions: Option<Fractions>,
-    /// The same counts with both thresholds at 3/4 and at 5/4.
+    /// The same with both thresholds at 3/4 and at 5/4; empty where labels are none.
     pub sensitivity: Vec<Sensitivity>,
     /// Fraction of a class below which it has too few samples.
     pub least_fraction: f64,
@@ -315,13 +315,13 @@ pub struct Classification {
     pub null: NullSummary,
 }
 
-/// Counts at scaled thresholds.
+/// Fractions at scaled thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sensitivity {
     /// What both thresholds were multiplied by.
     pub scale: f64,
-    /// Samples by label.
-    pub counts: Counts,
+    /// The fractions then.
+    pub fractions: Fractions,
 }
 
 /// A second opinion on memorization: a sample is a copy where its nearest training image is less than a third
@@ -390,13 +390,14 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     let usable = |t: &Threshold| t.value.or((t.origin == Origin::NoDistances).then_some(0.0));
     let deltas = usable(&delta_m).zip(usable(&delta_s));
     let labels = deltas.map(|(m, s)| found.labels(m, s));
-    let fractions = labels.as_ref().map(|labels| {
+    let share = |labels: &[Label]| {
         let counts = Counts::of(labels.iter().copied());
         Fractions::new(counts, settings.least_fraction, settings.resamples, settings.seed)
-    });
+    };
+    let fractions = labels.as_deref().map(share);
     let scaled = |(m, s): (f64, f64)| {
         [0.75, 1.25]
-            .map(|scale| Sensitivity { scale, counts: Counts::of(found.labels(scale * m, scale * s)) })
+            .map(|scale| Sensitivity { scale, fractions: share(&found.labels(scale * m, scale * s)) })
             .to_vec()
     };
     let samples = found.train.len();

@@ -169,7 +169,7 @@ mod tests {
         let mut draw = |n: usize, of: &mut dyn FnMut(&mut Stream) -> f64| -> Vec<f64> {
             (0..n).map(|_| of(&mut s)).collect()
         };
-        for n in [30, 300, 3000] {
+        for n in [60, 300, 3000] {
             let one = [
                 draw(n, &mut Stream::normal),
                 draw(n, &mut |s| s.normal().exp()),

@@ -150,7 +150,9 @@ pub fn wilson(p: f64, n: usize) -> (f64, f64) {
     let (n, z) = (n as f64, 1.959_963_985);
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    ((centre - half).max(0.0), (centre + half).min(1.0))
+    // Without the rounding where they meet.
+    let low = if p == 0.0 { 0.0 } else { (centre - half).max(0.0) };
+    (low, if p == 1.0 { 1.0 } else { (centre + half).min(1.0) })
 }
 
 #[cfg(test)]
