@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers gpu-report doctor check clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers gpu-report doctor check check-cuda clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -89,6 +89,9 @@ check: python ## Format, dependency features, stale notebooks, README table: sec
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
+
+check-cuda: system ## Type-checks the feature `cuda` without a toolkit, and says what that leaves open: minutes
+	@tools/check_cuda.sh
 
 clippy: system ## Lints of all targets, warnings as errors
 	@$(ENV)

@@ -1,6 +1,7 @@
 use crate::analyse::AnalysisError;
 use crate::data::DataError;
 use crate::detect::DetectError;
+use crate::distance::DistanceError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
 use crate::net::NetError;
@@ -30,6 +31,8 @@ pub enum Error {
     Process(#[from] ProcessError),
     /// Networks.
     Net(#[from] NetError),
+    /// Perceptual distances.
+    Distance(#[from] DistanceError),
     /// Scores.
     Score(#[from] ScoreError),
     /// Samplers and likelihood.

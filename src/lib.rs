@@ -4,6 +4,7 @@
 pub mod analyse;
 pub mod data;
 pub mod detect;
+pub mod distance;
 mod error;
 pub mod figure;
 pub mod memory;

@@ -305,6 +305,31 @@ fn all_that_is_written_says_the_same() {
     }
 }
 
+/// With the weights of LPIPS where they were fetched.
+#[test]
+fn planted_labels_are_found_by_lpips() {
+    let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
+    if !cache.exists() {
+        eprintln!("skipped: the weights of LPIPS were not fetched");
+        return;
+    }
+    let folder = Folder::new();
+    let world = world(1);
+    let train = folder.array("D.npy", &gray(&world.train));
+    let mut real = unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0);
+    let synthetic = folder.array("S.npy", &real);
+    let metric = ["--metric", "lpips-alex", "--any-range"];
+    finds(&folder, (&train, &synthetic), &metric, &world, "out");
+    // An image without features has no class.
+    real[[4, 0, 0, 0]] = f32::NAN;
+    let synthetic = folder.array("bad.npy", &real);
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("bad")];
+    folder.runs(&[&call[..], &metric].concat());
+    let mut due = world.labels.clone();
+    due[4] = "invalid";
+    assert_eq!(labels(&folder, "bad"), due);
+}
+
 #[test]
 fn what_is_not_finite_is_counted_and_has_no_class() {
     let folder = Folder::new();
@@ -441,6 +466,13 @@ fn refusals_are_one_line_and_leave_nothing() {
         refuses(&train, &synthetic, &["--delta-s", value], &["delta_s"]);
         refuses(&train, &synthetic, &["--least-fraction", value], &["least_fraction"]);
     }
+
+    // A vector of three values is no image.
+    let plane = folder.array("plane.npy", &Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32 / 9.0));
+    let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
+    let word = if cache.exists() { "3 values" } else { "data fetch lpips-weights" };
+    refuses(&plane, &plane, &["--metric", "lpips-alex"], &[word]);
+    refuses(&train, &synthetic, &["--metric", "ssim"], &["--metric"]);
 
     // Files that are none of the formats, or damaged.
     let whole = fs::read(&synthetic).unwrap();

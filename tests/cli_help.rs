@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &[],
     &["energy"],
     &["score"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 13] = [
     &["minima"],
     &["classify"],
     &["toy"],
+    &["arch"],
     &["bench"],
     &["data"],
     &["data", "fetch"],

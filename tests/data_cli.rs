@@ -31,9 +31,10 @@ fn the_list_tells_what_the_registry_knows() {
     let (ok, table, _) = mem2gen(root.path(), &["data", "list"]);
     assert!(ok);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines.len(), 5, "{table}");
+    assert_eq!(lines.len(), 6, "{table}");
     assert_eq!(lines[1][..7], ["mnist", "60000", "10000", "28x28x1", "l2", "4000", "32000"]);
     assert_eq!(lines[4][..7], ["lsun-church", "126227", "-", "64x64x3", "LPIPS-AlexNet", "2000", "16000"]);
+    assert_eq!(lines[5][0], "lpips-weights");
     assert!(lines[1..].iter().all(|line| line.last() == Some(&"absent")), "{table}");
 }
 
@@ -41,12 +42,18 @@ fn the_list_tells_what_the_registry_knows() {
 fn mistakes_are_named_in_one_line() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    refused(root, &["data", "fetch", "minst"], &["minst", "fashion-mnist", "lsun-church"]);
+    refused(root, &["data", "fetch", "minst"], &["minst", "fashion-mnist", "lsun-church", "lpips-weights"]);
     refused(root, &["data", "fetch", "cifar10"], &["cifar10", "--from DIR", "test_batch.bin"]);
     refused(root, &["data", "fetch", "--from", "x"], &["--from", "one name"]);
     refused(root, &["data", "fetch", "mnist", "cifar10", "--from", "x"], &["--from", "2"]);
     refused(root, &["data", "fetch", "mnist", "--from", "/no/such/folder"], &["mnist", "/no/such/folder"]);
+    refused(
+        root,
+        &["data", "fetch", "lpips-weights", "--from", "/no/such"],
+        &["lpips-weights", "alexnet.ckpt"],
+    );
     refused(root, &["data", "verify"], &["data fetch"]);
+    refused(root, &["data", "verify", "lpips-weights"], &["data fetch lpips-weights"]);
     refused(root, &["data", "verify", "mnist"], &["mnist", "data fetch mnist"]);
 }
 

@@ -10,7 +10,11 @@ use std::path::Path;
 use bolero::check;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use mem2gen::data::{cifar, idx};
+use mem2gen::data::weights::Arrays;
+use mem2gen::data::{cifar, idx, pickle};
+use ndarray::ArrayD;
+
+mod pickled;
 
 thread_local! {
     /// Bytes that this thread holds, and the most it has held.
@@ -187,6 +191,95 @@ fn cifar_of_nearly_right_files() {
         let length = bytes.len().saturating_add_signed(isize::from(odd / 100));
         bytes.resize(length, 0);
         cifar_is_safe(&bytes);
+    });
+}
+
+fn pickle_is_safe(bytes: &[u8]) {
+    let (arrays, held) = peak(|| pickle::read_arrays(path(), bytes));
+    // A dictionary with one key takes five bytes to ask for, and some hundred to have.
+    assert!(held <= 400 * bytes.len() + SMALL, "{held} bytes held for an input of {}", bytes.len());
+    let within = bytes.as_ptr_range();
+    for (name, array) in arrays.iter().flatten() {
+        assert!(!name.is_empty());
+        assert_eq!(array.shape.iter().product::<usize>() * 4, array.bytes.len());
+        let at = array.bytes.as_ptr_range();
+        assert!(within.start <= at.start && at.end <= within.end);
+    }
+}
+
+#[test]
+fn pickle_of_raw_bytes() {
+    check!().for_each(pickle_is_safe);
+}
+
+#[test]
+fn pickle_of_instructions() {
+    // What the machine knows, with short arguments that mean something.
+    const CODES: [&[u8]; 28] = [
+        b"}",
+        b"(",
+        b"u",
+        b"s",
+        b"t",
+        b"\x85",
+        b"\x87",
+        b"R",
+        b"b",
+        b"N",
+        b"\x88",
+        b"\x89",
+        b"K\0",
+        b"K\x01",
+        b"K\x03",
+        b"J\xff\xff\xff\xff",
+        b"M\0\x01",
+        b"X\x01\0\0\0a",
+        b"X\x02\0\0\0f4",
+        b"X\x01\0\0\0<",
+        b"C\x01b",
+        b"B\x04\0\0\0\0\0\0\0",
+        b"q\0",
+        b"h\0",
+        b"cnumpy\ndtype\n",
+        b"cnumpy\nndarray\n",
+        b"cnumpy.core.multiarray\n_reconstruct\n",
+        b".",
+    ];
+    check!().with_type::<Vec<u8>>().for_each(|codes| {
+        let codes = codes.iter().map(|&code| CODES[usize::from(code) % CODES.len()]);
+        pickle_is_safe(&[&b"\x80\x03"[..], &codes.collect::<Vec<_>>().concat(), b"."].concat());
+    });
+}
+
+#[test]
+fn pickle_of_nearly_right_files() {
+    type Input = (Vec<(u8, u8, u8)>, Option<(u16, u8)>, bool);
+    check!().with_type::<Input>().for_each(|(arrays, damage, cut)| {
+        let arrays: Arrays = arrays
+            .iter()
+            .map(|&(name, rows, columns)| {
+                let shape = [usize::from(rows) * 3, usize::from(columns % 4)];
+                (format!("{}.{}", name % 3, name), ArrayD::from_elem(&shape[..], 1.5))
+            })
+            .collect();
+        let mut bytes = pickled::pickled(&arrays);
+        match damage {
+            Some((at, _)) if *cut => bytes.truncate(usize::from(*at) % bytes.len()),
+            Some((at, value)) => {
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] = *value;
+            }
+            None => {
+                let found = pickle::read_arrays(path(), &bytes).unwrap();
+                assert!(
+                    found
+                        .iter()
+                        .map(|(name, a)| (name, &a.shape[..]))
+                        .eq(arrays.iter().map(|(n, a)| (n, a.shape())))
+                );
+            }
+        }
+        pickle_is_safe(&bytes);
     });
 }
 

@@ -7,20 +7,25 @@ use mem2gen::detect::{
     Classification, ClassifySettings, Label, Neighbour, Neighbours, Origin, Sets, Share, classify, examples,
     neighbours, queries,
 };
+use mem2gen::distance::{Backbone, Lpips};
 use mem2gen::figure::classify::{Example, GRAY, OLIVE, contact_sheet, distances};
 use mem2gen::notebook::Progress;
 use mem2gen::progress::{ProgressSink, Silent};
+use mem2gen::project::Layout;
 use mem2gen::random::SEED;
 use mem2gen::store::{vacant, write_atomic, write_folder};
 use mem2gen::table::classify::{Names, labels_frame};
 use mem2gen::table::write_parquet_with;
-use ndarray::ArrayView2;
+use ndarray::{Array2, CowArray, Ix2};
 use serde::Serialize;
 
 use super::input::On;
 
 /// Samples of a class on the contact sheet.
 const COLUMNS: usize = 8;
+
+/// Most bytes that features of images may take.
+const ROOM: usize = 12 << 30;
 
 /// Are my samples copies? Label each as memorized, spurious or generalized (Eqs. 9 to 11)
 ///
@@ -81,10 +86,20 @@ pub struct Args {
 pub enum Metric {
     /// Euclidean distance of the values
     L2,
-    /// LPIPS with AlexNet features
+    /// LPIPS with AlexNet, squared as LPIPS is; its weights come by 'mem2gen data fetch lpips-weights'
     LpipsAlex,
-    /// LPIPS with VGG16 features
+    /// LPIPS with VGG16
     LpipsVgg,
+}
+
+impl Metric {
+    fn backbone(self) -> Option<Backbone> {
+        match self {
+            Self::L2 => None,
+            Self::LpipsAlex => Some(Backbone::AlexNet),
+            Self::LpipsVgg => Some(Backbone::Vgg16),
+        }
+    }
 }
 
 /// Why `mem2gen classify` failed.
@@ -93,9 +108,28 @@ pub enum Error {
     /// The library refused.
     #[error(transparent)]
     Library(mem2gen::Error),
-    /// A metric whose features can't be computed.
-    #[error("metric {0:?}: there are no LPIPS features yet; l2 is there")]
-    Metric(Metric),
+    /// LPIPS of vectors.
+    #[error("classify: {metric} compares images, and no input says which shape {values} values have")]
+    Vectors {
+        /// The metric.
+        metric: &'static str,
+        /// Values of an image.
+        values: usize,
+    },
+    /// More features than memory can be expected to hold.
+    #[error(
+        "classify: the {metric} features of {images} images take {} GiB, more than {} GiB; take fewer images, or lpips-alex",
+        bytes >> 30,
+        ROOM >> 30
+    )]
+    Room {
+        /// The metric.
+        metric: &'static str,
+        /// Images of all inputs.
+        images: usize,
+        /// Bytes that their features take.
+        bytes: usize,
+    },
     /// All was written but labels.
     #[error("samples have no labels: {}; give --held-out, --delta-m or --delta-s (distances and histograms are in {})", because.join("; "), out.display())]
     NoThreshold {
@@ -161,10 +195,8 @@ pub fn run(args: Args) -> Result<(), Error> {
     };
     // What can be refused is refused before the work.
     settings.check()?;
-    if args.metric != Metric::L2 {
-        return Err(Error::Metric(args.metric));
-    }
     vacant(&args.out)?;
+    let lpips = args.metric.backbone().map(|b| Lpips::open(b, &Layout::find())).transpose()?;
     let paths = [Some(&args.train), Some(&args.synthetic), args.held_out.as_ref()];
     let mut images = paths
         .into_iter()
@@ -172,11 +204,19 @@ pub fn run(args: Args) -> Result<(), Error> {
         .map(|path| ImageSet::read(path, args.tensor.as_deref()))
         .collect::<Result<Vec<_>, _>>()?;
     let shape = reconcile(&mut images, args.any_range)?;
+    let total: usize = images.iter().map(|set| set.rows().nrows()).sum();
+    let bar = io::stderr().is_terminal().then(|| Progress::new("features", total as u64));
+    let progress = bar.as_ref().map_or(&Silent as &dyn ProgressSink, |bar| bar);
+    let rows = match &lpips {
+        None => images.iter().map(|set| set.rows().into()).collect(),
+        Some(lpips) => perceptual(lpips, &images, shape, progress)?,
+    };
+    drop(bar);
     let sets = Sets {
-        train: features(&images[0]),
-        synthetic: features(&images[1]),
-        held_out: images.get(2).map(features),
-        squared: false,
+        train: rows[0].view(),
+        synthetic: rows[1].view(),
+        held_out: rows.get(2).map(|rows| rows.view()),
+        squared: lpips.is_some(),
     };
     let bar = io::stderr().is_terminal().then(|| Progress::new("neighbours", queries(&sets)));
     let progress = bar.as_ref().map_or(&Silent as &dyn ProgressSink, |bar| bar);
@@ -187,9 +227,39 @@ pub fn run(args: Args) -> Result<(), Error> {
     say(&args, &result)
 }
 
-/// The rows whose l2 distance is the metric, or its root.
-fn features(set: &ImageSet) -> ArrayView2<'_, f32> {
-    set.rows().view()
+/// Features of all images, whose squared l2 distance is LPIPS. Values are cut off at the ends of their range; an image
+/// with NaN or infinity has NaN for features.
+fn perceptual<'a>(
+    lpips: &Lpips,
+    images: &[ImageSet],
+    shape: Option<Shape>,
+    progress: &dyn ProgressSink,
+) -> Result<Vec<CowArray<'a, f32, Ix2>>, Error> {
+    let metric = lpips.backbone().name();
+    let values = images.first().map_or(0, |set| set.rows().ncols());
+    let shape = shape.ok_or(Error::Vectors { metric, values })?;
+    let (length, total) = (lpips.length(shape)?, images.iter().map(|set| set.rows().nrows()).sum::<usize>());
+    let bytes = total.saturating_mul(length).saturating_mul(4);
+    if bytes > ROOM {
+        return Err(Error::Room { metric, images: total, bytes });
+    }
+    images
+        .iter()
+        .map(|set| {
+            let rows = set.rows();
+            let finite = |i: &usize| rows.row(*i).iter().all(|v| v.is_finite());
+            let some: Vec<usize> = (0..rows.nrows()).filter(finite).collect();
+            let found = lpips.features(shape, set.clipped(&some).view(), progress)?;
+            if some.len() == rows.nrows() {
+                return Ok(found.into());
+            }
+            let mut all = Array2::from_elem((rows.nrows(), length), f32::NAN);
+            for (features, i) in found.outer_iter().zip(some) {
+                all.row_mut(i).assign(&features);
+            }
+            Ok(all.into())
+        })
+        .collect()
 }
 
 fn write(

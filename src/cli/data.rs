@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mem2gen::data::fetch::{Outcome, Step, fetch};
 use mem2gen::data::registry::REGISTRY;
+use mem2gen::data::weights::{self, LPIPS, Weights};
 use mem2gen::data::{DataError, Entry, Manifest, Split, State, check, find, folder, state};
 use mem2gen::project::Layout;
 
@@ -21,18 +22,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Bring data sets into the cache, verified; what is there and whole is left alone
+    /// Bring data sets and weights into the cache, verified; what is there and whole is left alone
     Fetch {
-        /// Data sets (mnist, fashion-mnist, cifar10, lsun-church) [default: mnist fashion-mnist]
+        /// Data sets (mnist, fashion-mnist, cifar10, lsun-church) and the weights of LPIPS
+        /// (lpips-weights) [default: mnist fashion-mnist]
         names: Vec<String>,
         /// Take one data set's files out of this folder: IDX files (also .gz), CIFAR10's .bin batches,
-        /// or for lsun-church PNG and JPEG images
+        /// for lsun-church PNG and JPEG images, or for lpips-weights alexnet.ckpt and vgg16.ckpt
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },
-    /// Decode data sets again and compare them with their checksums
+    /// Decode data sets and weights again and compare them with their checksums
     Verify {
-        /// Data sets [default: all that were fetched]
+        /// Data sets and weights [default: all that were fetched]
         names: Vec<String>,
     },
     /// Show all data sets: images, shape, the paper's metric and critical points, and their state
@@ -79,64 +81,114 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
 }
 
+/// What can be fetched.
+#[derive(Clone, Copy)]
+enum Item {
+    Images(&'static Entry),
+    Weights(&'static Weights),
+}
+
+impl Item {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Images(entry) => entry.name,
+            Self::Weights(weights) => weights.name,
+        }
+    }
+
+    fn folder(self, layout: &Layout) -> PathBuf {
+        match self {
+            Self::Images(entry) => folder(layout, entry),
+            Self::Weights(weights) => weights.folder(layout),
+        }
+    }
+
+    /// The item called `name`, and in the error all there are.
+    fn find(name: &str) -> Result<Self, DataError> {
+        if name == LPIPS.name {
+            return Ok(Self::Weights(&LPIPS));
+        }
+        find(name).map(Self::Images).map_err(|error| match error {
+            DataError::UnknownName { name, known } => {
+                DataError::UnknownName { name, known: format!("{known}, {}", LPIPS.name) }
+            }
+            other => other,
+        })
+    }
+}
+
 fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result<(), Error> {
     if from.is_some() && names.len() != 1 {
         return Err(Error::FromTakesOne(names.len()));
     }
-    let entries = if names.is_empty() { DEFAULT.map(find).into_iter().collect() } else { entries(names) }?;
-    each("fetch", &entries, |entry| {
+    let default = DEFAULT.map(str::to_owned);
+    let items = items(if names.is_empty() { &default } else { names })?;
+    each("fetch", &items, |item| {
         let mut last = Instant::now();
-        let outcome = fetch(layout, entry, from.as_deref(), &mut |step| {
+        let mut tell = |step: Step| {
             // Counts come often; a line a second is enough, and the last one.
             let skip = matches!(step, Step::Decoding { done, total }
                 if done < total && last.elapsed() < Duration::from_secs(1));
             if !skip {
                 last = Instant::now();
-                eprintln!("{}: {step}", entry.name);
+                eprintln!("{}: {step}", item.name());
             }
-        })?;
-        let folder = folder(layout, entry);
-        Ok(match outcome {
-            Outcome::AlreadyThere(manifest) => {
-                format!("{}: already in {}, {}", entry.name, folder.display(), summary(&manifest))
+        };
+        let (fetched, what) = match item {
+            Item::Images(entry) => match fetch(layout, entry, from.as_deref(), &mut tell)? {
+                Outcome::AlreadyThere(manifest) => (false, summary(&manifest)),
+                Outcome::Fetched(manifest) => (true, summary(&manifest)),
+            },
+            Item::Weights(weights) => {
+                let fetched = weights::fetch(layout, weights, from.as_deref(), &mut tell)?;
+                (fetched, networks(weights))
             }
-            Outcome::Fetched(manifest) => {
-                format!("{}: fetched into {}, {}", entry.name, folder.display(), summary(&manifest))
-            }
-        })
+        };
+        let how = if fetched { "fetched into" } else { "already in" };
+        Ok(format!("{}: {how} {}, {what}", item.name(), item.folder(layout).display()))
     })
 }
 
 fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
-    let chosen: Vec<&'static Entry> = if names.is_empty() {
+    let chosen: Vec<Item> = if names.is_empty() {
         // A folder is enough: half a data set is to be found damaged, not passed over.
-        REGISTRY.iter().filter(|entry| folder(layout, entry).is_dir()).collect()
+        let all = REGISTRY.iter().map(Item::Images).chain([Item::Weights(&LPIPS)]);
+        all.filter(|item| item.folder(layout).is_dir()).collect()
     } else {
-        entries(names)?
+        items(names)?
     };
     if chosen.is_empty() {
         return Err(Error::Nothing);
     }
-    each("verify", &chosen, |entry| {
-        let manifest = check(layout, entry)?;
-        let against = if entry.train.sha256.is_some() {
-            "the registry's sums"
-        } else {
-            "the sums of its fetch (the registry has none)"
+    each("verify", &chosen, |item| {
+        let registry = "the registry's sums";
+        let (what, against) = match item {
+            Item::Images(entry) => {
+                let manifest = check(layout, entry)?;
+                let against = match entry.train.sha256 {
+                    Some(_) => registry,
+                    None => "the sums of its fetch (the registry has none)",
+                };
+                (summary(&manifest), against)
+            }
+            Item::Weights(weights) => {
+                weights::check(layout, weights)?;
+                (networks(weights), registry)
+            }
         };
-        Ok(format!("{}: whole, {}, by {against}", entry.name, summary(&manifest)))
+        Ok(format!("{}: whole, {what}, by {against}", item.name()))
     })
 }
 
-/// Does one thing to each entry. All are tried; one failure is passed on as it is.
+/// Does one thing to each item. All are tried; one failure is passed on as it is.
 fn each(
     operation: &'static str,
-    entries: &[&'static Entry],
-    mut act: impl FnMut(&'static Entry) -> Result<String, DataError>,
+    items: &[Item],
+    mut act: impl FnMut(Item) -> Result<String, DataError>,
 ) -> Result<(), Error> {
     let mut failed = Vec::new();
-    for entry in entries {
-        match act(entry) {
+    for &item in items {
+        match act(item) {
             Ok(line) => writeln!(std::io::stdout(), "{line}")?,
             Err(error) => failed.push(error),
         }
@@ -147,13 +199,17 @@ fn each(
         Some(last) => {
             failed.push(last);
             let failed = failed.iter().map(ToString::to_string).collect();
-            Err(Error::Several { operation, failed, total: entries.len() })
+            Err(Error::Several { operation, failed, total: items.len() })
         }
     }
 }
 
-fn entries(names: &[String]) -> Result<Vec<&'static Entry>, DataError> {
-    names.iter().map(|name| find(name)).collect()
+fn items(names: &[String]) -> Result<Vec<Item>, DataError> {
+    names.iter().map(|name| Item::find(name)).collect()
+}
+
+fn networks(weights: &Weights) -> String {
+    format!("{} networks ({})", weights.files.len(), weights.source())
 }
 
 fn summary(manifest: &Manifest) -> String {
@@ -194,6 +250,13 @@ fn list(layout: &Layout) -> Result<(), Error> {
             state,
         ]);
     }
+    let state = match weights::check(layout, &LPIPS) {
+        Ok(()) => "present".to_owned(),
+        Err(_) if !LPIPS.folder(layout).is_dir() => "absent".to_owned(),
+        Err(damage) => format!("damaged ({damage})"),
+    };
+    let none = || "-".to_owned();
+    rows.push([LPIPS.name.to_owned(), none(), none(), none(), none(), none(), none(), LPIPS.source(), state]);
     super::doctor::print_table(&rows)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Subcommands, a file each. Nothing here computes.
 
+mod arch;
 mod bench;
 mod classify;
 mod data;
@@ -34,6 +35,7 @@ enum Command {
     Minima(minima::Args),
     Classify(classify::Args),
     Toy(toy::Args),
+    Arch(arch::Args),
     Bench(bench::Args),
     Data(data::Args),
     Doctor(doctor::Args),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
         Command::Classify(args) => ("classify", classify::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
+        Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),

@@ -215,6 +215,34 @@ pub enum DataError {
         /// The sum of what is there.
         found: String,
     },
+    /// A pickle that is no dictionary of float32 arrays, or does anything else.
+    #[error("read {}: pickle, byte {at}: {reason}", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// Where the instruction begins.
+        at: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of weights that can't be read or written.
+    #[error("weights {}: {reason}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that is not the one that it should be.
+    #[error("verify {}: SHA-256 is {found}, expected {expected}", path.display())]
+    Sum {
+        /// The file.
+        path: PathBuf,
+        /// The sum due.
+        expected: String,
+        /// The sum of what is there.
+        found: String,
+    },
     /// A training set of no or of too many images.
     #[error("take subset: size {k} is not in 1..={n}")]
     SubsetSize {

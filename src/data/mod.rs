@@ -11,9 +11,11 @@ pub mod idx;
 pub mod image_folder;
 pub mod image_set;
 pub mod manifest;
+pub mod pickle;
 pub mod registry;
 pub mod resample;
 pub mod subset;
+pub mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,13 @@
 //! What a network computes, apart from how.
 
+use serde::{Deserialize, Serialize};
+
 use super::NetError;
 
 /// The shape of one sample in a node: rows, columns and channels, the channels of a pixel side by side (NHWC). A
 /// vector is one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Rows of pixels.
     pub height: usize,

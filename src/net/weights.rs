@@ -85,7 +85,7 @@ impl Weights {
 }
 
 /// `[outputs, inputs, windows]` -> `[windows, inputs, outputs]`.
-fn from_file_layout(layout: Layout, file: &[f32], own: &mut [f32]) {
+pub(super) fn from_file_layout<T: Copy>(layout: Layout, file: &[T], own: &mut [T]) {
     each(layout, |here, there| own[here] = file[there]);
 }
 

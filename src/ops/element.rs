@@ -78,14 +78,15 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// e^x for x <= 0 to 2 units in the last place, 0 below -87. Branch-free, so loops over it vectorise.
+/// e^x for x <= 0 to 2 units in the last place, 0 below -87, and what is not a number for such. Branch-free, so loops
+/// over it vectorise.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; n comes from the low bits of x log2(e) + 1.5 2^23, ln 2 is
 /// subtracted in two parts, and e^r is its Taylor polynomial of degree 7 (error under 2^-27).
 #[inline(always)]
-pub(super) fn exp32(x: f32) -> f32 {
+pub(crate) fn exp32(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0;
-    let y = x.max(-87.0);
+    let y = if x < -87.0 { -87.0 } else { x };
     let t = y.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = t - MAGIC;
     let r = n.mul_add(-0.693_359_4, y);
@@ -259,6 +260,7 @@ mod tests {
             }
         }
         assert_eq!((exp32(0.0), exp64(0.0)), (1.0, 1.0));
+        assert!(exp32(f32::NAN).is_nan());
         assert_eq!((exp32(f32::NEG_INFINITY), exp64(f64::NEG_INFINITY)), (0.0, 0.0));
         assert_eq!((exp32(-1e30), exp64(-1e300)), (0.0, 0.0));
     }

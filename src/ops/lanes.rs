@@ -47,7 +47,8 @@ pub struct Rows<'a, T> {
 }
 
 /// Numbers that start on a cache line, where vectors of them are read fastest.
-pub(super) struct Buffer<T> {
+#[derive(Default)]
+pub(crate) struct Buffer<T> {
     values: Vec<T>,
     from: usize,
     len: usize,
@@ -55,7 +56,7 @@ pub(super) struct Buffer<T> {
 
 impl<T: Lanes> Buffer<T> {
     /// So many times nought.
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         let values = vec![T::default(); len + T::LINE];
         let from = values.as_ptr().align_offset(64);
         Self { values, from, len }

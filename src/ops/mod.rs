@@ -23,7 +23,10 @@ pub use knn::{Knn, Nearest};
 pub use pairwise::PairTile;
 pub use readout::{Readout, Want};
 
-use check::finite_rows;
+pub(crate) use check::finite_rows;
+pub(crate) use element::exp32;
+pub(crate) use lanes::Buffer;
+
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use placed::Placed;
 

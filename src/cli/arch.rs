@@ -1,0 +1,190 @@
+//! `mem2gen arch`: the layers of a network and its exact number of parameters.
+
+use std::io::{self, Write};
+
+use mem2gen::data::{DataError, find};
+use mem2gen::net::{Arch, Graph, MlpSettings, NetError, Node, Op, Shape, ToySettings, UnetSettings};
+use serde_json::{Value, json};
+
+use super::doctor::print_table;
+
+/// Print the layers of a network, with the exact number of its parameters and its cost
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The network: the U-Net, the residual MLP, or the toy network of the paper's text or of the public code
+    #[arg(long)]
+    arch: Name,
+    /// The data set whose images it is for: mnist, fashion-mnist, cifar10 or lsun-church (unet, mlp)
+    #[arg(long, default_value = "mnist", value_name = "NAME")]
+    dataset: String,
+    /// Channels of the U-Net's first level, or the width of the others [default: 128 for unet, else the network's own]
+    #[arg(long)]
+    channels: Option<usize>,
+    /// Rows and columns of an image; where they are not the data set's own, the U-Net has as many levels as fit
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// Channels of an image [default: the data set's]
+    #[arg(long)]
+    in_channels: Option<usize>,
+    /// Print one object of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Name {
+    Unet,
+    Mlp,
+    Toy,
+    ToyCode,
+}
+
+/// Why `mem2gen arch` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// No such network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The table could not be printed.
+    #[error("print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Runs `mem2gen arch`.
+pub fn run(args: Args) -> Result<(), Error> {
+    let own = find(&args.dataset)?.shape;
+    let mut input = Shape::image(own.height, own.width, args.in_channels.unwrap_or(own.channels));
+    if let Some(size) = args.size {
+        (input.height, input.width) = (size, size);
+    }
+    let arch = match args.arch {
+        Name::Unet => {
+            let channels = args.channels.unwrap_or(128);
+            let theirs = (own.height, own.width) == (input.height, input.width);
+            Arch::Unet(match theirs {
+                true => UnetSettings::paper(&args.dataset, channels)?,
+                false => UnetSettings::desk(input, channels),
+            })
+        }
+        Name::Mlp => {
+            let default = MlpSettings::default();
+            Arch::Mlp(MlpSettings { width: args.channels.unwrap_or(default.width), ..default })
+        }
+        Name::Toy | Name::ToyCode => {
+            input = Shape::vector(2);
+            let default = if args.arch == Name::Toy { ToySettings::paper() } else { ToySettings::code() };
+            Arch::Toy(ToySettings { width: args.channels.unwrap_or(default.width), ..default })
+        }
+    };
+    let graph = arch.graph(input)?;
+    let layers: Vec<Layer> = graph.nodes().iter().map(|node| Layer::new(&graph, node)).collect();
+    let kept = graph.len() - graph.trained();
+    if args.json {
+        let all = json!({
+            "arch": arch,
+            "input": input,
+            "parameters": graph.trained(),
+            "not_trained": kept,
+            "mflop": graph.flops() / 1e6,
+            "layers": layers.iter().map(Layer::json).collect::<Vec<_>>(),
+        });
+        return Ok(writeln!(io::stdout(), "{all}")?);
+    }
+    let mut rows = vec![["layer", "operation", "output", "parameters", "MFLOP"].map(str::to_owned)];
+    rows.extend(layers.into_iter().map(Layer::row));
+    print_table(&rows)?;
+    let kept = if kept > 0 { format!(" and {kept} that are not trained") } else { String::new() };
+    writeln!(
+        io::stdout(),
+        "\n{} for {}: {} parameters{kept}, {:.1} MFLOP a sample, forward",
+        arch.name(),
+        size(input),
+        graph.trained(),
+        graph.flops() / 1e6
+    )?;
+    Ok(())
+}
+
+/// A line of the table.
+struct Layer {
+    name: String,
+    operation: String,
+    output: Shape,
+    parameters: usize,
+    mflop: f64,
+}
+
+impl Layer {
+    fn new(graph: &Graph, node: &Node) -> Self {
+        // Parameters are called by their layer, a dot and what they are there.
+        let own = graph.params().iter().filter(|p| {
+            p.name
+                .strip_prefix(&node.layer)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(|r| !r.contains('.'))
+        });
+        Self {
+            name: node.layer.clone(),
+            operation: operation(node),
+            output: node.shape,
+            parameters: own.map(|p| p.layout.len()).sum(),
+            mflop: graph.node_flops(node) / 1e6,
+        }
+    }
+
+    fn row(self) -> [String; 5] {
+        let number = |n: usize| if n > 0 { n.to_string() } else { String::new() };
+        let mflop = if self.mflop > 0.0 { format!("{:.3}", self.mflop) } else { String::new() };
+        [self.name, self.operation, size(self.output), number(self.parameters), mflop]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "layer": self.name,
+            "operation": self.operation,
+            "output": [self.output.height, self.output.width, self.output.channels],
+            "parameters": self.parameters,
+            "mflop": self.mflop,
+        })
+    }
+}
+
+fn size(shape: Shape) -> String {
+    match (shape.height, shape.width) {
+        (1, 1) => shape.channels.to_string(),
+        (height, width) => format!("{height}x{width}x{}", shape.channels),
+    }
+}
+
+fn operation(node: &Node) -> String {
+    let after = |silu: bool, dropout: f64| {
+        let silu = if silu { ", silu" } else { "" };
+        let dropout = if dropout > 0.0 { format!(", dropout {dropout}") } else { String::new() };
+        format!("{silu}{dropout}")
+    };
+    match node.op {
+        Op::Input => "input".into(),
+        Op::Sinusoid { .. } => "sines of time".into(),
+        Op::Fourier { .. } => "random Fourier features of time".into(),
+        Op::Conv { side: 1, .. } if node.shape.pixels() == 1 => format!("linear{}", shifted(node)),
+        Op::Conv { side, stride, upsample, .. } => {
+            let before = if upsample { "upsample, " } else { "" };
+            let stride = if stride > 1 { format!(", stride {stride}") } else { String::new() };
+            format!("{before}conv {side}x{side}{stride}{}", shifted(node))
+        }
+        Op::Norm { groups, silu, dropout, .. } => {
+            format!("norm of {groups} group{}{}", if groups > 1 { "s" } else { "" }, after(silu, dropout))
+        }
+        Op::Silu { dropout } => format!("silu{}", after(false, dropout)),
+        Op::Attention => "attention".into(),
+        Op::Add => "add".into(),
+        Op::Concat => "concat".into(),
+    }
+}
+
+fn shifted(node: &Node) -> &'static str {
+    if node.inputs.len() > 1 { ", shift by time" } else { "" }
+}

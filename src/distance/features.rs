@@ -1,0 +1,236 @@
+//! Rows of features in memory or in a file, and the search for the nearest of them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, CowArray, Ix2, s};
+
+use super::DistanceError;
+use crate::ops::{DeviceChoice, Memories, OpError};
+use crate::progress::ProgressSink;
+use crate::store;
+
+/// Bytes read at a time.
+const PIECE: usize = 1 << 20;
+/// What the search is called in errors.
+const KNN: &str = "LPIPS neighbours";
+
+/// Features of images, a row an image.
+#[derive(Debug, Clone)]
+pub struct Features {
+    sizes: [usize; 2],
+    rows: Rows,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    Memory(Array2<f32>),
+    /// A `.npy` file whose numbers begin there.
+    File(PathBuf, u64),
+}
+
+/// The nearest images of each of m images, in order of (distance, index).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neighbours {
+    /// Rows of the images searched, `[m, k]`.
+    pub index: Array2<usize>,
+    /// LPIPS to them, `[m, k]`.
+    pub distance: Array2<f64>,
+}
+
+impl From<Array2<f32>> for Features {
+    fn from(rows: Array2<f32>) -> Self {
+        Self { sizes: rows.dim().into(), rows: Rows::Memory(rows) }
+    }
+}
+
+impl Features {
+    /// Takes a file that [`super::Lpips::stored`] left.
+    pub(super) fn open(path: &Path, sizes: [usize; 2]) -> Result<Self, DistanceError> {
+        let bad = |reason: String| DistanceError::Features { path: path.to_path_buf(), reason };
+        let header = header(sizes);
+        let mut found = vec![0; header.len()];
+        let mut file = File::open(path).map_err(store::StoreError::io("open", path))?;
+        file.read_exact(&mut found).map_err(|e| bad(e.to_string()))?;
+        if found != header {
+            return Err(bad(format!("its header does not say {sizes:?} numbers of type f4")));
+        }
+        let due = header.len() as u64 + (sizes[0] * sizes[1] * 4) as u64;
+        let length = fs::metadata(path).map_err(store::StoreError::io("open", path))?.len();
+        if length != due {
+            return Err(bad(format!("{length} bytes where {due} are due")));
+        }
+        Ok(Self { sizes, rows: Rows::File(path.to_path_buf(), header.len() as u64) })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.sizes[0]
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Features of an image.
+    pub fn length(&self) -> usize {
+        self.sizes[1]
+    }
+
+    /// Rows of the matrix, borrowed from memory or read.
+    ///
+    /// # Errors
+    /// [`OpError::Shape`] for rows that are not there, and where the file can't be read.
+    pub fn block(&self, rows: Range<usize>) -> Result<CowArray<'_, f32, Ix2>, DistanceError> {
+        if rows.start > rows.end || rows.end > self.len() {
+            return Err(DistanceError::Op(OpError::Shape {
+                operation: "read features",
+                argument: "rows",
+                found: vec![rows.start, rows.end],
+                expected: format!("rows of 0..{}", self.len()),
+            }));
+        }
+        match &self.rows {
+            Rows::Memory(all) => Ok(all.slice(s![rows, ..]).into()),
+            Rows::File(path, start) => {
+                let sizes = (rows.len(), self.length());
+                let from = start + (rows.start * self.length() * 4) as u64;
+                let values =
+                    read(path, from, sizes.0 * sizes.1).map_err(store::StoreError::io("read", path))?;
+                let bad = |e: ndarray::ShapeError| DistanceError::Features {
+                    path: path.clone(),
+                    reason: e.to_string(),
+                };
+                Ok(Array2::from_shape_vec(sizes, values).map_err(bad)?.into())
+            }
+        }
+    }
+
+    /// The k images of `memories` that are nearest to each image of `self` by LPIPS, exact. A copy is at 0.
+    ///
+    /// Files are read in blocks, so that about `room` bytes are in use: with less than all features every image is read
+    /// once for each block of memories. With `exclude_self` both are the same images, and image i is none of its own
+    /// neighbours. `progress` advances by the number of queries times the number of memories in all.
+    ///
+    /// # Errors
+    /// As [`Memories::knn`], and where a file can't be read.
+    pub fn knn(
+        &self,
+        memories: &Self,
+        k: usize,
+        exclude_self: bool,
+        room: usize,
+        device: DeviceChoice,
+        progress: &dyn ProgressSink,
+    ) -> Result<Neighbours, DistanceError> {
+        let refused = |argument: &'static str, found: &Self, expected: String| {
+            Err(DistanceError::Op(OpError::Shape {
+                operation: KNN,
+                argument,
+                found: found.sizes.into(),
+                expected,
+            }))
+        };
+        if self.length() != memories.length() {
+            return refused("queries", self, format!("[m, {}]", memories.length()));
+        }
+        if exclude_self && self.len() != memories.len() {
+            return refused(
+                "queries",
+                self,
+                format!("{:?}: with self excluded they are the memories", memories.sizes),
+            );
+        }
+        if k == 0 || k + usize::from(exclude_self) > memories.len() {
+            return Err(DistanceError::Op(OpError::Parameter {
+                operation: KNN,
+                argument: "k",
+                value: k as f64,
+                need: "at least 1 and at most the number of memories, without self where it is excluded",
+            }));
+        }
+        // Three quarters are for memories, as queries are read again for each block of them.
+        let fit = |bytes: usize| (bytes / (4 * self.length()).max(1)).max(1);
+        let (most, few) = (fit(room / 4 * 3), fit(room / 4));
+        let mut best: Vec<Vec<(f64, usize)>> = vec![Vec::with_capacity(2 * k + 1); self.len()];
+        for block in blocks(memories.len(), most) {
+            let rows = memories.block(block.clone())?;
+            let prepared = Memories::on(rows.view(), device)?;
+            for queries in blocks(self.len(), few) {
+                // Self may be among them, and goes below.
+                let k_block = (k + usize::from(exclude_self)).min(block.len());
+                let found = prepared.knn(self.block(queries.clone())?.view(), k_block, false)?;
+                for ((best, query), (index, distance)) in best[queries.clone()]
+                    .iter_mut()
+                    .zip(queries.clone())
+                    .zip(found.index.outer_iter().zip(found.distance.outer_iter()))
+                {
+                    let found = distance.iter().zip(index).map(|(d, j)| (d * d, block.start + j));
+                    best.extend(found.filter(|(_, j)| !(exclude_self && *j == query)));
+                    best.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                    best.truncate(k);
+                }
+                progress.advance((queries.len() * block.len()) as u64);
+            }
+        }
+        let at = |query: usize, i: usize| best[query].get(i).copied().unwrap_or((f64::NAN, usize::MAX));
+        Ok(Neighbours {
+            index: Array2::from_shape_fn((self.len(), k), |(q, i)| at(q, i).1),
+            distance: Array2::from_shape_fn((self.len(), k), |(q, i)| at(q, i).0),
+        })
+    }
+}
+
+/// As few and as even pieces of 0..n as there can be with at most `most` in each.
+fn blocks(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = n.div_ceil(most);
+    (0..count).map(move |i| i * n / count..(i + 1) * n / count)
+}
+
+/// The header of a `.npy` file of f32.
+fn header([rows, columns]: [usize; 2]) -> Vec<u8> {
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    // Numbers begin at a multiple of 64 bytes.
+    while (10 + text.len() + 1) % 64 != 0 {
+        text.push(' ');
+    }
+    text.push('\n');
+    [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// Writes a `.npy` file, atomically, of rows that `fill` gives piece by piece.
+pub(super) fn write(
+    path: &Path,
+    sizes: [usize; 2],
+    fill: impl FnOnce(&mut dyn FnMut(&[f32]) -> io::Result<()>) -> io::Result<()>,
+) -> Result<(), DistanceError> {
+    store::write_atomic(path, |out| {
+        out.write_all(&header(sizes))?;
+        let mut bytes = Vec::new();
+        fill(&mut |values| {
+            for piece in values.chunks(PIECE / 4) {
+                bytes.clear();
+                bytes.extend(piece.iter().flat_map(|v| v.to_le_bytes()));
+                out.write_all(&bytes)?;
+            }
+            Ok(())
+        })
+    })?;
+    Ok(())
+}
+
+fn read(path: &Path, from: u64, count: usize) -> io::Result<Vec<f32>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut values = Vec::with_capacity(count);
+    let mut bytes = vec![0; PIECE.min(4 * count)];
+    while values.len() < count {
+        let piece = bytes.len().min(4 * (count - values.len()));
+        file.read_exact(&mut bytes[..piece])?;
+        values.extend(bytes[..piece].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)));
+    }
+    Ok(values)
+}

@@ -1,0 +1,227 @@
+//! Passes over memory: SiLU, sums and copies, and how rows are shared out to threads.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::dropout::{Dropout, Mask};
+use crate::ops::{Buffer, exp32};
+
+/// Most tasks that a pass is split into.
+pub(super) const TASKS: usize = 32;
+
+/// Least numbers in a task: less is not worth waking a thread for.
+const LEAST: usize = 1 << 14;
+
+/// Rows in a task, for m rows of so many numbers. It is fixed by the sizes, so that sums over tasks do not depend on
+/// the number of threads.
+pub(super) fn rows_a_task(m: usize, len: usize) -> usize {
+    m.div_ceil(TASKS).max(LEAST.div_ceil(len.max(1)))
+}
+
+thread_local! {
+    static SCRATCH: RefCell<(Buffer<f32>, Buffer<f64>)> = RefCell::default();
+}
+
+/// Calls `f` with so many numbers of this thread's own, which hold anything. `f` must not wait for other tasks.
+pub(super) fn with_scratch(singles: usize, doubles: usize, f: impl FnOnce(&mut [f32], &mut [f64])) {
+    SCRATCH.with_borrow_mut(|(single, double)| {
+        if single.len() < singles {
+            *single = Buffer::new(singles);
+        }
+        if double.len() < doubles {
+            *double = Buffer::new(doubles);
+        }
+        f(&mut single[..singles], &mut double[..doubles]);
+    });
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    let e = exp32(-x.abs());
+    (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
+}
+
+/// The derivative of x sigmoid(x).
+#[inline(always)]
+pub(super) fn silu_slope(x: f32) -> f32 {
+    let s = sigmoid(x);
+    s * x.mul_add(1.0 - s, 1.0)
+}
+
+/// x sigmoid(x) and dropout.
+pub(super) struct Silu {
+    pub(super) node: usize,
+    pub(super) len: usize,
+    pub(super) rate: f64,
+}
+
+impl Silu {
+    pub(super) fn forward(&self, m: usize, x: &[f32], y: &mut [f32], dropout: Option<Dropout>) {
+        let (step, n) = (rows_a_task(m, self.len), m * self.len);
+        let tasks = y[..n].par_chunks_mut(step * self.len).zip(x[..n].par_chunks(step * self.len));
+        tasks.enumerate().for_each(|(task, (y, x))| match dropout {
+            Some(d) if self.rate > 0.0 => {
+                for (r, (y, x)) in y.chunks_mut(self.len).zip(x.chunks(self.len)).enumerate() {
+                    silu_dropped(x, y, d.mask(self.node, self.rate, task * step + r));
+                }
+            }
+            _ => silu(x, y),
+        });
+    }
+
+    pub(super) fn backward(
+        &self,
+        m: usize,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        accumulate: bool,
+        dropout: Option<Dropout>,
+    ) {
+        let (step, n) = (rows_a_task(m, self.len), m * self.len);
+        let size = step * self.len;
+        let tasks = dx[..n].par_chunks_mut(size).zip(x[..n].par_chunks(size)).zip(dy[..n].par_chunks(size));
+        tasks.enumerate().for_each(|(task, ((dx, x), dy))| {
+            let rows = dx.chunks_mut(self.len).zip(x.chunks(self.len)).zip(dy.chunks(self.len));
+            for (r, ((dx, x), dy)) in rows.enumerate() {
+                let mask = match dropout {
+                    Some(d) if self.rate > 0.0 => Some(d.mask(self.node, self.rate, task * step + r)),
+                    _ => None,
+                };
+                silu_back(x, dy, dx, accumulate, mask);
+            }
+        });
+    }
+}
+
+fn silu(x: &[f32], y: &mut [f32]) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = x * sigmoid(*x);
+            }
+        },
+    );
+}
+
+fn silu_dropped(x: &[f32], y: &mut [f32], mask: Mask) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = x * sigmoid(*x) * mask.at(i as u32);
+            }
+        },
+    );
+}
+
+fn silu_back(x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool, mask: Option<Mask>) {
+    struct Op<'a>(&'a [f32], &'a [f32], &'a mut [f32], bool, Option<Mask>);
+    impl pulp::WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            let Op(x, dy, dx, accumulate, mask) = self;
+            match (accumulate, mask) {
+                (false, None) => each(x, dy, dx, |_, x, dy, _| dy * silu_slope(x)),
+                (true, None) => each(x, dy, dx, |_, x, dy, dx| dx + dy * silu_slope(x)),
+                (false, Some(mask)) => each(x, dy, dx, |i, x, dy, _| dy * silu_slope(x) * mask.at(i)),
+                (true, Some(mask)) => each(x, dy, dx, |i, x, dy, dx| dx + dy * silu_slope(x) * mask.at(i)),
+            }
+        }
+    }
+    #[inline(always)]
+    fn each(x: &[f32], dy: &[f32], dx: &mut [f32], f: impl Fn(u32, f32, f32, f32) -> f32) {
+        for (i, ((dx, x), dy)) in dx.iter_mut().zip(x).zip(dy).enumerate() {
+            *dx = f(i as u32, *x, *dy, *dx);
+        }
+    }
+    pulp::Arch::new().dispatch(Op(x, dy, dx, accumulate, mask));
+}
+
+/// y <- a + b.
+pub(super) fn sum(a: &[f32], b: &[f32], y: &mut [f32]) {
+    let size = y.len().div_ceil(TASKS).max(LEAST);
+    y.par_chunks_mut(size).zip(a.par_chunks(size)).zip(b.par_chunks(size)).for_each(|((y, a), b)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                    *y = a + b;
+                }
+            },
+        );
+    });
+}
+
+/// y <- x, or y <- y + x.
+pub(super) fn copy(x: &[f32], y: &mut [f32], accumulate: bool) {
+    let size = y.len().div_ceil(TASKS).max(LEAST);
+    y.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(y, x)| copy_run(x, y, accumulate));
+}
+
+fn copy_run(x: &[f32], y: &mut [f32], accumulate: bool) {
+    if !accumulate {
+        return y.copy_from_slice(x);
+    }
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        },
+    );
+}
+
+/// y <- the channels of a and then of b, for so many pixels.
+pub(super) fn concat(pixels: usize, (a, of_a): (&[f32], usize), (b, of_b): (&[f32], usize), y: &mut [f32]) {
+    let (of_y, step) = (of_a + of_b, rows_a_task(pixels, of_a + of_b));
+    let parts = a[..pixels * of_a].par_chunks(step * of_a).zip(b[..pixels * of_b].par_chunks(step * of_b));
+    y[..pixels * of_y].par_chunks_mut(step * of_y).zip(parts).for_each(|(y, (a, b))| {
+        for ((y, a), b) in y.chunks_exact_mut(of_y).zip(a.chunks_exact(of_a)).zip(b.chunks_exact(of_b)) {
+            y[..of_a].copy_from_slice(a);
+            y[of_a..].copy_from_slice(b);
+        }
+    });
+}
+
+/// The gradient of [`concat`] in one of its parts, whose channels begin at `from`.
+pub(super) fn split(
+    pixels: usize,
+    (dy, of_y): (&[f32], usize),
+    from: usize,
+    (dx, of_x): (&mut [f32], usize),
+    accumulate: bool,
+) {
+    let step = rows_a_task(pixels, of_x);
+    let tasks =
+        dx[..pixels * of_x].par_chunks_mut(step * of_x).zip(dy[..pixels * of_y].par_chunks(step * of_y));
+    tasks.for_each(|(dx, dy)| {
+        for (dx, dy) in dx.chunks_exact_mut(of_x).zip(dy.chunks_exact(of_y)) {
+            copy_run(&dy[from..from + of_x], dx, accumulate);
+        }
+    });
+}
+
+/// dshift <- the sum of dy over the pixels of each sample.
+pub(super) fn pixel_sums(
+    m: usize,
+    dy: &[f32],
+    (pixels, channels): (usize, usize),
+    dshift: &mut [f32],
+    accumulate: bool,
+) {
+    let rows = dshift[..m * channels].chunks_exact_mut(channels).zip(dy.chunks_exact(pixels * channels));
+    for (sum, dy) in rows {
+        if !accumulate {
+            sum.fill(0.0);
+        }
+        for pixel in dy.chunks_exact(channels) {
+            copy_run(pixel, sum, true);
+        }
+    }
+}
