@@ -1,5 +1,6 @@
 use crate::analyse::AnalysisError;
 use crate::data::DataError;
+use crate::detect::DetectError;
 use crate::distance::DistanceError;
 use crate::figure::FigureError;
 use crate::memory::MemoryError;
@@ -25,6 +26,8 @@ pub enum Error {
     Op(#[from] OpError),
     /// DenseAM theory.
     Memory(#[from] MemoryError),
+    /// Labels of samples.
+    Detect(#[from] DetectError),
     /// Noising processes.
     Process(#[from] ProcessError),
     /// Networks.

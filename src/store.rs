@@ -86,6 +86,60 @@ where
     Ok(())
 }
 
+/// Refuses a path where something is, unless it is an empty folder.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn vacant(path: &Path) -> Result<(), StoreError> {
+    let refused = StoreError::io("make folder", path);
+    match fs::read_dir(path).map(|mut items| items.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refused(io::Error::new(io::ErrorKind::AlreadyExists, "it is there and not empty"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(refused(e)),
+    }
+}
+
+/// Writes a folder through a temporary one beside it, which gets its name once `fill` has filled it: who reads it
+/// sees all of it or nothing. `path` has to be [`vacant`].
+///
+/// # Errors
+/// Those of `fill`, and [`StoreError::Io`] with the step that failed; the temporary folder goes then.
+pub fn write_folder<T, E: From<StoreError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    vacant(path)?;
+    let parent = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(StoreError::io("make folder", parent))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".mem2gen-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o755));
+    }
+    let temporary =
+        builder.tempdir_in(parent).map_err(StoreError::io("make a temporary folder for", path))?;
+    let done = fill(temporary.path())?;
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::io("replace", path)(e).into());
+        }
+        _ => {}
+    }
+    fs::rename(temporary.path(), path).map_err(StoreError::io("rename into", path))?;
+    // It has another name by now: nothing is left to remove.
+    let _ = temporary.keep();
+    if let Ok(handle) = File::open(parent) {
+        let _ = handle.sync_all();
+    }
+    Ok(done)
+}
+
 /// SHA-256 of bytes, in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -301,6 +355,28 @@ mod tests {
         assert!(matches!(failed, Err(StoreError::Io { operation: "write", .. })));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/out");
+        let fill = |ok: bool| {
+            move |folder: &Path| {
+                write_atomic(&folder.join("a"), |w| w.write_all(b"a"))?;
+                if ok { Ok(1) } else { Err(StoreError::Array { path: "b".into(), reason: "bad".into() }) }
+            }
+        };
+        assert!(write_folder(&path, fill(false)).is_err());
+        assert_eq!(fs::read_dir(dir.path().join("deep")).unwrap().count(), 0);
+        fs::create_dir(&path).unwrap();
+        assert_eq!(write_folder(&path, fill(true)).unwrap(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("deep")).unwrap().count(), 1);
+        assert_eq!(fs::read(path.join("a")).unwrap(), b"a");
+        // What is there stays as it is.
+        let error = write_folder(&path, fill(true)).unwrap_err();
+        assert!(error.to_string().contains("not empty"), "{error}");
+        assert!(vacant(&path.join("a")).is_err());
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["energy"],
     &["score"],
     &["knn"],
     &["minima"],
+    &["classify"],
     &["toy"],
     &["arch"],
     &["train"],

@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod bench_net;
+mod classify;
 mod data;
 mod doctor;
 mod energy;
@@ -37,6 +38,7 @@ enum Command {
     Score(score::Args),
     Knn(knn::Args),
     Minima(minima::Args),
+    Classify(classify::Args),
     Toy(toy::Args),
     Arch(arch::Args),
     Train(Box<train::Args>),
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
         Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
         Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
+        Command::Classify(args) => ("classify", classify::run(args).map_err(Into::into)),
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),

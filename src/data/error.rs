@@ -175,6 +175,34 @@ pub enum DataError {
         /// Height, width and channels.
         shape: (usize, usize, usize),
     },
+    /// Images of two inputs that can't be compared.
+    #[error("compare images: {} has {found}, {} has {expected}", path.display(), other.display())]
+    Unlike {
+        /// One input.
+        path: PathBuf,
+        /// Shape of its images.
+        found: String,
+        /// The other input.
+        other: PathBuf,
+        /// Shape of its images.
+        expected: String,
+    },
+    /// Values of two inputs that are not in the same range.
+    #[error(
+        "compare images: values of {} are in {found}, of {} in {expected}; bring them to one range, or say that \
+         they are comparable with --any-range",
+        path.display(), other.display()
+    )]
+    UnlikeRange {
+        /// One input.
+        path: PathBuf,
+        /// Range of its values.
+        found: String,
+        /// The other input.
+        other: PathBuf,
+        /// Range of its values.
+        expected: String,
+    },
     /// The decoded arrays are not those that they should be.
     #[error("verify {name}, {split}: SHA-256 of the decoded arrays is {found}, expected {expected}")]
     Checksum {

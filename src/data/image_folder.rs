@@ -9,10 +9,10 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageReader, Limits};
 
-use super::DataError;
 use super::resample::{Filter, resize};
+use super::{DataError, Shape};
 
 /// Side of the squares that the paper trains on.
 pub const SIZE: usize = 64;
@@ -56,11 +56,34 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 /// # Errors
 /// No PNG or JPEG, damaged or cut short, or with a side above 16384.
 pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataError> {
-    let bad =
-        |reason: String| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason };
     if size == 0 {
-        return Err(bad("a crop of size 0 was asked for".to_owned()));
+        return Err(refused(path, bytes)("a crop of size 0 was asked for".to_owned()));
     }
+    let rgb = picture(path, bytes)?.into_rgb8();
+    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    Ok(centre_crop(rgb.into_raw(), (width, height), size))
+}
+
+/// Decodes one image as it is: its shape, 1 channel if the file is gray and 3 else, and its values in 8 bits.
+/// An alpha channel is dropped.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_whole(path: &Path, bytes: &[u8]) -> Result<(Shape, Vec<u8>), DataError> {
+    let picture = picture(path, bytes)?;
+    let (height, width) = (picture.height() as usize, picture.width() as usize);
+    let channels = if picture.color().has_color() { 3 } else { 1 };
+    let pixels = if channels == 3 { picture.into_rgb8().into_raw() } else { picture.into_luma8().into_raw() };
+    Ok((Shape { height, width, channels }, pixels))
+}
+
+fn refused(path: &Path, bytes: &[u8]) -> impl Fn(String) -> DataError {
+    move |reason| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason }
+}
+
+/// A decoded picture, none of whose sides is zero.
+fn picture(path: &Path, bytes: &[u8]) -> Result<DynamicImage, DataError> {
+    let bad = refused(path, bytes);
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(e.to_string()))?;
     let mut limits = Limits::default();
@@ -68,12 +91,12 @@ pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataErr
     limits.max_image_height = Some(LONGEST);
     limits.max_alloc = Some(MOST_MEMORY);
     reader.limits(limits);
-    let rgb = reader.decode().map_err(|e| bad(e.to_string()))?.into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    let picture = reader.decode().map_err(|e| bad(e.to_string()))?;
+    let (width, height) = (picture.width(), picture.height());
     if width == 0 || height == 0 {
         return Err(bad(format!("sides {width} x {height}")));
     }
-    Ok(centre_crop(rgb.into_raw(), (width, height), size))
+    Ok(picture)
 }
 
 /// ADM's centre crop of an RGB image of `sides` = (width, height), none of which may be zero.

@@ -9,6 +9,7 @@ mod error;
 pub mod fetch;
 pub mod idx;
 pub mod image_folder;
+pub mod image_set;
 pub mod manifest;
 pub mod pickle;
 pub mod registry;
@@ -25,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::DataError;
 pub use fetch::fetch;
+pub use image_set::ImageSet;
 pub use manifest::{Manifest, State, check, state};
 pub use registry::{Entry, Shape, find};
 

@@ -1,11 +1,28 @@
-//! Memorized, spurious, generalized: the labels of Eqs. 9 to 11. And clusters of samples.
+//! Memorized, spurious, generalized: the labels of Eqs. 9 to 11, the thresholds that they take, and the
+//! fractions that they give. And clusters of samples.
 
+mod classify;
 mod cluster;
+mod dip;
+mod error;
+mod fractions;
+mod threshold;
 
+pub use classify::{
+    Classification, ClassifySettings, Neighbour, Neighbours, NullSummary, RatioCriterion, Sensitivity, Sets,
+    classify, examples, neighbours, queries,
+};
 pub use cluster::{Clusters, ward};
+pub use dip::{Dip, dip, dip_test};
+pub use error::DetectError;
+pub use fractions::{Counts, Fractions, Share, wilson};
+pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold, Valley, threshold};
+
+use serde::{Deserialize, Serialize};
 
 /// What a synthetic sample is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Label {
     /// M(x), Eq. 9: within delta_m of a training point.
     Memorized,
@@ -18,6 +35,9 @@ pub enum Label {
 }
 
 impl Label {
+    /// All labels in the order of tables.
+    pub const ALL: [Self; 4] = [Self::Memorized, Self::Spurious, Self::Generalized, Self::Invalid];
+
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {

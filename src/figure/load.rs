@@ -8,7 +8,7 @@ use super::{
     TernaryPanel, curve_panels, heatmap_panels, image_grid, ternary_panels,
 };
 use crate::analyse::load::{Example, Fractions, LoadCell};
-use crate::detect::Label;
+use crate::detect::{Label, wilson};
 
 impl From<Label> for Class {
     fn from(label: Label) -> Self {
@@ -222,26 +222,4 @@ pub fn examples(
             .row(ImageRow::new("nearest stored", stored));
     }
     image_grid(&grid)
-}
-
-/// 95 percent Wilson interval of a fraction `p` of `n`.
-fn wilson(p: f64, n: usize) -> (f64, f64) {
-    let (n, z) = (n as f64, 1.959_963_985);
-    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    ((centre - half).max(0.0), (centre + half).min(1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_interval_holds_the_fraction_and_shrinks() {
-        // Newcombe 1998, table I: 81 of 263 has 0.2553 to 0.3662.
-        let (low, high) = wilson(81.0 / 263.0, 263);
-        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
-        assert_eq!(wilson(0.0, 10).0, 0.0);
-        assert_eq!(wilson(1.0, 10).1, 1.0);
-    }
 }

@@ -17,6 +17,7 @@
 
 mod axes;
 mod canvas;
+pub mod classify;
 mod curves;
 mod heatmap;
 mod histogram;

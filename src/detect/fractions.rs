@@ -1,0 +1,204 @@
+//! Fractions of labels, with intervals.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::Label;
+use crate::random::Stream;
+
+/// How often each label was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Memorized.
+    pub memorized: usize,
+    /// Spurious.
+    pub spurious: usize,
+    /// Generalized.
+    pub generalized: usize,
+    /// NaN or infinite; no class.
+    pub invalid: usize,
+}
+
+impl Counts {
+    /// Counts labels.
+    pub fn of(labels: impl IntoIterator<Item = Label>) -> Self {
+        let mut counts = Self::default();
+        for label in labels {
+            *counts.at(label) += 1;
+        }
+        counts
+    }
+
+    /// The count of one label.
+    pub fn get(&self, label: Label) -> usize {
+        let mut copy = *self;
+        *copy.at(label)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.memorized + self.spurious + self.generalized + self.invalid
+    }
+
+    fn at(&mut self, label: Label) -> &mut usize {
+        match label {
+            Label::Memorized => &mut self.memorized,
+            Label::Spurious => &mut self.spurious,
+            Label::Generalized => &mut self.generalized,
+            Label::Invalid => &mut self.invalid,
+        }
+    }
+}
+
+/// One label's part of the synthetic set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Samples with the label.
+    pub count: usize,
+    /// Their fraction of all samples, the invalid ones among them.
+    pub fraction: f64,
+    /// 95 percent percentile interval of the [bootstrap](Fractions::new). Empty, that is a single number,
+    /// where the fraction is 0 or 1: there the other interval is the one to read.
+    pub bootstrap: [f64; 2],
+    /// 95 percent Wilson interval, which is not empty for 0 and 1.
+    pub wilson: [f64; 2],
+    /// Whether the class is there but has too few samples to say anything of it.
+    pub too_few: bool,
+}
+
+/// The parts of all labels; the fractions sum to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fractions {
+    /// Memorized.
+    pub memorized: Share,
+    /// Spurious.
+    pub spurious: Share,
+    /// Generalized.
+    pub generalized: Share,
+    /// NaN or infinite; no class.
+    pub invalid: Share,
+}
+
+impl Fractions {
+    /// Fractions of `counts`, a class with a fraction above 0 and below `least` being one of too few.
+    ///
+    /// The bootstrap draws samples anew, each with the label that it has: `resamples` times as many as there
+    /// are, with replacement, from the stream `bootstrap/i` under `seed`. Distances and thresholds stay as
+    /// they are: a sample that was drawn twice would be its own nearest neighbour and so spurious, and what
+    /// other thresholds would give is told apart, by the fractions at three and five quarters of them.
+    /// Samples of one spurious group are taken as independent draws of the model.
+    pub fn new(counts: Counts, least: f64, resamples: usize, seed: u64) -> Self {
+        let n = counts.total();
+        let edges = [
+            counts.memorized,
+            counts.memorized + counts.spurious,
+            counts.memorized + counts.spurious + counts.generalized,
+        ];
+        let drawn: Vec<[usize; 4]> = (0..resamples)
+            .into_par_iter()
+            .map(|i| {
+                let mut stream = Stream::new(seed, &format!("bootstrap/{i}"));
+                let mut again = [0; 4];
+                for _ in 0..n {
+                    let sample = stream.below(n as u64) as usize;
+                    again[edges.iter().filter(|e| sample >= **e).count()] += 1;
+                }
+                again
+            })
+            .collect();
+        let share = |place: usize, count: usize| {
+            let mut sorted: Vec<usize> = drawn.iter().map(|again| again[place]).collect();
+            sorted.sort_unstable();
+            let fraction = count as f64 / n.max(1) as f64;
+            let at = |p: f64| match sorted.len() {
+                0 => fraction,
+                r => sorted[((r - 1) as f64 * p).round() as usize] as f64 / n.max(1) as f64,
+            };
+            let (low, high) = wilson(fraction, n);
+            Share {
+                count,
+                fraction,
+                bootstrap: [at(0.025), at(0.975)],
+                wilson: [low, high],
+                too_few: count > 0 && fraction < least,
+            }
+        };
+        Self {
+            memorized: share(0, counts.memorized),
+            spurious: share(1, counts.spurious),
+            generalized: share(2, counts.generalized),
+            invalid: share(3, counts.invalid),
+        }
+    }
+
+    /// The part of one label.
+    pub fn get(&self, label: Label) -> &Share {
+        match label {
+            Label::Memorized => &self.memorized,
+            Label::Spurious => &self.spurious,
+            Label::Generalized => &self.generalized,
+            Label::Invalid => &self.invalid,
+        }
+    }
+}
+
+/// 95 percent Wilson interval of a fraction `p` of `n`; all of [0, 1] where there is nothing.
+pub fn wilson(p: f64, n: usize) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, z) = (n as f64, 1.959_963_985);
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    // Without the rounding where they meet.
+    let low = if p == 0.0 { 0.0 } else { (centre - half).max(0.0) };
+    (low, if p == 1.0 { 1.0 } else { (centre + half).min(1.0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SEED;
+
+    #[test]
+    fn wilsons_interval_holds_the_fraction_and_is_never_empty() {
+        // Newcombe 1998, table I: 81 of 263 has 0.2553 to 0.3662.
+        let (low, high) = wilson(81.0 / 263.0, 263);
+        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
+        let (none, all) = (wilson(0.0, 10), wilson(1.0, 10));
+        assert!(none.0 == 0.0 && none.1 > 0.2 && all.1 == 1.0 && all.0 < 0.8, "{none:?} {all:?}");
+        assert_eq!(wilson(0.0, 0), (0.0, 1.0));
+    }
+
+    #[test]
+    fn the_bootstrap_agrees_with_the_binomial_distribution() {
+        let counts = Counts { memorized: 300, spurious: 100, generalized: 1590, invalid: 10 };
+        let shares = Fractions::new(counts, 0.01, 2000, SEED);
+        for (label, p) in [
+            (Label::Memorized, 0.15),
+            (Label::Spurious, 0.05),
+            (Label::Generalized, 0.795),
+            (Label::Invalid, 0.005),
+        ] {
+            let share = shares.get(label);
+            assert_eq!((share.count, share.fraction), (counts.get(label), p));
+            let half = 1.96 * (p * (1.0 - p) / 2000.0f64).sqrt();
+            // The ends of 2000 resamples have an error of 4 percent of the width, and counts are whole.
+            let tolerance = 0.15 * half + 0.0005;
+            assert!((share.bootstrap[0] - (p - half)).abs() < tolerance, "{share:?}");
+            assert!((share.bootstrap[1] - (p + half)).abs() < tolerance, "{share:?}");
+            assert_eq!(share.too_few, label == Label::Invalid);
+        }
+        assert_eq!(shares, Fractions::new(counts, 0.01, 2000, SEED));
+        assert_ne!(shares, Fractions::new(counts, 0.01, 2000, 1));
+    }
+
+    #[test]
+    fn a_fraction_of_nought_or_one_has_an_interval_all_the_same() {
+        let shares = Fractions::new(Counts { memorized: 8, ..Counts::default() }, 0.01, 100, SEED);
+        assert_eq!((shares.memorized.bootstrap, shares.spurious.bootstrap), ([1.0; 2], [0.0; 2]));
+        assert!(shares.memorized.wilson[0] < 0.7 && shares.spurious.wilson[1] > 0.3);
+        // What is not there at all is not too few of it.
+        assert!(!shares.spurious.too_few);
+    }
+}
