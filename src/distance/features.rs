@@ -152,9 +152,10 @@ impl Features {
                 need: "at least 1 and at most the number of memories, without self where it is excluded",
             }));
         }
-        // Three quarters are for memories, as queries are read again for each block of them.
+        // Three quarters are for memories, as queries are read again for each block of them; the search packs queries,
+        // so that they are there twice.
         let fit = |bytes: usize| (bytes / (4 * self.length()).max(1)).max(1);
-        let (most, few) = (fit(room / 4 * 3), fit(room / 4));
+        let (most, few) = (fit(room / 4 * 3), fit(room / 8));
         let mut best: Vec<Vec<(f64, usize)>> = vec![Vec::with_capacity(2 * k + 1); self.len()];
         for block in blocks(memories.len(), most) {
             let rows = memories.block(block.clone())?;
