@@ -375,7 +375,7 @@ mod tests {
             [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0), (6, 15.0, 10_170.0)]
         {
             let error = (moment(p) - mean).abs();
-            assert!(error < 5.0 * (variance / n as f64 as f64).sqrt(), "{p}: {error}");
+            assert!(error < 5.0 * (variance / n as f64).sqrt(), "{p}: {error}");
         }
         for far in [1usize, 16, 64, 196] {
             let product: f64 =

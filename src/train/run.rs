@@ -88,7 +88,7 @@ pub fn train(
         Some(place) => Box::new(Candle::new(params.graph().clone(), &start.state, place)?),
     };
     let mut walk = Walk { run: &run, encode, header: start.header };
-    walk.to_the_end(&mut *learner, batches, progress)?;
+    walk.walk(&mut *learner, batches, progress)?;
     Ok(Trained { run, from, already: false, damaged })
 }
 
@@ -119,7 +119,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn to_the_end(
+    fn walk(
         &mut self,
         learner: &mut dyn Learner,
         mut batches: Batches<'_>,
