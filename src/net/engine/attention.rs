@@ -33,7 +33,7 @@ impl Attention {
         });
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "q, k, v, their gradients and what they are made from")]
     pub(super) fn backward(
         &self,
         m: usize,

@@ -114,7 +114,7 @@ impl Norm {
 
     /// Of the last forward: `dx` is overwritten or, with its flag, added to; the gradients of scale and shift are
     /// overwritten.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "as many as the gradient has inputs and outputs")]
     pub(super) fn backward(
         &mut self,
         m: usize,
