@@ -6,6 +6,7 @@ mod fixed_points;
 pub mod load;
 pub mod toy;
 pub mod toy_trained;
+pub mod transition;
 
 pub use cells::Cells;
 pub use error::AnalysisError;
