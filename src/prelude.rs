@@ -2,6 +2,7 @@
 
 pub use crate::Error;
 pub use crate::analyse::load::LoadCell;
+pub use crate::analyse::transition::{Transition, TransitionSettings};
 pub use crate::analyse::{load, toy, toy_trained};
 pub use crate::figure::{self, Figure};
 pub use crate::memory::{self, AttractorSettings, Attractors, DenseAm};

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::analyse::load::LoadSettings;
 use crate::analyse::toy::ToySettings;
 use crate::analyse::toy_trained::TrainedSettings;
+use crate::analyse::transition::TransitionSettings;
 use crate::net::Arch;
 use crate::ops::DeviceChoice;
 use crate::train::EmaSettings;
@@ -45,6 +46,8 @@ pub struct Profile {
     pub toy_trained: TrainedSettings,
     /// DenseAM retrieval under load.
     pub load: LoadSettings,
+    /// The transition of trained networks.
+    pub transition: TransitionSettings,
     /// What `mem2gen train` does where nothing else is said, by the name of the data set; "toy" for the toy model.
     pub train: BTreeMap<String, TrainDefaults>,
 }

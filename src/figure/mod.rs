@@ -27,6 +27,7 @@ pub mod load;
 pub mod style;
 pub mod toy;
 pub mod toy_trained;
+pub mod transition;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

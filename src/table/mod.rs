@@ -20,6 +20,7 @@ pub mod sweep;
 pub mod toy;
 pub mod toy_trained;
 pub mod train;
+pub mod transition;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
