@@ -16,6 +16,7 @@ mod minima;
 mod sample;
 mod score;
 mod source;
+mod sweep;
 mod toy;
 mod train;
 
@@ -44,6 +45,7 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+    Sweep(Box<sweep::Args>),
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+        Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
