@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips gpu-report doctor check check-cuda clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips gpu-report doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -102,6 +102,11 @@ check: python ## Format, dependency features, stale notebooks, README table: sec
 
 check-cuda: system ## Type-checks the feature `cuda` without a toolkit, and says what that leaves open: minutes
 	@tools/check_cuda.sh
+
+check-slurm: system ## The array job of a sweep on a real SLURM of one node, where slurm-wlm is installed; needs root
+	@$(ENV)
+	cargo build --release --locked --quiet --bin mem2gen
+	tools/slurm_check.sh
 
 clippy: system ## Lints of all targets, warnings as errors
 	@$(ENV)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use mem2gen::Error;
+use mem2gen::ops::DeviceChoice;
 use mem2gen::profile::Profile;
 use mem2gen::progress::ProgressSink;
 use mem2gen::project::Layout;
@@ -19,8 +20,6 @@ use mem2gen::sweep::{
 use mem2gen::table::Table;
 use mem2gen::table::fingerprint::Stored;
 use mem2gen::table::{integers, strings};
-
-use super::input::On;
 
 /// Least time between two lines about one step where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -52,7 +51,7 @@ struct At {
 
 #[derive(Debug, clap::Args)]
 struct Go {
-    // Not `At`: whether options of a flattened group are there is not seen from outside.
+    // Neither `At` nor `On`: clap does not see whether a group is there that holds another one.
     /// The plan: a .toml file, or the name of one in data/plans
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
@@ -74,8 +73,9 @@ struct Go {
     /// Threads [default: one for each processor]
     #[arg(long, value_name = "n")]
     threads: Option<usize>,
-    #[command(flatten)]
-    on: On,
+    /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
     /// Leave cells to the other calls that work on them; else this one waits, and takes over what they leave unfinished
     #[arg(long)]
     no_wait: bool,
@@ -174,7 +174,7 @@ impl Go {
             return Ok(list(&plan, &runs, &tasks)?);
         }
         let options =
-            Options { device: self.on.device, networks: self.networks.as_deref(), wait: !self.no_wait };
+            Options { device: self.device, networks: self.networks.as_deref(), wait: !self.no_wait };
         let live = Live::new();
         let summary = sweep::run(&plan, &tasks, &runs, layout, &options, &live)?;
         drop(live);

@@ -89,7 +89,9 @@ impl Seeds {
 }
 
 /// Sizes of training sets as the paper chose them: `first`, a ladder that doubles up to the whole data set, and as many
-/// evenly spaced ones in the transition as make `total`. The paper gives the ladder, the ends and the total.
+/// evenly spaced ones in the transition as make `total`. The paper gives the ends and the total, its values fit the
+/// ladder; how many lie in between is not known. Where no number of them makes `total` beside the whole ladder, its rungs
+/// within the transition are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
@@ -104,20 +106,22 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The sizes for a data set of `all` images, ascending; none where no number of evenly spaced ones makes `total`.
+    /// The sizes for a data set of `all` images, ascending; none where there can't be `total`.
     pub fn sizes(&self, all: usize) -> Option<Vec<usize>> {
         let Self { first, ladder, between: [a, b], total } = *self;
         if ladder == 0 || first == 0 || a >= b || b > all || first > all {
             return None;
         }
-        let steps = std::iter::successors(Some(ladder), |k| k.checked_mul(2)).take_while(|k| *k < all);
-        let coarse: BTreeSet<usize> = steps.chain([first, all]).collect();
-        (2..=total).find_map(|points| {
-            let even = (0..points).map(|i| {
-                a + ((b - a) as f64 * i as f64 / (points - 1) as f64).round() as usize
-            });
-            let sizes: BTreeSet<usize> = coarse.iter().copied().chain(even).collect();
-            (sizes.len() == total).then(|| sizes.into_iter().collect())
+        let rungs = std::iter::successors(Some(ladder), |k| k.checked_mul(2)).take_while(|k| *k < all);
+        let coarse: BTreeSet<usize> = rungs.chain([first, all]).collect();
+        let outside = coarse.iter().copied().filter(|k| !(a..=b).contains(k)).collect();
+        [coarse, outside].into_iter().find_map(|coarse: BTreeSet<usize>| {
+            (2..=total).find_map(|points| {
+                let step = (b - a) as f64 / (points - 1) as f64;
+                let even = (0..points).map(|i| a + (step * i as f64).round() as usize);
+                let sizes: BTreeSet<usize> = coarse.iter().copied().chain(even).collect();
+                (sizes.len() == total).then(|| sizes.into_iter().collect())
+            })
         })
     }
 }
@@ -655,5 +659,184 @@ impl Plan {
     /// What collected tables are called.
     pub fn table(&self) -> String {
         format!("transition_{}", self.name.replace('-', "_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(name: &str) -> Plan {
+        Plan::named(&Layout::at(env!("CARGO_MANIFEST_DIR")), name).unwrap()
+    }
+
+    /// A plan of small networks, and what is to be said instead of a part of it.
+    fn text(from: &str, to: &str) -> Result<Plan, Error> {
+        const TEXT: &str = r#"
+            datasets = ["mnist"]
+            size = 7
+            sizes = [2, 64]
+            control = true
+            seeds = [1, 2]
+            [[network]]
+            name = "mlp8"
+            arch = { kind = "mlp", width = 8, blocks = 1, time = 8, dropout = 0.0 }
+            [[network]]
+            name = "mlp8"
+            arch = { kind = "mlp", width = 8, blocks = 1, time = 8, dropout = 0.0 }
+            sizes = [100]
+            steps = 7
+            learning_rate = 0.5
+            [training]
+            steps = 10
+            batch = 4
+            adam = { decay = "cosine" }
+            [sampling]
+            sampler = "ddim"
+            steps = 10
+            multiples = [4, 8]
+            least = 50
+            [detection]
+            held_out = 100
+        "#;
+        assert!(TEXT.contains(from), "{from}");
+        Plan::check("p", toml::from_str(&TEXT.replacen(from, to, 1)).unwrap())
+    }
+
+    #[test]
+    fn cells_are_every_network_with_every_size_and_seed_and_the_exact_scores() {
+        let plan = text("", "").unwrap();
+        let ids: Vec<&str> = plan.tasks().iter().map(|t| t.id.as_str()).collect();
+        let expected = [
+            "mnist-7-mlp8-k2-s1",
+            "mnist-7-mlp8-k2-s2",
+            "mnist-7-mlp8-k64-s1",
+            "mnist-7-mlp8-k64-s2",
+            "mnist-7-mlp8-k100-s1",
+            "mnist-7-mlp8-k100-s2",
+            "mnist-7-exact-k2",
+            "mnist-7-exact-k64",
+            "mnist-7-exact-k100",
+        ];
+        assert_eq!(ids, expected);
+        // Sets of 8 and of 16 that make 50, and one of 800.
+        let samples: Vec<usize> = plan.tasks().iter().map(|t| t.samples).collect();
+        assert_eq!((samples[0], samples[2], samples[4]), (64, 512, 800));
+        let settings = |i: usize| plan.tasks()[i].training.as_ref().unwrap().settings();
+        assert_eq!((settings(0).steps, settings(0).adam.learning_rate, settings(0).seed), (10, 2e-4, 1));
+        assert_eq!((settings(5).steps, settings(5).adam.learning_rate, settings(5).seed), (7, 0.5, 2));
+        assert_eq!(settings(5).adam.decay, train::Decay::Cosine);
+        assert_eq!((plan.tasks()[8].seed(), plan.tasks()[8].parameters()), (None, 0));
+        // Other cells of a plan, and how it is labelled, are no part of what samples are.
+        let more = text("sizes = [2, 64]", "sizes = [2, 9, 64]").unwrap();
+        let key = |plan: &Plan, id: &str| plan.tasks().iter().find(|t| t.id == id).unwrap().key().to_owned();
+        assert_eq!(key(&plan, expected[2]), key(&more, expected[2]));
+        let other = text("held_out = 100", "held_out = 99").unwrap();
+        assert_ne!(key(&plan, expected[2]), key(&other, expected[2]));
+        assert_eq!(plan.tasks()[2].identity(), other.tasks()[2].identity());
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_by_name() {
+        for (from, to, words) in [
+            ("\"mnist\"", "\"emnist\"", "emnist"),
+            ("size = 7", "size = 5", "size is 5"),
+            ("[2, 64]", "[2, 2]", "each once"),
+            ("[2, 64]", "[0]", "sizes is 0"),
+            ("[2, 64]", "[60001]", "60001"),
+            ("sizes = [2, 64]", "", "nor is grid"),
+            ("[100]", "[64]", "mnist-7-mlp8-k64-s1 twice"),
+            ("\"mlp8\"", "\"exact\"", "network.name"),
+            ("\"mlp8\"", "\"a b\"", "network.name"),
+            ("[1, 2]", "[]", "seeds"),
+            ("[4, 8]", "[]", "multiples"),
+            ("[4, 8]", "[4, 4]", "multiples"),
+            ("[4, 8]", "[0]", "multiples"),
+            ("held_out = 100", "held_out = 10001", "10000"),
+            ("held_out = 100", "delta_m = -1.0", "delta_m"),
+            ("steps = 10\n            multiples", "steps = 1001\n            multiples", "1001"),
+            ("steps = 7", "steps = 0", "steps"),
+            ("width = 8", "width = 0", "width"),
+        ] {
+            let error = text(from, to).unwrap_err().to_string();
+            assert!(error.contains(words), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_grid_has_ladder_ends_and_total() {
+        let grid = Grid { first: 2, ladder: 500, between: [4000, 32000], total: 38 };
+        let sizes = grid.sizes(60000).unwrap();
+        assert_eq!(sizes.len(), 38);
+        for k in [2, 500, 1000, 2000, 4000, 8000, 16000, 32000, 60000] {
+            assert!(sizes.contains(&k), "{k}");
+        }
+        let inner: Vec<usize> = sizes.iter().copied().filter(|k| (4000..=32000).contains(k)).collect();
+        assert!(inner.windows(2).all(|w| w[1] - w[0] <= 934), "{inner:?}");
+        assert!(grid.sizes(31999).is_none());
+        assert!(Grid { total: 5, ..grid }.sizes(60000).is_none());
+    }
+
+    #[test]
+    fn the_papers_plans_have_its_sizes_networks_and_settings() {
+        // Names of networks, A and B, and parameters.
+        type Net = (&'static str, usize, usize, usize);
+        let plans: [(&str, usize, &[Net]); 4] = [
+            ("paper-mnist", 60_000, &[("unet128", 4000, 32000, 24_515_585)]),
+            ("paper-fashion-mnist", 60_000, &[("unet128", 4000, 16000, 24_515_585)]),
+            (
+                "paper-cifar10",
+                50_000,
+                &[
+                    ("unet64", 500, 8000, 8_952_067),
+                    ("unet96", 2000, 16000, 20_118_915),
+                    ("unet128", 2000, 16000, 35_746_307),
+                ],
+            ),
+            (
+                "paper-lsun-church",
+                126_227,
+                &[
+                    ("unet64", 1000, 8000, 27_460_355),
+                    ("unet96", 2000, 16000, 61_745_283),
+                    ("unet128", 4000, 16000, 109_733_379),
+                ],
+            ),
+        ];
+        for (name, images, networks) in plans {
+            let plan = plan(name);
+            assert_eq!(plan.tasks().len(), 38 * networks.len(), "{name}");
+            for (network, a, b, parameters) in networks {
+                let of: Vec<&Task> = plan.tasks().iter().filter(|t| t.network == *network).collect();
+                let sizes: Vec<usize> = of.iter().map(|t| t.k).collect();
+                assert_eq!((sizes.len(), sizes[0], sizes[37]), (38, 2, images), "{name}");
+                assert!(sizes.contains(a) && sizes.contains(b), "{name} {network}");
+                assert!(sizes.iter().filter(|k| **k >= *a && **k <= *b).count() >= 30, "{name} {network}");
+                for task in of {
+                    assert_eq!(task.parameters(), *parameters);
+                    let settings = task.training.as_ref().unwrap().settings();
+                    assert_eq!(settings.adam, AdamSettings::default());
+                    assert_eq!((settings.ema, settings.prediction), (EmaSettings::default(), Prediction::Epsilon));
+                    let lsun = name.contains("lsun");
+                    let (steps, batch) = match name {
+                        "paper-cifar10" => (500_000, 128),
+                        _ if lsun => (800_000, 64),
+                        _ => (400_000, 128),
+                    };
+                    assert_eq!((settings.steps, settings.batch, settings.seed), (steps, batch, 3407));
+                    let most = plan.settings().sampling.multiples.iter().max().unwrap();
+                    assert_eq!(task.samples, most * task.k);
+                }
+            }
+            assert!(matches!(plan.sampler(), Sampler::Ancestral(steps) if steps.levels().len() == 1001));
+        }
+    }
+
+    #[test]
+    fn every_plan_passes_its_checks() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/plans");
+        for entry in fs::read_dir(folder).unwrap() {
+            Plan::read(&entry.unwrap().path()).unwrap();
+        }
     }
 }

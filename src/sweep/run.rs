@@ -35,7 +35,7 @@ pub trait Watch: Sync {
     /// A cell begins, or goes on with, a step of so many steps of progress.
     fn step(&self, task: &Task, step: &'static str, total: u64);
 
-    /// How the whole stands: before the first cell and after each.
+    /// How the whole stands: when a cell begins, and at the end.
     fn stands(&self, _tally: &Tally) {}
 
     /// A cell is over.
@@ -189,11 +189,7 @@ pub fn run(
 ) -> Result<Summary, Error> {
     let mut bench = Bench::new(layout);
     let mut summary = Summary { tasks: tasks.len(), ..Summary::default() };
-    let tally = |summary: &Summary| {
-        let tally = Tally::of(plan, &states(plan, runs));
-        Tally { failed: summary.failed.len(), ..tally }
-    };
-    watch.stands(&tally(&summary));
+    let tell = |failed: usize| watch.stands(&Tally { failed, ..Tally::of(plan, &states(plan, runs)) });
     let mut held: Vec<&Task> = vec![];
     for task in tasks.iter().filter_map(|&i| plan.tasks().get(i)) {
         let cell = Cell::of(runs, task);
@@ -203,14 +199,11 @@ pub fn run(
         }
         // Every cell of the data set would fail for it.
         bench.open(&task.dataset)?;
-        match one(plan, task, &cell, &mut bench, options, watch)? {
+        let begins = || tell(summary.failed.len());
+        match one(plan, task, &cell, &mut bench, options, watch, &begins)? {
             Some(outcome) => note(&mut summary, task, outcome, watch),
-            None => {
-                held.push(task);
-                continue;
-            }
+            None => held.push(task),
         }
-        watch.stands(&tally(&summary));
     }
     while options.wait && !held.is_empty() {
         sleep(POLL);
@@ -219,18 +212,19 @@ pub fn run(
             let cell = Cell::of(runs, task);
             let outcome = match cell.record(task) {
                 Some(_) => Some(Outcome::Elsewhere),
-                None => one(plan, task, &cell, &mut bench, options, watch)?,
+                None => {
+                    let begins = || tell(summary.failed.len());
+                    one(plan, task, &cell, &mut bench, options, watch, &begins)?
+                }
             };
             match outcome {
-                Some(outcome) => {
-                    note(&mut summary, task, outcome, watch);
-                    watch.stands(&tally(&summary));
-                }
+                Some(outcome) => note(&mut summary, task, outcome, watch),
                 None => still.push(task),
             }
         }
         held = still;
     }
+    tell(summary.failed.len());
     summary.elsewhere = held.iter().map(|task| task.id.clone()).collect();
     Ok(summary)
 }
@@ -243,11 +237,13 @@ fn one(
     bench: &mut Bench,
     options: &Options<'_>,
     watch: &dyn Watch,
+    begins: &dyn Fn(),
 ) -> Result<Option<Outcome>, Error> {
     let Some(_lock) = cell.lock()? else { return Ok(None) };
     if cell.record(task).is_some() {
         return Ok(Some(Outcome::Elsewhere));
     }
+    begins();
     Ok(Some(match cell.work(plan, task, bench, options, watch) {
         Ok(record) => Outcome::Done(Box::new(record)),
         Err(e) => Outcome::Failed(e),
