@@ -523,8 +523,10 @@ impl Mean {
 }
 
 /// What basins of a class are like at one K.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BasinSummary {
+    /// What is followed over K: data set and network, or the exact score.
+    pub series: String,
     /// Training images.
     pub k: usize,
     /// The class.
@@ -546,15 +548,16 @@ pub struct BasinSummary {
 }
 
 /// A summary of each group that has a row, in their order.
-pub fn summarise(k: usize, rows: &[BasinRow], params: &BasinParams) -> Vec<BasinSummary> {
+pub fn summarise(series: &str, k: usize, rows: &[BasinRow], params: &BasinParams) -> Vec<BasinSummary> {
     let BasinSettings { least, resamples, seed, .. } = params.settings;
     let of = |group: Group| {
         let rows: Vec<&BasinRow> = rows.iter().filter(|row| row.group == group).collect();
         let mean = |name: &str, of: fn(&BasinRow) -> f64| {
             let values: Vec<f64> = rows.iter().map(|row| of(row)).collect();
-            Mean::of(&values, resamples, seed, &format!("{k}/{group}/{name}"))
+            Mean::of(&values, resamples, seed, &format!("{series}/{k}/{group}/{name}"))
         };
         (!rows.is_empty()).then(|| BasinSummary {
+            series: series.to_owned(),
             k,
             group,
             images: rows.len(),
@@ -932,9 +935,9 @@ mod tests {
             (0..50).map(|i| row(Group::Training, i, 101 + 50 * (i % 2), (i % 2) as f64)).collect();
         rows.insert(3, row(Group::Memorized, 5, 1, -4.0));
         rows.push(row(Group::Memorized, 6, 976, 2.0));
-        let got = summarise(64, &rows, &params(0.1, 10));
+        let got = summarise("mnist", 64, &rows, &params(0.1, 10));
         assert_eq!(got.iter().map(|s| s.group).collect::<Vec<_>>(), [Group::Memorized, Group::Training]);
-        let [few, many] = [got[0], got[1]];
+        let (few, many) = (&got[0], &got[1]);
         assert_eq!((few.k, few.images, few.too_few, few.floor, few.ceiling), (64, 2, true, 1, 1));
         assert_eq!(
             (few.log_volume.mean, few.log_volume.median, few.log_volume.error),
@@ -946,6 +949,6 @@ mod tests {
         // 50 fair coins: a standard error of 0.0714, of which the interval has 1.96 either way, in steps of 0.02.
         assert!((many.log_volume.error.unwrap() - 0.0714).abs() < 1e-4);
         assert!((many.log_volume.low - 0.36).abs() < 0.05 && (many.log_volume.high - 0.64).abs() < 0.05);
-        assert!(summarise(64, &[], &params(0.1, 10)).is_empty());
+        assert!(summarise("mnist", 64, &[], &params(0.1, 10)).is_empty());
     }
 }
