@@ -164,7 +164,7 @@ fn a_call_that_was_killed_goes_on() {
     let run = toy_run(&folder, "run", "300", "vp");
     let (whole, killed) = (folder.at("whole.parquet"), folder.at("killed.parquet"));
     let call = |out| {
-        let more = ["--delta", "0.3", "--perturbations", "40", "--stride", "5", "--stop", "0.05"];
+        let more = ["--delta", "0.3", "--perturbations", "20", "--stride", "10", "--stop", "0.05"];
         [&["basin", "--run", &run, "--class", "training", "--out", out], &more[..]].concat()
     };
     folder.runs(&call(&whole));
