@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["energy"],
     &["score"],
@@ -26,6 +26,7 @@ const COMMANDS: [&[&str]; 23] = [
     &["sweep", "collect"],
     &["sweep", "publish"],
     &["sweep", "plan"],
+    &["basin"],
     &["bench"],
     &["bench-net"],
     &["data"],

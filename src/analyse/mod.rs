@@ -1,6 +1,8 @@
 //! The measurements that the figures are drawn from, each a function from settings and data to rows.
 
+pub mod basin;
 mod cells;
+pub mod chosen;
 mod error;
 mod fixed_points;
 pub mod load;

@@ -1,8 +1,10 @@
 //! Subcommands, a file each. Nothing here computes.
 
 mod arch;
+mod basin;
 mod bench;
 mod bench_net;
+mod chosen;
 mod classify;
 mod data;
 mod doctor;
@@ -45,7 +47,11 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+<<<<<<< HEAD
     Sweep(Box<sweep::Args>),
+=======
+    Basin(Box<basin::Args>),
+>>>>>>> basin
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -83,7 +89,11 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+<<<<<<< HEAD
         Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
+=======
+        Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
+>>>>>>> basin
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),

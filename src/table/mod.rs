@@ -11,6 +11,8 @@
 //! # Ok::<(), mem2gen::table::TableError>(())
 //! ```
 
+pub mod basin;
+pub mod chosen;
 pub mod classify;
 pub mod fingerprint;
 pub mod knn;
