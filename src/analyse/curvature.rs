@@ -17,6 +17,7 @@ use ndarray_linalg::{EigValsh, JobSvd, QRSquareInto, SVDDCInto, UPLO};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::chosen::Group;
 use super::{AnalysisError, Cells};
 use crate::net::Shape;
 use crate::ops::OpError;
@@ -188,25 +189,7 @@ pub fn curvature(
     cells: Option<&Cells>,
     progress: &dyn ProgressSink,
 ) -> Result<Vec<Spectrum>, AnalysisError> {
-    let of = Of::new(score, process, points, params)?;
-    let count = points.rows.nrows();
-    let each = (CALL / of.dim / (2 * of.per_point)).max(1);
-    let mut out = Vec::with_capacity(count);
-    for start in (0..count).step_by(each) {
-        let range = start..count.min(start + each);
-        let id = format!("points-{}-{}", range.start, range.end);
-        let kept: Option<Vec<Spectrum>> = cells.and_then(|c| c.get(&id));
-        if let Some(piece) = kept {
-            out.extend(piece);
-            progress.resume(range.len() as u64);
-        } else {
-            let piece = of.spectra(range.clone())?;
-            cells.map_or(Ok(()), |c| c.put(&id, &piece))?;
-            out.extend(piece);
-            progress.advance(range.len() as u64);
-        }
-    }
-    Ok(out)
+    Of::new(score, process, points, params)?.run(cells, progress)
 }
 
 /// What all pieces share.
@@ -218,6 +201,8 @@ struct Of<'a, 'p> {
     dim: usize,
     /// Rows of S.
     per_point: usize,
+    /// Numbers in a call of the score.
+    call: usize,
 }
 
 impl<'a, 'p> Of<'a, 'p> {
@@ -250,7 +235,33 @@ impl<'a, 'p> Of<'a, 'p> {
             return Err(not_finite("the sample", points.samples[row], value));
         }
         let level = process.level(settings.t)?;
-        Ok(Self { score, points: *points, params, level, dim, per_point: params.rows(dim) })
+        Ok(Self { score, points: *points, params, level, dim, per_point: params.rows(dim), call: CALL })
+    }
+
+    fn run(
+        &self,
+        cells: Option<&Cells>,
+        progress: &dyn ProgressSink,
+    ) -> Result<Vec<Spectrum>, AnalysisError> {
+        let count = self.points.rows.nrows();
+        let each = (self.call / self.dim / (2 * self.per_point)).max(1);
+        let mut out = Vec::with_capacity(count);
+        for start in (0..count).step_by(each) {
+            let range = start..count.min(start + each);
+            let steps = range.len() as u64;
+            let id = format!("points-{}-{}", range.start, range.end);
+            let kept: Option<Vec<Spectrum>> = cells.and_then(|c| c.get(&id));
+            if let Some(piece) = kept {
+                out.extend(piece);
+                progress.resume(steps);
+            } else {
+                let piece = self.spectra(range)?;
+                cells.map_or(Ok(()), |c| c.put(&id, &piece))?;
+                out.extend(piece);
+                progress.advance(steps);
+            }
+        }
+        Ok(out)
     }
 
     fn settings(&self) -> &CurvatureSettings {
@@ -263,12 +274,16 @@ impl<'a, 'p> Of<'a, 'p> {
         let scores = self.scores(centres.view(), |row| samples[row])?;
         let matrices = self.matrices(centres.view(), scores.view(), samples)?;
         let exact = self.settings().exact.then(|| self.jacobians(centres.view(), samples)).transpose()?;
-        let factor = if self.settings().raw { 1.0 } else { self.params.factor(self.level, self.points.shape) };
+        let factor =
+            if self.settings().raw { 1.0 } else { self.params.factor(self.level, self.points.shape) };
         samples
             .par_iter()
             .enumerate()
             .map(|(i, &sample)| {
-                let of = |all: &Array2<f64>, rows: usize| all.slice(s![i * rows..(i + 1) * rows, ..]).to_owned();
+                // A slice of one row and column has strides that LAPACK's wrapper refuses.
+                let of = |all: &Array2<f64>, rows: usize| {
+                    Array2::from_shape_fn((rows, self.dim), |(r, c)| all[[i * rows + r, c]])
+                };
                 let values = singular_values(of(&matrices, self.per_point), sample)?;
                 Ok(Spectrum {
                     sample,
@@ -307,7 +322,7 @@ impl<'a, 'p> Of<'a, 'p> {
             .zip(samples)
             .try_for_each(|(to, &sample)| self.directions(sample, to))?;
         let sides = if settings.variant == Variant::Symmetrized { 2 } else { 1 };
-        let room = (CALL / self.dim / sides).max(1);
+        let room = (self.call / self.dim / sides).max(1);
         for start in (0..matrix.nrows()).step_by(room) {
             let end = matrix.nrows().min(start + room);
             let rows = end - start;
@@ -490,10 +505,10 @@ pub fn point_rows(spectra: &[Spectrum], drop_top: usize) -> Vec<PointRow> {
 }
 
 /// Which points rows are about.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Set {
-    /// Their class, or `training`.
-    pub name: String,
+    /// Samples of a class, or training images.
+    pub group: Group,
     /// Training points, K.
     pub k: usize,
     /// sigma_t.
@@ -501,7 +516,7 @@ pub struct Set {
 }
 
 /// A value of the mean spectrum of a set of points.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurveRow {
     /// The points.
     pub set: Set,
@@ -521,7 +536,7 @@ pub struct CurveRow {
 ///
 /// # Errors
 /// [`OpError::Shape`] for spectra of different lengths.
-pub fn curve_rows(set: &Set, spectra: &[Spectrum]) -> Result<Vec<CurveRow>, AnalysisError> {
+pub fn curve_rows(set: Set, spectra: &[Spectrum]) -> Result<Vec<CurveRow>, AnalysisError> {
     let Some(first) = spectra.first() else { return Ok(Vec::new()) };
     let dim = first.values.len();
     for s in spectra {
@@ -533,10 +548,9 @@ pub fn curve_rows(set: &Set, spectra: &[Spectrum]) -> Result<Vec<CurveRow>, Anal
     }
     let row = |i: usize| {
         let values: Vec<f64> = spectra.iter().map(|s| s.values[i]).collect();
-        let exact: Option<Vec<f64>> =
-            spectra.iter().map(|s| s.exact.as_ref().map(|e| e.values[i])).collect();
+        let exact: Option<Vec<f64>> = spectra.iter().map(|s| s.exact.as_ref().map(|e| e.values[i])).collect();
         CurveRow {
-            set: set.clone(),
+            set,
             count: values.len(),
             index: i + 1,
             mean: mean(&values),
@@ -548,7 +562,7 @@ pub fn curve_rows(set: &Set, spectra: &[Spectrum]) -> Result<Vec<CurveRow>, Anal
 }
 
 /// The numbers of a set of points.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SetRow {
     /// The points.
     pub set: Set,
@@ -571,13 +585,13 @@ pub struct SetRow {
 }
 
 /// The numbers of a set; None without points.
-pub fn set_row(set: &Set, points: &[PointRow]) -> Option<SetRow> {
+pub fn set_row(set: Set, points: &[PointRow]) -> Option<SetRow> {
     let column = |of: fn(&PointRow) -> f64| points.iter().map(of).collect::<Vec<f64>>();
     let optional = |of: fn(&PointRow) -> Option<f64>| points.iter().map(of).collect::<Option<Vec<f64>>>();
     let error = |values: &[f64]| deviation(values).map(|std| std / (values.len() as f64).sqrt());
     let (means, dimensions) = (column(|p| p.mean), column(|p| p.dimension as f64));
     (!points.is_empty()).then(|| SetRow {
-        set: set.clone(),
+        set,
         count: points.len(),
         mean: mean(&means),
         mean_error: error(&means),
@@ -598,4 +612,496 @@ fn deviation(values: &[f64]) -> Option<f64> {
     let centre = mean(values);
     let square: f64 = values.iter().map(|v| (v - centre).powi(2)).sum();
     (values.len() > 1).then(|| (square / (values.len() - 1) as f64).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Arch, MlpSettings, Weights};
+    use crate::ops::Memories;
+    use crate::process::{Prediction, Vp};
+    use crate::progress::Silent;
+    use crate::score::{Empirical, Gaussian, Network};
+    use ndarray::Array1;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// s(x) = A x, which is the gradient of nothing unless A is symmetric.
+    struct Linear {
+        matrix: Array2<f64>,
+        calls: AtomicUsize,
+        /// The call that gives NaN.
+        broken: usize,
+    }
+
+    impl Linear {
+        fn new(matrix: Array2<f64>) -> Self {
+            Self { matrix, calls: AtomicUsize::new(0), broken: usize::MAX }
+        }
+
+        fn give(&self, mut rows: Array2<f64>) -> Result<Array2<f64>, ScoreError> {
+            if self.calls.fetch_add(1, Ordering::Relaxed) == self.broken {
+                let last = rows.nrows() - 1;
+                rows[[last, 0]] = f64::NAN;
+            }
+            Ok(rows)
+        }
+    }
+
+    impl Score for Linear {
+        fn dim(&self) -> usize {
+            self.matrix.nrows()
+        }
+
+        fn score(&self, x: ArrayView2<'_, f64>, _: &[Level]) -> Result<Array2<f64>, ScoreError> {
+            self.give(x.dot(&self.matrix.t()))
+        }
+
+        fn vjp(
+            &self,
+            _: ArrayView2<'_, f64>,
+            _: &[Level],
+            v: ArrayView2<'_, f64>,
+        ) -> Result<Array2<f64>, ScoreError> {
+            self.give(v.dot(&self.matrix))
+        }
+    }
+
+    fn normals(rows: usize, columns: usize, name: &str) -> Array2<f64> {
+        let mut s = Stream::new(7, name);
+        Array2::from_shape_fn((rows, columns), |_| s.normal())
+    }
+
+    fn settings() -> CurvatureSettings {
+        CurvatureSettings { drop_top: 0, ..CurvatureSettings::default() }
+    }
+
+    fn spectra(score: &dyn Score, x: &Array2<f64>, settings: CurvatureSettings) -> Vec<Spectrum> {
+        let samples: Vec<usize> = (0..x.nrows()).collect();
+        let shape = Shape::vector(x.ncols());
+        let points = Points { rows: x.view(), samples: &samples, shape };
+        let params = settings.check().unwrap();
+        curvature(score, &Vp::default(), &points, &params, None, &Silent).unwrap()
+    }
+
+    /// The largest difference, relative to the largest of `expected`.
+    fn off(values: &[f64], expected: &[f64]) -> f64 {
+        assert_eq!(values.len(), expected.len());
+        let top = expected.iter().copied().fold(0.0, f64::max);
+        values.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / top
+    }
+
+    fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+        values.sort_by(|a, b| b.total_cmp(a));
+        values
+    }
+
+    #[test]
+    fn at_an_isolated_memory_all_values_are_the_inverse_variance() {
+        for (dim, t, rows, step) in
+            [(1, 15.0, 4.0, 1.0), (3, 2.0, 1.0, 0.5), (10, 100.0, 3.0, 1.0), (49, 15.0, 4.0, 2.0)]
+        {
+            let x = normals(1, dim, "memory") * 0.4;
+            let score = Empirical::new(Memories::new(x.view()).unwrap());
+            let square = Vp::default().level(t).unwrap().sigma().powi(2);
+            for variant in [Variant::Symmetrized, Variant::Plain] {
+                let one = CurvatureSettings { t, rows, step, variant, exact: true, ..settings() };
+                let got = &spectra(&score, &x, one)[0];
+                let expected = vec![1.0 / square; dim];
+                // Positions are rounded at 1e-16, over a step of about 0.01.
+                assert!(off(&got.values, &expected) < 1e-12, "{dim} {variant:?}");
+                let exact = got.exact.as_ref().unwrap();
+                assert!(off(&exact.values, &expected) < 1e-13);
+                assert!((exact.largest * square + 1.0).abs() < 1e-13 && exact.asymmetry == 0.0);
+                assert!(got.score * square < 1e-13);
+                assert_eq!(dimension(&got.values, 0).0, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn raw_values_are_those_of_public_code() {
+        let x = normals(1, 8, "memory");
+        let score = Empirical::new(Memories::new(x.view()).unwrap());
+        for (t, expected) in [(15.0, 31.7), (2.0, 105.45)] {
+            let got = spectra(&score, &x, CurvatureSettings { t, raw: true, ..settings() });
+            // sqrt(4) / sigma_t.
+            assert!(got[0].values.iter().all(|v| (v - expected).abs() < 0.05), "{:?}", got[0].values);
+        }
+        // Plain rows hold the score itself as well, which moves no more than two values: one far up, one down.
+        let far = &x + 1.0;
+        let plain = CurvatureSettings { variant: Variant::Plain, ..settings() };
+        let centred = &spectra(&score, &far, plain.clone())[0].values;
+        let raw = &spectra(&score, &far, CurvatureSettings { raw: true, ..plain })[0].values;
+        let level = Vp::default().level(15.0).unwrap();
+        let factor = settings().check().unwrap().factor(level, Shape::vector(8));
+        let rest: Vec<f64> = centred[1..7].iter().map(|v| v * factor).collect();
+        assert!(off(&raw[1..7], &rest) < 1e-9, "{raw:?} {rest:?}");
+        assert!(raw[0] > 3.0 * factor * centred[0] && raw[7] < factor * centred[7]);
+    }
+
+    #[test]
+    fn a_gaussian_has_the_inverse_of_its_noisy_variances() {
+        for (dim, t, rows) in [(2, 15.0, 1.0), (5, 400.0, 4.0), (30, 60.0, 2.0)] {
+            let mut s = Stream::new(3, "variances");
+            let variance: Array1<f64> = (0..dim).map(|_| s.uniform()).collect();
+            let mean: Array1<f64> = (0..dim).map(|_| s.normal()).collect();
+            let score = Gaussian::new(mean, variance.clone()).unwrap();
+            let level = Vp::default().level(t).unwrap();
+            let (a, b) = (level.alpha().powi(2), level.sigma().powi(2));
+            let expected = sorted(variance.iter().map(|v| 1.0 / (a * v + b)).collect());
+            let x = normals(2, dim, "points");
+            for variant in [Variant::Symmetrized, Variant::Plain] {
+                for got in
+                    spectra(&score, &x, CurvatureSettings { t, rows, variant, exact: true, ..settings() })
+                {
+                    assert!(off(&got.values, &expected) < 1e-11, "{dim} {variant:?}");
+                    assert!(off(&got.exact.unwrap().values, &expected) < 1e-13);
+                }
+            }
+            // Many Gaussian directions come to the same: values are off by sqrt(D/R) at most, and a bit.
+            let many = CurvatureSettings { t, rows: 400.0, variant: Variant::Gaussian, ..settings() };
+            for got in spectra(&score, &x, many) {
+                assert!(off(&got.values, &expected) < 0.075, "{dim}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_jacobian_is_that_of_the_score_and_no_transpose_of_it() {
+        let matrix = normals(6, 6, "asymmetric");
+        let (_, values, _) = matrix.clone().svddc_into(JobSvd::None).unwrap();
+        let norm = |m: &Array2<f64>| m.mapv(|v| v * v).sum().sqrt();
+        let asymmetry = norm(&(&matrix - &matrix.t())) / norm(&matrix);
+        let symmetric = (&matrix + &matrix.t()) * 0.5;
+        let top = symmetric.eigvalsh(UPLO::Lower).unwrap()[5];
+        let score = Linear::new(matrix.clone());
+        let x = normals(3, 6, "points");
+        let level = Vp::default().level(15.0).unwrap();
+        for got in spectra(&score, &x, CurvatureSettings { exact: true, ..settings() }) {
+            assert!(off(&got.values, values.as_slice().unwrap()) < 1e-12);
+            let exact = got.exact.unwrap();
+            assert!(off(&exact.values, values.as_slice().unwrap()) < 1e-13);
+            assert!((exact.asymmetry - asymmetry).abs() < 1e-13);
+            assert!((exact.largest - top).abs() < 1e-12);
+            let length =
+                norm(&(x.slice(s![got.sample..got.sample + 1, ..]).dot(&matrix.t()) * level.alpha()));
+            assert!((got.score - length).abs() < 1e-12);
+        }
+        // Row k of J is the slope of s_k.
+        let params = settings().check().unwrap();
+        let points = Points { rows: x.view(), samples: &[0, 1, 2], shape: Shape::vector(6) };
+        let of = Of::new(&score, &Vp::default(), &points, &params).unwrap();
+        assert!(
+            off_all(&of.jacobians(x.view(), &[0, 1, 2]).unwrap().slice(s![6..12, ..]).to_owned(), &matrix)
+                == 0.0
+        );
+    }
+
+    fn off_all(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+        (a - b).iter().fold(0.0, |most, v| v.abs().max(most))
+    }
+
+    #[test]
+    fn between_two_memories_one_direction_is_flat_and_then_unstable() {
+        for (dim, t) in [(2, 300.0), (7, 150.0), (7, 60.0)] {
+            let half = Array2::from_shape_fn((1, dim), |(_, k)| if k == 0 { 0.3 } else { 0.0 });
+            let rows = ndarray::concatenate![Axis(0), half, -&half];
+            let score = Empirical::new(Memories::new(rows.view()).unwrap());
+            let level = Vp::default().level(t).unwrap();
+            let (a, b) = (level.alpha(), level.sigma().powi(2));
+            // J = -I/sigma^2 + alpha^2 Cov_w / sigma^4, Cov_w being 0.09 along the line.
+            let along = (a * 0.3 / b).powi(2) - 1.0 / b;
+            let mut expected = vec![1.0 / b; dim - 1];
+            expected.push(along.abs());
+            let x = Array2::zeros((1, dim));
+            let small = CurvatureSettings { t, step: 1e-3, exact: true, ..settings() };
+            let got = &spectra(&score, &x, small)[0];
+            let exact = got.exact.as_ref().unwrap();
+            let expected = sorted(expected);
+            assert!(off(&exact.values, &expected) < 1e-12);
+            // The third derivative over the square of the step; up to (alpha 0.3 / sigma)^4.
+            assert!(off(&got.values, &expected) < 1e-3, "{t}");
+            assert!((exact.largest - along.max(-1.0 / b)).abs() < 1e-11 / b);
+            assert_eq!(exact.largest > 0.0, t < 150.0, "{t}: {}", exact.largest);
+        }
+    }
+
+    #[test]
+    fn memories_on_a_plane_have_its_dimension() {
+        let (dim, t) = (12, 40.0);
+        let rows = normals(2000, 2, "plane").dot(&normals(2, dim, "axes")) * 0.1;
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let level = Vp::default().level(t).unwrap();
+        let (a, b) = (level.alpha(), level.sigma().powi(2));
+        let x = Array2::from_shape_fn((2, dim), |(i, k)| 0.3 * rows[[i, k]]);
+        let one = |step| CurvatureSettings { t, step, exact: true, ..settings() };
+        for (got, x) in spectra(&score, &x, one(1e-3)).iter().zip(x.outer_iter()) {
+            // The closed form, by plain sums.
+            let logits: Vec<f64> =
+                rows.outer_iter().map(|r| -(&x - &r).mapv(|d| (a * d).powi(2)).sum() / (2.0 * b)).collect();
+            let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let w: Vec<f64> = logits.iter().map(|l| (l - top).exp()).collect();
+            let sum: f64 = w.iter().sum();
+            let m = rows.outer_iter().zip(&w).fold(Array1::<f64>::zeros(dim), |m, (r, w)| m + &r * (w / sum));
+            let mut jacobian = Array2::<f64>::eye(dim) * (-1.0 / b);
+            for (r, w) in rows.outer_iter().zip(&w) {
+                let d = (&r - &m).insert_axis(Axis(1));
+                jacobian += &(d.dot(&d.t()) * (w / sum * (a / b).powi(2)));
+            }
+            let expected = singular_values(jacobian, 0).unwrap();
+            let exact = got.exact.as_ref().unwrap();
+            assert!(off(&exact.values, &expected) < 1e-12);
+            assert!(off(&got.values, &expected) < 1e-5);
+            for values in [&got.values, &exact.values] {
+                let (flat, gap) = dimension(values, 5);
+                assert!(flat == 2 && gap * b > 0.5, "{flat} {}", gap * b);
+            }
+        }
+        // As far as the paper goes the score is nearly linear here.
+        for got in spectra(&score, &x, one(1.0)) {
+            assert!(off(&got.values, &got.exact.unwrap().values) < 0.05);
+            assert_eq!(dimension(&got.values, 5).0, 2);
+        }
+    }
+
+    #[test]
+    fn directions_are_orthonormal_and_evenly_distributed() {
+        let score = Linear::new(Array2::eye(12));
+        let x = Array2::zeros((1, 12));
+        let shape = Shape::image(2, 2, 3);
+        let points = Points { rows: x.view(), samples: &[9], shape };
+        let draw = |settings: CurvatureSettings| {
+            let params = settings.check().unwrap();
+            let of = Of::new(&score, &Vp::default(), &points, &params).unwrap();
+            let mut u = Array2::zeros((of.per_point, 12));
+            of.directions(9, u.view_mut()).unwrap();
+            u
+        };
+        let u = draw(CurvatureSettings { rows: 3.0, ..settings() });
+        assert!(off_all(&u.t().dot(&u), &(Array2::eye(12) * 3.0)) < 1e-13);
+        assert_ne!(u.slice(s![..12, ..]), u.slice(s![12..24, ..]));
+        let u = draw(CurvatureSettings { rows: 1000.0, per_channel: true, ..settings() });
+        for u in u.outer_iter() {
+            for channel in 0..3 {
+                let q = Array2::from_shape_fn((2, 2), |(r, c)| u[(r * 2 + c) * 3 + channel]);
+                assert!(off_all(&q.dot(&q.t()), &Array2::eye(2)) < 1e-14);
+            }
+        }
+        // 12,000 rows of entries with variance 1/2: means have a standard error of 0.0065, second moments one of at
+        // most as much. Without the signs of R the mean would be 0.45 in the first row of each block.
+        assert!(u.mean_axis(Axis(0)).unwrap().iter().all(|v| v.abs() < 0.035));
+        assert!(off_all(&(u.t().dot(&u) / 12_000.0), &(Array2::eye(12) * 0.5)) < 0.035);
+        // Entries of orthogonal matrices of size n have mean fourth powers of 3 / (n (n + 2)): 3/8.
+        let fourth = u.mapv(|v| v.powi(4)).sum() / u.len() as f64;
+        assert!((fourth - 0.375).abs() < 0.005, "{fourth}");
+    }
+
+    #[test]
+    fn every_way_of_drawing_is_normalised() {
+        let shape = Shape::image(4, 4, 3);
+        let memory = normals(1, 48, "memory") * 0.3;
+        let score = Empirical::new(Memories::new(memory.view()).unwrap());
+        let points = Points { rows: memory.view(), samples: &[0], shape };
+        for (t, rows) in [(15.0, 4.0), (200.0, 2.5)] {
+            let square = Vp::default().level(t).unwrap().sigma().powi(2);
+            for (variant, per_channel, even) in [
+                (Variant::Symmetrized, false, true),
+                (Variant::Plain, false, true),
+                (Variant::Symmetrized, true, true),
+                (Variant::Plain, true, true),
+                (Variant::Gaussian, false, false),
+            ] {
+                let params =
+                    CurvatureSettings { t, rows, variant, per_channel, ..settings() }.check().unwrap();
+                let got = curvature(&score, &Vp::default(), &points, &params, None, &Silent).unwrap();
+                let relative: Vec<f64> = got[0].values.iter().map(|v| v * square).collect();
+                let power = relative.iter().map(|v| v * v).sum::<f64>() / 48.0;
+                // Lengths of all but Gaussian directions are fixed, and with them the sum of squares; theirs has a
+                // relative deviation of sqrt(2 / (R D)), 0.019 at most.
+                let tolerance = if even { 1e-10 } else { 0.08 };
+                assert!((power - 1.0).abs() < tolerance, "{variant:?} {per_channel} {power}");
+                // Marchenko and Pastur's edges, and a bit for 48 dimensions.
+                let spread = 1.15 * (1.0 / rows).sqrt();
+                assert!(relative.iter().all(|v| (v - 1.0).abs() < spread), "{variant:?} {relative:?}");
+                if per_channel || variant == Variant::Gaussian {
+                    assert!(relative[0] > 1.2 && relative[47] < 0.8);
+                }
+            }
+        }
+    }
+
+    fn network(batch: usize) -> Network {
+        let shape = Shape::image(3, 3, 1);
+        let arch = Arch::Mlp(MlpSettings { width: 16, blocks: 1, ..MlpSettings::default() });
+        let mut weights = Weights::init(arch.graph(shape).unwrap(), 5);
+        let mut stream = Stream::new(5, "weights");
+        weights.values_mut().iter_mut().for_each(|v| *v += 0.2 * stream.normal() as f32);
+        Network::new(weights, Prediction::X0, batch).unwrap()
+    }
+
+    #[test]
+    fn a_spectrum_depends_on_its_point_alone() {
+        let x = normals(7, 9, "points") * 0.5;
+        let all: Vec<usize> = (20..27).collect();
+        let shape = Shape::image(3, 3, 1);
+        let process = Vp::default();
+        for (variant, per_channel) in
+            [(Variant::Symmetrized, false), (Variant::Plain, true), (Variant::Gaussian, false)]
+        {
+            let params =
+                CurvatureSettings { variant, per_channel, exact: true, ..settings() }.check().unwrap();
+            let points = Points { rows: x.view(), samples: &all, shape };
+            let memories = Empirical::new(Memories::new(x.view()).unwrap());
+            let (few, many) = (network(5), network(64));
+            for (score, other) in [(&few as &dyn Score, &many as &dyn Score), (&memories, &memories)] {
+                let whole = curvature(score, &process, &points, &params, None, &Silent).unwrap();
+                let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                let alone = one.install(|| curvature(other, &process, &points, &params, None, &Silent));
+                assert_eq!(alone.unwrap(), whole);
+                // Pieces of one point, and calls of three rows.
+                let mut small = Of::new(other, &process, &points, &params).unwrap();
+                small.call = 27;
+                assert_eq!(small.run(None, &Silent).unwrap(), whole);
+                let some = Points { rows: x.slice(s![3..5, ..]), samples: &all[3..5], shape };
+                let some = curvature(other, &process, &some, &params, None, &Silent).unwrap();
+                assert_eq!(some, whole[3..5]);
+                assert_ne!(whole[0].values, whole[1].values);
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_is_near_its_own_jacobian() {
+        let x = normals(3, 9, "points") * 0.5;
+        let small = CurvatureSettings { t: 200.0, step: 0.02, exact: true, ..settings() };
+        for got in spectra(&network(32), &x, small) {
+            let exact = got.exact.unwrap();
+            // Differences of single precision over a step of 0.01.
+            assert!(off(&got.values, &exact.values) < 1e-3, "{:?} {:?}", got.values, exact.values);
+            assert!(exact.asymmetry > 1e-3);
+        }
+    }
+
+    #[test]
+    fn finished_pieces_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cells = Cells::at(dir.path().join("pieces"));
+        let x = normals(5, 3, "points");
+        let score = Linear::new(normals(3, 3, "matrix"));
+        let points = Points { rows: x.view(), samples: &[0, 1, 2, 3, 4], shape: Shape::vector(3) };
+        let params = settings().check().unwrap();
+        let mut of = Of::new(&score, &Vp::default(), &points, &params).unwrap();
+        let whole = of.run(None, &Silent).unwrap();
+        // Two points a piece: 2 sides of 12 rows of 3 numbers each.
+        of.call = 144;
+        let calls = || score.calls.swap(0, Ordering::Relaxed);
+        calls();
+        assert_eq!(of.run(Some(&cells), &Silent).unwrap(), whole);
+        // A call for the score at the points and one for the rows, each of three pieces.
+        assert_eq!(calls(), 6);
+        assert_eq!(of.run(Some(&cells), &Silent).unwrap(), whole);
+        assert_eq!(calls(), 0);
+        std::fs::write(cells.folder().join("points-2-4.json"), "[{").unwrap();
+        assert_eq!(of.run(Some(&cells), &Silent).unwrap(), whole);
+        assert_eq!(calls(), 2);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_by_its_number() {
+        let mut x = normals(3, 4, "points");
+        let params = CurvatureSettings { exact: true, ..settings() }.check().unwrap();
+        let samples = [5, 8, 13];
+        for (call, what) in [(0, 13), (1, 13), (2, 13)] {
+            let mut score = Linear::new(Array2::eye(4));
+            score.broken = call;
+            let points = Points { rows: x.view(), samples: &samples, shape: Shape::vector(4) };
+            let e = curvature(&score, &Vp::default(), &points, &params, None, &Silent).unwrap_err();
+            assert_eq!(e.to_string(), format!("curvature: the score about the sample {what} holds NaN"));
+        }
+        x[[1, 2]] = f64::INFINITY;
+        let points = Points { rows: x.view(), samples: &samples, shape: Shape::vector(4) };
+        let score = Linear::new(Array2::eye(4));
+        let e = curvature(&score, &Vp::default(), &points, &params, None, &Silent).unwrap_err();
+        assert_eq!(e.to_string(), "curvature: the sample 8 holds inf");
+    }
+
+    #[test]
+    fn bad_settings_and_shapes_are_refused_by_name() {
+        let name = |e: AnalysisError| match e {
+            AnalysisError::Setting { setting, .. } => setting,
+            AnalysisError::Op(OpError::Shape { argument, .. }) => argument,
+            AnalysisError::Process(_) => "t",
+            AnalysisError::Score(ScoreError::Clean { .. }) => "clean",
+            other => panic!("{other}"),
+        };
+        for rows in [0.5, f64::NAN, 1e9] {
+            assert_eq!(name(CurvatureSettings { rows, ..settings() }.check().unwrap_err()), "rows");
+        }
+        for step in [0.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(name(CurvatureSettings { step, ..settings() }.check().unwrap_err()), "step");
+        }
+        let both = CurvatureSettings { per_channel: true, variant: Variant::Gaussian, ..settings() };
+        assert_eq!(name(both.check().unwrap_err()), "per_channel");
+        let x = Array2::zeros((1, 6));
+        let score = Gaussian::new(Array1::zeros(6), Array1::ones(6)).unwrap();
+        let run = |settings: CurvatureSettings, samples: &[usize], shape| {
+            let points = Points { rows: x.view(), samples, shape };
+            let params = settings.check().unwrap();
+            name(curvature(&score, &Vp::default(), &points, &params, None, &Silent).unwrap_err())
+        };
+        let flat = Shape::vector(6);
+        assert_eq!(run(CurvatureSettings { t: 1000.0, ..settings() }, &[0], flat), "t");
+        assert_eq!(run(CurvatureSettings { t: -1.0, ..settings() }, &[0], flat), "clean");
+        assert_eq!(run(CurvatureSettings { drop_top: 6, ..settings() }, &[0], flat), "drop_top");
+        assert_eq!(run(settings(), &[0, 1], flat), "points");
+        assert_eq!(run(settings(), &[0], Shape::vector(5)), "shape");
+        let channels = CurvatureSettings { per_channel: true, ..settings() };
+        assert_eq!(run(channels, &[0], Shape::image(2, 3, 1)), "per_channel");
+    }
+
+    #[test]
+    fn the_dimension_counts_what_lies_below_the_largest_gap() {
+        let values = [9.0, 8.0, 7.5, 1.0, 0.5];
+        assert_eq!(dimension(&values, 0), (2, 6.5));
+        assert_eq!(dimension(&values, 2), (2, 6.5));
+        assert_eq!(dimension(&values, 3), (1, 0.5));
+        assert_eq!(dimension(&[20.0, 8.0, 7.5, 1.0, 0.5], 1), (2, 6.5));
+        assert_eq!(dimension(&[20.0, 8.0, 7.5, 1.0, 0.5], 0), (4, 12.0));
+        assert_eq!(dimension(&[3.0, 3.0, 3.0], 0), (0, 3.0));
+        assert_eq!(dimension(&[0.0, 0.0], 0), (0, 0.0));
+        assert_eq!(dimension(&[], 0), (0, 0.0));
+    }
+
+    #[test]
+    fn sets_are_summed_up() {
+        let spectrum = |sample, values: &[f64], largest| Spectrum {
+            sample,
+            score: sample as f64,
+            values: values.to_vec(),
+            exact: Some(Exact { values: values.to_vec(), asymmetry: 0.5, largest }),
+        };
+        let mut spectra = vec![spectrum(1, &[9.0, 4.0, 1.0], -1.0), spectrum(3, &[9.0, 8.0, 7.0], 2.0)];
+        let set = Set { group: Group::Spurious, k: 9, sigma: 0.1 };
+        let curve = curve_rows(set, &spectra).unwrap();
+        assert_eq!(
+            curve.iter().map(|r| (r.index, r.mean)).collect::<Vec<_>>(),
+            [(1, 9.0), (2, 6.0), (3, 4.0)]
+        );
+        assert_eq!(curve[1].std, Some(8f64.sqrt()));
+        assert_eq!((curve[2].exact, curve[2].count), (Some(4.0), 2));
+        let points = point_rows(&spectra, 1);
+        assert_eq!((points[0].mean, points[0].dimension, points[0].gap), (2.5, 1, 3.0));
+        assert_eq!((points[1].mean, points[1].dimension, points[1].gap), (7.5, 0, 7.0));
+        let row = set_row(set, &points).unwrap();
+        // Means 2.5 and 7.5 have a standard error of 2.5.
+        assert_eq!((row.mean, row.mean_error, row.dimension), (5.0, Some(2.5), 0.5));
+        assert_eq!((row.score, row.asymmetry, row.stable), (2.0, Some(0.5), Some(0.5)));
+        assert_eq!(set_row(set, &points[..1]).unwrap().mean_error, None);
+        assert_eq!((set_row(set, &[]), curve_rows(set, &[]).unwrap().len()), (None, 0));
+        spectra[1].exact = None;
+        assert_eq!(curve_rows(set, &spectra).unwrap()[0].exact, None);
+        assert_eq!(set_row(set, &point_rows(&spectra, 1)).unwrap().stable, None);
+        spectra[1].values.pop();
+        assert!(curve_rows(set, &spectra).is_err());
+    }
 }

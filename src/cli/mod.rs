@@ -3,7 +3,9 @@
 mod arch;
 mod bench;
 mod bench_net;
+mod chosen;
 mod classify;
+mod curvature;
 mod data;
 mod doctor;
 mod energy;
@@ -44,6 +46,7 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+    Curvature(Box<curvature::Args>),
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+        Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),

@@ -18,6 +18,7 @@
 mod axes;
 mod canvas;
 pub mod classify;
+pub mod curvature;
 mod curves;
 mod heatmap;
 mod histogram;

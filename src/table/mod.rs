@@ -11,7 +11,9 @@
 //! # Ok::<(), mem2gen::table::TableError>(())
 //! ```
 
+pub mod chosen;
 pub mod classify;
+pub mod curvature;
 pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
