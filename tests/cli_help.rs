@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["energy"],
     &["score"],
@@ -21,6 +21,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["train"],
     &["sample"],
     &["likelihood"],
+    &["basin"],
     &["curvature"],
     &["bench"],
     &["bench-net"],

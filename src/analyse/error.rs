@@ -1,3 +1,4 @@
+use crate::distance::DistanceError;
 use crate::memory::MemoryError;
 use crate::ops::OpError;
 use crate::process::ProcessError;
@@ -23,6 +24,9 @@ pub enum AnalysisError {
     /// A sampler or a likelihood.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// A distance of images.
+    #[error(transparent)]
+    Distance(#[from] DistanceError),
     /// A file.
     #[error(transparent)]
     Store(#[from] StoreError),

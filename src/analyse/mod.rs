@@ -1,5 +1,6 @@
 //! The measurements that the figures are drawn from, each a function from settings and data to rows.
 
+pub mod basin;
 mod cells;
 pub mod chosen;
 pub mod curvature;

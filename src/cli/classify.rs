@@ -93,7 +93,8 @@ pub enum Metric {
 }
 
 impl Metric {
-    fn backbone(self) -> Option<Backbone> {
+    /// The network of LPIPS; none of l2.
+    pub fn backbone(self) -> Option<Backbone> {
         match self {
             Self::L2 => None,
             Self::LpipsAlex => Some(Backbone::AlexNet),

@@ -1,6 +1,7 @@
 //! Subcommands, a file each. Nothing here computes.
 
 mod arch;
+mod basin;
 mod bench;
 mod bench_net;
 mod chosen;
@@ -46,6 +47,7 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+    Basin(Box<basin::Args>),
     Curvature(Box<curvature::Args>),
     Bench(bench::Args),
     BenchNet(bench_net::Args),
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+        Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
         Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),

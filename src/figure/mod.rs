@@ -16,6 +16,7 @@
 //! ```
 
 mod axes;
+pub mod basin;
 mod canvas;
 pub mod classify;
 pub mod curvature;
