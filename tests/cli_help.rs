@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["energy"],
     &["score"],
@@ -27,6 +27,7 @@ const COMMANDS: [&[&str]; 24] = [
     &["sweep", "publish"],
     &["sweep", "plan"],
     &["basin"],
+    &["curvature"],
     &["bench"],
     &["bench-net"],
     &["data"],

@@ -42,4 +42,30 @@ pub enum AnalysisError {
         /// What would do.
         need: String,
     },
+    /// Numbers of one sample that can't be used.
+    #[error("{analysis}: {what} {sample} holds {value}")]
+    NotFinite {
+        /// The analysis.
+        analysis: &'static str,
+        /// What holds it.
+        what: &'static str,
+        /// Number of the sample.
+        sample: usize,
+        /// What was found.
+        value: f64,
+    },
+    /// LAPACK gave up.
+    #[error("{analysis}: LAPACK failed on a {rows} x {columns} matrix of sample {sample}: {source}")]
+    Lapack {
+        /// The analysis.
+        analysis: &'static str,
+        /// Number of the sample.
+        sample: usize,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+        /// LAPACK's own words.
+        source: ndarray_linalg::error::LinalgError,
+    },
 }

@@ -3,6 +3,7 @@
 pub mod basin;
 mod cells;
 pub mod chosen;
+pub mod curvature;
 mod error;
 mod fixed_points;
 pub mod load;

@@ -6,6 +6,7 @@ mod bench;
 mod bench_net;
 mod chosen;
 mod classify;
+mod curvature;
 mod data;
 mod doctor;
 mod energy;
@@ -47,11 +48,12 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
-<<<<<<< HEAD
     Sweep(Box<sweep::Args>),
-=======
     Basin(Box<basin::Args>),
->>>>>>> basin
+<<<<<<< HEAD
+=======
+    Curvature(Box<curvature::Args>),
+>>>>>>> curvature
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -89,11 +91,12 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
-<<<<<<< HEAD
         Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
-=======
         Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
->>>>>>> basin
+<<<<<<< HEAD
+=======
+        Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
+>>>>>>> curvature
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),

@@ -19,6 +19,7 @@ mod axes;
 pub mod basin;
 mod canvas;
 pub mod classify;
+pub mod curvature;
 mod curves;
 mod heatmap;
 mod histogram;

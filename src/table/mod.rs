@@ -14,6 +14,7 @@
 pub mod basin;
 pub mod chosen;
 pub mod classify;
+pub mod curvature;
 pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
