@@ -4,6 +4,7 @@ mod cells;
 mod error;
 mod fixed_points;
 pub mod load;
+pub mod potential;
 pub mod toy;
 pub mod toy_trained;
 
