@@ -1,6 +1,7 @@
 //! The measurements that the figures are drawn from, each a function from settings and data to rows.
 
 mod cells;
+pub mod chosen;
 mod error;
 mod fixed_points;
 pub mod load;

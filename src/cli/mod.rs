@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod bench_net;
+mod chosen;
 mod classify;
 mod data;
 mod doctor;

@@ -1,6 +1,6 @@
 //! What commands that take a trained network share: the run, its score, and what the results depend on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mem2gen::Error;
@@ -9,6 +9,7 @@ use mem2gen::ops::{Device, DeviceChoice, Memories};
 use mem2gen::project::Layout;
 use mem2gen::score::{Empirical, Network, Score, ScoreError};
 use mem2gen::store::sha256_hex;
+use mem2gen::table::chosen::Cell;
 use mem2gen::train::{DataSettings, Kind, RunDir};
 use ndarray::Array2;
 use serde_json::{Value, json};
@@ -18,7 +19,8 @@ use super::input::On;
 /// `--run` and which of its scores.
 #[derive(Debug, clap::Args)]
 pub struct Source {
-    /// Folder of a training run, as `mem2gen train` leaves it; of one that is not over, the newest checkpoint counts
+    /// Folder of a training run, as `mem2gen train` leaves it, or of a cell of a sweep, which holds one; of a run
+    /// that is not over, the newest checkpoint counts
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// The score: what was learned, or the exact one of the run's training set, which a network trained to
@@ -57,12 +59,23 @@ enum From {
 }
 
 impl Source {
+    /// The folder that was given.
+    pub fn folder(&self) -> &Path {
+        &self.run
+    }
+
+    /// The folder of the training run: the one given, or the one of the cell there.
+    fn training(&self) -> PathBuf {
+        let inside = self.run.join("train");
+        if Cell::is_at(&self.run) && inside.is_dir() { inside } else { self.run.clone() }
+    }
+
     /// Opens the run and reads what the score is made of.
     pub fn open(&self) -> Result<Opened, Failure> {
         if self.batch == 0 {
             return Err(Failure::Option { option: "--batch", reason: "is 0, expected at least 1".into() });
         }
-        let run = RunDir::open(&self.run).map_err(Error::from)?;
+        let run = RunDir::open(&self.training()).map_err(Error::from)?;
         let from = match self.score {
             Which::Network => {
                 let kind = if self.raw { Kind::Raw } else { Kind::Ema };

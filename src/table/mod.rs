@@ -11,6 +11,7 @@
 //! # Ok::<(), mem2gen::table::TableError>(())
 //! ```
 
+pub mod chosen;
 pub mod classify;
 pub mod fingerprint;
 pub mod knn;

@@ -1,0 +1,173 @@
+//! Which images basins, curvature and energies are measured at.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::AnalysisError;
+use crate::detect::Label;
+use crate::random::Stream;
+
+/// Images that are measured together: samples of a class, or training images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// Samples that are copies (Eq. 9).
+    Memorized,
+    /// Samples near to another sample and to no training image (Eq. 10).
+    Spurious,
+    /// All other samples (Eq. 11).
+    Generalized,
+    /// The training images themselves.
+    Training,
+}
+
+impl Group {
+    /// All groups in the order of tables.
+    pub const ALL: [Self; 4] = [Self::Memorized, Self::Spurious, Self::Generalized, Self::Training];
+
+    /// The name in tables and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memorized => "memorized",
+            Self::Spurious => "spurious",
+            Self::Generalized => "generalized",
+            Self::Training => "training",
+        }
+    }
+
+    /// The label of the samples; none of training images.
+    pub fn label(self) -> Option<Label> {
+        match self {
+            Self::Memorized => Some(Label::Memorized),
+            Self::Spurious => Some(Label::Spurious),
+            Self::Generalized => Some(Label::Generalized),
+            Self::Training => None,
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Group {
+    type Err = AnalysisError;
+
+    fn from_str(name: &str) -> Result<Self, AnalysisError> {
+        Self::ALL.into_iter().find(|group| group.name() == name).ok_or_else(|| AnalysisError::Setting {
+            analysis: "choice of images",
+            setting: "class",
+            value: name.into(),
+            need: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// Which samples of a class are taken where there are more than are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    /// Those that the paper's code stores: the memorized nearest to the training set, the spurious nearest to another
+    /// sample, the generalized furthest from all others. They are the extremes of their class, so that a mean over
+    /// them is none over the class.
+    #[default]
+    Order,
+    /// A seeded draw, which stands for the class. The paper has none.
+    Random,
+}
+
+/// A sample with what it is labelled by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Labelled {
+    /// Row of the samples.
+    pub sample: usize,
+    /// Its class.
+    pub label: Label,
+    /// Distance to the nearest training image; none of an invalid sample.
+    pub d_train: Option<f64>,
+    /// Distance to the nearest other sample; none where there is none.
+    pub d_synthetic: Option<f64>,
+}
+
+/// The numbers of at most `max` samples with this label, in the order of `pick`. Samples at one distance come in the
+/// order of their numbers. A sample that is alone counts as infinitely far from others.
+pub fn pick(samples: &[Labelled], label: Label, max: usize, pick: Pick, seed: u64) -> Vec<usize> {
+    let mut of: Vec<Labelled> = samples.iter().copied().filter(|s| s.label == label).collect();
+    of.sort_by_key(|s| s.sample);
+    match pick {
+        Pick::Order => {
+            let far = |d: Option<f64>| d.unwrap_or(f64::INFINITY);
+            of.sort_by(|a, b| match label {
+                Label::Generalized => far(b.d_synthetic).total_cmp(&far(a.d_synthetic)),
+                Label::Spurious => far(a.d_synthetic).total_cmp(&far(b.d_synthetic)),
+                Label::Memorized | Label::Invalid => far(a.d_train).total_cmp(&far(b.d_train)),
+            });
+            of.iter().take(max).map(|s| s.sample).collect()
+        }
+        Pick::Random => {
+            let order = Stream::new(seed, &format!("chosen/{}", label.name())).permutation(of.len());
+            order.iter().take(max).map(|&i| of[i].sample).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Labelled> {
+        let of = |sample, label, d_train, d_synthetic| Labelled { sample, label, d_train, d_synthetic };
+        vec![
+            of(0, Label::Memorized, Some(0.3), Some(0.1)),
+            of(1, Label::Generalized, Some(2.0), Some(3.0)),
+            of(2, Label::Memorized, Some(0.1), Some(0.9)),
+            of(3, Label::Spurious, Some(1.0), Some(0.2)),
+            of(4, Label::Generalized, Some(2.0), None),
+            of(5, Label::Invalid, None, None),
+            of(6, Label::Spurious, Some(0.9), Some(0.1)),
+            of(7, Label::Generalized, Some(2.5), Some(4.0)),
+            of(8, Label::Memorized, Some(0.1), Some(0.0)),
+        ]
+    }
+
+    #[test]
+    fn the_papers_order_is_that_of_the_distances() {
+        let of = |label, max| pick(&samples(), label, max, Pick::Order, 1);
+        assert_eq!(of(Label::Memorized, 9), [2, 8, 0]);
+        assert_eq!(of(Label::Spurious, 9), [6, 3]);
+        assert_eq!(of(Label::Generalized, 2), [4, 7]);
+        assert!(of(Label::Generalized, 0).is_empty());
+    }
+
+    #[test]
+    fn a_draw_is_fixed_by_its_seed_and_keeps_to_the_class() {
+        let many: Vec<Labelled> = (0..400)
+            .map(|i| Labelled {
+                sample: i,
+                label: samples()[i % 9].label,
+                d_train: Some(1.0),
+                d_synthetic: None,
+            })
+            .collect();
+        let of = |max, seed| pick(&many, Label::Memorized, max, Pick::Random, seed);
+        assert_eq!(of(20, 3), of(200, 3)[..20]);
+        assert_ne!(of(20, 3), of(20, 4));
+        let mut all = of(1000, 3);
+        all.sort_unstable();
+        let expected: Vec<usize> = (0..400).filter(|i| matches!(i % 9, 0 | 2 | 8)).collect();
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn groups_have_names() {
+        for group in Group::ALL {
+            assert_eq!(group.name().parse::<Group>().unwrap(), group);
+        }
+        let e = "copied".parse::<Group>().unwrap_err().to_string();
+        assert!(e.contains("copied") && e.contains("training"), "{e}");
+    }
+}
