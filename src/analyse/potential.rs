@@ -18,6 +18,7 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::chosen::Group;
 use super::{AnalysisError, Cells};
 use crate::ops::OpError;
 use crate::process::{Level, Process, Vp};
@@ -30,9 +31,6 @@ pub const VERSION: u32 = 1;
 
 /// The sign convention, as every table and figure states it.
 pub const SIGN: &str = "u = U(reference) - U(target): larger u, lower energy of the target";
-
-/// What the training images are called beside the classes of samples.
-pub const TRAINING: &str = "training";
 
 const NAME: &str = "relative energy";
 
@@ -412,8 +410,8 @@ impl<'a> Potential<'a> {
 /// Images of one class.
 #[derive(Debug, Clone, Copy)]
 pub struct Images<'a> {
-    /// Name of the class.
-    pub class: &'a str,
+    /// Their class.
+    pub class: Group,
     /// Number of each image in the sample file, or its place in the training set.
     pub samples: &'a [usize],
     /// The images, `[n, N]`.
@@ -421,10 +419,10 @@ pub struct Images<'a> {
 }
 
 /// The relative energy of an image.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PotentialRow {
-    /// Name of the class, [`TRAINING`] for training images.
-    pub class: String,
+    /// Its class.
+    pub class: Group,
     /// Number of the image in the sample file, or its place in the training set.
     pub sample: usize,
     /// Place of the reference in the training set.
@@ -436,10 +434,10 @@ pub struct PotentialRow {
 }
 
 /// u along the arcs of a class to one reference.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurveRow {
-    /// Name of the class.
-    pub class: String,
+    /// The class.
+    pub class: Group,
     /// Place of the reference in the training set.
     pub reference: usize,
     /// The angle, in radians.
@@ -454,10 +452,10 @@ pub struct CurveRow {
 
 /// A closed circuit along three arcs: an image, the reference, another image of the class, and back. A score that is
 /// a gradient has a circulation of 0; what a network has is what u depends on the way by.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoopRow {
-    /// Name of the class.
-    pub class: String,
+    /// The class.
+    pub class: Group,
     /// Number of the first image.
     pub sample: usize,
     /// Number of the other.
@@ -476,7 +474,7 @@ pub struct LoopRow {
 }
 
 /// All rows of an analysis.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Relative {
     /// Training images.
     pub k: usize,
@@ -505,10 +503,10 @@ struct Piece {
 /// # Errors
 /// [`OpError`] for a wrong shape, NaN or infinity, with the number of the image; no training images; those of the
 /// score and of the cells.
-pub fn analyse<'a>(
+pub fn analyse(
     potential: &Potential<'_>,
-    training: ArrayView2<'a, f64>,
-    classes: &[Images<'a>],
+    training: ArrayView2<'_, f64>,
+    classes: &[Images<'_>],
     cells: Option<&Cells>,
     progress: &dyn ProgressSink,
 ) -> Result<Relative, AnalysisError> {
@@ -518,16 +516,24 @@ pub fn analyse<'a>(
         return Err(OpError::Empty { operation: NAME, argument: "training images", found }.into());
     }
     let places: Vec<usize> = (0..training.nrows()).collect();
-    let own = Images { class: TRAINING, samples: &places, rows: training };
-    let mut all: Vec<Images<'_>> = Vec::with_capacity(classes.len() + 1);
-    for (images, most) in classes.iter().map(|c| (*c, settings.max)).chain([(own, settings.training)]) {
+    let mut given: Vec<(Images<'_>, usize)> = Vec::with_capacity(classes.len() + 1);
+    for &Images { class, samples, rows } in classes {
+        given.push((Images { class, samples, rows }, settings.max));
+    }
+    given.push((Images { class: Group::Training, samples: &places, rows: training }, settings.training));
+    let mut all = Vec::with_capacity(given.len());
+    for (images, most) in given {
         check_shape(NAME, "images", &images.rows, (images.samples.len(), potential.score.dim()))?;
         if let Some((row, column, value)) = first_bad(&images.rows) {
             let row = images.samples[row];
             return Err(OpError::NotFinite { operation: NAME, argument: "sample", row, column, value }.into());
         }
         let n = images.rows.nrows().min(most);
-        all.push(Images { samples: &images.samples[..n], rows: images.rows.slice_move(s![..n, ..]), ..images });
+        all.push(Images {
+            samples: &images.samples[..n],
+            rows: images.rows.slice_move(s![..n, ..]),
+            ..images
+        });
     }
     let of = Of { potential, cells, progress };
     let mut out = Relative { k: training.nrows(), ..Relative::default() };
@@ -540,8 +546,13 @@ pub fn analyse<'a>(
             let ends = arcs.u.column(settings.points - 1);
             for (i, (sample, u)) in images.samples.iter().zip(&ends).enumerate() {
                 let error = arcs.error.as_ref().map(|e| e[i]);
-                let class = images.class.to_owned();
-                out.images.push(PotentialRow { class, sample: *sample, reference, u: *u, error });
+                out.images.push(PotentialRow {
+                    class: images.class,
+                    sample: *sample,
+                    reference,
+                    u: *u,
+                    error,
+                });
             }
             out.loops.extend(of.loops(images, to, reference, &ends.to_vec())?);
         }
@@ -628,7 +639,7 @@ impl Of<'_> {
             let (back, back_half) = self.potential.twice(other.view(), to, points)?;
             let (close, close_half) = self.potential.twice(other.view(), from, points)?;
             let row = |i: usize| LoopRow {
-                class: images.class.to_owned(),
+                class: images.class,
                 sample: images.samples[i],
                 other: images.samples[next[i]],
                 reference,
@@ -644,7 +655,7 @@ impl Of<'_> {
     }
 }
 
-fn curve(class: &str, reference: usize, u: &Array2<f64>) -> Vec<CurveRow> {
+fn curve(class: Group, reference: usize, u: &Array2<f64>) -> Vec<CurveRow> {
     let (n, points) = u.dim();
     if n == 0 {
         return Vec::new();
@@ -652,18 +663,18 @@ fn curve(class: &str, reference: usize, u: &Array2<f64>) -> Vec<CurveRow> {
     let at = |i: usize| {
         let (mean, std) = moments(u.column(i).iter().copied());
         let alpha = FRAC_PI_2 * i as f64 / (points - 1) as f64;
-        CurveRow { class: class.to_owned(), reference, alpha, n, mean, std }
+        CurveRow { class, reference, alpha, n, mean, std }
     };
     (0..points).map(at).collect()
 }
 
 /// The gap of a class (Eq. 48): the mean of u over its images minus that over training images.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GapRow {
     /// Training images.
     pub k: usize,
-    /// Name of the class; [`TRAINING`] has a gap of 0 and no error of it.
-    pub class: String,
+    /// The class; training images have a gap of 0 and no error of it.
+    pub class: Group,
     /// Place of the reference in the training set; None for the mean over all references, image by image.
     pub reference: Option<usize>,
     /// Images.
@@ -702,18 +713,18 @@ impl GapRow {
 
 /// The gap of each class for each reference, and over the references.
 pub fn gaps(relative: &Relative, params: &PotentialParams) -> Vec<GapRow> {
-    let mut classes: Vec<&str> = Vec::new();
+    let mut classes: Vec<Group> = Vec::new();
     let mut references: Vec<Option<usize>> = Vec::new();
     for row in &relative.images {
-        if !classes.contains(&row.class.as_str()) {
-            classes.push(&row.class);
+        if !classes.contains(&row.class) {
+            classes.push(row.class);
         }
         if !references.contains(&Some(row.reference)) {
             references.push(Some(row.reference));
         }
     }
     references.push(None);
-    let values = |class: &str, reference: Option<usize>| -> Vec<f64> {
+    let values = |class: Group, reference: Option<usize>| -> Vec<f64> {
         let mine = relative.images.iter().filter(|r| r.class == class);
         match reference {
             Some(_) => mine.filter(|r| Some(r.reference) == reference).map(|r| r.u).collect(),
@@ -730,7 +741,7 @@ pub fn gaps(relative: &Relative, params: &PotentialParams) -> Vec<GapRow> {
     for class in classes {
         let mut single = Vec::new();
         for &reference in &references {
-            let mut row = gap(class, &values(class, reference), &values(TRAINING, reference), params);
+            let mut row = gap(class, &values(class, reference), &values(Group::Training, reference), params);
             (row.k, row.reference) = (relative.k, reference);
             match reference {
                 Some(_) => single.push(row.gap),
@@ -738,9 +749,8 @@ pub fn gaps(relative: &Relative, params: &PotentialParams) -> Vec<GapRow> {
             }
             let of = |r: &&LoopRow| r.class == class && reference.is_none_or(|one| one == r.reference);
             let loops: Vec<&LoopRow> = relative.loops.iter().filter(of).collect();
-            let mean = |f: fn(&LoopRow) -> f64| {
-                loops.iter().map(|r| f(r)).sum::<f64>() / loops.len().max(1) as f64
-            };
+            let mean =
+                |f: fn(&LoopRow) -> f64| loops.iter().map(|r| f(r)).sum::<f64>() / loops.len().max(1) as f64;
             row.loops = loops.len();
             row.circulation = mean(|r| r.circulation.abs());
             row.circulation_error = mean(|r| r.error);
@@ -751,24 +761,32 @@ pub fn gaps(relative: &Relative, params: &PotentialParams) -> Vec<GapRow> {
     rows
 }
 
-fn gap(class: &str, values: &[f64], training: &[f64], params: &PotentialParams) -> GapRow {
+fn gap(class: Group, values: &[f64], training: &[f64], params: &PotentialParams) -> GapRow {
     let PotentialSettings { least, resamples, seed, .. } = *params.settings();
     let (mean, std) = moments(values.iter().copied());
     let mut row = GapRow {
-        class: class.to_owned(),
+        k: 0,
+        class,
+        reference: None,
         n: values.len(),
         few: values.len() < least,
         mean,
         std,
-        ..GapRow::default()
+        gap: 0.0,
+        standard_error: 0.0,
+        interval: [0.0; 2],
+        between: 0.0,
+        loops: 0,
+        circulation: 0.0,
+        circulation_error: 0.0,
+        size: 0.0,
     };
-    if class == TRAINING {
+    if class == Group::Training {
         return row;
     }
     let (base, spread) = moments(training.iter().copied());
     row.gap = mean - base;
-    row.standard_error =
-        (std * std / values.len() as f64 + spread * spread / training.len() as f64).sqrt();
+    row.standard_error = (std * std / values.len() as f64 + spread * spread / training.len() as f64).sqrt();
     let mut drawn: Vec<f64> = (0..resamples)
         .into_par_iter()
         .map(|i| {
@@ -791,4 +809,331 @@ fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let mean = values.clone().sum::<f64>() / n;
     let square = values.map(|v| (v - mean).powi(2)).sum::<f64>();
     (mean, if n > 1.0 { (square / (n - 1.0)).sqrt() } else { 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Memories;
+    use crate::process::VpSettings;
+    use crate::progress::Silent;
+    use crate::random::Streams;
+    use crate::score::{Density, Empirical, Gaussian, ScoreError};
+    use ndarray::{Array1, array};
+
+    fn params(settings: PotentialSettings) -> PotentialParams {
+        settings.check().unwrap()
+    }
+
+    fn cloud(name: &str, m: usize, n: usize) -> Array2<f64> {
+        Streams::new(8, name, 0..m).normal(n)
+    }
+
+    /// u at the ends of the arcs from rows to rows.
+    fn ends(score: &dyn Score, params: &PotentialParams, from: &Array2<f64>, to: &Array2<f64>) -> Arcs {
+        Potential::new(score, &Vp::default(), params, 50).unwrap().arcs(from.view(), to.view()).unwrap()
+    }
+
+    /// U(reference) - U(target) of Eq. 44.
+    fn exact(density: &dyn Density, t: usize, from: &Array2<f64>, to: &Array2<f64>) -> Vec<f64> {
+        let (vp, level) = (Vp::default(), Vp::default().level(t as f64).unwrap());
+        let energy = |x: &Array2<f64>| -> Vec<f64> {
+            let log = density.log_density(x.view(), &vec![level; x.nrows()]).unwrap();
+            log.iter().zip(x.outer_iter()).map(|(l, x)| -vp.betas()[t] * (l + 0.25 * x.dot(&x))).collect()
+        };
+        energy(to).iter().zip(energy(from)).map(|(to, from)| to - from).collect()
+    }
+
+    fn worst(got: &Arcs, exact: &[f64]) -> f64 {
+        let last = got.u.ncols() - 1;
+        got.u.column(last).iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn a_gaussian_has_the_difference_of_its_energies_and_the_rule_is_of_second_order() {
+        let (from, to) = (cloud("from", 7, 5), cloud("to", 7, 5));
+        for t in [0, 40, 600] {
+            for variance in [0.3, 2.0] {
+                let gaussian =
+                    Gaussian::new(array![0.5, -0.2, 0.0, 0.1, 1.0], Array1::from_elem(5, variance)).unwrap();
+                let exact = exact(&gaussian, t, &from, &to);
+                let error = |points| {
+                    let params = params(PotentialSettings { t, points, ..Default::default() });
+                    worst(&ends(&gaussian, &params, &from, &to), &exact)
+                };
+                let (coarse, fine) = (error(20), error(39));
+                // Half the step is a quarter of the error; the next order is a part of h^2 = 0.007 of it.
+                assert!((coarse / fine - 4.0).abs() < 0.05, "{t} {variance}: {coarse} {fine}");
+                let size = exact.iter().map(|u| u.abs()).fold(0.0, f64::max);
+                assert!(coarse < 0.01 * size, "{coarse} of {size}");
+                let tight = PotentialSettings { t, tolerance: Some(1e-5 * size), ..Default::default() };
+                let got = ends(&gaussian, &params(tight), &from, &to);
+                assert!(worst(&got, &exact) < 1e-5 * size && coarse > 1e-5 * size);
+            }
+        }
+    }
+
+    /// Three memories for which 20 points give 6.275 in sum and 6.008 by the trapezoid rule, the truth being 6.010.
+    #[test]
+    fn summing_all_points_weighs_five_percent_too_much() {
+        let rows = array![[2.0, -0.7], [-0.3, 2.9], [-0.2, 0.0]];
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let (from, to) = (array![[0.9, 1.0]], array![[0.4, -2.1]]);
+        let unit = 6.010 / exact(&score, 150, &from, &to)[0];
+        let params = params(PotentialSettings { t: 150, ..Default::default() });
+        let potential = Potential::new(&score, &Vp::default(), &params, 7).unwrap();
+        let trapezoid = potential.arcs(from.view(), to.view()).unwrap().u[[0, 19]] * unit;
+        assert!((trapezoid - 6.008).abs() < 5e-4, "{trapezoid}");
+        let slopes = potential.even(from.view(), to.view(), 20).unwrap();
+        let sum = slopes.sum() * FRAC_PI_2 / 19.0 * unit;
+        assert!((sum - 6.275).abs() < 5e-4, "{sum}");
+    }
+
+    #[test]
+    fn legacy_is_the_code_of_the_paper_step_by_step() {
+        let rows = cloud("memories", 4, 3);
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let (from, to) = (cloud("from", 3, 3), cloud("to", 3, 3));
+        for (t, points) in [(0, 20), (3, 11)] {
+            let params = params(PotentialSettings { t, points, legacy: true, ..Default::default() });
+            let got = ends(&score, &params, &from, &to);
+            let betas: Vec<f64> = (0..1000).map(|i| 1e-4 + (0.02 - 1e-4) * i as f64 / 999.0).collect();
+            let keep: f64 = betas[..=t].iter().map(|b| 1.0 - b).product();
+            let wrong: f64 = betas[..=t].iter().product();
+            let level = Vp::default().level(t as f64).unwrap();
+            for i in 0..3 {
+                let mut u = 0.0;
+                for j in 0..points {
+                    let a = FRAC_PI_2 * j as f64 / (points - 1) as f64;
+                    let x = &from.row(i) * a.cos() + &to.row(i) * a.sin();
+                    let v = &to.row(i) * a.cos() - &from.row(i) * a.sin();
+                    let x = x.insert_axis(Axis(0));
+                    let epsilon = score.score(x.view(), &[level]).unwrap() * -(1.0 - keep).sqrt();
+                    let score = epsilon / -(1.0 - wrong).sqrt();
+                    let gradient = &x * (-0.5 * betas[t]) - score * betas[t];
+                    u += gradient.row(0).dot(&v) * FRAC_PI_2 / (points - 1) as f64;
+                    assert!((got.u[[i, j]] - u).abs() < 1e-12, "{t} {i} {j}: {} {u}", got.u[[i, j]]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memories_at_the_first_level_need_more_than_twenty_points_and_the_tolerance_finds_them() {
+        for (k, n) in [(2, 2), (5, 12), (40, 49)] {
+            let rows = cloud("memories", k, n);
+            let score = Empirical::new(Memories::new(rows.view()).unwrap());
+            let to = rows.slice(s![1..2, ..]).broadcast((6, n)).unwrap().to_owned();
+            let from = cloud("targets", 6, n);
+            let exact = exact(&score, 0, &from, &to);
+            let error = |points| {
+                let params = params(PotentialSettings { points, ..Default::default() });
+                worst(&ends(&score, &params, &from, &to), &exact)
+            };
+            let (twenty, more) = (error(20), error(2000));
+            let size = exact.iter().map(|u| u.abs()).fold(0.0, f64::max);
+            // The jumps cost a part of a half step each: a few percent at 20 points, and a hundredth of it at 2000.
+            assert!(twenty > 0.005 * size && twenty < 0.2 * size, "{k}: {twenty} of {size}");
+            assert!(more < 0.1 * twenty, "{k}: {more}");
+            let tolerance = 1e-5 * size;
+            let refined = PotentialSettings { tolerance: Some(tolerance), ..Default::default() };
+            let got = ends(&score, &params(refined), &from, &to);
+            assert!(got.error.as_ref().unwrap().iter().all(|e| *e <= tolerance));
+            assert!(worst(&got, &exact) <= tolerance, "{k}: {}", worst(&got, &exact));
+        }
+    }
+
+    #[test]
+    fn nothing_depends_on_rows_at_a_time_or_on_the_other_arcs() {
+        let rows = cloud("memories", 9, 4);
+        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let (from, to) = (cloud("from", 8, 4), cloud("to", 8, 4));
+        for tolerance in [None, Some(1e-3)] {
+            let params = params(PotentialSettings { tolerance, ..Default::default() });
+            let of = |rows: usize, from: ArrayView2<'_, f64>, to: ArrayView2<'_, f64>| {
+                Potential::new(&score, &Vp::default(), &params, rows).unwrap().arcs(from, to).unwrap()
+            };
+            let all = of(1000, from.view(), to.view());
+            assert_eq!(all, of(3, from.view(), to.view()));
+            for i in 0..8 {
+                let one = of(7, from.slice(s![i..=i, ..]), to.slice(s![i..=i, ..]));
+                assert_eq!(one.u.row(0), all.u.row(i));
+                assert_eq!(one.error.map(|e| e[0]), all.error.as_ref().map(|e| e[i]));
+            }
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            assert_eq!(all, pool.install(|| of(50, from.view(), to.view())));
+        }
+    }
+
+    /// The Gaussian N(0, v) with a rotation of the plane added, which no gradient has.
+    struct Turning(f64);
+
+    impl Score for Turning {
+        fn dim(&self) -> usize {
+            2
+        }
+
+        fn score(&self, x: ArrayView2<'_, f64>, _: &[Level]) -> Result<Array2<f64>, ScoreError> {
+            let turned = |(i, k): (usize, usize)| if k == 0 { -x[[i, 1]] } else { x[[i, 0]] };
+            Ok(Array2::from_shape_fn(x.dim(), |at| -x[at] / 3.0 + self.0 * turned(at)))
+        }
+
+        fn vjp(
+            &self,
+            _: ArrayView2<'_, f64>,
+            _: &[Level],
+            v: ArrayView2<'_, f64>,
+        ) -> Result<Array2<f64>, ScoreError> {
+            Ok(v.to_owned())
+        }
+    }
+
+    #[test]
+    fn a_circuit_about_a_turning_field_has_twice_the_area_that_it_sweeps() {
+        let training = cloud("training", 3, 2);
+        let samples = cloud("samples", 5, 2);
+        let numbers: Vec<usize> = (10..15).collect();
+        let classes = [Images { class: Group::Spurious, samples: &numbers, rows: samples.view() }];
+        let params = params(PotentialSettings { t: 7, references: 2, loops: 4, ..Default::default() });
+        let beta = Vp::default().betas()[7];
+        for turn in [0.0, 0.4, -1.0] {
+            let score = Turning(turn);
+            let potential = Potential::new(&score, &Vp::default(), &params, 64).unwrap();
+            let got = analyse(&potential, training.view(), &classes, None, &Silent).unwrap();
+            // Two references, four circuits of the class and three of the training images.
+            assert_eq!((got.loops.len(), got.images.len()), (14, 16));
+            let cross =
+                |a: ndarray::ArrayView1<'_, f64>, b: ndarray::ArrayView1<'_, f64>| a[0] * b[1] - a[1] * b[0];
+            for row in got.loops.iter().filter(|r| r.class == Group::Spurious) {
+                let (a, b) = (samples.row(row.sample - 10), samples.row(row.other - 10));
+                let r = training.row(row.reference);
+                // On an arc x dy - y dx is the same at every alpha.
+                let swept = FRAC_PI_2 * (cross(a, r) - cross(b, r) + cross(b, a));
+                assert!((row.circulation + beta * turn * swept).abs() < row.error + 1e-15, "{row:?}");
+                assert!(row.error < 1e-3 * beta && (row.u - row.u_points).abs() < 1e-2 * beta);
+            }
+            for gap in gaps(&got, &params) {
+                let relative = gap.relative_circulation().unwrap();
+                assert!(if turn == 0.0 { relative < 1e-3 } else { relative > 0.05 }, "{turn} {gap:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_gap_of_a_gradient_is_the_difference_of_mean_energies_whatever_the_reference() {
+        let gaussian = Gaussian::new(array![0.5, -0.2, 0.0], array![1.0, 0.4, 0.7]).unwrap();
+        let training = cloud("training", 40, 3);
+        let samples = cloud("samples", 30, 3) * 1.5;
+        let numbers: Vec<usize> = (0..30).collect();
+        let classes = [Images { class: Group::Memorized, samples: &numbers, rows: samples.view() }];
+        let settings = PotentialSettings { t: 30, points: 400, references: 3, ..Default::default() };
+        let params = params(settings);
+        let potential = Potential::new(&gaussian, &Vp::default(), &params, 999).unwrap();
+        let got = analyse(&potential, training.view(), &classes, None, &Silent).unwrap();
+        let mean = |x: &Array2<f64>| {
+            let zero = Array2::zeros(x.dim());
+            exact(&gaussian, 30, x, &zero).iter().sum::<f64>() / x.nrows() as f64
+        };
+        let expected = mean(&samples) - mean(&training);
+        let rows = gaps(&got, &params);
+        // Two classes, three references and the mean over them.
+        assert_eq!(rows.len(), 8);
+        for row in &rows {
+            if row.class == Group::Training {
+                assert_eq!((row.gap, row.n, row.interval), (0.0, 40, [0.0; 2]));
+                continue;
+            }
+            assert!((row.gap - expected).abs() < 1e-4 * expected.abs(), "{row:?} {expected}");
+            assert!((row.n, row.k, row.few) == (30, 40, false) && row.between < 1e-4 * expected.abs());
+            // 1.96 standard errors, with the error of the ends of a thousand resamples and of 30 images.
+            let half = 0.5 * (row.interval[1] - row.interval[0]) / row.standard_error;
+            assert!((half - 1.96).abs() < 0.25, "{half}");
+            assert!(row.interval[0] < row.gap && row.gap < row.interval[1]);
+        }
+        // Fig. 25: the last point of the curve is the mean of u.
+        let last = got.curves.iter().filter(|c| c.class == Group::Memorized).nth(399).unwrap();
+        assert!((last.alpha - FRAC_PI_2).abs() < 1e-12 && last.n == 30);
+        let first = rows.iter().find(|r| r.reference == Some(last.reference) && r.class == last.class);
+        assert_eq!((last.mean, last.std), (first.unwrap().mean, first.unwrap().std));
+    }
+
+    #[test]
+    fn pieces_are_not_computed_again_and_give_the_same_rows() {
+        struct Refusing;
+        impl Score for Refusing {
+            fn dim(&self) -> usize {
+                2
+            }
+            fn score(&self, _: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError> {
+                Err(ScoreError::Clean { operation: "test", row: 0, t: levels[0].t() })
+            }
+            fn vjp(
+                &self,
+                _: ArrayView2<'_, f64>,
+                _: &[Level],
+                v: ArrayView2<'_, f64>,
+            ) -> Result<Array2<f64>, ScoreError> {
+                Ok(v.to_owned())
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let cells = Cells::at(folder.path().join("pieces"));
+        let (training, samples) = (cloud("training", 4, 2), cloud("samples", 600, 2));
+        let numbers: Vec<usize> = (0..600).collect();
+        let classes = [Images { class: Group::Generalized, samples: &numbers, rows: samples.view() }];
+        for tolerance in [None, Some(1e-6)] {
+            cells.clear().unwrap();
+            let params = params(PotentialSettings { tolerance, points: 4, ..Default::default() });
+            let of = |score: &dyn Score, cells: Option<&Cells>| {
+                let potential = Potential::new(score, &Vp::default(), &params, 100).unwrap();
+                analyse(&potential, training.view(), &classes, cells, &Silent)
+            };
+            let plain = of(&Turning(0.3), None).unwrap();
+            assert_eq!(plain, of(&Turning(0.3), Some(&cells)).unwrap());
+            assert_eq!(plain, of(&Refusing, Some(&cells)).unwrap());
+            assert!(of(&Refusing, None).is_err());
+            // 512 of 600.
+            assert_eq!(plain.images.iter().filter(|r| r.class == Group::Generalized).count(), 512);
+            let total: u64 = params.work(4, &[600]);
+            assert_eq!(total, 512 + 3 * 16 + 4 + 3 * 4);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_range_or_not_finite_is_named() {
+        let d = PotentialSettings::default;
+        for (bad, name) in [
+            (PotentialSettings { points: 1, ..d() }, "points"),
+            (PotentialSettings { references: 0, ..d() }, "references"),
+            (PotentialSettings { max: 0, ..d() }, "max"),
+            (PotentialSettings { training: 0, ..d() }, "training"),
+            (PotentialSettings { resamples: 0, ..d() }, "resamples"),
+            (PotentialSettings { loop_points: 20, ..d() }, "loop_points"),
+            (PotentialSettings { tolerance: Some(0.0), ..d() }, "tolerance"),
+            (PotentialSettings { tolerance: Some(1.0), legacy: true, ..d() }, "tolerance"),
+        ] {
+            assert!(matches!(bad.check(), Err(AnalysisError::Setting { setting, .. }) if setting == name));
+        }
+        let of = |settings: PotentialSettings, vp: VpSettings| {
+            Potential::new(&Turning(0.0), &vp.check().unwrap(), &params(settings), 1).map(|_| ())
+        };
+        let short = VpSettings { levels: 10, ..VpSettings::default() };
+        let t = of(PotentialSettings { t: 10, ..d() }, short);
+        assert!(matches!(t, Err(AnalysisError::Setting { setting: "t", .. })));
+        assert!(of(PotentialSettings { t: 9, ..d() }, short).is_ok());
+
+        let params = params(d());
+        let potential = Potential::new(&Turning(0.0), &Vp::default(), &params, 1).unwrap();
+        let mut samples = cloud("samples", 3, 2);
+        samples[[1, 0]] = f64::NAN;
+        let training = cloud("training", 2, 2);
+        let classes = [Images { class: Group::Spurious, samples: &[4, 17, 9], rows: samples.view() }];
+        let refused = analyse(&potential, training.view(), &classes, None, &Silent).unwrap_err();
+        assert!(matches!(refused, AnalysisError::Op(OpError::NotFinite { row: 17, .. })), "{refused}");
+        let none = Array2::zeros((0, 2));
+        let refused = analyse(&potential, none.view(), &[], None, &Silent).unwrap_err();
+        assert!(matches!(refused, AnalysisError::Op(OpError::Empty { .. })), "{refused}");
+        let shape = potential.arcs(training.view(), samples.view());
+        assert!(matches!(shape, Err(AnalysisError::Op(OpError::Shape { argument: "references", .. }))));
+    }
 }
