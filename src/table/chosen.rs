@@ -120,7 +120,7 @@ pub fn labelled_rows(frame: &DataFrame) -> Result<Vec<Labelled>, TableError> {
         .collect()
 }
 
-fn distances(frame: &DataFrame, name: &str) -> Result<Vec<Option<f64>>, TableError> {
+pub(super) fn distances(frame: &DataFrame, name: &str) -> Result<Vec<Option<f64>>, TableError> {
     let column = frame.column(name).map_err(|_| TableError::NoColumn {
         name: name.to_owned(),
         have: frame.get_column_names().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "),

@@ -17,6 +17,7 @@ pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
 pub mod load;
+pub mod potential;
 pub mod toy;
 pub mod toy_trained;
 pub mod train;
