@@ -2,6 +2,7 @@
 
 mod cells;
 pub mod chosen;
+pub mod claims;
 mod error;
 mod fixed_points;
 pub mod load;

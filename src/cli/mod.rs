@@ -4,6 +4,7 @@ mod arch;
 mod bench;
 mod bench_net;
 mod chosen;
+mod claims;
 mod classify;
 mod data;
 mod doctor;
@@ -14,6 +15,7 @@ mod knn;
 mod likelihood;
 mod limits;
 mod minima;
+mod potential;
 mod sample;
 mod score;
 mod source;
@@ -45,6 +47,8 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+    Potential(Box<potential::Args>),
+    Claims(claims::Args),
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -82,6 +86,8 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+        Command::Potential(args) => ("potential", potential::run(*args).map_err(Into::into)),
+        Command::Claims(args) => ("claims", claims::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),

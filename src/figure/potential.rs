@@ -60,8 +60,7 @@ pub fn gaps_by_reference(title: &str, rows: &[GapRow], band: Band) -> Result<Fig
         panels.resize_with(panels.len().max(rank + 1), Vec::new);
         panels[rank].push(row);
     }
-    let drawn =
-        panels.iter().enumerate().map(|(i, of)| gap_panel(&format!("reference {}", i + 1), of, band));
+    let drawn = panels.iter().enumerate().map(|(i, of)| gap_panel(&format!("reference {}", i + 1), of, band));
     curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, 2)
 }
 

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod chosen;
+pub mod claims;
 pub mod classify;
 pub mod fingerprint;
 pub mod knn;

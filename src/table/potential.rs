@@ -3,7 +3,9 @@
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::chosen::distances;
-use super::{TableError, column_f64, column_i64, column_text, flags, floats, frame, integers, strings, texts};
+use super::{
+    TableError, column_f64, column_i64, column_text, flags, floats, frame, integers, strings, texts,
+};
 use crate::analyse::chosen::Group;
 use crate::analyse::potential::{CurveRow, GapRow, LoopRow, PotentialRow, SIGN};
 
@@ -83,7 +85,8 @@ pub fn curves_frame(rows: &[CurveRow]) -> Result<DataFrame, TableError> {
 /// # Errors
 /// As [`potential_rows`].
 pub fn curves_rows(frame: &DataFrame) -> Result<Vec<CurveRow>, TableError> {
-    let (class, reference, n) = (groups(frame)?, column_usize(frame, "reference")?, column_usize(frame, "n")?);
+    let (class, reference, n) =
+        (groups(frame)?, column_usize(frame, "reference")?, column_usize(frame, "n")?);
     let (alpha, mean, std) =
         (column_f64(frame, "alpha")?, column_f64(frame, "mean")?, column_f64(frame, "std")?);
     let row = |i: usize| CurveRow {
@@ -185,8 +188,7 @@ pub fn gaps_frame(rows: &[GapRow]) -> Result<DataFrame, TableError> {
 /// As [`potential_rows`].
 pub fn gaps_rows(frame: &DataFrame) -> Result<Vec<GapRow>, TableError> {
     let class = groups(frame)?;
-    let (k, n, loops) =
-        (column_usize(frame, "k")?, column_usize(frame, "n")?, column_usize(frame, "loops")?);
+    let (k, n, loops) = (column_usize(frame, "k")?, column_usize(frame, "n")?, column_usize(frame, "loops")?);
     let few = column_flag(frame, "few")?;
     let references = column_text(frame, "reference")?;
     let mut reference = Vec::with_capacity(references.len());
@@ -197,8 +199,16 @@ pub fn gaps_rows(frame: &DataFrame) -> Result<Vec<GapRow>, TableError> {
         });
     }
     let names = [
-        "mean", "std", "gap", "standard_error", "low", "high", "between", "circulation",
-        "circulation_error", "size",
+        "mean",
+        "std",
+        "gap",
+        "standard_error",
+        "low",
+        "high",
+        "between",
+        "circulation",
+        "circulation_error",
+        "size",
     ];
     let columns = names.iter().map(|name| column_f64(frame, name)).collect::<Result<Vec<_>, _>>()?;
     let row = |i: usize| GapRow {
