@@ -252,12 +252,14 @@ fn labels_are_those_of_plain_sums_set_by_set() {
     place.sweep(&["collect", "--plan", "tiny-one"]);
     let rows = cells(&place.0.path("data/results"));
     assert_eq!(rows.len(), 12);
-    let distances =
-        samples_rows(&read_parquet(&place.0.path("data/results").join(format!("{}.parquet", TABLES[1]))).unwrap())
-            .unwrap();
-    let pictures =
-        examples_rows(&read_parquet(&place.0.path("data/results").join(format!("{}.parquet", TABLES[2]))).unwrap())
-            .unwrap();
+    let distances = samples_rows(
+        &read_parquet(&place.0.path("data/results").join(format!("{}.parquet", TABLES[1]))).unwrap(),
+    )
+    .unwrap();
+    let pictures = examples_rows(
+        &read_parquet(&place.0.path("data/results").join(format!("{}.parquet", TABLES[2]))).unwrap(),
+    )
+    .unwrap();
     let layout = Layout::at(place.0.path(""));
     let plan = Plan::named(&layout, "tiny-one").unwrap();
     let far = |a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>| {
@@ -272,7 +274,8 @@ fn labels_are_those_of_plain_sums_set_by_set() {
         for multiple in [2, 4] {
             let each = multiple * task.k;
             let sets = 30usize.div_ceil(2 * task.k) * 2 * task.k / each;
-            let total = (30usize.div_ceil(4 * task.k) * 4 * task.k).max(30usize.div_ceil(2 * task.k) * 2 * task.k);
+            let total =
+                (30usize.div_ceil(4 * task.k) * 4 * task.k).max(30usize.div_ceil(2 * task.k) * 2 * task.k);
             assert!(s.nrows() == total && total / each >= sets);
             let row = rows
                 .iter()
@@ -280,7 +283,8 @@ fn labels_are_those_of_plain_sums_set_by_set() {
                 .unwrap();
             assert_eq!((row.sets, row.samples), (total / each, total / each * each));
             let mut counts = [0; 3];
-            let labels = read_parquet(&place.runs().join(&task.id).join(format!("labels-x{multiple}.parquet")));
+            let labels =
+                read_parquet(&place.runs().join(&task.id).join(format!("labels-x{multiple}.parquet")));
             let set_of = column_i64(&labels.unwrap(), "set").unwrap();
             for i in 0..row.samples {
                 let x = s.row(i);
@@ -303,7 +307,12 @@ fn labels_are_those_of_plain_sums_set_by_set() {
                 assert!((f64::from(told.d_synthetic.unwrap()) - d_synthetic).abs() < 2e-3, "{told:?}");
             }
             rest = &rest[row.samples..];
-            assert_eq!(counts, [row.memorized.count, row.spurious.count, row.generalized.count], "{}", task.id);
+            assert_eq!(
+                counts,
+                [row.memorized.count, row.spurious.count, row.generalized.count],
+                "{}",
+                task.id
+            );
             let share = counts[0] as f64 / row.samples as f64;
             assert!((row.memorized.fraction - share).abs() < 1e-15);
             assert!(row.memorized.low <= share && share <= row.memorized.high);
@@ -425,7 +434,8 @@ fn published_weights_take_the_place_of_training() {
     let with = [&ALL[..], &["--runs", again.to_str().unwrap(), "--networks", at]].concat();
     place.sweep(&with);
     for k in [2, 5, 9] {
-        let run = |runs: &Path| RunDir::open(&runs.join(format!("lsun-church-4-mlp8-k{k}-s3407/train"))).unwrap();
+        let run =
+            |runs: &Path| RunDir::open(&runs.join(format!("lsun-church-4-mlp8-k{k}-s3407/train"))).unwrap();
         let (trained, restored) = (run(&place.runs()), run(&again));
         let values = |run: &RunDir| run.weights(Kind::Ema).unwrap().0.values().to_vec();
         let expected: Vec<f32> = values(&trained).into_iter().map(half).collect();
@@ -474,7 +484,8 @@ fn the_script_of_an_array_job_does_one_cell_a_task() {
     let place = Place::new(PLAN);
     let folder = place.0.path("it's $HOME");
     let runs = folder.to_str().unwrap();
-    let script = place.sweep(&["plan", "--plan", "tiny-one", "--runs", runs, "--slurm", "--array-limit", "2"]);
+    let script =
+        place.sweep(&["plan", "--plan", "tiny-one", "--runs", runs, "--slurm", "--array-limit", "2"]);
     assert!(script.starts_with("#!/bin/sh\n") && script.contains("\n#SBATCH --array=0-5%2\n"), "{script}");
     let file = place.0.path("job.sh");
     let to = ["plan", "--plan", "tiny-one", "--runs", runs, "--slurm", "--out", file.to_str().unwrap()];

@@ -3,10 +3,12 @@
 pub mod basin;
 mod cells;
 pub mod chosen;
+pub mod claims;
 pub mod curvature;
 mod error;
 mod fixed_points;
 pub mod load;
+pub mod potential;
 pub mod toy;
 pub mod toy_trained;
 pub mod transition;

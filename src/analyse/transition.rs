@@ -50,6 +50,14 @@ impl From<&Share> for ClassRow {
     }
 }
 
+impl ThresholdRow {
+    /// The valley, if one of the tests says at 1 percent that there are two modes.
+    pub fn believed(&self) -> Option<f64> {
+        let p = self.dip_p.into_iter().chain(self.valley_p).reduce(f64::min)?;
+        self.valley.filter(|_| p <= 0.01)
+    }
+}
+
 /// A threshold and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ThresholdRow {
@@ -57,6 +65,8 @@ pub struct ThresholdRow {
     pub value: Option<f64>,
     /// manual, valley, null (held-out data), unknown or no_distances.
     pub origin: String,
+    /// The valley between two modes of the log distances, whether it is believed or not; none without one.
+    pub valley: Option<f64>,
     /// p-value of Hartigan's dip test of the log distances.
     pub dip_p: Option<f64>,
     /// p-value of the valley itself; none where there is none.
@@ -78,6 +88,7 @@ impl From<&Threshold> for ThresholdRow {
             origin: origin.to_owned(),
             dip_p: modes.map(|m| m.dip.p),
             valley_p: modes.and_then(|m| m.valley).map(|v| v.p),
+            valley: modes.and_then(|m| m.valley).map(|v| v.at),
         }
     }
 }

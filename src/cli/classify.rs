@@ -301,7 +301,7 @@ fn write(
         if samples.is_empty() {
             not_drawn.push(format!("{id}: there is no {name}"));
         } else {
-            distances(title, name, &samples, held_out, found.floor, threshold, colour)?.save(folder, id)?;
+            distances(title, name, &samples, held_out, found.least, threshold, colour)?.save(folder, id)?;
         }
     }
     match (sheet(images, shape, found, result), shape) {

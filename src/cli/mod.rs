@@ -5,6 +5,7 @@ mod basin;
 mod bench;
 mod bench_net;
 mod chosen;
+mod claims;
 mod classify;
 mod curvature;
 mod data;
@@ -16,6 +17,7 @@ mod knn;
 mod likelihood;
 mod limits;
 mod minima;
+mod potential;
 mod sample;
 mod score;
 mod source;
@@ -50,10 +52,9 @@ enum Command {
     Likelihood(likelihood::Args),
     Sweep(Box<sweep::Args>),
     Basin(Box<basin::Args>),
-<<<<<<< HEAD
-=======
     Curvature(Box<curvature::Args>),
->>>>>>> curvature
+    Potential(Box<potential::Args>),
+    Claims(claims::Args),
     Bench(bench::Args),
     BenchNet(bench_net::Args),
     Data(data::Args),
@@ -93,10 +94,9 @@ pub fn main() -> ExitCode {
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
         Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
-<<<<<<< HEAD
-=======
         Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
->>>>>>> curvature
+        Command::Potential(args) => ("potential", potential::run(*args).map_err(Into::into)),
+        Command::Claims(args) => ("claims", claims::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
         Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),

@@ -12,8 +12,11 @@ use crate::ops::{Device, DeviceChoice, Knn, Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::random::SEED;
 
-/// A part of the typical distance between training images below which two images are the same.
-const SAME: f64 = 1e-3;
+/// A part of the typical distance between training images that is told from nought.
+const LEAST: f64 = 1e-3;
+/// A part of the median distance from real images to the nearest other one at which two images are the same: how copies
+/// lie among themselves below it, and whether they come in several kinds, says nothing.
+const SAME: f64 = 0.05;
 /// Multiple of the typical distance between training images beyond which a sample has run away.
 const FAR: f64 = 10.0;
 /// Most training images whose distance to the rest of the training set is taken.
@@ -71,8 +74,12 @@ pub struct Neighbours {
     /// Typical distance between two training images, the root of the mean square; of one image or equal
     /// ones their norm.
     pub scale: f64,
-    /// Distance at and below which images are the same: a thousandth of `scale`, or of its root where
+    /// A distance to show exact copies at, where axes are logarithmic: a thousandth of `scale`, or of its root where
     /// distances are squared.
+    pub least: f64,
+    /// Distance at and below which images are the same: a twentieth (of the root where distances are squared) of the
+    /// median distance from a held-out image to the training set, or without those from a training image to the others;
+    /// never below `least`.
     pub floor: f64,
     /// Training images.
     pub images: usize,
@@ -224,6 +231,9 @@ fn real_neighbours(
         .map_err(of("training"))?;
     }
     let scale = scale(train);
+    let least = power(LEAST * scale);
+    // Copies among real images are no measure of how far those are.
+    let apart: Vec<f64> = unseen.as_ref().unwrap_or(&within).iter().copied().filter(|d| *d > least).collect();
     Ok(Neighbours {
         train: near,
         second,
@@ -232,7 +242,8 @@ fn real_neighbours(
         held_out: unseen,
         within,
         scale: power(scale),
-        floor: power(SAME * scale),
+        least,
+        floor: quantile(&apart, 0.5).map_or(least, |median| least.max(power(SAME) * median)),
         images,
         device: memories.device(),
     })

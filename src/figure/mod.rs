@@ -26,6 +26,7 @@ mod histogram;
 mod images;
 mod landscape;
 pub mod load;
+pub mod potential;
 pub mod style;
 pub mod toy;
 pub mod toy_trained;

@@ -5,8 +5,8 @@ use ndarray::Array3;
 use super::classify::{GRAY, OLIVE};
 use super::style::series_colour;
 use super::{
-    Class, Curve, CurvePanel, Dash, Figure, FigureError, Histogram, HistogramSeries, ImageGrid, ImageRow,
-    Marker, Picture, Scale, curve_panels, histogram_panels, image_grid, input,
+    Class, Colour, Curve, CurvePanel, Dash, Figure, FigureError, Histogram, HistogramSeries, ImageGrid,
+    ImageRow, Marker, Picture, Scale, curve_panels, histogram_panels, image_grid, input,
 };
 use crate::analyse::transition::{
     ClassRow, DistanceRow, ExampleRow, Role, SweepRow, ThresholdRow, Transition, TransitionSettings,
@@ -152,39 +152,39 @@ pub fn histograms(
     histogram_panels(title, &panels, ks.len())
 }
 
-/// Thresholds against K, and the distances that they are made from: a panel a data set and network.
+/// Thresholds against K beside what suggests them: valleys that the tests believe, the 1 percent quantile of held-out
+/// images, and the medians of all distances. A panel a data set and network.
 ///
 /// # Errors
 /// As [`curve_panels`].
 pub fn thresholds(title: &str, rows: &[SweepRow]) -> Result<Figure, FigureError> {
+    type Line = (&'static str, fn(&SweepRow) -> Option<f64>, Colour, Dash);
+    let lines: [Line; 6] = [
+        ("median d(x, D)", |c| c.d_train, OLIVE, Dash::Solid),
+        ("median d(x, S \\ x)", |c| c.d_synthetic, GRAY, Dash::Solid),
+        ("held-out images, median", |c| c.held_out_quantiles[2], series_colour(5), Dash::Solid),
+        ("held-out images, 1 percent", |c| c.held_out_quantiles[0], series_colour(5), Dash::Dashed),
+        ("\u{3b4}m", |c| c.delta_m.value, Class::Memorized.colour(), Dash::Dashed),
+        ("\u{3b4}s", |c| c.delta_s.value, Class::Spurious.colour(), Dash::Dotted),
+    ];
+    let valleys: [(&str, fn(&SweepRow) -> Option<f64>, Class); 2] = [
+        ("valley of d(x, D)", |c| c.delta_m.believed(), Class::Memorized),
+        ("valley of d(x, S \\ x)", |c| c.delta_s.believed(), Class::Spurious),
+    ];
     let panels: Vec<CurvePanel> = networks(rows)
         .into_iter()
         .map(|(dataset, network)| {
             let cells = of_network(rows, dataset, network, None);
             let mut panel = panel(&format!("{dataset}, {network}"), "distance").y_scale(Scale::Log10);
-            let lines: [(&str, fn(&SweepRow) -> Option<f64>, Dash); 3] = [
-                ("median d(x, D)", |c| c.d_train, Dash::Solid),
-                ("median d(x, S \\ x)", |c| c.d_synthetic, Dash::Solid),
-                ("held-out images, median", |c| c.held_out_quantiles[2], Dash::Dashed),
-            ];
-            for (i, (name, value, dash)) in lines.into_iter().enumerate() {
+            for (name, value, colour, dash) in lines {
                 let (x, y) = known(&cells, value);
-                panel =
-                    panel.curve(Curve::new(name, x, y).colour([OLIVE, GRAY, series_colour(5)][i]).dash(dash));
+                panel = panel.curve(Curve::new(name, x, y).colour(colour).dash(dash));
             }
-            for (name, of, colour) in [
-                ("\u{3b4}m", (|c| &c.delta_m) as fn(&SweepRow) -> &ThresholdRow, Class::Memorized.colour()),
-                ("\u{3b4}s", |c| &c.delta_s, Class::Spurious.colour()),
-            ] {
-                for (wanted, marker) in [("valley", Marker::Circle), ("null", Marker::Cross)] {
-                    let some: Vec<&SweepRow> =
-                        cells.iter().copied().filter(|c| of(c).origin == wanted).collect();
-                    let (x, y) = known(&some, |c| of(c).value);
-                    if !x.is_empty() {
-                        let name = format!("{name}, {}", origin(wanted));
-                        panel =
-                            panel.curve(Curve::new(&name, x, y).colour(colour).marker(marker).without_line());
-                    }
+            for (name, value, class) in valleys {
+                let (x, y) = known(&cells, value);
+                if !x.is_empty() {
+                    let curve = Curve::new(name, x, y).colour(class.colour()).marker(class.marker());
+                    panel = panel.curve(curve.without_line());
                 }
             }
             panel

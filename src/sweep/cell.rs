@@ -312,16 +312,14 @@ impl Cell {
             draw.write(&file, task.samples, batch, &settings, watch.sink())
         };
         let found = match (weights, run) {
-            (Some(weights), Some(run)) => {
-                draw(&Network::on(weights, run.prediction(), batch, device)?)?
-            }
+            (Some(weights), Some(run)) => draw(&Network::on(weights, run.prediction(), batch, device)?)?,
             _ => {
                 let rows = data.rows().mapv(f64::from);
                 draw(&Empirical::new(Memories::on(rows.view(), options.device).map_err(ScoreError::from)?))?
             }
         };
-        let seconds = clock.elapsed().as_secs_f64() * task.samples as f64
-            / (task.samples - found.kept).max(1) as f64;
+        let seconds =
+            clock.elapsed().as_secs_f64() * task.samples as f64 / (task.samples - found.kept).max(1) as f64;
         let rows = match read_matrix(&file)? {
             Matrix::F32(rows) => rows,
             Matrix::F64(rows) => rows.mapv(|v| v as f32),
@@ -405,9 +403,8 @@ impl Cell {
                 };
                 pictures = picker.pick(neighbours, labels)?;
             }
-            let known = |of: &[Option<detect::Neighbour>]| {
-                median(of.iter().flatten().map(|n| n.distance).collect())
-            };
+            let known =
+                |of: &[Option<detect::Neighbour>]| median(of.iter().flatten().map(|n| n.distance).collect());
             found.push(Found {
                 multiple,
                 sets: neighbours.train.len() / neighbours.each,
@@ -527,7 +524,8 @@ impl Cell {
             cells.push(row.ok_or_else(|| bad(format!("{RECORD} has no fractions")))?);
             let path = self.labels(found.multiple);
             check(&path, &found.labels_sha256)?;
-            let (dataset, network): (Arc<str>, Arc<str>) = (task.dataset.as_str().into(), task.network.as_str().into());
+            let (dataset, network): (Arc<str>, Arc<str>) =
+                (task.dataset.as_str().into(), task.network.as_str().into());
             let labels = labels_rows(&read_parquet(&path)?)?;
             samples.extend(labels.into_iter().enumerate().map(|(sample, (label, d, other))| DistanceRow {
                 dataset: dataset.clone(),

@@ -816,7 +816,10 @@ mod tests {
                     assert_eq!(task.parameters(), *parameters);
                     let settings = task.training.as_ref().unwrap().settings();
                     assert_eq!(settings.adam, AdamSettings::default());
-                    assert_eq!((settings.ema, settings.prediction), (EmaSettings::default(), Prediction::Epsilon));
+                    assert_eq!(
+                        (settings.ema, settings.prediction),
+                        (EmaSettings::default(), Prediction::Epsilon)
+                    );
                     let lsun = name.contains("lsun");
                     let (steps, batch) = match name {
                         "paper-cifar10" => (500_000, 128),

@@ -30,7 +30,10 @@ pub fn slurm(plan: &Plan, of: &Slurm<'_>) -> String {
     // Writing into a String can't fail.
     let _ = writeln!(s, "#SBATCH --job-name=mem2gen-{}", plan.name());
     let _ = writeln!(s, "#SBATCH --array=0-{last}{limit}");
-    let _ = writeln!(s, "# Partition, time, memory and GPUs are the cluster's own: sbatch takes them as options.");
+    let _ = writeln!(
+        s,
+        "# Partition, time, memory and GPUs are the cluster's own: sbatch takes them as options."
+    );
     let _ = writeln!(s, "export MEM2GEN_ROOT={root}");
     let _ = writeln!(
         s,

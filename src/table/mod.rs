@@ -13,12 +13,14 @@
 
 pub mod basin;
 pub mod chosen;
+pub mod claims;
 pub mod classify;
 pub mod curvature;
 pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
 pub mod load;
+pub mod potential;
 pub mod sweep;
 pub mod toy;
 pub mod toy_trained;

@@ -33,14 +33,13 @@ pub fn summary_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
 pub fn thresholds_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
     let rows = in_order(cells);
     let mut columns = first(&rows);
-    for (name, of) in [
-        ("delta_m", (|r| &r.delta_m) as fn(&SweepRow) -> &ThresholdRow),
-        ("delta_s", |r| &r.delta_s),
-    ] {
+    for (name, of) in
+        [("delta_m", (|r| &r.delta_m) as fn(&SweepRow) -> &ThresholdRow), ("delta_s", |r| &r.delta_s)]
+    {
         columns.extend([
             maybe(name, rows.iter().map(|r| of(r).value).collect()),
-            strings(&format!("{name} from"), rows.iter().map(|r| of(r).origin.clone()).collect()),
-            maybe(&format!("{name} p"), rows.iter().map(|r| least(of(r).dip_p, of(r).valley_p)).collect()),
+            strings(&format!("{name} is"), rows.iter().map(|r| of(r).origin.clone()).collect()),
+            maybe(&format!("{name} valley"), rows.iter().map(|r| of(r).believed()).collect()),
         ]);
     }
     columns.extend([
@@ -73,9 +72,4 @@ fn maybe(name: &str, values: Vec<Option<f64>>) -> Column {
 /// The interval of the spurious fraction.
 fn interval(row: &SweepRow) -> String {
     format!("{:.3} to {:.3}", row.spurious.low, row.spurious.high)
-}
-
-/// The smaller of two p-values.
-fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    a.into_iter().chain(b).reduce(f64::min)
 }

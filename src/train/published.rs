@@ -103,7 +103,8 @@ impl RunDir {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
         let about = about.ok_or_else(|| bad(format!("no metadata {ABOUT:?}: it is no published run")))?;
-        let About { sha256, run } = serde_json::from_str(about).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
+        let About { sha256, run } =
+            serde_json::from_str(about).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
         if run.config.key != params.key() {
             return Err(bad(format!(
                 "it is of the run {}, and {} is asked for",

@@ -1,0 +1,49 @@
+use std::path::PathBuf;
+
+use mem2gen::Error;
+use mem2gen::project::Layout;
+use mem2gen::table::claims::{NAME, claims_markdown, claims_rows, measured};
+use mem2gen::table::{Table, read_parquet, strings, texts};
+
+use super::source::Failure;
+
+/// The paper's claims beside what was measured here: value, interval, verdict, and the command behind it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The stored table [default: claims.parquet of the project's data/results]
+    #[arg(long, value_name = "CLAIMS.parquet")]
+    table: Option<PathBuf>,
+    /// As JSON, with every number
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// As a table of Markdown
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// Runs `mem2gen claims`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = args.table.unwrap_or_else(|| Layout::find().results().join(format!("{NAME}.parquet")));
+    let claims = claims_rows(&read_parquet(&path).map_err(Error::from)?).map_err(Error::from)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&claims)
+            .map_err(|e| Failure::Option { option: "--json", reason: e.to_string() })?;
+        println!("{text}");
+    } else if args.markdown {
+        print!("{}", claims_markdown(&claims));
+    } else {
+        let words = |of: fn(&mem2gen::analyse::claims::Claim) -> String| claims.iter().map(of).collect();
+        let columns = vec![
+            strings("claim", words(|c| c.claim.clone())),
+            strings("figure", words(|c| c.figure.clone())),
+            strings("data", words(|c| c.dataset.clone())),
+            strings("network", words(|c| c.network.clone())),
+            strings("measured", words(measured)),
+            texts("verdict", &claims.iter().map(|c| c.verdict.name()).collect::<Vec<_>>()),
+        ];
+        let table =
+            Table::new("Claims of the paper, with 95 percent intervals", columns).map_err(Error::from)?;
+        print!("{}", table.rows(usize::MAX).to_text());
+    }
+    Ok(())
+}
