@@ -44,6 +44,13 @@ pub struct Energies {
     pub arcs: Vec<potential::CurveRow>,
 }
 
+impl Energies {
+    /// The gaps over all references together.
+    pub fn over_all(&self) -> Vec<GapRow> {
+        self.gaps.iter().filter(|row| row.reference.is_none()).copied().collect()
+    }
+}
+
 /// The sweep that the landscape is of, and its cells.
 struct Of<'a> {
     run: &'a Run,
