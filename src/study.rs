@@ -1,10 +1,16 @@
 //! The stored results: for each one the settings of the run's profile, its data, its fingerprint, and the
 //! analysis that makes it where no stored table fits.
 
+mod claims;
+mod landscape;
+
 use std::path::Path;
 
 use polars::prelude::DataFrame;
 use serde_json::{Value, json};
+
+pub use claims::{capacity, claims, transition_claims};
+pub use landscape::{Energies, Spectra, basins, energies, spectra};
 
 use crate::Error;
 use crate::analyse::load::{Example, LoadCell, LoadData, LoadParams};
@@ -252,6 +258,21 @@ pub fn transition(run: &Run, plan: &str) -> Result<Transition, Error> {
     Ok(all)
 }
 
+/// All sweeps of the profile together.
+///
+/// # Errors
+/// As [`transition`].
+pub fn transitions(run: &Run) -> Result<Transition, Error> {
+    let mut all = Transition::default();
+    for plan in &run.settings().transition.plans {
+        let one = transition(run, plan)?;
+        all.cells.extend(one.cells);
+        all.samples.extend(one.samples);
+        all.examples.extend(one.examples);
+    }
+    Ok(all)
+}
+
 /// Does what is left of a plan and collects it.
 fn transition_tables(run: &Run, plan: &Plan) -> Result<Transition, Error> {
     let runs = plan.runs(run.layout());
@@ -261,24 +282,29 @@ fn transition_tables(run: &Run, plan: &Plan) -> Result<Transition, Error> {
     let tasks: Vec<usize> = (0..plan.tasks().len()).collect();
     let progress = run.progress("cells", tasks.len() as u64);
     let options = sweep::Options { device: run.settings().device, networks: None, wait: true };
-    let summary = sweep::run(plan, &tasks, &runs, run.layout(), &options, &Cells(&progress))?;
+    stopped(plan, sweep::run(plan, &tasks, &runs, run.layout(), &options, &Counted(&progress))?)?;
     drop(progress);
-    if let Some((id, e)) = summary.failed.first() {
-        return Err(SweepError::Failed {
+    Ok(sweep::collect(plan, &runs, false)?.tables)
+}
+
+/// Err with the first cell that failed.
+fn stopped(plan: &Plan, summary: sweep::Summary) -> Result<(), Error> {
+    match summary.failed.first() {
+        None => Ok(()),
+        Some((id, e)) => Err(SweepError::Failed {
             name: plan.name().into(),
             failed: summary.failed.len(),
             tasks: summary.tasks,
             first: format!("{id}: {e}"),
         }
-        .into());
+        .into()),
     }
-    Ok(sweep::collect(plan, &runs, false)?.tables)
 }
 
 /// Counts the cells of a sweep.
-struct Cells<'a>(&'a dyn ProgressSink);
+struct Counted<'a>(&'a dyn ProgressSink);
 
-impl sweep::Watch for Cells<'_> {
+impl sweep::Watch for Counted<'_> {
     fn sink(&self) -> &dyn ProgressSink {
         &Silent
     }

@@ -48,7 +48,7 @@ pub enum Variant {
 
 /// Settings of the analysis, a table of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct CurvatureSettings {
     /// Time of the process; 15 in public code. What the paper has is not known.
     pub t: f64,

@@ -371,6 +371,11 @@ impl Task {
         DataSettings::Images { dataset: self.dataset.clone(), size: self.size, k: self.k }
     }
 
+    /// Name of the file of its published weights, without extension; none for the exact score.
+    pub fn weights(&self) -> Option<String> {
+        self.training.as_ref().map(|params| params.key()[..16].to_owned())
+    }
+
     /// What a finished cell is known by: all that its numbers depend on, data apart.
     pub fn key(&self) -> &str {
         &self.key

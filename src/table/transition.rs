@@ -73,3 +73,36 @@ fn maybe(name: &str, values: Vec<Option<f64>>) -> Column {
 fn interval(row: &SweepRow) -> String {
     format!("{:.3} to {:.3}", row.spurious.low, row.spurious.high)
 }
+
+/// The transition of one network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapacityRow {
+    /// Its name.
+    pub network: String,
+    /// Numbers that are trained.
+    pub parameters: usize,
+    /// K at which half the samples are memorized, with a 95 percent interval; none where it is not between the sizes
+    /// measured.
+    pub half: Option<(f64, [f64; 2])>,
+    /// K of the largest spurious fraction, and that.
+    pub peak: Option<(usize, f64)>,
+}
+
+/// The transitions of networks, a row each.
+///
+/// # Errors
+/// As [`frame`].
+pub fn capacity_frame(rows: &[CapacityRow]) -> Result<DataFrame, TableError> {
+    frame(
+        "capacity",
+        vec![
+            strings("network", rows.iter().map(|r| r.network.clone()).collect()),
+            integers("parameters", rows.iter().map(|r| r.parameters as i64).collect()),
+            maybe("K of half", rows.iter().map(|r| r.half.map(|(k, _)| k)).collect()),
+            maybe("from", rows.iter().map(|r| r.half.map(|(_, [low, _])| low)).collect()),
+            maybe("to", rows.iter().map(|r| r.half.map(|(_, [_, high])| high)).collect()),
+            maybe("K of the peak", rows.iter().map(|r| r.peak.map(|(k, _)| k as f64)).collect()),
+            maybe("spurious there", rows.iter().map(|r| r.peak.map(|(_, f)| f)).collect()),
+        ],
+    )
+}
