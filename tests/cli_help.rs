@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["energy"],
     &["score"],
@@ -28,6 +28,8 @@ const COMMANDS: [&[&str]; 25] = [
     &["sweep", "plan"],
     &["basin"],
     &["curvature"],
+    &["potential"],
+    &["claims"],
     &["bench"],
     &["bench-net"],
     &["data"],

@@ -17,7 +17,7 @@ use super::data::Bench;
 use super::plan::{Plan, Task};
 use super::{CLIP, Options, SweepError, VERSION, Watch};
 use crate::Error;
-use crate::analyse::transition::{DistanceRow, ExampleRow, Role, SweepRow};
+use crate::analyse::transition::{DistanceRow, ExampleRow, Role, SweepRow, Transition};
 use crate::data::Shape;
 use crate::detect::{self, Classification, Label, Neighbours, Origin, Sets, classify, examples};
 use crate::distance::Lpips;
@@ -466,12 +466,7 @@ impl Cell {
     ///
     /// # Errors
     /// [`SweepError::Cell`] for files that are not those of the record.
-    pub(super) fn rows(
-        &self,
-        plan: &Plan,
-        task: &Task,
-        record: &CellRecord,
-    ) -> Result<(Vec<SweepRow>, Vec<DistanceRow>, Vec<ExampleRow>), Error> {
+    pub(super) fn rows(&self, plan: &Plan, task: &Task, record: &CellRecord) -> Result<Transition, Error> {
         let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
         let check = |path: &Path, sha256: &str| -> Result<(), Error> {
             if file_sha256(path)? == sha256 {
@@ -537,7 +532,7 @@ impl Cell {
         }
         let path = self.path.join(EXAMPLES);
         check(&path, &record.examples_sha256)?;
-        Ok((cells, samples, examples_rows(&read_parquet(&path)?)?))
+        Ok(Transition { cells, samples, examples: examples_rows(&read_parquet(&path)?)? })
     }
 }
 
