@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["energy"],
     &["score"],
@@ -21,6 +21,8 @@ const COMMANDS: [&[&str]; 18] = [
     &["train"],
     &["sample"],
     &["likelihood"],
+    &["potential"],
+    &["claims"],
     &["bench"],
     &["bench-net"],
     &["data"],

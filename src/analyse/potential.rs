@@ -6,11 +6,11 @@
 //! score that is a gradient the end of it is [`SIGN`]: U(reference) - U(target), with
 //! U = -beta (log p_t + |x|^2 / 4), so the larger u, the lower the energy of the target.
 //!
-//! How many points an arc needs depends on the score. Near t = 0 the exact score of K memories jumps where the
-//! nearest memory changes, within about sigma^2 / distance; there the trapezoid rule converges at first order
-//! until its step is as small as that, and 20 points can be wrong by a part of the jump times half a step.
-//! [`PotentialSettings::tolerance`] halves the intervals where it matters, and
-//! [`LoopRow::error`] says what the rule leaves with a network.
+//! How many points an arc needs depends on the score. At t = 0 the exact score of K memories jumps where the nearest
+//! memory changes, within about sigma^2 / distance; until its step is as small as that the trapezoid rule converges at
+//! first order. With 2 to 1000 random memories of 49 dimensions 20 points are wrong by 1 to 4 percent of the mean |u|,
+//! 200 points by 0.1 to 0.4 and 2000 by 0.01 to 0.05. [`PotentialSettings::tolerance`] halves the intervals where it
+//! matters, and [`LoopRow::error`] says what the rule leaves with a network.
 
 use std::f64::consts::FRAC_PI_2;
 
