@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train gpu-report doctor check check-cuda clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips gpu-report doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -77,6 +77,11 @@ bench-train: build ## Training and sampling steps beside PyTorch, on a quiet mac
 	$(ENV)
 	"$$MEM2GEN_HOME/peers/bin/python" tools/train_peers.py $(if $(filter 1,$(UPDATE)),--update)
 
+bench-lpips: build ## LPIPS of all pairs beside the lpips package, on a quiet machine (UPDATE=1 writes docs/lpips.md)
+	@tools/setup.sh peers
+	$(ENV)
+	"$$MEM2GEN_HOME/peers/bin/python" tools/lpips_peers.py $(if $(filter 1,$(UPDATE)),--update)
+
 gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
 	@$(ENV)
 	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
@@ -97,6 +102,11 @@ check: python ## Format, dependency features, stale notebooks, README table: sec
 
 check-cuda: system ## Type-checks the feature `cuda` without a toolkit, and says what that leaves open: minutes
 	@tools/check_cuda.sh
+
+check-slurm: system ## The array job of a sweep on a real SLURM of one node, where slurm-wlm is installed; needs root
+	@$(ENV)
+	cargo build --release --locked --quiet --bin mem2gen
+	tools/slurm_check.sh
 
 clippy: system ## Lints of all targets, warnings as errors
 	@$(ENV)

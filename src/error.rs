@@ -11,6 +11,7 @@ use crate::profile::ProfileError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
+use crate::sweep::SweepError;
 use crate::table::TableError;
 use crate::train::TrainError;
 
@@ -44,6 +45,8 @@ pub enum Error {
     Analysis(#[from] AnalysisError),
     /// Profiles.
     Profile(#[from] ProfileError),
+    /// Sweeps.
+    Sweep(#[from] SweepError),
     /// Tables.
     Table(#[from] TableError),
     /// Figures.

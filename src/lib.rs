@@ -21,6 +21,7 @@ pub mod sample;
 pub mod score;
 pub mod store;
 pub mod study;
+pub mod sweep;
 pub mod table;
 pub mod train;
 

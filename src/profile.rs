@@ -5,9 +5,13 @@ use std::env;
 
 use serde::Deserialize;
 
+use crate::analyse::basin::BasinSettings;
+use crate::analyse::curvature::CurvatureSettings;
 use crate::analyse::load::LoadSettings;
+use crate::analyse::potential::PotentialSettings;
 use crate::analyse::toy::ToySettings;
 use crate::analyse::toy_trained::TrainedSettings;
+use crate::analyse::transition::TransitionSettings;
 use crate::net::Arch;
 use crate::ops::DeviceChoice;
 use crate::train::EmaSettings;
@@ -45,8 +49,39 @@ pub struct Profile {
     pub toy_trained: TrainedSettings,
     /// DenseAM retrieval under load.
     pub load: LoadSettings,
+    /// The transition of trained networks.
+    pub transition: TransitionSettings,
+    /// The landscape of the networks of one sweep.
+    pub landscape: LandscapeSettings,
     /// What `mem2gen train` does where nothing else is said, by the name of the data set; "toy" for the toy model.
     pub train: BTreeMap<String, TrainDefaults>,
+}
+
+/// Whose landscape is measured, and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LandscapeSettings {
+    /// The plan of the sweep, by name.
+    pub plan: String,
+    /// Data set of the plan.
+    pub dataset: String,
+    /// Network of the plan.
+    pub network: String,
+    /// Sizes K of the plan.
+    pub sizes: Vec<usize>,
+    /// Images of a class, and training images, at most. Which ones is a seeded draw.
+    pub most: usize,
+    /// The size K whose potential is shown along the arcs.
+    pub arcs: usize,
+    /// Alg. 1.
+    #[serde(default)]
+    pub basin: BasinSettings,
+    /// Algs. 2 and 3.
+    #[serde(default)]
+    pub curvature: CurvatureSettings,
+    /// Eqs. 43 to 48.
+    #[serde(default)]
+    pub potential: PotentialSettings,
 }
 
 /// Settings of a training run on one data set; the rest of [`crate::train::TrainSettings`] is the same in all profiles.
@@ -117,6 +152,9 @@ mod tests {
             profile.toy.betas().unwrap();
             profile.load.check().unwrap();
             profile.toy_trained.check().unwrap();
+            profile.landscape.basin.check(Some(0.1)).unwrap();
+            profile.landscape.curvature.check().unwrap();
+            profile.landscape.potential.check().unwrap();
             for (dataset, d) in profile.train {
                 let (data, input, process) = match dataset.as_str() {
                     "toy" => (

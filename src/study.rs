@@ -1,26 +1,34 @@
 //! The stored results: for each one the settings of the run's profile, its data, its fingerprint, and the
 //! analysis that makes it where no stored table fits.
 
+mod claims;
+mod landscape;
+
 use std::path::Path;
 
 use polars::prelude::DataFrame;
 use serde_json::{Value, json};
 
+pub use claims::{capacity, claims, transition_claims};
+pub use landscape::{Energies, Spectra, basins, energies, spectra};
+
 use crate::Error;
 use crate::analyse::load::{Example, LoadCell, LoadData, LoadParams};
 use crate::analyse::toy::{LadderRow, ToySettings};
 use crate::analyse::toy_trained::{ToyNetwork, TrainedToy};
+use crate::analyse::transition::Transition;
 use crate::analyse::{load, toy, toy_trained};
 use crate::data::{self, DataError, Dataset, Range, Split};
 use crate::notebook::Run;
 use crate::ops::{Device, DeviceChoice, OpError};
 use crate::process::{Prediction, Process, Ve};
 use crate::profile::TrainDefaults;
-use crate::progress::ProgressSink;
+use crate::progress::{ProgressSink, Silent};
 use crate::project::Layout;
 use crate::random::SEED;
 use crate::score::Network;
 use crate::store::StoreError;
+use crate::sweep::{self, Plan, SweepError, Task};
 use crate::table::TableError;
 use crate::table::fingerprint::Fingerprint;
 use crate::table::load::{load_cells, load_frame};
@@ -223,6 +231,91 @@ pub fn toy_trained_exact(run: &Run) -> Result<(Vec<toy::Panel>, toy::Panel), Err
     let sizes = trained.networks.iter().map(|n| toy::Size::Points(n.k)).chain([toy::Size::Infinite]);
     let exact = sizes.map(|size| toy::panel(size, beta, &settings)).collect::<Result<_, _>>()?;
     Ok((exact, toy::panel(toy::Size::Infinite, settings.beta, &settings)?))
+}
+
+/// The transition from memorization to generalization by the plan of this name in `data/plans`: stored as
+/// `transition_PLAN`, `transition_PLAN_samples` and `transition_PLAN_examples`. Where they do not fit, the cells of the
+/// plan that are left are trained, sampled and labelled in `out/sweep/PLAN`.
+///
+/// # Errors
+/// Those of the plan, of the data sets and of the stored tables; [`SweepError::Failed`] where a cell failed.
+pub fn transition(run: &Run, plan: &str) -> Result<Transition, Error> {
+    let plan = Plan::named(run.layout(), plan)?;
+    let fingerprint = sweep::fingerprint(&plan, run.layout(), run.profile(), &[])?;
+    let mut made: Option<Transition> = None;
+    let mut make = || -> Result<Transition, Error> {
+        if made.is_none() {
+            made = Some(transition_tables(run, &plan)?);
+        }
+        Ok(made.clone().unwrap_or_default())
+    };
+    let mut all = Transition::default();
+    for form in &sweep::FORMS {
+        let frame =
+            run.recall(&form.name(&plan), &fingerprint, Device::Cpu, || Ok((form.frame)(&make()?)?))?;
+        (form.take)(&mut all, &frame)?;
+    }
+    Ok(all)
+}
+
+/// All sweeps of the profile together.
+///
+/// # Errors
+/// As [`transition`].
+pub fn transitions(run: &Run) -> Result<Transition, Error> {
+    let mut all = Transition::default();
+    for plan in &run.settings().transition.plans {
+        let one = transition(run, plan)?;
+        all.cells.extend(one.cells);
+        all.samples.extend(one.samples);
+        all.examples.extend(one.examples);
+    }
+    Ok(all)
+}
+
+/// Does what is left of a plan and collects it.
+fn transition_tables(run: &Run, plan: &Plan) -> Result<Transition, Error> {
+    let runs = plan.runs(run.layout());
+    if run.recompute() && runs.exists() {
+        std::fs::remove_dir_all(&runs).map_err(StoreError::io("remove", &runs))?;
+    }
+    let tasks: Vec<usize> = (0..plan.tasks().len()).collect();
+    let progress = run.progress("cells", tasks.len() as u64);
+    let options = sweep::Options { device: run.settings().device, networks: None, wait: true };
+    stopped(plan, sweep::run(plan, &tasks, &runs, run.layout(), &options, &Counted(&progress))?)?;
+    drop(progress);
+    Ok(sweep::collect(plan, &runs, false)?.tables)
+}
+
+/// Err with the first cell that failed.
+fn stopped(plan: &Plan, summary: sweep::Summary) -> Result<(), Error> {
+    match summary.failed.first() {
+        None => Ok(()),
+        Some((id, e)) => Err(SweepError::Failed {
+            name: plan.name().into(),
+            failed: summary.failed.len(),
+            tasks: summary.tasks,
+            first: format!("{id}: {e}"),
+        }
+        .into()),
+    }
+}
+
+/// Counts the cells of a sweep.
+struct Counted<'a>(&'a dyn ProgressSink);
+
+impl sweep::Watch for Counted<'_> {
+    fn sink(&self) -> &dyn ProgressSink {
+        &Silent
+    }
+
+    fn step(&self, task: &Task, step: &'static str, _: u64) {
+        self.0.stage(&format!("{} {step}", task.id));
+    }
+
+    fn over(&self, _: &Task, _: &sweep::Outcome) {
+        self.0.advance(1);
+    }
 }
 
 /// The phase diagram of DenseAM retrieval on real images; stored as `memory_load`.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["energy"],
     &["score"],
@@ -21,6 +21,13 @@ const COMMANDS: [&[&str]; 20] = [
     &["train"],
     &["sample"],
     &["likelihood"],
+    &["sweep"],
+    &["sweep", "status"],
+    &["sweep", "collect"],
+    &["sweep", "publish"],
+    &["sweep", "plan"],
+    &["basin"],
+    &["curvature"],
     &["potential"],
     &["claims"],
     &["bench"],

@@ -1,3 +1,4 @@
+use crate::distance::DistanceError;
 use crate::memory::MemoryError;
 use crate::ops::OpError;
 use crate::process::ProcessError;
@@ -23,6 +24,9 @@ pub enum AnalysisError {
     /// A sampler or a likelihood.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// A distance of images.
+    #[error(transparent)]
+    Distance(#[from] DistanceError),
     /// A file.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,5 +41,31 @@ pub enum AnalysisError {
         value: String,
         /// What would do.
         need: String,
+    },
+    /// Numbers of one sample that can't be used.
+    #[error("{analysis}: {what} {sample} holds {value}")]
+    NotFinite {
+        /// The analysis.
+        analysis: &'static str,
+        /// What holds it.
+        what: &'static str,
+        /// Number of the sample.
+        sample: usize,
+        /// What was found.
+        value: f64,
+    },
+    /// LAPACK gave up.
+    #[error("{analysis}: LAPACK failed on a {rows} x {columns} matrix of sample {sample}: {source}")]
+    Lapack {
+        /// The analysis.
+        analysis: &'static str,
+        /// Number of the sample.
+        sample: usize,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+        /// LAPACK's own words.
+        source: ndarray_linalg::error::LinalgError,
     },
 }

@@ -434,7 +434,7 @@ pub struct PotentialRow {
 }
 
 /// u along the arcs of a class to one reference.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurveRow {
     /// The class.
     pub class: Group,
@@ -669,7 +669,7 @@ fn curve(class: Group, reference: usize, u: &Array2<f64>) -> Vec<CurveRow> {
 }
 
 /// The gap of a class (Eq. 48): the mean of u over its images minus that over training images.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GapRow {
     /// Training images.
     pub k: usize,

@@ -63,6 +63,15 @@ pub struct Images {
     pub ids: Vec<usize>,
 }
 
+impl Images {
+    /// SHA-256 of numbers and values.
+    pub fn sha256(&self) -> String {
+        let ids = self.ids.iter().flat_map(|id| (*id as u64).to_le_bytes());
+        let values = self.rows.iter().flat_map(|v| v.to_le_bytes());
+        sha256_hex(&ids.chain(values).collect::<Vec<u8>>())
+    }
+}
+
 impl Chosen {
     /// Opens the run, which has to be of the process vp, and reads the cell's samples.
     pub fn open(&self) -> Result<Found, Failure> {

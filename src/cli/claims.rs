@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use mem2gen::Error;
 use mem2gen::project::Layout;
-use mem2gen::table::claims::{NAME, claims_markdown, claims_rows, measured};
-use mem2gen::table::{Table, read_parquet, strings, texts};
+use mem2gen::table::claims::{NAME, claims_markdown, claims_rows, claims_table};
+use mem2gen::table::read_parquet;
 
 use super::source::Failure;
 
@@ -32,17 +32,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     } else if args.markdown {
         print!("{}", claims_markdown(&claims));
     } else {
-        let words = |of: fn(&mem2gen::analyse::claims::Claim) -> String| claims.iter().map(of).collect();
-        let columns = vec![
-            strings("claim", words(|c| c.claim.clone())),
-            strings("figure", words(|c| c.figure.clone())),
-            strings("data", words(|c| c.dataset.clone())),
-            strings("network", words(|c| c.network.clone())),
-            strings("measured", words(measured)),
-            texts("verdict", &claims.iter().map(|c| c.verdict.name()).collect::<Vec<_>>()),
-        ];
-        let table =
-            Table::new("Claims of the paper, with 95 percent intervals", columns).map_err(Error::from)?;
+        let table = claims_table(&claims).map_err(Error::from)?;
         print!("{}", table.rows(usize::MAX).to_text());
     }
     Ok(())

@@ -93,7 +93,8 @@ pub enum Metric {
 }
 
 impl Metric {
-    fn backbone(self) -> Option<Backbone> {
+    /// The network of LPIPS; none of l2.
+    pub fn backbone(self) -> Option<Backbone> {
         match self {
             Self::L2 => None,
             Self::LpipsAlex => Some(Backbone::AlexNet),
@@ -300,7 +301,7 @@ fn write(
         if samples.is_empty() {
             not_drawn.push(format!("{id}: there is no {name}"));
         } else {
-            distances(title, name, &samples, held_out, found.floor, threshold, colour)?.save(folder, id)?;
+            distances(title, name, &samples, held_out, found.least, threshold, colour)?.save(folder, id)?;
         }
     }
     match (sheet(images, shape, found, result), shape) {

@@ -1,11 +1,13 @@
 //! Subcommands, a file each. Nothing here computes.
 
 mod arch;
+mod basin;
 mod bench;
 mod bench_net;
 mod chosen;
 mod claims;
 mod classify;
+mod curvature;
 mod data;
 mod doctor;
 mod energy;
@@ -19,6 +21,7 @@ mod potential;
 mod sample;
 mod score;
 mod source;
+mod sweep;
 mod toy;
 mod train;
 
@@ -47,6 +50,9 @@ enum Command {
     Train(Box<train::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
+    Sweep(Box<sweep::Args>),
+    Basin(Box<basin::Args>),
+    Curvature(Box<curvature::Args>),
     Potential(Box<potential::Args>),
     Claims(claims::Args),
     Bench(bench::Args),
@@ -86,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
+        Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
+        Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
+        Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
         Command::Potential(args) => ("potential", potential::run(*args).map_err(Into::into)),
         Command::Claims(args) => ("claims", claims::run(args).map_err(Into::into)),
         Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ndarray::{ArrayView1, ArrayView2, Axis, s};
+use ndarray::{ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,11 @@ use crate::ops::{Device, DeviceChoice, Knn, Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::random::SEED;
 
-/// A part of the typical distance between training images below which two images are the same.
-const SAME: f64 = 1e-3;
+/// A part of the typical distance between training images that is told from nought.
+const LEAST: f64 = 1e-3;
+/// A part of the median distance from real images to the nearest other one at which two images are the same: how copies
+/// lie among themselves below it, and whether they come in several kinds, says nothing.
+const SAME: f64 = 0.05;
 /// Multiple of the typical distance between training images beyond which a sample has run away.
 const FAR: f64 = 10.0;
 /// Most training images whose distance to the rest of the training set is taken.
@@ -38,6 +41,12 @@ pub struct Sets<'a> {
     pub squared: bool,
 }
 
+impl Sets<'_> {
+    fn power(&self, d: f64) -> f64 {
+        if self.squared { d * d } else { d }
+    }
+}
+
 /// What one synthetic sample is near to; none where there is nothing or the sample is invalid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
@@ -54,8 +63,10 @@ pub struct Neighbours {
     pub train: Vec<Option<Neighbour>>,
     /// Distance to the second nearest training image; none also where there is one training image.
     pub second: Vec<Option<f64>>,
-    /// Nearest other sample; none also where no other is valid.
+    /// Nearest other sample of the same set; none also where no other is valid.
     pub synthetic: Vec<Option<Neighbour>>,
+    /// Samples of a set S, of which there may be several one after the other.
+    pub each: usize,
     /// Distances from the held-out images to the nearest training image.
     pub held_out: Option<Vec<f64>>,
     /// Distances from up to 2000 training images, evenly spaced in D, to the nearest other one.
@@ -63,8 +74,12 @@ pub struct Neighbours {
     /// Typical distance between two training images, the root of the mean square; of one image or equal
     /// ones their norm.
     pub scale: f64,
-    /// Distance at and below which images are the same: a thousandth of `scale`, or of its root where
+    /// A distance to show exact copies at, where axes are logarithmic: a thousandth of `scale`, or of its root where
     /// distances are squared.
+    pub least: f64,
+    /// Distance at and below which images are the same: a twentieth (of the root where distances are squared) of the
+    /// median distance from a held-out image to the training set, or without those from a training image to the others;
+    /// never below `least`.
     pub floor: f64,
     /// Training images.
     pub images: usize,
@@ -85,7 +100,77 @@ pub fn neighbours(
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Neighbours, DetectError> {
-    let Sets { train, synthetic, held_out, squared } = *sets;
+    let found = real_neighbours(sets, device, progress)?;
+    let synthetic = others(sets, found.each, device, progress)?;
+    Ok(Neighbours { synthetic, ..found })
+}
+
+/// As [`neighbours`], for samples that are several independent sets S one after the other: a sample of another set is
+/// no neighbour. One result for each size of a set in `each`, of the first samples that make whole sets of it; the
+/// search among real images is done once.
+///
+/// # Errors
+/// As [`neighbours`]; [`DetectError::Setting`] for a size of 0 or of more samples than there are.
+pub fn neighbours_in_sets(
+    sets: &Sets<'_>,
+    each: &[usize],
+    device: DeviceChoice,
+    progress: &dyn ProgressSink,
+) -> Result<Vec<Neighbours>, DetectError> {
+    let samples = sets.synthetic.nrows();
+    if let Some(&bad) = each.iter().find(|&&each| each == 0 || each > samples) {
+        let need = "at least 1 and at most the number of samples";
+        return Err(DetectError::Setting { setting: "size of a set", value: bad as f64, need });
+    }
+    let found = real_neighbours(sets, device, progress)?;
+    each.iter()
+        .map(|&each| {
+            let whole = samples / each * each;
+            let some = Sets { synthetic: sets.synthetic.slice(s![..whole, ..]), ..*sets };
+            Ok(Neighbours {
+                train: found.train[..whole].to_vec(),
+                second: found.second[..whole].to_vec(),
+                synthetic: others(&some, each, device, progress)?,
+                each,
+                ..found.clone()
+            })
+        })
+        .collect()
+}
+
+/// The nearest other sample of each sample in sets of `each`.
+fn others(
+    sets: &Sets<'_>,
+    each: usize,
+    device: DeviceChoice,
+    progress: &dyn ProgressSink,
+) -> Result<Vec<Option<Neighbour>>, DetectError> {
+    let of = |source: OpError| DetectError::Set { set: "synthetic", source };
+    let mut near = vec![None; sets.synthetic.nrows()];
+    progress.stage("samples near the samples");
+    for (number, set) in sets.synthetic.axis_chunks_iter(Axis(0), each).enumerate() {
+        let rows: Vec<usize> = (0..).zip(valid(set)).filter_map(|(i, fine)| fine.then_some(i)).collect();
+        let queries: CowArray<'_, f32, Ix2> =
+            if rows.len() == set.nrows() { set.into() } else { set.select(Axis(0), &rows).into() };
+        if rows.len() > 1 {
+            let samples = Memories::on(queries.view(), device).map_err(of)?;
+            search(&samples, queries.view(), 2, progress, |i, found, q| {
+                near[number * each + rows[i]] = not_self(i, found, q)
+                    .map(|(j, d)| Neighbour { index: number * each + rows[j], distance: sets.power(d) });
+            })
+            .map_err(of)?;
+        }
+    }
+    Ok(near)
+}
+
+/// All but the nearest other samples.
+fn real_neighbours(
+    sets: &Sets<'_>,
+    device: DeviceChoice,
+    progress: &dyn ProgressSink,
+) -> Result<Neighbours, DetectError> {
+    let Sets { train, synthetic, held_out, .. } = *sets;
     let shaped = [("training", Some(train)), ("synthetic", Some(synthetic)), ("held-out", held_out)];
     for (set, rows) in shaped.iter().filter_map(|(set, rows)| Some((*set, (*rows)?))) {
         let (m, n) = rows.dim();
@@ -103,7 +188,7 @@ pub fn neighbours(
         }
     }
     let of = |set| move |source: OpError| DetectError::Set { set, source };
-    let power = |d: f64| if squared { d * d } else { d };
+    let power = |d: f64| sets.power(d);
 
     let memories = Memories::on(train, device).map_err(of("training"))?;
     let images = memories.len();
@@ -117,7 +202,7 @@ pub fn neighbours(
         copied.view()
     };
     let count = synthetic.nrows();
-    let (mut near, mut second, mut other) = (vec![None; count], vec![None; count], vec![None; count]);
+    let (mut near, mut second) = (vec![None; count], vec![None; count]);
 
     progress.stage("training images near the samples");
     search(&memories, queries, images.min(2), progress, |i, found, q| {
@@ -129,16 +214,6 @@ pub fn neighbours(
         second[rows[i]] = (images > 1).then(|| at(1).distance);
     })
     .map_err(of("synthetic"))?;
-
-    progress.stage("samples near the samples");
-    if rows.len() > 1 {
-        let samples = Memories::on(queries, device).map_err(of("synthetic"))?;
-        search(&samples, queries, 2, progress, |i, found, q| {
-            other[rows[i]] =
-                not_self(i, found, q).map(|(j, d)| Neighbour { index: rows[j], distance: power(d) });
-        })
-        .map_err(of("synthetic"))?;
-    }
 
     progress.stage("real images near real images");
     let mut unseen = held_out.map(|_| Vec::new());
@@ -156,14 +231,19 @@ pub fn neighbours(
         .map_err(of("training"))?;
     }
     let scale = scale(train);
+    let least = power(LEAST * scale);
+    // Copies among real images are no measure of how far those are.
+    let apart: Vec<f64> = unseen.as_ref().unwrap_or(&within).iter().copied().filter(|d| *d > least).collect();
     Ok(Neighbours {
         train: near,
         second,
-        synthetic: other,
+        synthetic: vec![None; count],
+        each: count,
         held_out: unseen,
         within,
         scale: power(scale),
-        floor: power(SAME * scale),
+        least,
+        floor: quantile(&apart, 0.5).map_or(least, |median| least.max(power(SAME) * median)),
         images,
         device: memories.device(),
     })
@@ -391,8 +471,9 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     let deltas = usable(&delta_m).zip(usable(&delta_s));
     let labels = deltas.map(|(m, s)| found.labels(m, s));
     let share = |labels: &[Label]| {
-        let counts = Counts::of(labels.iter().copied());
-        Fractions::new(counts, settings.least_fraction, settings.resamples, settings.seed)
+        let sets: Vec<Counts> =
+            labels.chunks(found.each.max(1)).map(|set| Counts::of(set.iter().copied())).collect();
+        Fractions::of_sets(&sets, settings.least_fraction, settings.resamples, settings.seed)
     };
     let fractions = labels.as_deref().map(share);
     let scaled = |(m, s): (f64, f64)| {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::Label;
 use crate::random::Stream;
 
+/// Fewest sets that the bootstrap draws instead of samples.
+const FEWEST_SETS: usize = 20;
+
 /// How often each label was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -106,6 +109,42 @@ impl Fractions {
                 again
             })
             .collect();
+        Self::with(counts, least, &drawn)
+    }
+
+    /// As [`Self::new`], of samples that came in sets, among which alone neighbours were searched. Labels within a set
+    /// depend on each other, so from 20 sets on the bootstrap draws whole sets anew; of fewer too few would be drawn to
+    /// say anything, and it draws samples.
+    pub fn of_sets(sets: &[Counts], least: f64, resamples: usize, seed: u64) -> Self {
+        let counts = sets.iter().fold(Counts::default(), |sum, set| Counts {
+            memorized: sum.memorized + set.memorized,
+            spurious: sum.spurious + set.spurious,
+            generalized: sum.generalized + set.generalized,
+            invalid: sum.invalid + set.invalid,
+        });
+        if sets.len() < FEWEST_SETS {
+            return Self::new(counts, least, resamples, seed);
+        }
+        let drawn: Vec<[usize; 4]> = (0..resamples)
+            .into_par_iter()
+            .map(|i| {
+                let mut stream = Stream::new(seed, &format!("bootstrap/{i}"));
+                let mut again = [0; 4];
+                for _ in sets {
+                    let set = &sets[stream.below(sets.len() as u64) as usize];
+                    for (sum, label) in again.iter_mut().zip(Label::ALL) {
+                        *sum += set.get(label);
+                    }
+                }
+                again
+            })
+            .collect();
+        Self::with(counts, least, &drawn)
+    }
+
+    /// Fractions with the intervals of resamples of as many samples.
+    fn with(counts: Counts, least: f64, drawn: &[[usize; 4]]) -> Self {
+        let n = counts.total();
         let share = |place: usize, count: usize| {
             let mut sorted: Vec<usize> = drawn.iter().map(|again| again[place]).collect();
             sorted.sort_unstable();
@@ -191,6 +230,27 @@ mod tests {
         }
         assert_eq!(shares, Fractions::new(counts, 0.01, 2000, SEED));
         assert_ne!(shares, Fractions::new(counts, 0.01, 2000, 1));
+    }
+
+    #[test]
+    fn labels_that_come_in_sets_are_drawn_in_sets() {
+        // All of a set has one label, so 40 sets of 8 are as uncertain as 40 samples.
+        let set = |memorized: bool| {
+            if memorized {
+                Counts { memorized: 8, ..Counts::default() }
+            } else {
+                Counts { spurious: 8, ..Counts::default() }
+            }
+        };
+        let sets: Vec<Counts> = (0..40).map(|i| set(i % 2 == 0)).collect();
+        let shares = Fractions::of_sets(&sets, 0.01, 2000, SEED);
+        assert_eq!((shares.memorized.count, shares.memorized.fraction), (160, 0.5));
+        let half = 1.96 * (0.25f64 / 40.0).sqrt();
+        assert!((shares.memorized.bootstrap[1] - (0.5 + half)).abs() < 0.2 * half, "{shares:?}");
+        // Of few sets samples are drawn, as if there were none.
+        let counts = Counts { memorized: 16, spurious: 8, ..Counts::default() };
+        let few = Fractions::of_sets(&[set(true), set(false), set(true)], 0.01, 100, SEED);
+        assert_eq!(few, Fractions::new(counts, 0.01, 100, SEED));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod threshold;
 
 pub use classify::{
     Classification, ClassifySettings, Neighbour, Neighbours, NullSummary, RatioCriterion, Sensitivity, Sets,
-    classify, examples, neighbours, queries,
+    classify, examples, neighbours, neighbours_in_sets, queries,
 };
 pub use cluster::{Clusters, ward};
 pub use dip::{Dip, dip, dip_test};
@@ -21,7 +21,7 @@ pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold,
 use serde::{Deserialize, Serialize};
 
 /// What a synthetic sample is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Label {
     /// M(x), Eq. 9: within delta_m of a training point.
@@ -31,6 +31,7 @@ pub enum Label {
     /// G(x), Eq. 11: neither.
     Generalized,
     /// NaN or infinite, so no class at all.
+    #[default]
     Invalid,
 }
 

@@ -16,8 +16,10 @@
 //! ```
 
 mod axes;
+pub mod basin;
 mod canvas;
 pub mod classify;
+pub mod curvature;
 mod curves;
 mod heatmap;
 mod histogram;
@@ -28,6 +30,7 @@ pub mod potential;
 pub mod style;
 pub mod toy;
 pub mod toy_trained;
+pub mod transition;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -72,25 +72,16 @@ impl Cell {
             let (rows, n) = (labels.len(), samples.nrows());
             return Err(bad(format!("{rows} labels for {n} samples, expected one each, in order")));
         }
-        let [delta_m, delta_s] = ["delta_m", "delta_s"].map(|name| number(&about, name));
+        let found =
+            about["found"].as_array().into_iter().flatten().find(|found| found["multiple"] == multiple);
+        let delta = |name: &str| found?["classification"][name]["value"].as_f64();
+        let (delta_m, delta_s) = (delta("delta_m"), delta("delta_s"));
         Ok(Self { path: path.into(), samples, labels, multiple, delta_m, delta_s })
     }
 
     /// Numbers of at most `max` samples of a class, as [`pick`] chooses them.
     pub fn pick(&self, label: Label, max: usize, way: Pick, seed: u64) -> Vec<usize> {
         pick(&self.labels, label, max, way, seed)
-    }
-}
-
-/// The first number under this name at any depth, plain or as the `value` of an object.
-fn number(json: &Value, name: &str) -> Option<f64> {
-    match json {
-        Value::Object(map) => map
-            .get(name)
-            .and_then(|v| v.as_f64().or_else(|| v.get("value")?.as_f64()))
-            .or_else(|| map.values().find_map(|v| number(v, name))),
-        Value::Array(all) => all.iter().find_map(|v| number(v, name)),
-        _ => None,
     }
 }
 
@@ -159,15 +150,17 @@ mod tests {
             assert!(e.contains(words), "{e}");
         };
         refused("not finished");
-        let about =
-            r#"{ "k": 2, "labels": [{ "multiple": 4, "delta_m": { "value": 0.25 }, "delta_s": 0.125 }] }"#;
+        let about = r#"{ "key": "k", "found": [
+            { "multiple": 8, "classification": { "delta_m": { "value": 0.5 }, "delta_s": { "value": 1.0 } } },
+            { "multiple": 4, "classification": { "delta_m": { "value": 0.25 }, "delta_s": { "value": null } } }
+        ] }"#;
         fs::write(at.join(CELL), about).unwrap();
         refused("no labels-xM");
         write_parquet(&at.join("labels-x8.parquet"), &labels(0, "memorized", &[Some(0.1), None])).unwrap();
         write_parquet(&at.join("labels-x4.parquet"), &labels(0, "spurious", &[Some(0.5), None])).unwrap();
         let cell = Cell::open(at).unwrap();
         assert_eq!((cell.samples.clone(), cell.multiple), (samples, 4));
-        assert_eq!((cell.delta_m, cell.delta_s), (Some(0.25), Some(0.125)));
+        assert_eq!((cell.delta_m, cell.delta_s), (Some(0.25), None));
         assert_eq!(cell.pick(Label::Spurious, 5, Pick::Order, 1), [0]);
         write_parquet(&at.join("labels-x4.parquet"), &labels(1, "spurious", &[Some(0.5), None])).unwrap();
         refused("in order");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::chosen::distances;
-use super::{TableError, column_text, frame, real, strings, texts};
+use super::{Table, TableError, column_text, frame, real, strings, texts};
 use crate::analyse::claims::{Claim, Verdict};
 
 /// Name of the stored table, without its ending.
@@ -89,6 +89,23 @@ pub fn measured(claim: &Claim) -> String {
         let _ = if p < 1e-4 { write!(text, ", p < 0.0001") } else { write!(text, ", p = {}", real(p, 2)) };
     }
     text
+}
+
+/// The claims in words, a row each.
+///
+/// # Errors
+/// As [`frame`].
+pub fn claims_table(claims: &[Claim]) -> Result<Table, TableError> {
+    let words = |of: fn(&Claim) -> String| claims.iter().map(of).collect();
+    let columns = vec![
+        strings("claim", words(|c| c.claim.clone())),
+        strings("figure", words(|c| c.figure.clone())),
+        strings("data", words(|c| c.dataset.clone())),
+        strings("network", words(|c| c.network.clone())),
+        strings("measured", words(measured)),
+        strings("verdict", words(|c| c.verdict.name().to_owned())),
+    ];
+    Ok(Table::new("Claims of the paper, with 95 percent intervals", columns)?.rows(claims.len()))
 }
 
 /// The claims as a table of Markdown.

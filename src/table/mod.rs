@@ -11,17 +11,21 @@
 //! # Ok::<(), mem2gen::table::TableError>(())
 //! ```
 
+pub mod basin;
 pub mod chosen;
 pub mod claims;
 pub mod classify;
+pub mod curvature;
 pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
 pub mod load;
 pub mod potential;
+pub mod sweep;
 pub mod toy;
 pub mod toy_trained;
 pub mod train;
+pub mod transition;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
@@ -393,23 +397,33 @@ fn take<T>(
     wanted: &'static str,
     convert: impl Fn(&AnyValue<'_>) -> Option<T>,
 ) -> Result<Vec<T>, TableError> {
+    let values: Vec<T> = maybe(frame, name, wanted, convert)?.into_iter().flatten().collect();
+    match frame.height() - values.len() {
+        0 => Ok(values),
+        count => Err(TableError::Nulls { name: name.to_owned(), count }),
+    }
+}
+
+/// As [`take`], with missing values.
+fn maybe<T>(
+    frame: &DataFrame,
+    name: &str,
+    wanted: &'static str,
+    convert: impl Fn(&AnyValue<'_>) -> Option<T>,
+) -> Result<Vec<Option<T>>, TableError> {
     let column = frame.column(name).map_err(|_| TableError::NoColumn {
         name: name.to_owned(),
         have: frame.get_column_names().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "),
     })?;
-    let count = column.null_count();
-    let mut values = Vec::with_capacity(column.len());
-    for v in column.as_materialized_series().iter().filter(|v| !v.is_null()) {
-        values.push(convert(&v).ok_or_else(|| TableError::WrongType {
+    let one = |v: AnyValue<'_>| match v {
+        AnyValue::Null => Ok(None),
+        v => convert(&v).map(Some).ok_or_else(|| TableError::WrongType {
             name: name.to_owned(),
             wanted,
             found: column.dtype().to_string(),
-        })?);
-    }
-    if count > 0 {
-        return Err(TableError::Nulls { name: name.to_owned(), count });
-    }
-    Ok(values)
+        }),
+    };
+    column.as_materialized_series().iter().map(one).collect()
 }
 
 /// The real numbers of a column of f64 or f32.

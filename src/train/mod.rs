@@ -12,6 +12,7 @@ mod data;
 mod error;
 mod learner;
 mod pace;
+mod published;
 mod run;
 mod run_dir;
 mod settings;
@@ -21,6 +22,7 @@ pub use data::TrainingData;
 pub use error::TrainError;
 pub use pace::pace;
 pub use run::{Encode, Trained, device, train};
+pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,

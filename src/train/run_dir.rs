@@ -50,28 +50,28 @@ impl Kind {
 /// What a run was begun with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {
+pub(super) struct Config {
     format: u32,
     /// [`TrainParams::key`].
-    key: String,
+    pub(super) key: String,
     /// The crate's version at the beginning.
     program: String,
     /// [`VERSION`].
     numbers: u32,
-    device: String,
-    data: DataRecord,
+    pub(super) device: String,
+    pub(super) data: DataRecord,
     settings: TrainSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DataRecord {
+pub(super) struct DataRecord {
     /// Rows.
     k: usize,
     /// Height, width and channels of one.
     shape: [usize; 3],
     /// [`TrainingData::sha256`].
-    sha256: String,
+    pub(super) sha256: String,
 }
 
 /// What is written last.
@@ -96,6 +96,10 @@ pub struct RunManifest {
     pub seconds: f64,
     /// SHA-256 of the other files.
     pub files: BTreeMap<String, String>,
+    /// SHA-256 of the published file that the weights came out of, in half precision; none of a run that was trained
+    /// there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
 }
 
 /// A training run's folder.
@@ -333,7 +337,7 @@ impl RunDir {
             let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
             files.insert(name.to_owned(), sha256_hex(&bytes));
         }
-        let manifest = RunManifest {
+        self.write_manifest(&RunManifest {
             format: FORMAT,
             key: self.config.key.clone(),
             program: env!("CARGO_PKG_VERSION").into(),
@@ -343,8 +347,37 @@ impl RunDir {
             loss,
             seconds,
             files,
-        };
-        Ok(write_atomic(&self.path.join(MANIFEST), |w| Ok(serde_json::to_writer_pretty(w, &manifest)?))?)
+            restored_from: None,
+        })
+    }
+
+    pub(super) fn write_manifest(&self, manifest: &RunManifest) -> Result<(), TrainError> {
+        Ok(write_atomic(&self.path.join(MANIFEST), |w| Ok(serde_json::to_writer_pretty(w, manifest)?))?)
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether a folder holds a run that is finished or has something to go on from.
+    pub fn is_begun(path: &Path) -> bool {
+        [MANIFEST, CHECKPOINTS].iter().any(|name| path.join(name).exists())
+    }
+
+    /// Removes the checkpoints of a finished run: nothing goes on from them, and each holds 16 bytes a parameter.
+    ///
+    /// # Errors
+    /// [`TrainError::Store`]; [`TrainError::Run`] where the run is not finished.
+    pub fn forget_checkpoints(&self) -> Result<(), TrainError> {
+        if self.manifest()?.is_none() {
+            let reason = "it is not finished, and goes on from its checkpoints".into();
+            return Err(TrainError::Run { path: self.path.clone(), reason });
+        }
+        let folder = self.path.join(CHECKPOINTS);
+        match fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &folder)(e).into()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn checkpoints(&self) -> Checkpoints {
@@ -385,7 +418,7 @@ fn value<T: Serialize>(of: &T) -> Value {
 }
 
 /// Name and both values of the first difference, which is at `name` or below it.
-fn first_difference(name: &str, there: &Value, asked: &Value) -> Option<(String, String, String)> {
+pub(crate) fn first_difference(name: &str, there: &Value, asked: &Value) -> Option<(String, String, String)> {
     let text = |v: Option<&Value>| v.map_or_else(|| "not set".to_owned(), ToString::to_string);
     match (there, asked) {
         (Value::Object(a), Value::Object(b)) => {

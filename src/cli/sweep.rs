@@ -1,0 +1,441 @@
+//! `mem2gen sweep`: trains, samples and labels all cells of a plan, and collects what was found.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use mem2gen::Error;
+use mem2gen::ops::DeviceChoice;
+use mem2gen::profile::Profile;
+use mem2gen::progress::ProgressSink;
+use mem2gen::project::Layout;
+use mem2gen::store::write_atomic;
+use mem2gen::sweep::{
+    self, Options, Outcome, Plan, Slurm, State, SweepError, Tally, Task, Watch, collect, fingerprint,
+    publish, slurm, states, store,
+};
+use mem2gen::table::Table;
+use mem2gen::table::fingerprint::Stored;
+use mem2gen::table::{integers, strings};
+
+/// Least time between two lines about one step where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// Train networks on K images for many K, sample them, and label the samples (Figs. 1B, 3, 4A, 7 to 15)
+///
+/// A plan names data sets, networks, sizes K, and how to train, sample and label. Each cell of it has a folder of its
+/// own with a training run, samples and labels. What is there already is not made again, whatever was killed when, and
+/// several calls may work on one plan.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    go: Option<Go>,
+}
+
+/// Which plan, and where its cells lie.
+#[derive(Debug, clap::Args)]
+struct At {
+    /// The plan: a .toml file, or the name of one in data/plans
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// Folder of the cells [default: out/sweep/PLAN of the project]
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Go {
+    // Neither `At` nor `On`: clap does not see whether a group is there that holds another one.
+    /// The plan: a .toml file, or the name of one in data/plans
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// Folder of the cells [default: out/sweep/PLAN of the project]
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
+    /// Folder of published weights, which are taken instead of training where they are of the same settings
+    #[arg(long, value_name = "DIR")]
+    networks: Option<PathBuf>,
+    /// List the cells and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only the cell of this number, as --dry-run lists them
+    #[arg(long, value_name = "i")]
+    task: Option<usize>,
+    /// Only cells with this text in their names
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "n")]
+    threads: Option<usize>,
+    /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
+    /// Leave cells to the other calls that work on them; else this one waits, and takes over what they leave unfinished
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How many cells are done, running and left
+    Status {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Make tables of finished cells: transition_PLAN, transition_PLAN_samples and transition_PLAN_examples
+    Collect {
+        #[command(flatten)]
+        at: At,
+        /// Folder of the tables [default: data/results, in other profiles than desk out/PROFILE/tables]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Do so although cells are missing
+        #[arg(long)]
+        partial: bool,
+    },
+    /// Write the average weights of finished networks in half precision, for --networks
+    Publish {
+        #[command(flatten)]
+        at: At,
+        /// Folder of the weights
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write the plan as a script for a cluster
+    Plan {
+        #[command(flatten)]
+        at: At,
+        /// An array job of SLURM, a task a cell, for sbatch
+        #[arg(long, required = true)]
+        slurm: bool,
+        /// Most tasks at a time
+        #[arg(long, value_name = "n")]
+        array_limit: Option<usize>,
+        /// Where to [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+impl At {
+    fn open(&self, layout: &Layout) -> Result<(Plan, PathBuf, PathBuf), Error> {
+        let file = if self.plan.extension().is_none() && !self.plan.exists() {
+            Plan::place(layout, &self.plan.to_string_lossy())
+        } else {
+            self.plan.clone()
+        };
+        let plan = Plan::read(&file)?;
+        let runs = self.runs.clone().unwrap_or_else(|| plan.runs(layout));
+        Ok((plan, file, runs))
+    }
+}
+
+/// Runs `mem2gen sweep`.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let layout = Layout::find();
+    match (args.command, args.go) {
+        (Some(command), _) => aside(command, &layout),
+        (None, Some(go)) => go.run(&layout),
+        (None, None) => Err(Failure::Option { option: "--plan", reason: "is needed".into() }),
+    }
+}
+
+impl Go {
+    fn run(&self, layout: &Layout) -> Result<(), Failure> {
+        let at = At { plan: self.plan.clone(), runs: self.runs.clone() };
+        let (plan, _, runs) = at.open(layout)?;
+        let name = plan.name();
+        if let Some(n) = self.threads {
+            let built = (n > 0).then(|| rayon::ThreadPoolBuilder::new().num_threads(n).build_global().ok());
+            if built.flatten().is_none() {
+                return Err(Failure::Option { option: "--threads", reason: format!("{n} can't be") });
+            }
+        }
+        if let Some(task) = self.task.filter(|t| *t >= plan.tasks().len()) {
+            let tasks = plan.tasks().len();
+            return Err(Error::from(SweepError::Task { name: name.into(), task, tasks }).into());
+        }
+        let wanted = |task: &&Task| {
+            self.task.is_none_or(|i| i == task.index)
+                && self.only.as_ref().is_none_or(|text| task.id.contains(text))
+        };
+        let tasks: Vec<usize> = plan.tasks().iter().filter(wanted).map(|task| task.index).collect();
+        if tasks.is_empty() {
+            let reason = "no cell of the plan has it in its name".into();
+            return Err(Failure::Option { option: "--only", reason });
+        }
+        if self.dry_run {
+            return Ok(list(&plan, &runs, &tasks)?);
+        }
+        let options =
+            Options { device: self.device, networks: self.networks.as_deref(), wait: !self.no_wait };
+        let live = Live::new();
+        let summary = sweep::run(&plan, &tasks, &runs, layout, &options, &live)?;
+        drop(live);
+        let held = match summary.elsewhere.len() {
+            0 => String::new(),
+            n => format!(", {n} left to others"),
+        };
+        println!(
+            "sweep: {} cells, {} done before or elsewhere, {} done now, {} failed{held} -> {}",
+            summary.tasks,
+            summary.already,
+            summary.done,
+            summary.failed.len(),
+            runs.display()
+        );
+        match summary.failed.first() {
+            None => Ok(()),
+            Some((id, e)) => Err(Error::from(SweepError::Failed {
+                name: name.into(),
+                failed: summary.failed.len(),
+                tasks: summary.tasks,
+                first: format!("{id}: {e}"),
+            })
+            .into()),
+        }
+    }
+}
+
+/// The table of cells.
+fn list(plan: &Plan, runs: &std::path::Path, tasks: &[usize]) -> Result<(), Error> {
+    let all = states(plan, runs);
+    let of = |f: &dyn Fn(&Task) -> i64| tasks.iter().map(|&i| f(&plan.tasks()[i])).collect::<Vec<i64>>();
+    let columns = vec![
+        integers("task", of(&|t| t.index as i64)),
+        strings("cell", tasks.iter().map(|&i| plan.tasks()[i].id.clone()).collect()),
+        integers("parameters", of(&|t| t.parameters() as i64)),
+        integers("steps", of(&|t| t.train_steps() as i64)),
+        integers("samples", of(&|t| t.samples as i64)),
+        strings("state", tasks.iter().map(|&i| all[i].0.name().to_owned()).collect()),
+    ];
+    let caption = format!("Plan {}: {} cells", plan.name(), tasks.len());
+    print!("{}", Table::new(&caption, columns)?.rows(tasks.len()).to_text());
+    Ok(())
+}
+
+fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
+    match command {
+        Command::Status { at } => {
+            let (plan, _, runs) = at.open(layout)?;
+            let all = states(&plan, &runs);
+            println!("sweep: {}", line(&Tally::of(&plan, &all)));
+            for (task, (state, _)) in plan.tasks().iter().zip(&all) {
+                if *state == State::Running {
+                    println!("running: {}", task.id);
+                }
+            }
+        }
+        Command::Collect { at, out, partial } => {
+            let (plan, _, runs) = at.open(layout)?;
+            let found = collect(&plan, &runs, partial)?;
+            let profile = Profile::name_from_env();
+            let fingerprint = fingerprint(&plan, layout, &profile, &found.missing)?;
+            let folder = match out {
+                Some(out) => out,
+                None if profile == "desk" => layout.results(),
+                None => layout.output(&profile).join("tables"),
+            };
+            let place = |name: &str| Stored::new(&folder, name);
+            let names = store(&plan, &found.tables, &fingerprint, &place).map_err(Error::from)?;
+            if !found.missing.is_empty() {
+                let (n, all, first) = (found.missing.len(), plan.tasks().len(), &found.missing[0]);
+                println!("sweep: {n} of {all} cells are missing, the first is {first}");
+            }
+            println!(
+                "sweep: {} rows, {} samples, {} pictures -> {} in {}",
+                found.tables.cells.len(),
+                found.tables.samples.len(),
+                found.tables.examples.len(),
+                names.join(", "),
+                folder.display()
+            );
+        }
+        Command::Publish { at, out } => {
+            let (plan, _, runs) = at.open(layout)?;
+            let (written, missing) = publish(&plan, &runs, &out)?;
+            println!("sweep: {written} networks, {} not finished -> {}", missing.len(), out.display());
+        }
+        Command::Plan { at, slurm: _, array_limit, out } => {
+            if array_limit == Some(0) {
+                return Err(Failure::Option { option: "--array-limit", reason: "is 0".into() });
+            }
+            let (plan, file, runs) = at.open(layout)?;
+            let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let program = std::env::current_exe().unwrap_or_else(|_| "mem2gen".into());
+            let (root, file, runs) = (absolute(layout.root().into()), absolute(file), absolute(runs));
+            let of = Slurm { program: &program, root: &root, plan: &file, runs: &runs, limit: array_limit };
+            let script = slurm(&plan, &of);
+            match out {
+                None => print!("{script}"),
+                Some(out) => {
+                    write_atomic(&out, |w| w.write_all(script.as_bytes())).map_err(Error::from)?;
+                    println!("sweep: {} tasks -> {}", plan.tasks().len(), out.display());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The whole in one line.
+fn line(tally: &Tally) -> String {
+    let to_go = match tally.to_go {
+        _ if tally.left + tally.running == 0 => String::new(),
+        Some(time) => format!(", about {} to go", words(time)),
+        None => ", time to go unknown".to_owned(),
+    };
+    let Tally { done, running, left, failed, .. } = tally;
+    format!("{done} done, {running} running, {left} left, {failed} failed{to_go}")
+}
+
+fn words(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..100 => format!("{s} s"),
+        s @ 100..6000 => format!("{} min", s / 60),
+        s => format!("{:.1} h", s as f64 / 3600.0),
+    }
+}
+
+/// Says how it goes: a line that is written anew on a terminal, lines elsewhere.
+struct Live {
+    bar: Option<ProgressBar>,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    tally: String,
+    what: String,
+    stage: String,
+    done: u64,
+    total: u64,
+    said: Instant,
+}
+
+impl Live {
+    fn new() -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            if let Ok(style) = ProgressStyle::with_template("{prefix}\n{msg} {wide_bar} {pos}/{len} {eta}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let (tally, what, stage) = (String::new(), String::new(), String::new());
+        Self { bar, now: Mutex::new(Now { tally, what, stage, done: 0, total: 0, said: Instant::now() }) }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut self.now.lock().unwrap_or_else(|e| e.into_inner()));
+    }
+
+    /// Prints a line above the bar, or as it is.
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => {
+                println!("{text}");
+                let _ = io::stdout().flush();
+            }
+        }
+    }
+}
+
+impl ProgressSink for Live {
+    fn advance(&self, steps: u64) {
+        self.with(|now| {
+            now.done += steps;
+            match &self.bar {
+                Some(bar) => bar.inc(steps),
+                None if now.said.elapsed() >= LINE_EVERY => {
+                    now.said = Instant::now();
+                    self.say(&format!("{}: {} of {} {}", now.what, now.done, now.total, now.stage));
+                }
+                None => {}
+            }
+        });
+    }
+
+    fn stage(&self, what: &str) {
+        self.with(|now| {
+            now.stage = format!("({what})");
+            if let Some(bar) = &self.bar {
+                bar.set_message(format!("{}, {what}", now.what));
+            }
+        });
+    }
+}
+
+impl Watch for Live {
+    fn sink(&self) -> &dyn ProgressSink {
+        self
+    }
+
+    fn step(&self, task: &Task, step: &'static str, total: u64) {
+        self.with(|now| {
+            now.what = format!("{} {step}", task.id);
+            now.stage.clear();
+            (now.done, now.total) = (0, total);
+            if let Some(bar) = &self.bar {
+                bar.reset();
+                bar.set_length(total);
+                bar.set_message(now.what.clone());
+            }
+        });
+    }
+
+    fn stands(&self, tally: &Tally) {
+        self.with(|now| {
+            now.tally = line(tally);
+            match &self.bar {
+                Some(bar) => bar.set_prefix(now.tally.clone()),
+                None => self.say(&format!("sweep: {}", now.tally)),
+            }
+        });
+    }
+
+    fn over(&self, task: &Task, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done(record) => {
+                let parts = record.found.iter().filter_map(|found| {
+                    let f = found.classification.fractions?;
+                    Some(format!(
+                        "x{}: memorized {:.3}, spurious {:.3}, generalized {:.3}",
+                        found.multiple, f.memorized.fraction, f.spurious.fraction, f.generalized.fraction
+                    ))
+                });
+                self.say(&format!("{}: {}", task.id, parts.collect::<Vec<_>>().join("; ")));
+            }
+            Outcome::Elsewhere => self.say(&format!("{}: done elsewhere", task.id)),
+            Outcome::Failed(e) => {
+                let text = format!("mem2gen sweep: {}: {}", task.id, e.to_string().replace('\n', " "));
+                match &self.bar {
+                    Some(bar) => bar.println(text),
+                    None => eprintln!("{text}"),
+                }
+            }
+        }
+    }
+}
+
+/// Why `mem2gen sweep` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The library refused.
+    #[error(transparent)]
+    Library(#[from] Error),
+    /// An option that is out of its range.
+    #[error("{option}: {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,198 @@
+//! The paper's claims, each held against what was measured.
+
+use serde_json::json;
+
+use super::landscape::{basins, energies, spectra};
+use super::transitions;
+use crate::Error;
+use crate::analyse::basin::BasinSummary;
+use crate::analyse::chosen::Group;
+use crate::analyse::claims::{self, About, Claim, Mean, Share, transition_size};
+use crate::analyse::transition::{ClassRow, SweepRow, Transition, networks, of_network};
+use crate::notebook::Run;
+use crate::ops::Device;
+use crate::profile::LandscapeSettings;
+use crate::random::SEED;
+use crate::sweep::EXACT;
+use crate::table::claims::{NAME, claims_frame, claims_rows};
+use crate::table::fingerprint::Fingerprint;
+use crate::table::transition::CapacityRow;
+
+const SWEEP: &str = "mem2gen sweep --plan";
+
+/// The claims about the fractions (Figs. 4A and 7 to 9), for every network of the sweeps.
+///
+/// # Errors
+/// A count above its samples.
+pub fn transition_claims(run: &Run, all: &Transition) -> Result<Vec<Claim>, Error> {
+    let mut claims = Vec::new();
+    let mut datasets: Vec<&str> = Vec::new();
+    let plans = &run.settings().transition.plans;
+    let command = plans.iter().map(|plan| format!("{SWEEP} {plan}")).collect::<Vec<_>>().join("; ");
+    for (dataset, network) in networks(&all.cells) {
+        let about = About { dataset, network, command: &command };
+        let cells = of_network(&all.cells, dataset, network, None);
+        claims.push(about.memorized_at_small_sizes(&shares(&cells, |c| &c.memorized))?);
+        claims.push(about.not_memorized_at_large_sizes(&shares(&cells, |c| &c.memorized))?);
+        claims.push(about.spurious_peak(&shares(&cells, |c| &c.spurious))?);
+        claims.push(about.generalized_at_large_sizes(&shares(&cells, |c| &c.generalized))?);
+        if !datasets.contains(&dataset) {
+            datasets.push(dataset);
+        }
+    }
+    for dataset in datasets {
+        let of: Vec<(&str, Vec<&SweepRow>)> = networks(&all.cells)
+            .into_iter()
+            .filter(|(d, _)| *d == dataset)
+            .map(|(_, network)| (network, of_network(&all.cells, dataset, network, None)))
+            .collect();
+        for (i, (narrow, a)) in of.iter().enumerate() {
+            for (wide, b) in &of[i + 1..] {
+                if kind(a) == kind(b) && parameters(a) < parameters(b) {
+                    let network = format!("{wide} over {narrow}");
+                    let about = About { dataset, network: &network, command: &command };
+                    claims.push(
+                        about.wider_is_later(&shares(a, |c| &c.memorized), &shares(b, |c| &c.memorized))?,
+                    );
+                }
+            }
+        }
+        for (network, four) in &of {
+            let Some(larger) = all
+                .cells
+                .iter()
+                .filter(|c| c.dataset == dataset && c.network == *network)
+                .map(|c| c.multiple)
+                .max()
+                .filter(|larger| four.first().is_some_and(|c| c.multiple < *larger))
+            else {
+                continue;
+            };
+            let eight = of_network(&all.cells, dataset, network, Some(larger));
+            let pairs: Vec<(Group, Share, Share)> = four
+                .iter()
+                .filter_map(|a| eight.iter().find(|b| b.k == a.k).map(|b| (a, b)))
+                .flat_map(|(a, b)| {
+                    [
+                        (Group::Memorized, share(a, &a.memorized), share(b, &b.memorized)),
+                        (Group::Spurious, share(a, &a.spurious), share(b, &b.spurious)),
+                        (Group::Generalized, share(a, &a.generalized), share(b, &b.generalized)),
+                    ]
+                })
+                .collect();
+            claims.push(About { dataset, network, command: &command }.sets_agree(&pairs)?);
+        }
+        let exact = of_network(&all.cells, dataset, EXACT, None);
+        if !exact.is_empty() {
+            let about = About { dataset, network: "exact score", command: &command };
+            claims.push(about.exact_memorizes(&shares(&exact, |c| &c.memorized))?);
+        }
+    }
+    Ok(claims)
+}
+
+/// Where half the samples are memorized, for each network of a data set.
+///
+/// # Errors
+/// A count above its samples.
+pub fn capacity(all: &Transition, dataset: &str) -> Result<Vec<CapacityRow>, Error> {
+    let of = networks(&all.cells).into_iter().filter(|(d, _)| *d == dataset);
+    of.map(|(_, network)| {
+        let cells = of_network(&all.cells, dataset, network, None);
+        let peak = cells.iter().max_by(|a, b| a.spurious.fraction.total_cmp(&b.spurious.fraction));
+        Ok(CapacityRow {
+            network: network.to_owned(),
+            parameters: parameters(&cells),
+            half: transition_size(&shares(&cells, |c| &c.memorized), SEED)?.map(|t| (t.k, t.interval)),
+            peak: peak.map(|c| (c.k, c.spurious.fraction)),
+        })
+    })
+    .collect()
+}
+
+/// All claims: those about the fractions, and those about basins, spectra and energies of the networks whose landscape
+/// is measured. Stored as `claims`.
+///
+/// # Errors
+/// Those of the studies and of the stored table.
+pub fn claims(run: &Run) -> Result<Vec<Claim>, Error> {
+    let mut all = transition_claims(run, &transitions(run)?)?;
+    all.extend(landscape_claims(run)?);
+    let asked = json!({ "claims": serde_json::to_value(&all).unwrap_or_default() });
+    let fingerprint = Fingerprint::new("claims", claims::VERSION, asked, run.profile());
+    let frame = run.recall(NAME, &fingerprint, Device::Cpu, || Ok(claims_frame(&all)?))?;
+    Ok(claims_rows(&frame)?)
+}
+
+/// The claims about the landscape (Figs. 4B, 5 and 6).
+///
+/// # Errors
+/// Those of the studies.
+fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
+    let LandscapeSettings { dataset, network, .. } = &run.settings().landscape;
+    let about = |command| About { dataset, network, command };
+    let volumes = basins(run)?;
+    let volume = |group: Group| -> Vec<Mean> {
+        let of = volumes.iter().filter(|row| row.group == group && !row.too_few);
+        of.map(|BasinSummary { k, log_volume, .. }| Mean {
+            k: *k,
+            mean: log_volume.mean,
+            standard_error: log_volume.error.unwrap_or(0.0),
+        })
+        .collect()
+    };
+    let [memorized, spurious, generalized] =
+        [Group::Memorized, Group::Spurious, Group::Generalized].map(|group| (group, volume(group)));
+    let basin = about("mem2gen basin");
+    let mut claims = vec![
+        basin.larger_basins((memorized.0, &memorized.1), (spurious.0, &spurious.1))?,
+        basin.larger_basins((spurious.0, &spurious.1), (generalized.0, &generalized.1))?,
+    ];
+
+    let training: Vec<Mean> = spectra(run)?
+        .sets
+        .iter()
+        .filter(|row| row.set.group == Group::Training)
+        .map(|row| Mean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
+        .collect();
+    claims.push(about("mem2gen curvature").spectra_fall(&training)?);
+
+    let gaps = energies(run)?.gaps;
+    let gap = |group: Group| -> Vec<Mean> {
+        let of = gaps.iter().filter(|row| row.class == group && row.reference.is_none() && !row.few);
+        of.map(Mean::from).collect()
+    };
+    let [memorized, spurious, generalized] = [Group::Memorized, Group::Spurious, Group::Generalized].map(gap);
+    let all = transitions(run)?;
+    let shares = shares(&of_network(&all.cells, dataset, network, None), |c| &c.memorized);
+    let potential = about("mem2gen potential");
+    claims.push(potential.memorized_gap_diverges(&memorized)?);
+    claims.push(potential.spurious_lowest(
+        &spurious,
+        &[&memorized, &generalized],
+        claims::transition(&shares)?,
+    )?);
+    claims.push(potential.generalized_narrowest(
+        &generalized,
+        &[(Group::Memorized, &memorized), (Group::Spurious, &spurious)],
+    )?);
+    Ok(claims)
+}
+
+fn share(cell: &SweepRow, class: &ClassRow) -> Share {
+    Share { k: cell.k, count: class.count, samples: cell.samples }
+}
+
+fn shares(cells: &[&SweepRow], class: fn(&SweepRow) -> &ClassRow) -> Vec<Share> {
+    cells.iter().map(|c| share(c, class(c))).collect()
+}
+
+fn parameters(cells: &[&SweepRow]) -> usize {
+    cells.first().map_or(0, |c| c.parameters)
+}
+
+/// The kind of architecture, as its JSON has it.
+fn kind(cells: &[&SweepRow]) -> Option<serde_json::Value> {
+    let arch: serde_json::Value = serde_json::from_str(cells.first()?.arch.as_deref()?).ok()?;
+    arch.get("kind").cloned()
+}

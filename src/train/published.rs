@@ -1,0 +1,138 @@
+//! Weights of finished runs as files to be passed on: the moving average in half precision, with the run's settings.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::run_dir::{Config, Kind, RunDir, RunManifest};
+use super::settings::TrainParams;
+use super::{TrainError, TrainingData};
+use crate::net::{Model, NetError, Weights};
+use crate::store::{StoreError, hex, sha256_hex, write_atomic};
+
+/// The key of a file's metadata.
+const ABOUT: &str = "mem2gen run";
+
+/// What a file says of itself. One entry of its metadata, so that equal runs make equal files.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    /// Of all that is below, as JSON, and of the weights.
+    sha256: String,
+    run: Run,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    config: Config,
+    manifest: RunManifest,
+}
+
+impl Run {
+    fn sum(&self, weights: &Weights) -> Result<String, serde_json::Error> {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(self)?);
+        for v in weights.values() {
+            hash.update(v.to_le_bytes());
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+impl RunDir {
+    /// The name of a published file: the first 16 digits of the run's key.
+    pub fn published_name(params: &TrainParams) -> String {
+        format!("{}.safetensors", &params.key()[..16])
+    }
+
+    /// Writes the moving average of a finished run in half precision, with settings and checksums. Equal runs make
+    /// equal files, but for the seconds.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] for a run that is not finished, and for a weight that half precision does not hold.
+    pub fn publish(&self, path: &Path) -> Result<(), TrainError> {
+        let bad = |reason: String| TrainError::Run { path: self.path().into(), reason };
+        let manifest = self.manifest()?.ok_or_else(|| bad("it is not finished".into()))?;
+        let (mut weights, _) = self.weights(Kind::Ema)?;
+        let graph = self.graph().clone();
+        let mut tensors = vec![];
+        for p in graph.params() {
+            let values = Tensor::from_vec(weights.file_values(p), p.layout.file_shape(), &Device::Cpu)
+                .and_then(|t| t.to_dtype(DType::F16))
+                .map_err(NetError::from)?;
+            let rounded = values
+                .to_dtype(DType::F32)
+                .and_then(|t| t.flatten_all()?.to_vec1::<f32>())
+                .map_err(NetError::from)?;
+            if !rounded.iter().all(|v| v.is_finite()) {
+                return Err(bad(format!("{} holds a number that half precision does not", p.name)));
+            }
+            weights.set_file_values(p, &rounded)?;
+            tensors.push((p.name.clone(), values));
+        }
+        let run = Run { config: self.config().clone(), manifest };
+        let sha256 = run.sum(&weights).map_err(|e| bad(e.to_string()))?;
+        let about = serde_json::to_string(&About { sha256, run }).map_err(|e| bad(e.to_string()))?;
+        let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
+        let file = safetensors::serialize(tensors, Some(metadata)).map_err(|e| bad(e.to_string()))?;
+        Ok(write_atomic(path, |out| out.write_all(&file))?)
+    }
+
+    /// A finished run out of a file that [`Self::publish`] wrote: the average weights rounded to half precision, and
+    /// neither raw weights nor checkpoints nor metrics. What is written last is the manifest, which says so and where it was
+    /// trained; `device` is where the run is used.
+    ///
+    /// # Errors
+    /// [`TrainError::Run`] for a damaged file and for one of other settings or data; [`TrainError::Net`] for weights
+    /// of another network.
+    pub fn restore(
+        path: &Path,
+        params: &TrainParams,
+        data: &TrainingData,
+        device: crate::ops::Device,
+        file: &Path,
+    ) -> Result<Self, TrainError> {
+        let bad = |reason: String| TrainError::Run { path: file.into(), reason };
+        let bytes = fs::read(file).map_err(StoreError::io("open", file))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+        let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
+        let about = about.ok_or_else(|| bad(format!("no metadata {ABOUT:?}: it is no published run")))?;
+        let About { sha256, run } =
+            serde_json::from_str(about).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
+        if run.config.key != params.key() {
+            return Err(bad(format!(
+                "it is of the run {}, and {} is asked for",
+                run.config.key,
+                params.key()
+            )));
+        }
+        let weights = Weights::read(file, params.graph().clone())?;
+        if run.sum(&weights).map_err(|e| bad(e.to_string()))? != sha256 {
+            return Err(bad("its checksum is another".into()));
+        }
+        let (there, _lock) = Self::begin(path, params, data, &device.to_string())?;
+        if there.config().data != run.config.data {
+            return Err(bad(format!(
+                "it was trained on data with the checksum {}, here it is {}",
+                run.config.data.sha256,
+                there.data_sha256()
+            )));
+        }
+        let model = Model { arch: params.settings().arch.clone(), input: there.shape(), weights };
+        let kept = path.join(Kind::Ema.file());
+        model.write(&kept)?;
+        let sum = sha256_hex(&fs::read(&kept).map_err(StoreError::io("open", &kept))?);
+        there.write_manifest(&RunManifest {
+            files: [(Kind::Ema.file().to_owned(), sum)].into(),
+            restored_from: Some(sha256_hex(&bytes)),
+            ..run.manifest
+        })?;
+        Ok(there)
+    }
+}
