@@ -145,9 +145,11 @@ pub struct Mean {
     pub standard_error: f64,
 }
 
+/// The error is that of the images together with how far single references are apart: a network's score is no gradient,
+/// so that another reference would give another gap.
 impl From<&GapRow> for Mean {
     fn from(row: &GapRow) -> Self {
-        Self { k: row.k, mean: row.gap, standard_error: row.standard_error }
+        Self { k: row.k, mean: row.gap, standard_error: row.standard_error.hypot(row.between) }
     }
 }
 
@@ -921,6 +923,28 @@ mod tests {
         assert_eq!(narrowest(&[(256, 5.0, 0.1)]).verdict, Verdict::DoesNotHold);
         assert_eq!(narrowest(&[(256, 1.05, 0.1)]).verdict, Verdict::InPart);
         assert_eq!(narrowest(&[(8192, 1.0, 0.1)]).verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn the_error_of_a_gap_counts_images_and_references() {
+        let gap = GapRow {
+            k: 64,
+            class: Group::Spurious,
+            reference: None,
+            n: 100,
+            few: false,
+            mean: 2.0,
+            std: 1.0,
+            gap: 0.5,
+            standard_error: 0.03,
+            interval: [0.4, 0.6],
+            between: 0.04,
+            loops: 0,
+            circulation: 0.0,
+            circulation_error: 0.0,
+            size: 0.0,
+        };
+        assert_eq!(Mean::from(&gap), Mean { k: 64, mean: 0.5, standard_error: 0.05 });
     }
 
     #[test]

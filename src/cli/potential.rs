@@ -61,7 +61,7 @@ pub struct Args {
     /// Closed circuits for each class and reference
     #[arg(long, value_name = "n", default_value_t = PotentialSettings::default().loops)]
     loops: usize,
-    /// Points of each arc of a circuit, an odd number
+    /// Points of each arc of a circuit, an odd number; a tolerance adds to them
     #[arg(long, value_name = "POINTS", default_value_t = PotentialSettings::default().loop_points)]
     loop_points: usize,
     /// Classes with fewer images are marked
