@@ -309,8 +309,8 @@ impl About<'_> {
     /// As [`Self::memorized_at_small_sizes`]; pairs of different K.
     pub fn sets_agree(&self, pairs: &[(Group, Share, Share)]) -> Result<Claim, AnalysisError> {
         let z = normal_quantile(1.0 - 0.5 * LEVEL / pairs.len().max(1) as f64);
-        let (mut worst, mut most, mut least): (Option<(f64, [f64; 2], Group, usize)>, f64, f64) =
-            (None, 0.0, 0.0);
+        let mut worst: Option<(f64, [f64; 2], Group, usize)> = None;
+        let (mut most, mut least) = (0.0f64, 0.0f64);
         for &(class, four, eight) in pairs {
             check(four)?;
             check(eight)?;
