@@ -15,8 +15,10 @@ use mem2gen::ops::{DeviceChoice, Memories};
 use mem2gen::profile::Profile;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
+use mem2gen::sweep::{self, Options, Plan, Task, Watch};
 use mem2gen::table::load::load_cells;
 use mem2gen::table::read_parquet;
+use mem2gen::table::sweep::cells_rows;
 use mem2gen::table::toy::ladder_rows;
 use mem2gen::table::toy_trained::{attractors_rows, grid_rows, summary_rows};
 use ndarray::s;
@@ -124,4 +126,48 @@ fn cells_of_the_memory_load_come_out_again() {
             assert!((got.recall - wanted.recall).abs() <= two, "{got:?} {wanted:?}");
         }
     }
+}
+
+/// Cells of the committed sweep sampled and labelled again from their published weights, which are rounded to half
+/// precision.
+#[test]
+fn cells_of_the_transition_follow_from_their_published_weights() {
+    if data::load(&layout(), "mnist", Split::Train).is_err() {
+        eprintln!("SKIPPED: mnist is not in the cache");
+        return;
+    }
+    let rows = cells_rows(&table("transition_mnist_mlp")).unwrap();
+    let plan = Plan::named(&layout(), "mnist-mlp").unwrap();
+    let (runs, networks) = (tempfile::tempdir().unwrap(), layout().results().join("networks"));
+    for id in ["mnist-7-mlp32-k16-s3407", "mnist-7-mlp32-k64-s3407", "mnist-7-exact-k64"] {
+        let task = plan.tasks().iter().find(|task| task.id == id).unwrap();
+        let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
+        let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
+        assert!(summary.failed.is_empty(), "{:?}", summary.failed);
+        let record = sweep::Cell::of(runs.path(), task).record(task).unwrap();
+        assert!(record.network.is_none_or(|n| n.restored));
+        let committed =
+            rows.iter().find(|r| r.k == task.k && r.network == task.network && r.multiple == 4).unwrap();
+        let found = &record.found.iter().find(|f| f.multiple == 4).unwrap().classification;
+        let fractions = found.fractions.unwrap();
+        assert_eq!(found.samples, committed.samples);
+        for (got, wanted) in [
+            (fractions.memorized.fraction, committed.memorized.fraction),
+            (fractions.spurious.fraction, committed.spurious.fraction),
+            (fractions.generalized.fraction, committed.generalized.fraction),
+        ] {
+            // Samples near a threshold may pass it with rounded weights.
+            assert!((got - wanted).abs() <= 0.03, "{id}: {got} {wanted}");
+        }
+    }
+}
+
+struct Quiet;
+
+impl Watch for Quiet {
+    fn sink(&self) -> &dyn mem2gen::progress::ProgressSink {
+        &Silent
+    }
+
+    fn step(&self, _: &Task, _: &'static str, _: u64) {}
 }

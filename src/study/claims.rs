@@ -13,12 +13,10 @@ use crate::notebook::Run;
 use crate::ops::Device;
 use crate::profile::LandscapeSettings;
 use crate::random::SEED;
-use crate::sweep::EXACT;
+use crate::sweep::{EXACT, Plan};
 use crate::table::claims::{NAME, claims_frame, claims_rows};
 use crate::table::fingerprint::Fingerprint;
 use crate::table::transition::CapacityRow;
-
-const SWEEP: &str = "mem2gen sweep --plan";
 
 /// The claims about the fractions (Figs. 4A and 7 to 9), for every network of the sweeps.
 ///
@@ -28,8 +26,18 @@ pub fn transition_claims(run: &Run, all: &Transition) -> Result<Vec<Claim>, Erro
     let mut claims = Vec::new();
     let mut datasets: Vec<&str> = Vec::new();
     let plans = &run.settings().transition.plans;
-    let command = plans.iter().map(|plan| format!("{SWEEP} {plan}")).collect::<Vec<_>>().join("; ");
+    let plans =
+        plans.iter().map(|name| Plan::named(run.layout(), name)).collect::<Result<Vec<Plan>, Error>>()?;
+    let command = |dataset: &str, network: &str| {
+        let has =
+            |plan: &&Plan| plan.tasks().iter().any(|task| task.dataset == dataset && task.network == network);
+        plans
+            .iter()
+            .find(has)
+            .map_or_else(String::new, |plan| format!("mem2gen sweep --plan {}", plan.name()))
+    };
     for (dataset, network) in networks(&all.cells) {
+        let command = command(dataset, network);
         let about = About { dataset, network, command: &command };
         let cells = of_network(&all.cells, dataset, network, None);
         claims.push(about.memorized_at_small_sizes(&shares(&cells, |c| &c.memorized))?);
@@ -49,7 +57,7 @@ pub fn transition_claims(run: &Run, all: &Transition) -> Result<Vec<Claim>, Erro
         for (i, (narrow, a)) in of.iter().enumerate() {
             for (wide, b) in &of[i + 1..] {
                 if kind(a) == kind(b) && parameters(a) < parameters(b) {
-                    let network = format!("{wide} over {narrow}");
+                    let (network, command) = (format!("{wide} over {narrow}"), command(dataset, wide));
                     let about = About { dataset, network: &network, command: &command };
                     claims.push(
                         about.wider_is_later(&shares(a, |c| &c.memorized), &shares(b, |c| &c.memorized))?,
@@ -80,10 +88,12 @@ pub fn transition_claims(run: &Run, all: &Transition) -> Result<Vec<Claim>, Erro
                     ]
                 })
                 .collect();
+            let command = command(dataset, network);
             claims.push(About { dataset, network, command: &command }.sets_agree(&pairs)?);
         }
         let exact = of_network(&all.cells, dataset, EXACT, None);
         if !exact.is_empty() {
+            let command = command(dataset, EXACT);
             let about = About { dataset, network: "exact score", command: &command };
             claims.push(about.exact_memorizes(&shares(&exact, |c| &c.memorized))?);
         }
@@ -143,7 +153,7 @@ fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
     };
     let [memorized, spurious, generalized] =
         [Group::Memorized, Group::Spurious, Group::Generalized].map(|group| (group, volume(group)));
-    let basin = about("mem2gen basin");
+    let basin = about("make notebooks ONLY=06_basins");
     let mut claims = vec![
         basin.larger_basins((memorized.0, &memorized.1), (spurious.0, &spurious.1))?,
         basin.larger_basins((spurious.0, &spurious.1), (generalized.0, &generalized.1))?,
@@ -155,7 +165,7 @@ fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
         .filter(|row| row.set.group == Group::Training)
         .map(|row| Mean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
         .collect();
-    claims.push(about("mem2gen curvature").spectra_fall(&training)?);
+    claims.push(about("make notebooks ONLY=07_curvature").spectra_fall(&training)?);
 
     let gaps = energies(run)?.gaps;
     let gap = |group: Group| -> Vec<Mean> {
@@ -165,7 +175,7 @@ fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
     let [memorized, spurious, generalized] = [Group::Memorized, Group::Spurious, Group::Generalized].map(gap);
     let all = transitions(run)?;
     let shares = shares(&of_network(&all.cells, dataset, network, None), |c| &c.memorized);
-    let potential = about("mem2gen potential");
+    let potential = about("make notebooks ONLY=08_relative_energy");
     claims.push(potential.memorized_gap_diverges(&memorized)?);
     claims.push(potential.spurious_lowest(
         &spurious,
