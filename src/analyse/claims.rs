@@ -309,8 +309,8 @@ impl About<'_> {
     /// As [`Self::memorized_at_small_sizes`]; pairs of different K.
     pub fn sets_agree(&self, pairs: &[(Group, Share, Share)]) -> Result<Claim, AnalysisError> {
         let z = normal_quantile(1.0 - 0.5 * LEVEL / pairs.len().max(1) as f64);
-        let mut worst = None;
-        let (mut most, mut least) = (0.0, 0.0);
+        let mut worst: Option<(f64, [f64; 2], Group, usize)> = None;
+        let (mut most, mut least) = (0.0f64, 0.0f64);
         for &(class, four, eight) in pairs {
             check(four)?;
             check(eight)?;
@@ -324,7 +324,7 @@ impl About<'_> {
             let interval = [(size - half).max(0.0), size + half];
             (most, least) = (f64::max(most, interval[1]), f64::max(least, interval[0]));
             let value = (four.fraction() - eight.fraction()).abs();
-            if worst.is_none_or(|(other, ..): (f64, [f64; 2], Group, usize)| value > other) {
+            if worst.is_none_or(|(other, ..)| value > other) {
                 worst = Some((value, interval, class, four.k));
             }
         }

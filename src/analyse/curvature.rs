@@ -7,8 +7,8 @@
 //! 0; across the data they are 1/sigma_t^2, which all of them are at an isolated memory.
 //!
 //! Orthonormal directions in stacks of whole bases have U^T U = c I exactly. Gaussian ones, and those by channel, have
-//! it on average: then values of a J with one value v scatter between v (1 - sqrt(D/R)) and v (1 + sqrt(D/R)) for R
-//! rows, by the law of Marchenko and Pastur, however J is.
+//! it on average: with R rows even a J all of whose values are v then gives values from v (1 - sqrt(D/R)) to
+//! v (1 + sqrt(D/R)), by the law of Marchenko and Pastur.
 
 use std::ops::Range;
 

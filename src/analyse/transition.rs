@@ -420,13 +420,14 @@ mod tests {
         };
         let samples = [
             sample(8, 4, Some(0.1), Some(0.0)),
-            sample(8, 4, Some(0.3), Some(0.2)),
+            // Single precision holds it, so that it is not above the threshold.
+            sample(8, 4, Some(0.3), Some(0.25)),
             sample(8, 4, Some(0.3), None),
             sample(8, 4, None, None),
             sample(8, 8, Some(0.1), Some(0.1)),
             sample(2, 4, Some(0.2), Some(0.9)),
         ];
-        let found = pooled(&samples, "mnist", "mlp", (0.25, 0.2));
+        let found = pooled(&samples, "mnist", "mlp", (0.25, 0.25));
         let row = |k, samples, fractions| PooledRow { k, samples, fractions };
         assert_eq!(found, [row(2, 1, [1.0, 0.0, 0.0]), row(8, 4, [0.25, 0.25, 0.25])]);
     }

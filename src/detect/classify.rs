@@ -553,3 +553,36 @@ pub fn examples(found: &Neighbours, labels: &[Label], of: Label, most: usize) ->
     list.truncate(most);
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn samples_of_another_set_are_no_neighbours() {
+        let train = array![[0.0f32, 0.0], [9.0, 0.0]];
+        // Two sets of three, and one sample over. The second and the fifth are no samples.
+        let nan = f32::NAN;
+        let s = array![[1.0f32, 0.0], [nan, 0.0], [3.0, 0.0], [1.0, 0.0], [0.0, nan], [8.0, 0.0], [1.0, 0.0]];
+        let sets = Sets { train: train.view(), synthetic: s.view(), held_out: None, squared: false };
+        let all = neighbours_in_sets(&sets, &[3, 7], DeviceChoice::default(), &Silent).unwrap();
+        let near = |found: &Neighbours| -> Vec<Option<(usize, f64)>> {
+            found.synthetic.iter().map(|n| n.map(|n| (n.index, n.distance))).collect()
+        };
+        let expected = [Some((2, 2.0)), None, Some((0, 2.0)), Some((5, 7.0)), None, Some((3, 7.0))];
+        assert_eq!(near(&all[0]), expected);
+        assert_eq!((all[0].each, all[0].train.len(), all[0].second.len()), (3, 6, 6));
+        assert_eq!(all[0].train[5], Some(Neighbour { index: 1, distance: 1.0 }));
+        // As one set: what `neighbours` finds.
+        let one = neighbours(&sets, DeviceChoice::default(), &Silent).unwrap();
+        assert_eq!((near(&all[1]), all[1].each), (near(&one), one.each));
+        assert_eq!(near(&one)[0], Some((3, 0.0)));
+        for bad in [0, 8] {
+            let error = neighbours_in_sets(&sets, &[bad], DeviceChoice::default(), &Silent).unwrap_err();
+            assert!(matches!(error, DetectError::Setting { .. }), "{error}");
+        }
+    }
+}

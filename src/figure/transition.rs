@@ -158,8 +158,8 @@ pub fn histograms(
 /// # Errors
 /// As [`curve_panels`].
 pub fn thresholds(title: &str, rows: &[SweepRow]) -> Result<Figure, FigureError> {
-    type Line = (&'static str, fn(&SweepRow) -> Option<f64>, Colour, Dash);
-    let lines: [Line; 6] = [
+    type Value = fn(&SweepRow) -> Option<f64>;
+    let lines: [(&str, Value, Colour, Dash); 6] = [
         ("median d(x, D)", |c| c.d_train, OLIVE, Dash::Solid),
         ("median d(x, S \\ x)", |c| c.d_synthetic, GRAY, Dash::Solid),
         ("held-out images, median", |c| c.held_out_quantiles[2], series_colour(5), Dash::Solid),
@@ -167,7 +167,7 @@ pub fn thresholds(title: &str, rows: &[SweepRow]) -> Result<Figure, FigureError>
         ("\u{3b4}m", |c| c.delta_m.value, Class::Memorized.colour(), Dash::Dashed),
         ("\u{3b4}s", |c| c.delta_s.value, Class::Spurious.colour(), Dash::Dotted),
     ];
-    let valleys: [(&str, fn(&SweepRow) -> Option<f64>, Class); 2] = [
+    let valleys: [(&str, Value, Class); 2] = [
         ("valley of d(x, D)", |c| c.delta_m.believed(), Class::Memorized),
         ("valley of d(x, S \\ x)", |c| c.delta_s.believed(), Class::Spurious),
     ];

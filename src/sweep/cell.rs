@@ -17,13 +17,14 @@ use super::data::Bench;
 use super::plan::{Plan, Task};
 use super::{CLIP, Options, SweepError, VERSION, Watch};
 use crate::Error;
-use crate::analyse::transition::{DistanceRow, ExampleRow, Role, SweepRow};
+use crate::analyse::transition::{DistanceRow, ExampleRow, Role, SweepRow, Transition};
 use crate::data::Shape;
 use crate::detect::{self, Classification, Label, Neighbours, Origin, Sets, classify, examples};
 use crate::distance::Lpips;
 use crate::net::Weights;
 use crate::ops::{Device, DeviceChoice, Memories};
 use crate::process::Prediction;
+use crate::progress::ProgressSink;
 use crate::sample::{self, Draw};
 use crate::score::{Empirical, Network, ScoreError};
 use crate::store::{Matrix, StoreError, hex, read_matrix, sha256_hex, write_atomic};
@@ -353,17 +354,12 @@ impl Cell {
         }
         let net = data.shape();
         let shape = Shape { height: net.height, width: net.width, channels: net.channels };
-        let features = |rows: ArrayView2<'_, f32>| -> Result<Array2<f32>, Error> {
-            match &lpips {
-                None => Ok(rows.to_owned()),
-                Some(lpips) => {
-                    let unit = rows.mapv(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0));
-                    Ok(lpips.features(shape, unit.view(), watch.sink())?)
-                }
-            }
-        };
-        let rows = [features(data.rows().view())?, features(samples.view())?];
-        let far = held_out.map(features).transpose()?;
+        let sink = watch.sink();
+        let rows = [
+            features(lpips.as_ref(), shape, data.rows().view(), sink)?,
+            features(lpips.as_ref(), shape, samples.view(), sink)?,
+        ];
+        let far = held_out.map(|rows| features(lpips.as_ref(), shape, rows, sink)).transpose()?;
         let sets = Sets {
             train: rows[0].view(),
             synthetic: rows[1].view(),
@@ -470,12 +466,7 @@ impl Cell {
     ///
     /// # Errors
     /// [`SweepError::Cell`] for files that are not those of the record.
-    pub(super) fn rows(
-        &self,
-        plan: &Plan,
-        task: &Task,
-        record: &CellRecord,
-    ) -> Result<(Vec<SweepRow>, Vec<DistanceRow>, Vec<ExampleRow>), Error> {
+    pub(super) fn rows(&self, plan: &Plan, task: &Task, record: &CellRecord) -> Result<Transition, Error> {
         let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
         let check = |path: &Path, sha256: &str| -> Result<(), Error> {
             if file_sha256(path)? == sha256 {
@@ -541,8 +532,20 @@ impl Cell {
         }
         let path = self.path.join(EXAMPLES);
         check(&path, &record.examples_sha256)?;
-        Ok((cells, samples, examples_rows(&read_parquet(&path)?)?))
+        Ok(Transition { cells, samples, examples: examples_rows(&read_parquet(&path)?)? })
     }
+}
+
+/// What the distance is taken of: the rows themselves, or the features of the images that they are.
+fn features<'a>(
+    lpips: Option<&Lpips>,
+    shape: Shape,
+    rows: ArrayView2<'a, f32>,
+    sink: &dyn ProgressSink,
+) -> Result<CowArray<'a, f32, Ix2>, Error> {
+    let Some(lpips) = lpips else { return Ok(rows.into()) };
+    let unit = rows.mapv(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0));
+    Ok(lpips.features(shape, unit.view(), sink)?.into())
 }
 
 /// Chooses the examples of a cell.
@@ -590,18 +593,20 @@ impl Picker<'_> {
                 }));
                 let first = i / found.each * found.each;
                 let set = self.sets.synthetic.slice(s![first..first + found.each, ..]);
-                let fine: Vec<usize> =
-                    (0..found.each).filter(|j| first + j != i && found.train[first + j].is_some()).collect();
-                if fine.is_empty() {
-                    continue;
-                }
-                let others: CowArray<'_, f32, Ix2> = set.select(Axis(0), &fine).into();
+                let fine: Vec<usize> = (0..found.each).filter(|j| found.train[first + j].is_some()).collect();
+                let others: CowArray<'_, f32, Ix2> =
+                    if fine.len() == found.each { set.into() } else { set.select(Axis(0), &fine).into() };
                 let others = Memories::on(others.view(), self.device).map_err(of("synthetic"))?;
-                let near = others.knn(query, self.most.min(fine.len()), false).map_err(of("synthetic"))?;
-                let pairs = near.index.iter().zip(&near.distance).enumerate();
-                rows.extend(pairs.map(|(rank, (&j, &d))| {
-                    picture(Role::Synthetic, rank, first + fine[j], power(d), self.samples.view())
-                }));
+                // One more, as the sample itself is among them.
+                let most = (self.most + 1).min(fine.len());
+                let near = others.knn(query, most, false).map_err(of("synthetic"))?;
+                let pairs = near.index.iter().map(|&j| first + fine[j]).zip(&near.distance);
+                let pairs = pairs.filter(|(j, _)| *j != i).take(self.most).enumerate();
+                rows.extend(
+                    pairs.map(|(rank, (j, &d))| {
+                        picture(Role::Synthetic, rank, j, power(d), self.samples.view())
+                    }),
+                );
             }
         }
         Ok(rows)

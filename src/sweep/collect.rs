@@ -43,10 +43,10 @@ pub fn collect(plan: &Plan, runs: &Path, partial: bool) -> Result<Collected, Err
             collected.missing.push(task.id.clone());
             continue;
         };
-        let (cells, samples, examples) = cell.rows(plan, task, &record)?;
-        collected.tables.cells.extend(cells);
-        collected.tables.samples.extend(samples);
-        collected.tables.examples.extend(examples);
+        let rows = cell.rows(plan, task, &record)?;
+        collected.tables.cells.extend(rows.cells);
+        collected.tables.samples.extend(rows.samples);
+        collected.tables.examples.extend(rows.examples);
     }
     match collected.missing.first() {
         Some(first) if !partial => Err(SweepError::Unfinished {

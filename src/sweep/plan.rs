@@ -459,6 +459,8 @@ impl Plan {
             format!("{:?}", sampling.multiples),
             "each once",
         )?;
+        let most = 1_000_000_000;
+        ok(sampling.least <= most, "sampling.least", sampling.least.to_string(), "at most 10^9")?;
         settings.detection.classify().check()?;
         ok(
             settings.detection.examples <= 64,

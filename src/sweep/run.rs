@@ -258,3 +258,60 @@ fn note(summary: &mut Summary, task: &Task, outcome: Outcome, watch: &dyn Watch)
         Outcome::Failed(e) => summary.failed.push((task.id.clone(), e)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::NetworkRecord;
+    use super::*;
+
+    #[test]
+    fn the_time_to_go_follows_from_finished_cells_of_the_same_network() {
+        let text = r#"
+            datasets = ["mnist"]
+            size = 7
+            sizes = [2, 64]
+            network = [
+                { name = "a", arch = { kind = "mlp", width = 8, blocks = 1, time = 8, dropout = 0.0 } },
+                { name = "b", arch = { kind = "mlp", width = 16, blocks = 1, time = 8, dropout = 0.0 }, sizes = [64] },
+            ]
+            training = { steps = 100, batch = 16 }
+            sampling = { sampler = "ddim", steps = 10 }
+        "#;
+        let plan = Plan::check("p", toml::from_str(text).unwrap()).unwrap();
+        let record = |restored| CellRecord {
+            key: String::new(),
+            id: String::new(),
+            program: String::new(),
+            versions: [1; 3],
+            device: String::new(),
+            data_sha256: String::new(),
+            network: Some(NetworkRecord {
+                key: String::new(),
+                weights_sha256: String::new(),
+                restored,
+                loss: 0.0,
+                seconds: 10.0,
+            }),
+            sample_seconds: 4.0,
+            samples_sha256: String::new(),
+            label_seconds: 1.0,
+            found: vec![],
+            examples_sha256: String::new(),
+        };
+        let done = |restored| (State::Done, Some(record(restored)));
+        let (left, running) = ((State::Left, None), (State::Running, None));
+        let to_go =
+            |states: [&(State, Option<CellRecord>); 3]| Tally::of(&plan, &states.map(Clone::clone)).to_go;
+        // Batches are min(16, K) rows. K = 64 has 8 times the rows of K = 2, 32 times the samples, and for labelling
+        // 256 (1 + 64) instead of 8 (1 + 2).
+        let expected = 8.0 * 10.0 + 32.0 * 4.0 + 256.0 * 65.0 / 24.0;
+        let found = to_go([&done(false), &left, &done(false)]).unwrap().as_secs_f64();
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        // Nothing is known of the second network, nor of training where weights were restored.
+        assert_eq!(to_go([&done(false), &left, &left]), None);
+        assert_eq!(to_go([&done(true), &left, &done(true)]), None);
+        assert_eq!(to_go([&done(false), &done(false), &done(false)]), Some(Duration::ZERO));
+        let tally = Tally::of(&plan, &[done(false), running.clone(), left.clone()]);
+        assert_eq!((tally.done, tally.running, tally.left), (1, 1, 1));
+    }
+}

@@ -109,8 +109,10 @@ pub fn attractors_rows(frame: &DataFrame) -> Result<Vec<AttractorRow>, TableErro
     Ok((0..frame.height()).map(row).collect())
 }
 
+type Of = fn(&BasinSummary) -> Mean;
+
 /// The means of a summary, and the prefix of their columns.
-const MEANS: [(&str, fn(&BasinSummary) -> Mean); 3] =
+const MEANS: [(&str, Of); 3] =
     [("log_volume", |r| r.log_volume), ("critical_time", |r| r.critical_time), ("radius", |r| r.radius)];
 
 /// One row a class and K: `series`, `k`, `class`, `images`, `too_few`, `floor`, `ceiling`, and for `log_volume` (nats),
