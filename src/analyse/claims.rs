@@ -17,7 +17,7 @@ use crate::detect::wilson;
 use crate::random::{SEED, Stream};
 
 /// Version of the numbers that this analysis gives. It goes up with any change that moves them.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A fraction from which on it is near one; less than one minus this is near nought.
 pub const NEAR_ONE: f64 = 0.9;
@@ -40,7 +40,7 @@ pub enum Verdict {
     /// The interval leaves it open, or only a part of the claim holds; the statistic says which.
     #[serde(rename = "holds in part")]
     InPart,
-    /// All of its interval is on the other side.
+    /// All of its interval is on the other side, or it is met at no K.
     #[serde(rename = "does not hold here")]
     DoesNotHold,
     /// What it takes was not measured; the statistic says what.
@@ -642,7 +642,8 @@ fn in_part_if(but: bool, verdict: Verdict) -> Verdict {
     if but && verdict == Verdict::Holds { Verdict::InPart } else { verdict }
 }
 
-/// The mean of differences over K, each K counting the same.
+/// The mean of differences over K, each K counting the same. A claim that is met at no K does not hold, also where the
+/// interval of the mean leaves it open.
 fn direction(what: &str, all: &[Difference], missing: &str) -> Found {
     if all.is_empty() {
         return Found::missing(missing);
@@ -658,7 +659,10 @@ fn direction(what: &str, all: &[Difference], missing: &str) -> Found {
         count if count == all.len() => format!("at all {count} K"),
         count => format!("at {count} of {} K ({})", all.len(), positive.join(", ")),
     };
-    let verdict = in_part_if(contradicted(all), Verdict::above(interval, 0.0));
+    let verdict = match positive.is_empty() {
+        true => Verdict::DoesNotHold,
+        false => in_part_if(contradicted(all), Verdict::above(interval, 0.0)),
+    };
     Found::new(format!("{what}; above 0 {at}"), mean, interval, verdict)
 }
 

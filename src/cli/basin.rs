@@ -108,7 +108,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "images": images.sha256(),
     });
     let kept = pieces(&args.out, &about);
-    let rows = opened.with(|score| {
+    let (rows, share) = opened.timed(|score| {
         let distance = match &lpips {
             Some(lpips) => Distance::lpips(lpips, shape),
             None => Distance::l2(),
@@ -148,6 +148,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         opened.describe(),
         args.out.display()
     );
+    println!("{share:.0} percent of the time in the score");
     for of in summarise("", 0, &rows, &params) {
         let [t, v, r] = [of.critical_time, of.log_volume, of.radius];
         println!(

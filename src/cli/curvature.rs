@@ -115,9 +115,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let rows = images.rows.mapv(f64::from);
     let points = Points { rows: rows.view(), samples: &images.ids, shape: found.opened.run.shape() };
     let progress = Progress::new("curvature", images.ids.len() as u64);
-    let spectra = found
+    let (spectra, share) = found
         .opened
-        .with(|score| Ok(curvature(score, &found.vp, &points, &params, Some(&cells), &progress)?))?;
+        .timed(|score| Ok(curvature(score, &found.vp, &points, &params, Some(&cells), &progress)?))?;
     let (DataSettings::Images { k, .. } | DataSettings::Toy { k }) =
         found.opened.run.params().settings().data;
     let sigma = found.vp.level(args.t).map_err(Error::from)?.sigma();
@@ -142,7 +142,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         format!(", mean value {:.4}, mean dimension {:.2}", row.mean, row.dimension)
     });
     println!(
-        "curvature: {} {} points{summary}, {} -> {}",
+        "curvature: {} {} points{summary}, {}, {share:.0} percent of the time in the score -> {}",
         images.ids.len(),
         args.class,
         found.opened.describe(),

@@ -135,7 +135,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     });
     let cells = pieces(&args.out, &identity);
     let sizes: Vec<usize> = classes.iter().map(|(_, ids, _)| ids.len()).collect();
-    let relative = found.opened.with(|score| {
+    let (relative, share) = found.opened.timed(|score| {
         let progress = Progress::new("arcs", params.work(training.nrows(), &sizes));
         let potential = Potential::new(score, &found.vp, &params, ROWS)?;
         Ok(analyse(&potential, training.view(), &given, Some(&cells), &progress)?)
@@ -165,7 +165,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let all: Vec<_> = rows.iter().filter(|r| r.reference.is_none()).copied().collect();
     print!("{}", shown(&gaps_frame(&all).map_err(Error::from)?)?.to_text());
     let (count, source) = (relative.images.len(), found.opened.describe());
-    println!("potential: {count} arcs, {source} -> {}", args.out.display());
+    println!(
+        "potential: {count} arcs, {source}, {share:.0} percent of the time in the score -> {}",
+        args.out.display()
+    );
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! What commands that take a trained network share: the run, its score, and what the results depend on.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use mem2gen::Error;
 use mem2gen::net::Weights;
 use mem2gen::ops::{Device, DeviceChoice, Memories};
 use mem2gen::project::Layout;
-use mem2gen::score::{Empirical, Network, Score, ScoreError};
+use mem2gen::score::{Empirical, Network, Score, ScoreError, Timed};
 use mem2gen::store::sha256_hex;
 use mem2gen::table::chosen::Cell;
 use mem2gen::train::{DataSettings, Kind, RunDir};
@@ -120,6 +121,15 @@ impl Opened {
                 work(&Empirical::new(memories))
             }
         }
+    }
+
+    /// As [`Self::with`], with the percentage of the time that was spent in the score.
+    pub fn timed<R>(&self, work: impl FnOnce(&dyn Score) -> Result<R, Error>) -> Result<(R, f64), Error> {
+        self.with(|score| {
+            let (timed, start) = (Timed::new(score), Instant::now());
+            let result = work(&timed)?;
+            Ok((result, 100.0 * timed.spent().as_secs_f64() / start.elapsed().as_secs_f64()))
+        })
     }
 
     /// Whether values lie in [-1, 1].

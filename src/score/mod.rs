@@ -14,6 +14,7 @@ mod error;
 mod gaussian;
 mod network;
 mod ring;
+mod timed;
 
 pub use divergence::{Probe, hutchinson};
 pub use empirical::Empirical;
@@ -21,6 +22,7 @@ pub use error::ScoreError;
 pub use gaussian::Gaussian;
 pub use network::Network;
 pub use ring::Ring;
+pub use timed::Timed;
 
 use ndarray::{Array1, Array2, ArrayView2};
 
