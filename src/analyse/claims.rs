@@ -873,7 +873,8 @@ mod tests {
         let mixed = of(&[(64, 3.0, 0.1), (512, 8.0, 0.1)]);
         assert_eq!(mixed.verdict, Verdict::InPart);
         assert!(mixed.statistic.contains("1 of 2 K (64)"), "{}", mixed.statistic);
-        assert_eq!(of(&[(64, 8.1, 1.0)]).verdict, Verdict::InPart);
+        assert_eq!(of(&[(64, 8.1, 1.0)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(of(&[(64, 7.9, 1.0)]).verdict, Verdict::InPart);
         assert_eq!(of(&[(64, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
         assert_eq!(of(&[(4, 9.0, 0.1)]).verdict, Verdict::NotMeasured);
         let nan = means(&[(64, f64::NAN, 0.1)]);
