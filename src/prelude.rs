@@ -1,7 +1,6 @@
 //! What a notebook needs by name: the kernel's prelude brings it into every cell.
 
 pub use crate::Error;
-pub use crate::analyse::basin::BasinSummary;
 pub use crate::analyse::load::LoadCell;
 pub use crate::analyse::transition::{Transition, TransitionSettings};
 pub use crate::analyse::{load, toy, toy_trained};
@@ -11,6 +10,6 @@ pub use crate::notebook::{OrStop, Progress, Run, begin};
 pub use crate::ops::{Memories, Want};
 pub use crate::profile::LandscapeSettings;
 pub use crate::progress::ProgressSink;
-pub use crate::study::{self, Energies, Spectra};
+pub use crate::study::{self, Basins, Energies, Spectra};
 pub use crate::table::{self, Table};
 pub use ndarray::{Array1, Array2, Axis, array, s};

@@ -51,7 +51,7 @@ pub struct Profile {
     pub load: LoadSettings,
     /// The transition of trained networks.
     pub transition: TransitionSettings,
-    /// The landscape of the networks of one sweep.
+    /// The landscape of networks of the sweeps.
     pub landscape: LandscapeSettings,
     /// What `mem2gen train` does where nothing else is said, by the name of the data set; "toy" for the toy model.
     pub train: BTreeMap<String, TrainDefaults>,
@@ -61,18 +61,16 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LandscapeSettings {
-    /// The plan of the sweep, by name.
-    pub plan: String,
-    /// Data set of the plan.
-    pub dataset: String,
-    /// Network of the plan.
-    pub network: String,
-    /// Sizes K of the plan.
-    pub sizes: Vec<usize>,
+    /// The networks.
+    pub networks: Vec<LandscapeNetwork>,
     /// Images of a class, and training images, at most. Which ones is a seeded draw.
     pub most: usize,
+    /// Sizes K whose spectra are shown class by class.
+    pub spectra: Vec<usize>,
     /// The size K whose potential is shown along the arcs.
     pub arcs: usize,
+    /// Draws of noise, to see at which training images they end.
+    pub draws: usize,
     /// Alg. 1.
     #[serde(default)]
     pub basin: BasinSettings,
@@ -82,6 +80,20 @@ pub struct LandscapeSettings {
     /// Eqs. 43 to 48.
     #[serde(default)]
     pub potential: PotentialSettings,
+}
+
+/// One network of one sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LandscapeNetwork {
+    /// The plan of the sweep, by name.
+    pub plan: String,
+    /// Data set of the plan.
+    pub dataset: String,
+    /// Network of the plan.
+    pub network: String,
+    /// Sizes K of the plan.
+    pub sizes: Vec<usize>,
 }
 
 /// Settings of a training run on one data set; the rest of [`crate::train::TrainSettings`] is the same in all profiles.

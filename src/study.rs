@@ -10,7 +10,7 @@ use polars::prelude::DataFrame;
 use serde_json::{Value, json};
 
 pub use claims::{capacity, claims, transition_claims};
-pub use landscape::{Energies, Spectra, basins, energies, spectra};
+pub use landscape::{Basins, Energies, Spectra, basins, energies, spectra};
 
 use crate::Error;
 use crate::analyse::load::{Example, LoadCell, LoadData, LoadParams};

@@ -88,7 +88,10 @@ fn two_memories_share_the_plane_and_the_table_says_how_it_was_made() {
     let a = 0.5 * (points[[0, 0]] - points[[1, 0]]).hypot(points[[0, 1]] - points[[1, 1]]);
     let out = folder.at("T.parquet");
     let call = ["basin", "--run", &run, "--score", "exact", "--class", "training", "--out", &out];
+    let ends = folder.at("A.parquet");
     let more = ["--delta", "0.05", "--perturbations", "400", "--stride", "10", "--stop", "0.8"];
+    let draws = ["--attractors", &ends, "--draws", "2000", "--draw-steps", "50"];
+    let more = [&more[..], &draws].concat();
     let said = folder.runs(&[&call[..], &more].concat());
     assert!(said.contains("2 training images") && said.contains("delta = 0.05 (given)"), "{said}");
     let table = read_parquet(&folder.path("T.parquet")).unwrap();
@@ -116,6 +119,12 @@ fn two_memories_share_the_plane_and_the_table_says_how_it_was_made() {
     for (r, v) in radius.iter().zip(&volume) {
         assert!((v - (std::f64::consts::PI * r * r).ln()).abs() < 1e-12);
     }
+    // Noise knows nothing of the memories, so that each side of the plane has half of it.
+    let ends = read_parquet(&folder.path("A.parquet")).unwrap();
+    assert_eq!(column_i64(&ends, "draws").unwrap(), [2000, 2000]);
+    let counts = column_i64(&ends, "count").unwrap();
+    assert!(counts.iter().sum::<i64>() >= 1990 && (counts[0] - 1000).abs() < 120, "{counts:?}");
+    assert!(said.contains("of 2000 draws of noise end at these images"), "{said}");
     let note = |key| parquet_note(&folder.path("T.parquet"), key).unwrap().unwrap();
     assert_eq!((note("delta"), note("delta_from")), ("0.05".into(), "given".into()));
     assert!(note("settings").contains("\"perturbations\":400"));
@@ -133,6 +142,12 @@ fn the_samples_of_a_cell_come_by_class_with_its_threshold() {
         column_i64(&table, "id").unwrap()
     };
     assert_eq!(ids("memorized", &[]), [2, 0]);
+    // Noise knows nothing of the memories, so that each side of the plane has half of it.
+    let ends = read_parquet(&folder.path("A.parquet")).unwrap();
+    assert_eq!(column_i64(&ends, "draws").unwrap(), [2000, 2000]);
+    let counts = column_i64(&ends, "count").unwrap();
+    assert!(counts.iter().sum::<i64>() >= 1990 && (counts[0] - 1000).abs() < 120, "{counts:?}");
+    assert!(said.contains("of 2000 draws of noise end at these images"), "{said}");
     let note = |key| parquet_note(&folder.path("T.parquet"), key).unwrap().unwrap();
     assert_eq!((note("delta"), note("delta_from")), ("0.125".into(), "delta_m of the cell".into()));
     assert_eq!(ids("spurious", &["--delta", "0.5"]), [4, 1]);
@@ -220,6 +235,10 @@ fn refusals_are_one_line_and_leave_nothing() {
         let delta: &[&str] = if option == "--delta" { &[] } else { &["--delta", "0.1"] };
         refuses(&vp, "training", &[delta, &[option, value]].concat(), &[word]);
     }
+    let ends = |more: &[&'static str]| [&["--delta", "0.1", "--attractors"], more].concat();
+    refuses(&vp, "training", &ends(&["A.parquet", "--draws", "0"]), &["--draws", "at least 1"]);
+    refuses(&vp, "training", &ends(&["A.parquet", "--draw-steps", "0"]), &["steps"]);
+    refuses(&vp, "training", &["--delta", "0.1", "--attractors", &out], &["--attractors", "--out"]);
     refuses(&vp, "training", &["--metric", "lpips-alex"], &["delta", "not set"]);
     // A control has samples and no network.
     let control = folder.path("control");

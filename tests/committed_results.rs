@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use mem2gen::analyse::basin::{Distance, Search, summarise};
+use mem2gen::analyse::chosen::Group;
+use mem2gen::analyse::curvature::{Points, curvature, point_rows, set_row};
 use mem2gen::analyse::load::{LoadData, load_cell, null_distance};
 use mem2gen::analyse::toy::{ToySettings, ladder};
 use mem2gen::analyse::toy_trained::GridRow;
@@ -15,12 +18,17 @@ use mem2gen::ops::{DeviceChoice, Memories};
 use mem2gen::profile::Profile;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
+use mem2gen::score::Network;
 use mem2gen::sweep::{self, Options, Plan, Task, Watch};
+use mem2gen::table::basin::basin_summary_rows;
+use mem2gen::table::curvature::sets_rows;
 use mem2gen::table::load::load_cells;
+use mem2gen::table::network::networks_of;
 use mem2gen::table::read_parquet;
 use mem2gen::table::sweep::cells_rows;
 use mem2gen::table::toy::ladder_rows;
 use mem2gen::table::toy_trained::{attractors_rows, grid_rows, summary_rows};
+use mem2gen::train::{Kind, RunDir};
 use ndarray::s;
 
 fn layout() -> Layout {
@@ -159,6 +167,56 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
             // Samples near a threshold may pass it with rounded weights.
             assert!((got - wanted).abs() <= 0.03, "{id}: {got} {wanted}");
         }
+    }
+}
+
+/// Basins and spectra at the training images of one cell of each data set, from its published weights.
+#[test]
+fn landscapes_follow_from_the_published_weights() {
+    let settings = Profile::named("desk").unwrap().landscape;
+    let basins = networks_of(&table("basins"), basin_summary_rows).unwrap();
+    let sets = networks_of(&table("curvature_sets"), sets_rows).unwrap();
+    let (runs, networks) = (tempfile::tempdir().unwrap(), layout().results().join("networks"));
+    for (dataset, plan) in [("mnist", "mnist-mlp"), ("fashion-mnist", "fashion-mnist-mlp")] {
+        if data::load(&layout(), dataset, Split::Train).is_err() {
+            eprintln!("SKIPPED: {dataset} is not in the cache");
+            continue;
+        }
+        let plan = Plan::named(&layout(), plan).unwrap();
+        let task = plan.tasks().iter().find(|task| task.network == "mlp128" && task.k == 16).unwrap();
+        let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
+        let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
+        assert!(summary.failed.is_empty(), "{:?}", summary.failed);
+        let train = RunDir::open(&sweep::Cell::of(runs.path(), task).train()).unwrap();
+        let score = Network::new(train.weights(Kind::Ema).unwrap().0, train.prediction(), 128).unwrap();
+        let data = train.data(&layout()).unwrap();
+        let (images, ids, vp) = (data.rows(), Vec::from_iter(0..16), plan.process());
+
+        let params = settings.basin.check(None).unwrap();
+        let search = Search { score: &score, vp, params, distance: Distance::l2() };
+        let rows = search.rows(Group::Training, images.view(), &ids, &Silent).unwrap();
+        let got = &summarise(16, &rows, &params)[0];
+        let of = basins.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
+        let wanted = of.rows.iter().find(|r| r.k == 16 && r.group == Group::Training).unwrap();
+        // A copy at the edge of its basin may end elsewhere on another processor: a level more or less of one image.
+        let stride = settings.basin.stride as f64;
+        assert!(
+            (got.critical_time.mean - wanted.critical_time.mean).abs() <= stride / 8.0,
+            "{got:?} {wanted:?}"
+        );
+        assert!((got.log_volume.mean - wanted.log_volume.mean).abs() <= 0.5, "{got:?} {wanted:?}");
+
+        let params = settings.curvature.clone().check().unwrap();
+        let x = images.mapv(f64::from);
+        let points = Points { rows: x.view(), samples: &ids, shape: train.shape() };
+        let spectra = curvature(&score, vp, &points, &params, None, &Silent).unwrap();
+        let of = sets.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
+        let wanted = of.rows.iter().find(|r| r.set.k == 16 && r.set.group == Group::Training).unwrap();
+        let got = set_row(wanted.set, &point_rows(&spectra, params.settings().drop_top)).unwrap();
+        // Differences of a score in single precision.
+        assert!((got.mean / wanted.mean - 1.0).abs() < 1e-4, "{got:?} {wanted:?}");
+        let (a, b) = (got.asymmetry.unwrap(), wanted.asymmetry.unwrap());
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
     }
 }
 

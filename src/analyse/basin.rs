@@ -28,7 +28,7 @@ use crate::sample::{Draw, SampleError, Sampler, ddim};
 use crate::score::{Score, check_rows};
 
 /// Version of the numbers that this analysis gives. It goes up with any change that moves them.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const NAME: &str = "basin";
 
@@ -471,6 +471,77 @@ pub struct AttractorShares {
     pub rows: Vec<AttractorRow>,
 }
 
+/// How the noise that ends at training images spreads over them, beside the volumes of their basins.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AttractorSummary {
+    /// Training images.
+    pub k: usize,
+    /// Noise draws.
+    pub draws: usize,
+    /// Share of them that end at any training image.
+    pub share: f64,
+    /// Lower end of its 95 percent Wilson interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Training images whose basin was searched.
+    pub images: usize,
+    /// Those of them that a draw ended at.
+    pub reached: usize,
+    /// Spearman's rank correlation of the draws that end at an image and the log-volume of its basin, over the images
+    /// that were searched; None where one of them is the same for all.
+    pub correlation: Option<f64>,
+}
+
+impl AttractorSummary {
+    /// Of the shares of all training images, and the basins of some of them.
+    pub fn of(shares: &AttractorShares, basins: &[BasinRow]) -> Self {
+        let count: usize = shares.rows.iter().map(|row| row.count).sum();
+        let draws = count + shares.elsewhere;
+        let share = count as f64 / draws as f64;
+        let (low, high) = wilson(share, draws);
+        let pairs: Vec<(f64, f64)> = basins
+            .iter()
+            .filter_map(|basin| shares.rows.iter().find(|row| row.id == basin.id).map(|row| (row, basin)))
+            .map(|(row, basin)| (row.count as f64, basin.log_volume))
+            .collect();
+        let (counts, volumes): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        Self {
+            k: shares.rows.len(),
+            draws,
+            share,
+            low,
+            high,
+            images: counts.len(),
+            reached: counts.iter().filter(|count| **count > 0.0).count(),
+            correlation: correlation(&ranks(&counts), &ranks(&volumes)),
+        }
+    }
+}
+
+/// The place of each value among all, from 1; equal ones share the mean of their places.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let place = |value: &f64| {
+        let (below, equal) = values.iter().fold((0, 0), |(below, equal), other| {
+            (below + usize::from(other < value), equal + usize::from(other == value))
+        });
+        below as f64 + 0.5 * (equal as f64 + 1.0)
+    };
+    values.iter().map(place).collect()
+}
+
+/// Pearson's correlation; None where one of the two does not vary.
+fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let centred = |of: &[f64]| -> Vec<f64> {
+        let mean = of.iter().sum::<f64>() / of.len() as f64;
+        of.iter().map(|v| v - mean).collect()
+    };
+    let (a, b) = (centred(a), centred(b));
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let spread = (product(&a, &a) * product(&b, &b)).sqrt();
+    (spread > 0.0).then(|| product(&a, &b) / spread)
+}
+
 /// A mean over images, with what is known of its error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
@@ -525,8 +596,6 @@ impl Mean {
 /// What basins of a class are like at one K.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BasinSummary {
-    /// What is followed over K: data set and network, or the exact score.
-    pub series: String,
     /// Training images.
     pub k: usize,
     /// The class.
@@ -548,16 +617,15 @@ pub struct BasinSummary {
 }
 
 /// A summary of each group that has a row, in their order.
-pub fn summarise(series: &str, k: usize, rows: &[BasinRow], params: &BasinParams) -> Vec<BasinSummary> {
+pub fn summarise(k: usize, rows: &[BasinRow], params: &BasinParams) -> Vec<BasinSummary> {
     let BasinSettings { least, resamples, seed, .. } = params.settings;
     let of = |group: Group| {
         let rows: Vec<&BasinRow> = rows.iter().filter(|row| row.group == group).collect();
         let mean = |name: &str, of: fn(&BasinRow) -> f64| {
             let values: Vec<f64> = rows.iter().map(|row| of(row)).collect();
-            Mean::of(&values, resamples, seed, &format!("{series}/{k}/{group}/{name}"))
+            Mean::of(&values, resamples, seed, &format!("{k}/{group}/{name}"))
         };
         (!rows.is_empty()).then(|| BasinSummary {
-            series: series.to_owned(),
             k,
             group,
             images: rows.len(),
@@ -831,6 +899,44 @@ mod tests {
     }
 
     #[test]
+    fn draws_and_volumes_are_compared_by_rank() {
+        assert_eq!(ranks(&[3.0, -1.0, 3.0, 7.0]), [2.5, 1.0, 2.5, 4.0]);
+        let row = |id, count| AttractorRow {
+            group: Group::Training,
+            id,
+            draws: 100,
+            count,
+            share: count as f64 / 100.0,
+            low: 0.0,
+            high: 1.0,
+        };
+        let basin = |id, log_volume| BasinRow {
+            group: Group::Training,
+            id,
+            t_c: 1,
+            floor: false,
+            ceiling: false,
+            t_copies: 1.0,
+            radius: 1.0,
+            log_volume,
+            recovered: vec![],
+        };
+        let counts = [9, 0, 20, 5, 0, 6];
+        let rows = counts.iter().enumerate().map(|(id, &count)| row(id, count)).collect();
+        let shares = AttractorShares { elsewhere: 60, rows };
+        // Four of the six were searched, in another order. Squares of differences of ranks: 1, 0, 1, 0.
+        let basins = [basin(3, -2.0), basin(2, 9.0), basin(1, -1.0), basin(0, 3.0)];
+        let found = AttractorSummary::of(&shares, &basins);
+        assert_eq!((found.k, found.draws, found.images, found.reached), (6, 100, 4, 3));
+        assert_eq!(found.share, 0.4);
+        assert!(found.low < 0.4 && 0.4 < found.high);
+        // 1 - 6 sum / (n (n^2 - 1)).
+        assert!((found.correlation.unwrap() - (1.0 - 6.0 * 2.0 / 60.0)).abs() < 1e-12, "{found:?}");
+        let same = [basin(0, 1.0), basin(2, 1.0)];
+        assert_eq!(AttractorSummary::of(&shares, &same).correlation, None);
+    }
+
+    #[test]
     fn features_take_the_place_of_values() {
         let rows = array![[0.8f32, 0.8], [-0.8, 0.8]];
         let vp = Vp::default();
@@ -935,7 +1041,7 @@ mod tests {
             (0..50).map(|i| row(Group::Training, i, 101 + 50 * (i % 2), (i % 2) as f64)).collect();
         rows.insert(3, row(Group::Memorized, 5, 1, -4.0));
         rows.push(row(Group::Memorized, 6, 976, 2.0));
-        let got = summarise("mnist", 64, &rows, &params(0.1, 10));
+        let got = summarise(64, &rows, &params(0.1, 10));
         assert_eq!(got.iter().map(|s| s.group).collect::<Vec<_>>(), [Group::Memorized, Group::Training]);
         let (few, many) = (&got[0], &got[1]);
         assert_eq!((few.k, few.images, few.too_few, few.floor, few.ceiling), (64, 2, true, 1, 1));
@@ -949,6 +1055,6 @@ mod tests {
         // 50 fair coins: a standard error of 0.0714, of which the interval has 1.96 either way, in steps of 0.02.
         assert!((many.log_volume.error.unwrap() - 0.0714).abs() < 1e-4);
         assert!((many.log_volume.low - 0.36).abs() < 0.05 && (many.log_volume.high - 0.64).abs() < 0.05);
-        assert!(summarise("mnist", 64, &[], &params(0.1, 10)).is_empty());
+        assert!(summarise(64, &[], &params(0.1, 10)).is_empty());
     }
 }

@@ -67,6 +67,29 @@ impl FromStr for Group {
     }
 }
 
+/// Rows that are about one network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfNetwork<R> {
+    /// Its data set.
+    pub dataset: String,
+    /// Its name.
+    pub network: String,
+    /// The rows.
+    pub rows: Vec<R>,
+}
+
+impl<R> OfNetwork<R> {
+    /// Data set and network, as panels and legends have them.
+    pub fn title(&self) -> String {
+        format!("{}, {}", self.dataset, self.network)
+    }
+
+    /// Whether these are rows of this network of this data set.
+    pub fn is_of(&self, dataset: &str, network: &str) -> bool {
+        self.dataset == dataset && self.network == network
+    }
+}
+
 /// Which samples of a class are taken where there are more than are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

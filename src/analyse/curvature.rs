@@ -12,27 +12,28 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
-use ndarray_linalg::{EigValsh, JobSvd, QRSquareInto, SVDDCInto, UPLO};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
+use ndarray_linalg::{EigValsh, JobSvd, SVDDCInto, UPLO};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::chosen::Group;
-use super::{AnalysisError, Cells};
+use super::{AnalysisError, Cells, lapack};
 use crate::net::Shape;
 use crate::ops::OpError;
 use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
-use crate::random::{SEED, Stream};
+use crate::random::{Places, SEED};
 use crate::score::{Score, ScoreError, first_bad};
 
 /// Version of the numbers that this analysis gives. It goes up with any change that moves them.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const NAME: &str = "curvature";
 
-/// Numbers in a call of the score: enough to fill a network, little enough to keep.
-const CALL: usize = 1 << 22;
+/// Numbers in a call of the score: enough to fill a network, little enough for the allocator to give the same memory
+/// again.
+const CALL: usize = 1 << 20;
 
 /// How the rows of S are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -235,6 +236,7 @@ impl<'a, 'p> Of<'a, 'p> {
             return Err(not_finite("the sample", points.samples[row], value));
         }
         let level = process.level(settings.t)?;
+        lapack::without_threads();
         Ok(Self { score, points: *points, params, level, dim, per_point: params.rows(dim), call: CALL })
     }
 
@@ -320,7 +322,7 @@ impl<'a, 'p> Of<'a, 'p> {
             .axis_chunks_iter_mut(Axis(0), each)
             .into_par_iter()
             .zip(samples)
-            .try_for_each(|(to, &sample)| self.directions(sample, to))?;
+            .for_each(|(to, &sample)| self.directions(sample, to));
         let sides = if settings.variant == Variant::Symmetrized { 2 } else { 1 };
         let room = (self.call / self.dim / sides).max(1);
         for start in (0..matrix.nrows()).step_by(room) {
@@ -328,13 +330,13 @@ impl<'a, 'p> Of<'a, 'p> {
             let rows = end - start;
             let point = |row: usize| (start + row % rows) / each;
             let mut x = Array2::zeros((sides * rows, self.dim));
-            for (row, mut x) in x.outer_iter_mut().enumerate() {
+            each_row(x.view_mut(), |row, mut x| {
                 let length = if row < rows { length } else { -length };
                 x.assign(&centres.row(point(row)));
                 x.scaled_add(length, &matrix.row(start + row % rows));
-            }
+            });
             let s = self.scores(x.view(), |row| samples[point(row)])?;
-            for (row, mut to) in matrix.slice_mut(s![start..end, ..]).outer_iter_mut().enumerate() {
+            each_row(matrix.slice_mut(s![start..end, ..]), |row, mut to| {
                 to.assign(&s.row(row));
                 if settings.variant == Variant::Symmetrized {
                     to -= &s.row(rows + row);
@@ -342,33 +344,35 @@ impl<'a, 'p> Of<'a, 'p> {
                 } else if !settings.raw {
                     to -= &scores.row(point(row));
                 }
-            }
+            });
         }
         Ok(matrix)
     }
 
     /// Fills `to` `[R, D]` with directions.
-    fn directions(&self, sample: usize, mut to: ArrayViewMut2<'_, f64>) -> Result<(), AnalysisError> {
+    fn directions(&self, sample: usize, mut to: ArrayViewMut2<'_, f64>) {
         let (settings, shape) = (self.settings(), self.points.shape);
-        let mut stream = Stream::new(settings.seed, &format!("curvature/{sample}"));
+        // Whole bases may take more than the rows that are wanted.
+        let mut drawn = vec![0.0; (self.per_point + self.dim) * self.dim];
+        Places::new(settings.seed, NAME).normal(sample as u64, &mut drawn);
+        let mut normals = drawn.into_iter().map(f64::from);
         if settings.variant == Variant::Gaussian {
-            to.iter_mut().for_each(|v| *v = stream.normal());
+            to.iter_mut().zip(normals).for_each(|(v, normal)| *v = normal);
         } else if settings.per_channel {
             for mut u in to.outer_iter_mut() {
                 for channel in 0..shape.channels {
-                    let block = orthogonal(&mut stream, shape.height, sample)?;
+                    let block = orthogonal(&mut normals, shape.height);
                     let mut pixels = u.slice_mut(s![channel..;shape.channels]);
                     pixels.iter_mut().zip(&block).for_each(|(v, b)| *v = *b);
                 }
             }
         } else {
             for mut block in to.axis_chunks_iter_mut(Axis(0), self.dim) {
-                let basis = orthogonal(&mut stream, self.dim, sample)?;
+                let basis = orthogonal(&mut normals, self.dim);
                 let rows = block.nrows();
                 block.assign(&basis.slice(s![..rows, ..]));
             }
         }
-        Ok(())
     }
 
     /// J at each row of `centres`, one below the other: row k of J is J^T e_k.
@@ -379,23 +383,44 @@ impl<'a, 'p> Of<'a, 'p> {
     ) -> Result<Array2<f64>, AnalysisError> {
         let n = self.dim;
         let shape = (samples.len() * n, n);
-        let x = Array2::from_shape_fn(shape, |(row, column)| centres[[row / n, column]]);
-        let v = Array2::from_shape_fn(shape, |(row, column)| f64::from(u8::from(row % n == column)));
+        let (mut x, mut v) = (Array2::zeros(shape), Array2::zeros(shape));
+        each_row(x.view_mut(), |row, mut x| x.assign(&centres.row(row / n)));
+        each_row(v.view_mut(), |row, mut v| v[row % n] = 1.0);
         let products = self.score.vjp(x.view(), &vec![self.level; shape.0], v.view());
         finite(products, |row| samples[row / n])
     }
 }
 
-/// A uniformly distributed orthogonal matrix: Q of the QR of a Gaussian one, R having a positive diagonal.
-fn orthogonal(stream: &mut Stream, n: usize, sample: usize) -> Result<Array2<f64>, AnalysisError> {
-    let gaussian = Array2::from_shape_fn((n, n), |_| stream.normal());
-    let (mut q, r) = gaussian.qr_square_into().map_err(lapack(sample, (n, n)))?;
-    for (mut column, r) in q.axis_iter_mut(Axis(1)).zip(r.diag()) {
-        if *r < 0.0 {
-            column *= -1.0;
+/// Calls `work` with the number of each row and the row, on all threads.
+fn each_row(mut rows: ArrayViewMut2<'_, f64>, work: impl Fn(usize, ArrayViewMut1<'_, f64>) + Sync) {
+    // Fewer rows than this are sooner written than handed over.
+    const LEAST: usize = 256;
+    let each = rows.axis_iter_mut(Axis(0)).into_par_iter().with_min_len(LEAST);
+    each.enumerate().for_each(|(row, of)| work(row, of));
+}
+
+/// A uniformly distributed orthogonal matrix (Stewart, 1980): from that of each size, 1 beside it, the next one by the
+/// reflection that takes the first axis to a uniformly distributed direction. That takes n (n + 1) / 2 normals, and half
+/// the work of Q of a Gaussian matrix.
+fn orthogonal(normals: &mut impl Iterator<Item = f64>, n: usize) -> Array2<f64> {
+    let mut q = Array2::eye(n);
+    for size in 1..=n {
+        let mut block = q.slice_mut(s![n - size.., n - size..]);
+        let mut normal: Array1<f64> = normals.by_ref().take(size).collect();
+        // The further of the two reflections, to the direction or away from it, loses no digits.
+        let away = normal.dot(&normal).sqrt().copysign(normal[0]);
+        normal[0] += away;
+        let scale = 2.0 / normal.dot(&normal);
+        let mut along = Array1::zeros(size);
+        for (row, v) in block.outer_iter().zip(&normal) {
+            along.scaled_add(*v, &row);
+        }
+        for (mut row, v) in block.outer_iter_mut().zip(&normal) {
+            row.scaled_add(-scale * v, &along);
+            row *= -away.signum();
         }
     }
-    Ok(q)
+    q
 }
 
 /// Numbers of a score that are finite; else the sample that row belongs to is named.
@@ -621,8 +646,8 @@ mod tests {
     use crate::ops::Memories;
     use crate::process::{Prediction, Vp};
     use crate::progress::Silent;
+    use crate::random::Stream;
     use crate::score::{Empirical, Gaussian, Network};
-    use ndarray::Array1;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// s(x) = A x, which is the gradient of nothing unless A is symmetric.
@@ -874,7 +899,7 @@ mod tests {
             let params = settings.check().unwrap();
             let of = Of::new(&score, &Vp::default(), &points, &params).unwrap();
             let mut u = Array2::zeros((of.per_point, 12));
-            of.directions(9, u.view_mut()).unwrap();
+            of.directions(9, u.view_mut());
             u
         };
         let u = draw(CurvatureSettings { rows: 3.0, ..settings() });
@@ -888,7 +913,7 @@ mod tests {
             }
         }
         // 12,000 rows of entries with variance 1/2: means have a standard error of 0.0065, second moments one of at
-        // most as much. Without the signs of R the mean would be 0.45 in the first row of each block.
+        // most as much.
         assert!(u.mean_axis(Axis(0)).unwrap().iter().all(|v| v.abs() < 0.035));
         assert!(off_all(&(u.t().dot(&u) / 12_000.0), &(Array2::eye(12) * 0.5)) < 0.035);
         // Entries of orthogonal matrices of size n have mean fourth powers of 3 / (n (n + 2)): 3/8.

@@ -7,6 +7,7 @@ pub mod claims;
 pub mod curvature;
 mod error;
 mod fixed_points;
+mod lapack;
 pub mod load;
 pub mod potential;
 pub mod toy;

@@ -6,10 +6,11 @@ use mem2gen::analyse::chosen::Group;
 use mem2gen::data::Shape;
 use mem2gen::distance::Lpips;
 use mem2gen::notebook::Progress;
+use mem2gen::process::Spacing;
 use mem2gen::progress::ProgressSink;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
-use mem2gen::table::basin::basin_frame;
+use mem2gen::table::basin::{attractors_frame, basin_frame};
 use mem2gen::table::write_parquet_with;
 use ndarray::s;
 use serde_json::json;
@@ -67,6 +68,16 @@ pub struct Args {
     /// keys of its metadata say how
     #[arg(long, value_name = "T.parquet")]
     out: PathBuf,
+    /// The check from the other side, at which of these images pure noise ends: parquet with class, id, draws, count
+    /// (of them, that end within the distance), share, low and high (its 95 percent interval)
+    #[arg(long, value_name = "A.parquet")]
+    attractors: Option<PathBuf>,
+    /// Draws of noise for it
+    #[arg(long, value_name = "n", default_value_t = 4096, requires = "attractors")]
+    draws: usize,
+    /// Steps of DDIM for it, from noise to clean data
+    #[arg(long, value_name = "n", default_value_t = 100, requires = "attractors")]
+    draw_steps: usize,
 }
 
 /// Runs `mem2gen basin`.
@@ -84,6 +95,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         seed: args.seed,
         ..BasinSettings::default()
     };
+    if args.attractors.as_ref() == Some(&args.out) {
+        return Err(Failure::Option { option: "--attractors", reason: "is the same file as --out".into() });
+    }
+    if args.draws == 0 {
+        return Err(Failure::Option { option: "--draws", reason: "is 0, expected at least 1".into() });
+    }
+    let draw_steps = found.vp.steps(args.draw_steps, Spacing::Leading).map_err(Error::from)?;
     let backbone = args.metric.backbone();
     // The labels' threshold is one of another distance.
     let delta_m = found.cell.as_ref().and_then(|cell| cell.delta_m).filter(|_| backbone.is_none());
@@ -108,7 +126,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "images": images.sha256(),
     });
     let kept = pieces(&args.out, &about);
-    let (rows, share) = opened.timed(|score| {
+    let ((rows, attractors), share) = opened.timed(|score| {
         let distance = match &lpips {
             Some(lpips) => Distance::lpips(lpips, shape),
             None => Distance::l2(),
@@ -133,12 +151,26 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 }
             });
         }
-        Ok::<_, Error>(rows)
+        let attractors = match &args.attractors {
+            Some(_) => {
+                let progress = Progress::new("draws", args.draws as u64);
+                let (x, ids) = (images.rows.view(), &images.ids);
+                Some(search.attractor_shares(args.class, x, ids, args.draws, &draw_steps, &progress)?)
+            }
+            None => None,
+        };
+        Ok::<_, Error>((rows, attractors))
     })?;
     let frame = basin_frame(&rows).map_err(Error::from)?;
     let about = about.to_string();
     let delta = params.delta().to_string();
     let notes = [("delta", delta.as_str()), ("delta_from", delta_from), ("settings", &about)];
+    if let (Some(path), Some(found)) = (&args.attractors, &attractors) {
+        let frame = attractors_frame(&found.rows).map_err(Error::from)?;
+        let steps = args.draw_steps.to_string();
+        let notes = [&notes[..], &[("draw_steps", steps.as_str())]].concat();
+        write_parquet_with(path, &frame, &notes).map_err(Error::from)?;
+    }
     write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
     forget_pieces(&args.out)?;
     println!(
@@ -149,7 +181,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
         args.out.display()
     );
     println!("{share:.0} percent of the time in the score");
-    for of in summarise("", 0, &rows, &params) {
+    if let (Some(path), Some(found)) = (&args.attractors, &attractors) {
+        println!(
+            "{} of {} draws of noise end at these images -> {}",
+            args.draws - found.elsewhere,
+            args.draws,
+            path.display()
+        );
+    }
+    for of in summarise(0, &rows, &params) {
         let [t, v, r] = [of.critical_time, of.log_volume, of.radius];
         println!(
             "mean t_c {:.1}, radius {:.4}, log V {:.3} (95 percent from {:.3} to {:.3}); {} at the floor, {} at the ceiling",

@@ -3,7 +3,7 @@
 use super::style::TEXT;
 use super::{Class, Colour, Curve, CurvePanel, Figure, FigureError, Marker, Scale, curve_panels};
 use crate::analyse::basin::{BasinSummary, Mean};
-use crate::analyse::chosen::Group;
+use crate::analyse::chosen::{Group, OfNetwork};
 
 /// Colour and marker of a group in every figure: those of its class, and black diamonds for training images.
 pub fn look(group: Group) -> (Colour, Marker) {
@@ -13,44 +13,36 @@ pub fn look(group: Group) -> (Colour, Marker) {
     }
 }
 
-/// Mean log-volume of the basins against K, a panel for each series, with 95 percent bootstrap intervals. Classes with
+/// Mean log-volume of the basins against K, a panel for each network, with 95 percent bootstrap intervals. Classes with
 /// too few images are crosses without a line.
 ///
 /// # Errors
 /// As [`curve_panels`]: nothing to draw, or a number that is not finite.
-pub fn log_volumes(title: &str, rows: &[BasinSummary]) -> Result<Figure, FigureError> {
-    panels(title, "mean log V\u{2099}(R), nats", rows, |row| row.log_volume)
+pub fn log_volumes(title: &str, networks: &[OfNetwork<BasinSummary>]) -> Result<Figure, FigureError> {
+    panels(title, "mean log V\u{2099}(R), nats", networks, |row| row.log_volume)
 }
 
 /// Mean critical time against K, as [`log_volumes`].
 ///
 /// # Errors
 /// As [`log_volumes`].
-pub fn critical_times(title: &str, rows: &[BasinSummary]) -> Result<Figure, FigureError> {
-    panels(title, "mean critical time t_c", rows, |row| row.critical_time)
+pub fn critical_times(title: &str, networks: &[OfNetwork<BasinSummary>]) -> Result<Figure, FigureError> {
+    panels(title, "mean critical time t_c", networks, |row| row.critical_time)
 }
 
 fn panels(
     title: &str,
     y: &str,
-    rows: &[BasinSummary],
+    networks: &[OfNetwork<BasinSummary>],
     mean: fn(&BasinSummary) -> Mean,
 ) -> Result<Figure, FigureError> {
-    let mut series: Vec<&str> = Vec::new();
-    for row in rows {
-        if !series.contains(&row.series.as_str()) {
-            series.push(&row.series);
-        }
-    }
-    let panel = |name: &&str| {
-        let empty = CurvePanel::new(name, "training images K", y).x_scale(Scale::Log2);
+    let panel = |network: &OfNetwork<BasinSummary>| {
+        let empty = CurvePanel::new(&network.title(), "training images K", y).x_scale(Scale::Log2);
         Group::ALL.into_iter().fold(empty, |panel, group| {
             let (colour, marker) = look(group);
             let curve = |label: String, too_few: bool| {
-                let mut of: Vec<&BasinSummary> = rows
-                    .iter()
-                    .filter(|row| row.series == *name && row.group == group && row.too_few == too_few)
-                    .collect();
+                let wanted = |row: &&BasinSummary| row.group == group && row.too_few == too_few;
+                let mut of: Vec<&BasinSummary> = network.rows.iter().filter(wanted).collect();
                 of.sort_by_key(|row| row.k);
                 let x: Vec<f64> = of.iter().map(|row| row.k as f64).collect();
                 let band = of.iter().map(|row| (mean(row).low, mean(row).high)).collect();
@@ -66,18 +58,16 @@ fn panels(
             curves.into_iter().filter(|curve| !curve.x.is_empty()).fold(panel, CurvePanel::curve)
         })
     };
-    let panels: Vec<CurvePanel> = series.iter().map(panel).collect();
-    curve_panels(title, &panels, series.len().clamp(1, 2))
+    curve_panels(title, &networks.iter().map(panel).collect::<Vec<_>>(), networks.len().clamp(1, 2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rows() -> Vec<BasinSummary> {
+    fn networks() -> Vec<OfNetwork<BasinSummary>> {
         let mean = |v: f64| Mean { mean: v, median: v, error: Some(1.0), low: v - 2.0, high: v + 1.0 };
-        let row = |series: &str, k, group, images, v| BasinSummary {
-            series: series.into(),
+        let row = |k, group, images, v| BasinSummary {
             k,
             group,
             images,
@@ -88,20 +78,24 @@ mod tests {
             critical_time: mean(100.0 + v),
             radius: mean(1.0),
         };
-        vec![
-            row("wide", 64, Group::Memorized, 100, -10.0),
-            row("wide", 8, Group::Memorized, 100, 20.0),
-            row("wide", 64, Group::Spurious, 3, -20.0),
-            row("wide", 64, Group::Training, 64, -11.0),
-            row("narrow", 64, Group::Generalized, 100, -30.0),
-        ]
+        let of = |network: &str, rows| OfNetwork { dataset: "mnist".into(), network: network.into(), rows };
+        let wide = vec![
+            row(64, Group::Memorized, 100, -10.0),
+            row(8, Group::Memorized, 100, 20.0),
+            row(64, Group::Spurious, 3, -20.0),
+            row(64, Group::Training, 64, -11.0),
+        ];
+        vec![of("wide", wide), of("narrow", vec![row(64, Group::Generalized, 100, -30.0)])]
     }
 
     #[test]
     fn classes_have_their_names_and_small_ones_are_marked() {
-        for figure in [log_volumes("Volumes", &rows()).unwrap(), critical_times("Times", &rows()).unwrap()] {
+        let networks = networks();
+        let drawn = [log_volumes("Volumes", &networks), critical_times("Times", &networks)];
+        for figure in drawn.map(Result::unwrap) {
             let svg = figure.svg();
-            for text in ["memorized", "spurious, too few", "generalized", "training", "wide", "narrow"] {
+            for text in ["memorized", "spurious, too few", "generalized", "training", "mnist, wide", "narrow"]
+            {
                 assert!(svg.contains(text), "{text}");
             }
             assert!(!svg.contains("memorized, too few"));
@@ -111,8 +105,8 @@ mod tests {
     #[test]
     fn nothing_and_what_is_not_finite_are_refused() {
         assert!(log_volumes("none", &[]).is_err());
-        let mut bad = rows();
-        bad[0].log_volume.mean = f64::NEG_INFINITY;
+        let mut bad = networks();
+        bad[0].rows[0].log_volume.mean = f64::NEG_INFINITY;
         assert!(matches!(log_volumes("bad", &bad), Err(FigureError::NotFinite { .. })));
         assert!(critical_times("good", &bad).is_ok());
     }

@@ -1,61 +1,86 @@
 //! Figures of curvature.
 
+use std::collections::BTreeSet;
+
 use super::{
-    Class, Colour, Curve, CurvePanel, Figure, FigureError, Guide, curve_panels, curves, input, rainbow, style,
+    Class, Colour, Curve, CurvePanel, Figure, FigureError, Guide, curve_panels, input, rainbow, style,
 };
-use crate::analyse::chosen::Group;
+use crate::analyse::chosen::{Group, OfNetwork};
 use crate::analyse::curvature::CurveRow;
 
-/// Singular values of the Jacobian against their place, mean and standard deviation over the points of each class: a
-/// panel for each K of `rows` (Fig. 5A above, Figs. 20 to 23). The `drop_top` largest are left out. A level line is
-/// 1/sigma_t^2, where all values of an isolated memory lie; it has no meaning for raw values.
+/// Singular values of the Jacobian against their place, mean and standard deviation over the points of each class
+/// (Fig. 5A above, Figs. 20 to 23): a row of panels for each network, a panel for each of the sizes K in `shown` that
+/// it has. The `drop_top` largest are left out. A level line is 1/sigma_t^2, where all values of an isolated memory
+/// lie; it has no meaning for raw values.
 ///
 /// # Errors
-/// As [`curve_panels`]; no rows that are left.
-pub fn class_spectra(title: &str, rows: &[CurveRow], drop_top: usize) -> Result<Figure, FigureError> {
-    let kept = kept(title, rows, drop_top)?;
+/// As [`curve_panels`]; a network without rows that are left.
+pub fn class_spectra(
+    title: &str,
+    networks: &[OfNetwork<CurveRow>],
+    shown: &[usize],
+    drop_top: usize,
+) -> Result<Figure, FigureError> {
     let mut panels = Vec::new();
-    for k in sizes(&kept) {
-        let mut panel = panel(&format!("K = {k}"), kept.iter().copied().filter(|r| r.set.k == k));
-        for group in Group::ALL {
-            let of = |r: &&CurveRow| r.set.k == k && r.set.group == group;
-            let of: Vec<&CurveRow> = kept.iter().copied().filter(of).collect();
-            if of.is_empty() {
-                continue;
+    for network in networks {
+        let kept = kept(network, |r| r.index > drop_top && shown.contains(&r.set.k))?;
+        for k in sizes(&kept) {
+            let name = format!("{}, K = {k}", network.title());
+            let mut panel = panel(&name, kept.iter().copied().filter(|r| r.set.k == k));
+            for group in Group::ALL {
+                let of = |r: &&CurveRow| r.set.k == k && r.set.group == group;
+                let of: Vec<&CurveRow> = kept.iter().copied().filter(of).collect();
+                if of.is_empty() {
+                    continue;
+                }
+                let band: Option<Vec<(f64, f64)>> =
+                    of.iter().map(|r| r.std.map(|std| (r.mean - std, r.mean + std))).collect();
+                let mut curve = curve(group.name(), &of).colour(colour(group));
+                curve.band = band;
+                panel = panel.curve(curve);
             }
-            let band: Option<Vec<(f64, f64)>> =
-                of.iter().map(|r| r.std.map(|std| (r.mean - std, r.mean + std))).collect();
-            let mut curve = curve(group.name(), &of).colour(colour(group));
-            curve.band = band;
-            panel = panel.curve(curve);
+            panels.push(panel);
         }
-        panels.push(panel);
     }
-    curve_panels(title, &panels, panels.len().min(3))
+    curve_panels(title, &panels, shown.len())
 }
 
-/// Mean spectra of training points, a curve for each K from purple for the smallest to red for the largest (Fig. 5A
-/// below). Rows of other points are left out, and so are the `drop_top` largest values.
+/// Mean spectra of training points (Fig. 5A below): a panel for each network, a curve for each K, from purple for the
+/// smallest to red for the largest that any of them has. Rows of other points are left out, and so are the `drop_top`
+/// largest values.
 ///
 /// # Errors
-/// As [`curves`]; no rows that are left.
-pub fn training_spectra(title: &str, rows: &[CurveRow], drop_top: usize) -> Result<Figure, FigureError> {
-    let training: Vec<CurveRow> = rows.iter().copied().filter(|r| r.set.group == Group::Training).collect();
-    let kept = kept(title, &training, drop_top)?;
-    let sizes = sizes(&kept);
-    let mut panel = panel(title, kept.iter().copied());
-    for (i, &k) in sizes.iter().enumerate() {
-        let of: Vec<&CurveRow> = kept.iter().copied().filter(|r| r.set.k == k).collect();
-        panel = panel.curve(curve(&format!("K = {k}"), &of).colour(rainbow(i, sizes.len())));
-    }
-    curves(&panel)
+/// As [`class_spectra`].
+pub fn training_spectra(
+    title: &str,
+    networks: &[OfNetwork<CurveRow>],
+    drop_top: usize,
+) -> Result<Figure, FigureError> {
+    let each = networks
+        .iter()
+        .map(|network| {
+            let wanted = |r: &CurveRow| r.index > drop_top && r.set.group == Group::Training;
+            Ok((network.title(), kept(network, wanted)?))
+        })
+        .collect::<Result<Vec<_>, FigureError>>()?;
+    let all: BTreeSet<usize> = each.iter().flat_map(|(_, rows)| sizes(rows)).collect();
+    let panels = each.iter().map(|(name, rows)| {
+        all.iter().enumerate().fold(panel(name, rows.iter().copied()), |panel, (i, &k)| {
+            let of: Vec<&CurveRow> = rows.iter().copied().filter(|r| r.set.k == k).collect();
+            let curve = curve(&format!("K = {k}"), &of).colour(rainbow(i, all.len()));
+            if of.is_empty() { panel } else { panel.curve(curve) }
+        })
+    });
+    curve_panels(title, &panels.collect::<Vec<_>>(), networks.len().min(2))
 }
 
-fn kept<'a>(title: &str, rows: &'a [CurveRow], drop_top: usize) -> Result<Vec<&'a CurveRow>, FigureError> {
-    let mut kept: Vec<&CurveRow> = rows.iter().filter(|r| r.index > drop_top).collect();
+fn kept(
+    network: &OfNetwork<CurveRow>,
+    wanted: impl Fn(&CurveRow) -> bool,
+) -> Result<Vec<&CurveRow>, FigureError> {
+    let mut kept: Vec<&CurveRow> = network.rows.iter().filter(|r| wanted(r)).collect();
     if kept.is_empty() {
-        let reason = format!("no spectrum has more than the {drop_top} values that are left out");
-        return Err(input(title, reason));
+        return Err(input(&network.title(), "has no singular values but those that are left out"));
     }
     kept.sort_by_key(|r| (r.set.k, r.set.group, r.index));
     Ok(kept)
@@ -99,7 +124,7 @@ mod tests {
     use super::*;
     use crate::analyse::curvature::Set;
 
-    fn rows(groups: &[Group], sizes: &[usize]) -> Vec<CurveRow> {
+    fn network(groups: &[Group], sizes: &[usize]) -> OfNetwork<CurveRow> {
         let mut rows = Vec::new();
         for &group in groups {
             for &k in sizes {
@@ -110,17 +135,18 @@ mod tests {
                 }
             }
         }
-        rows
+        OfNetwork { dataset: "mnist".into(), network: "mlp16".into(), rows }
     }
 
     #[test]
     fn classes_and_sizes_are_in_the_legend() {
-        let rows = rows(&Group::ALL, &[500, 2]);
-        let classes = class_spectra("Spectra", &rows, 5).unwrap();
+        let networks = [network(&Group::ALL, &[500, 2, 9]), network(&Group::ALL, &[2])];
+        let classes = class_spectra("Spectra", &networks, &[2, 500], 5).unwrap();
         for text in ["memorized", "spurious", "generalized", "training", "K = 2", "K = 500", "1/σₜ²"] {
             assert!(classes.svg().contains(text), "{text}");
         }
-        let training = training_spectra("Training points", &rows, 0).unwrap();
+        assert!(!classes.svg().contains("K = 9"));
+        let training = training_spectra("Training points", &networks, 0).unwrap();
         let small = training.svg().find("K = 2<").unwrap();
         assert!(small < training.svg().find("K = 500<").unwrap());
         let hue = |colour: Colour| {
@@ -128,21 +154,25 @@ mod tests {
             format!("#{r:02x}{g:02x}{b:02x}")
         };
         for index in 0..2 {
-            assert!(training.svg().contains(&hue(rainbow(index, 2))));
+            assert!(training.svg().contains(&hue(rainbow(2 * index, 3))));
         }
         assert!(!training.svg().contains("spurious"));
     }
 
     #[test]
     fn nothing_to_draw_and_nan_are_refused() {
-        let mut rows = rows(&[Group::Spurious], &[2]);
-        assert!(class_spectra("Spectra", &rows, 8).is_ok());
-        assert!(matches!(class_spectra("Spectra", &rows, 9), Err(FigureError::Input { .. })));
-        assert!(matches!(training_spectra("Spectra", &rows, 0), Err(FigureError::Input { .. })));
+        let mut one = network(&[Group::Spurious], &[2]);
+        let classes = |one: &OfNetwork<CurveRow>, drop_top| {
+            class_spectra("Spectra", std::slice::from_ref(one), &[2], drop_top)
+        };
+        assert!(classes(&one, 8).is_ok());
+        assert!(matches!(classes(&one, 9), Err(FigureError::Input { .. })));
+        let training = training_spectra("Spectra", std::slice::from_ref(&one), 0);
+        assert!(matches!(training, Err(FigureError::Input { .. })));
         // A single point has no band.
-        rows.iter_mut().for_each(|r| r.std = None);
-        assert!(class_spectra("Spectra", &rows, 5).is_ok());
-        rows[6].mean = f64::NAN;
-        assert!(matches!(class_spectra("Spectra", &rows, 5), Err(FigureError::NotFinite { .. })));
+        one.rows.iter_mut().for_each(|r| r.std = None);
+        assert!(classes(&one, 5).is_ok());
+        one.rows[6].mean = f64::NAN;
+        assert!(matches!(classes(&one, 5), Err(FigureError::NotFinite { .. })));
     }
 }

@@ -1,11 +1,12 @@
 //! Figures of relative energies.
 
+use std::collections::BTreeSet;
 use std::f64::consts::FRAC_PI_2;
 
 use super::{
     Class, Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, Marker, Scale, curve_panels, input,
 };
-use crate::analyse::chosen::Group;
+use crate::analyse::chosen::{Group, OfNetwork};
 use crate::analyse::potential::{CurveRow, GapRow};
 
 /// Training images, which are of no class.
@@ -25,25 +26,42 @@ pub enum Band {
     Interval,
 }
 
-/// Figs. 6 and 26: the gap of each class (Eq. 48), the mean over references, against K, a panel for each title. Classes
-/// that are marked as too small are left out.
+/// Figs. 6 and 26: the gap of each class (Eq. 48), the mean over references, against K, a panel for each network.
+/// Classes that are marked as too small are left out.
 ///
 /// # Errors
-/// As [`curve_panels`]; a panel without a gap.
-pub fn gaps(title: &str, panels: &[(&str, &[GapRow])], band: Band) -> Result<Figure, FigureError> {
-    let drawn = panels.iter().map(|(name, rows)| {
-        let of: Vec<&GapRow> = rows.iter().filter(|r| r.reference.is_none()).collect();
-        gap_panel(name, &of, band)
+/// As [`curve_panels`]; a network without a gap.
+pub fn gaps(title: &str, networks: &[OfNetwork<GapRow>], band: Band) -> Result<Figure, FigureError> {
+    let drawn = networks.iter().map(|network| {
+        let of: Vec<&GapRow> = network.rows.iter().filter(|r| r.reference.is_none()).collect();
+        gap_panel(&network.title(), &of, band)
     });
-    curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, 2)
+    curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, networks.len().clamp(1, 2))
 }
 
-/// Figs. 27 to 30: as [`gaps`] for single references, a panel for the first of each K, one for the second of each, and
-/// so on.
+/// Figs. 27 to 30: as [`gaps`] for single references, for each network a panel for the first of each K, one for the
+/// second of each, and so on.
 ///
 /// # Errors
 /// As [`gaps`].
-pub fn gaps_by_reference(title: &str, rows: &[GapRow], band: Band) -> Result<Figure, FigureError> {
+pub fn gaps_by_reference(
+    title: &str,
+    networks: &[OfNetwork<GapRow>],
+    band: Band,
+) -> Result<Figure, FigureError> {
+    let (mut drawn, mut columns) = (Vec::new(), 1);
+    for network in networks {
+        let of = by_rank(&network.rows);
+        columns = columns.max(of.len());
+        for (i, rows) in of.iter().enumerate() {
+            drawn.push(gap_panel(&format!("{}, reference {}", network.title(), i + 1), rows, band)?);
+        }
+    }
+    curve_panels(title, &drawn, columns.min(4))
+}
+
+/// The rows of the first reference of each K, those of the second, and so on.
+fn by_rank(rows: &[GapRow]) -> Vec<Vec<&GapRow>> {
     let mut panels: Vec<Vec<&GapRow>> = Vec::new();
     let mut seen: Vec<(usize, usize, usize)> = Vec::new();
     for row in rows {
@@ -60,21 +78,18 @@ pub fn gaps_by_reference(title: &str, rows: &[GapRow], band: Band) -> Result<Fig
         panels.resize_with(panels.len().max(rank + 1), Vec::new);
         panels[rank].push(row);
     }
-    let drawn = panels.iter().enumerate().map(|(i, of)| gap_panel(&format!("reference {}", i + 1), of, band));
-    curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, 2)
+    panels
 }
 
 /// Fig. 25: the mean of u along the arcs from the images of each class to a reference, with the standard deviation as
-/// a band; a panel for each reference.
+/// a band; a panel for each network and reference.
 ///
 /// # Errors
 /// As [`curve_panels`].
-pub fn along_arcs(title: &str, rows: &[CurveRow]) -> Result<Figure, FigureError> {
-    let mut references: Vec<usize> = rows.iter().map(|r| r.reference).collect();
-    references.sort_unstable();
-    references.dedup();
-    let panel = |reference: &usize| {
-        let name = format!("reference: training image {reference}");
+pub fn along_arcs(title: &str, networks: &[OfNetwork<CurveRow>]) -> Result<Figure, FigureError> {
+    let panel = |network: &OfNetwork<CurveRow>, reference: usize| {
+        let rows = &network.rows;
+        let name = format!("{}, training image {reference}", network.title());
         let mut panel = CurvePanel::new(&name, "angle \u{3b1} (target to reference)", U)
             .x_range(0.0, FRAC_PI_2)
             .x_ticks(vec![
@@ -85,7 +100,7 @@ pub fn along_arcs(title: &str, rows: &[CurveRow]) -> Result<Figure, FigureError>
             .guide(Guide::horizontal(0.0, ""));
         for class in Group::ALL {
             let of: Vec<&CurveRow> =
-                rows.iter().filter(|r| r.class == class && r.reference == *reference).collect();
+                rows.iter().filter(|r| r.class == class && r.reference == reference).collect();
             if !of.is_empty() {
                 let (x, y) = (of.iter().map(|r| r.alpha).collect(), of.iter().map(|r| r.mean).collect());
                 let band = of.iter().map(|r| (r.mean - r.std, r.mean + r.std)).collect();
@@ -94,7 +109,14 @@ pub fn along_arcs(title: &str, rows: &[CurveRow]) -> Result<Figure, FigureError>
         }
         panel
     };
-    curve_panels(title, &references.iter().map(panel).collect::<Vec<_>>(), 2)
+    let mut panels = Vec::new();
+    let mut columns = 1;
+    for network in networks {
+        let references: BTreeSet<usize> = network.rows.iter().map(|r| r.reference).collect();
+        columns = columns.max(references.len());
+        panels.extend(references.into_iter().map(|reference| panel(network, reference)));
+    }
+    curve_panels(title, &panels, columns.min(4))
 }
 
 fn gap_panel(name: &str, rows: &[&GapRow], band: Band) -> Result<CurvePanel, FigureError> {
@@ -154,6 +176,10 @@ mod tests {
         }
     }
 
+    fn network<R>(rows: Vec<R>) -> [OfNetwork<R>; 1] {
+        [OfNetwork { dataset: "mnist".into(), network: "mlp16".into(), rows }]
+    }
+
     #[test]
     fn gaps_are_drawn_by_class_and_small_ones_left_out() {
         let mut rows = Vec::new();
@@ -165,16 +191,19 @@ mod tests {
                 rows.push(row(k, Group::Training, reference, 0.0, false));
             }
         }
-        let figure = gaps("Gaps", &[("mnist", &rows)], Band::Std).unwrap();
+        let networks = network(rows);
+        let figure = gaps("Gaps", &networks, Band::Std).unwrap();
         let named = |svg: &str, name: &str| svg.contains(&format!(">{name}<"));
         let svg = String::from_utf8(save(&figure)).unwrap();
         assert!(named(&svg, "memorized") && named(&svg, "spurious"));
         assert!(!named(&svg, "generalized") && !named(&svg, "training"));
         assert!(svg.contains("less energy than training"));
-        let by = String::from_utf8(save(&gaps_by_reference("Gaps", &rows, Band::Interval).unwrap())).unwrap();
-        assert!(named(&by, "reference 1") && named(&by, "reference 2") && !named(&by, "reference 3"));
-        let few = [row(2, Group::Memorized, None, 1.0, true)];
-        assert!(matches!(gaps("Gaps", &[("mnist", &few)], Band::Std), Err(FigureError::Input { .. })));
+        let by = gaps_by_reference("Gaps", &networks, Band::Interval).unwrap();
+        let by = String::from_utf8(save(&by)).unwrap();
+        let reference = |rank: usize| named(&by, &format!("mnist, mlp16, reference {rank}"));
+        assert!(reference(1) && reference(2) && !reference(3));
+        let few = network(vec![row(2, Group::Memorized, None, 1.0, true)]);
+        assert!(matches!(gaps("Gaps", &few, Band::Std), Err(FigureError::Input { .. })));
     }
 
     #[test]
@@ -192,7 +221,7 @@ mod tests {
             .flat_map(|r| [Group::Spurious, Group::Training].map(|c| (r, c)))
             .flat_map(|(r, c)| (0..5).map(move |i| at(c, r, FRAC_PI_2 * f64::from(i) / 4.0)))
             .collect();
-        let svg = String::from_utf8(save(&along_arcs("Arcs", &rows).unwrap())).unwrap();
+        let svg = String::from_utf8(save(&along_arcs("Arcs", &network(rows)).unwrap())).unwrap();
         assert!(svg.contains("training image 4") && svg.contains("training image 11"));
         assert!(svg.contains("U(target)"));
         assert!(matches!(along_arcs("Arcs", &[]), Err(FigureError::Input { .. })));

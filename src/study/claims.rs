@@ -6,12 +6,14 @@ use super::landscape::{basins, energies, spectra};
 use super::transitions;
 use crate::Error;
 use crate::analyse::basin::BasinSummary;
-use crate::analyse::chosen::Group;
+use crate::analyse::chosen::{Group, OfNetwork};
 use crate::analyse::claims::{self, About, Claim, Mean, Share, transition_size};
+use crate::analyse::curvature::SetRow;
+use crate::analyse::potential::GapRow;
 use crate::analyse::transition::{ClassRow, SweepRow, Transition, networks, of_network};
 use crate::notebook::Run;
 use crate::ops::Device;
-use crate::profile::LandscapeSettings;
+use crate::profile::LandscapeNetwork;
 use crate::random::SEED;
 use crate::sweep::{EXACT, Plan};
 use crate::table::claims::{NAME, claims_frame, claims_rows};
@@ -134,14 +136,43 @@ pub fn claims(run: &Run) -> Result<Vec<Claim>, Error> {
     Ok(claims_rows(&frame)?)
 }
 
-/// The claims about the landscape (Figs. 4B, 5 and 6).
+/// The claims about the landscape (Figs. 4B, 5 and 6), for every network whose landscape is measured.
 ///
 /// # Errors
 /// Those of the studies.
 fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
-    let LandscapeSettings { dataset, network, .. } = &run.settings().landscape;
-    let about = |command| About { dataset, network, command };
-    let volumes = basins(run)?;
+    let (basins, spectra, energies) = (basins(run)?, spectra(run)?, energies(run)?);
+    let (all, mut claims) = (transitions(run)?, Vec::new());
+    for LandscapeNetwork { dataset, network, .. } in &run.settings().landscape.networks {
+        let cells = of_network(&all.cells, dataset, network, None);
+        claims.extend(claims_of_landscape(
+            |command| About { dataset, network, command },
+            &shares(&cells, |c| &c.memorized),
+            rows_of(&basins.classes, dataset, network),
+            rows_of(&spectra.sets, dataset, network),
+            rows_of(&energies.gaps, dataset, network),
+        )?);
+    }
+    Ok(claims)
+}
+
+/// The rows of one network; none where there are none.
+fn rows_of<'a, R>(all: &'a [OfNetwork<R>], dataset: &str, network: &str) -> &'a [R] {
+    all.iter().find(|of| of.is_of(dataset, network)).map_or(&[], |of| &of.rows)
+}
+
+/// The claims about the landscape of one network, with its memorized fractions.
+///
+/// # Errors
+/// A count above its samples.
+fn claims_of_landscape<'a>(
+    about: impl Fn(&'static str) -> About<'a>,
+    memorized: &[Share],
+    volumes: &[BasinSummary],
+    spectra: &[SetRow],
+    gaps: &[GapRow],
+) -> Result<Vec<Claim>, Error> {
+    let transition = claims::transition(memorized)?;
     let volume = |group: Group| -> Vec<Mean> {
         let of = volumes.iter().filter(|row| row.group == group && !row.too_few);
         of.map(|BasinSummary { k, log_volume, .. }| Mean {
@@ -159,29 +190,21 @@ fn landscape_claims(run: &Run) -> Result<Vec<Claim>, Error> {
         basin.larger_basins((spurious.0, &spurious.1), (generalized.0, &generalized.1))?,
     ];
 
-    let training: Vec<Mean> = spectra(run)?
-        .sets
+    let training: Vec<Mean> = spectra
         .iter()
         .filter(|row| row.set.group == Group::Training)
         .map(|row| Mean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
         .collect();
     claims.push(about("make notebooks ONLY=07_curvature").spectra_fall(&training)?);
 
-    let gaps = energies(run)?.gaps;
     let gap = |group: Group| -> Vec<Mean> {
         let of = gaps.iter().filter(|row| row.class == group && row.reference.is_none() && !row.few);
         of.map(Mean::from).collect()
     };
     let [memorized, spurious, generalized] = [Group::Memorized, Group::Spurious, Group::Generalized].map(gap);
-    let all = transitions(run)?;
-    let shares = shares(&of_network(&all.cells, dataset, network, None), |c| &c.memorized);
     let potential = about("make notebooks ONLY=08_relative_energy");
     claims.push(potential.memorized_gap_diverges(&memorized)?);
-    claims.push(potential.spurious_lowest(
-        &spurious,
-        &[&memorized, &generalized],
-        claims::transition(&shares)?,
-    )?);
+    claims.push(potential.spurious_lowest(&spurious, &[&memorized, &generalized], transition)?);
     claims.push(potential.generalized_narrowest(
         &generalized,
         &[(Group::Memorized, &memorized), (Group::Spurious, &spurious)],

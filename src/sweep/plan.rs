@@ -636,6 +636,11 @@ impl Plan {
         &self.vp
     }
 
+    /// What the sampler of all cells walks through.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
     /// The sampler of all cells.
     pub fn sampler(&self) -> Sampler {
         match self.settings.sampling.sampler {

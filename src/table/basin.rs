@@ -1,11 +1,12 @@
 //! Frames of basins of attraction.
 
-use polars::prelude::{AnyValue, DataFrame};
+use polars::prelude::{AnyValue, DataFrame, NamedFrom, Series};
 
+use super::chosen::distances;
 use super::{
     TableError, column_f64, column_i64, column_text, flags, floats, frame, integers, strings, take, texts,
 };
-use crate::analyse::basin::{AttractorRow, BasinRow, BasinSummary, Mean};
+use crate::analyse::basin::{AttractorRow, AttractorSummary, BasinRow, BasinSummary, Mean};
 use crate::analyse::chosen::Group;
 
 /// One row an image: `class`, `id` (row of the samples or of the training set), `t_c`, `floor`, `ceiling`, `t_copies`,
@@ -109,13 +110,63 @@ pub fn attractors_rows(frame: &DataFrame) -> Result<Vec<AttractorRow>, TableErro
     Ok((0..frame.height()).map(row).collect())
 }
 
+/// One row a K: `k`, `draws`, `share` (of them, that ended at a training image), `low`, `high`, `images` (whose basins
+/// were searched), `reached` (of these, by a draw) and `correlation` (of ranks of draws and volume; null where there is
+/// none).
+///
+/// # Errors
+/// As [`frame`].
+pub fn attractor_summary_frame(rows: &[AttractorSummary]) -> Result<DataFrame, TableError> {
+    let real = |name: &str, of: fn(&AttractorSummary) -> f64| floats(name, rows.iter().map(of).collect());
+    let whole = |name: &str, of: fn(&AttractorSummary) -> usize| {
+        integers(name, rows.iter().map(|r| of(r) as i64).collect())
+    };
+    let correlations: Vec<Option<f64>> = rows.iter().map(|r| r.correlation).collect();
+    frame(
+        "attractors by size",
+        vec![
+            whole("k", |r| r.k),
+            whole("draws", |r| r.draws),
+            real("share", |r| r.share),
+            real("low", |r| r.low),
+            real("high", |r| r.high),
+            whole("images", |r| r.images),
+            whole("reached", |r| r.reached),
+            Series::new("correlation".into(), correlations).into(),
+        ],
+    )
+}
+
+/// The rows of [`attractor_summary_frame`].
+///
+/// # Errors
+/// As [`basin_rows`].
+pub fn attractor_summary_rows(frame: &DataFrame) -> Result<Vec<AttractorSummary>, TableError> {
+    let (k, draws) = (counts(frame, "k")?, counts(frame, "draws")?);
+    let (images, reached) = (counts(frame, "images")?, counts(frame, "reached")?);
+    let (share, low, high) =
+        (column_f64(frame, "share")?, column_f64(frame, "low")?, column_f64(frame, "high")?);
+    let correlation = distances(frame, "correlation")?;
+    let row = |i: usize| AttractorSummary {
+        k: k[i],
+        draws: draws[i],
+        share: share[i],
+        low: low[i],
+        high: high[i],
+        images: images[i],
+        reached: reached[i],
+        correlation: correlation[i],
+    };
+    Ok((0..frame.height()).map(row).collect())
+}
+
 type Of = fn(&BasinSummary) -> Mean;
 
 /// The means of a summary, and the prefix of their columns.
 const MEANS: [(&str, Of); 3] =
     [("log_volume", |r| r.log_volume), ("critical_time", |r| r.critical_time), ("radius", |r| r.radius)];
 
-/// One row a class and K: `series`, `k`, `class`, `images`, `too_few`, `floor`, `ceiling`, and for `log_volume` (nats),
+/// One row a class and K: `k`, `class`, `images`, `too_few`, `floor`, `ceiling`, and for `log_volume` (nats),
 /// `critical_time` and `radius` mean, `_median`, `_error` (standard error; NaN of one image), `_low` and `_high`.
 ///
 /// # Errors
@@ -125,7 +176,6 @@ pub fn basin_summary_frame(rows: &[BasinSummary]) -> Result<DataFrame, TableErro
         integers(name, rows.iter().map(|r| of(r) as i64).collect())
     };
     let mut columns = vec![
-        strings("series", rows.iter().map(|r| r.series.clone()).collect()),
         whole("k", |r| r.k),
         texts("class", &rows.iter().map(|r| r.group.name()).collect::<Vec<_>>()),
         whole("images", |r| r.images),
@@ -170,8 +220,7 @@ pub fn basin_summary_rows(frame: &DataFrame) -> Result<Vec<BasinSummary>, TableE
     };
     let (log_volume, critical_time, radius) =
         (means("log_volume")?, means("critical_time")?, means("radius")?);
-    let row = |(i, series): (usize, String)| BasinSummary {
-        series,
+    let row = |i: usize| BasinSummary {
         k: k[i],
         group: group[i],
         images: images[i],
@@ -182,7 +231,7 @@ pub fn basin_summary_rows(frame: &DataFrame) -> Result<Vec<BasinSummary>, TableE
         critical_time: critical_time[i],
         radius: radius[i],
     };
-    Ok(column_text(frame, "series")?.into_iter().enumerate().map(row).collect())
+    Ok((0..frame.height()).map(row).collect())
 }
 
 fn wrong(name: &str, wanted: &'static str, found: String) -> TableError {
@@ -238,13 +287,25 @@ mod tests {
             high: 0.5,
         }];
         assert_eq!(attractors_rows(&attractors_frame(&shares).unwrap()).unwrap(), shares);
+        let one = AttractorSummary {
+            k: 16,
+            draws: 100,
+            share: 0.5,
+            low: 0.25,
+            high: 0.75,
+            images: 12,
+            reached: 9,
+            correlation: Some(-0.5),
+        };
+        let summary = [one, AttractorSummary { k: 32, correlation: None, ..one }];
+        let frame = attractor_summary_frame(&summary).unwrap();
+        assert_eq!(attractor_summary_rows(&frame).unwrap(), summary);
     }
 
     #[test]
     fn summaries_come_back_as_they_were() {
         let mean = |v, error| Mean { mean: v, median: v + 1.0, error, low: v - 1.0, high: v + 2.0 };
         let one = BasinSummary {
-            series: "mnist, exact".into(),
             k: 64,
             group: Group::Generalized,
             images: 12,

@@ -20,6 +20,7 @@ pub mod fingerprint;
 pub mod knn;
 pub mod likelihood;
 pub mod load;
+pub mod network;
 pub mod potential;
 pub mod sweep;
 pub mod toy;
