@@ -142,12 +142,6 @@ fn the_samples_of_a_cell_come_by_class_with_its_threshold() {
         column_i64(&table, "id").unwrap()
     };
     assert_eq!(ids("memorized", &[]), [2, 0]);
-    // Noise knows nothing of the memories, so that each side of the plane has half of it.
-    let ends = read_parquet(&folder.path("A.parquet")).unwrap();
-    assert_eq!(column_i64(&ends, "draws").unwrap(), [2000, 2000]);
-    let counts = column_i64(&ends, "count").unwrap();
-    assert!(counts.iter().sum::<i64>() >= 1990 && (counts[0] - 1000).abs() < 120, "{counts:?}");
-    assert!(said.contains("of 2000 draws of noise end at these images"), "{said}");
     let note = |key| parquet_note(&folder.path("T.parquet"), key).unwrap().unwrap();
     assert_eq!((note("delta"), note("delta_from")), ("0.125".into(), "delta_m of the cell".into()));
     assert_eq!(ids("spurious", &["--delta", "0.5"]), [4, 1]);

@@ -164,7 +164,8 @@ fn agree(pairs: &[(Share, Share)]) -> Wanted {
         ((a.fraction() - b.fraction()).abs(), [((p - q).abs() - half).max(0.0), (p - q).abs() + half])
     };
     let all: Vec<(f64, [f64; 2])> = pairs.iter().map(|(a, b)| of_pair(*a, *b)).collect();
-    let worst = all.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    // Of equal ones the first.
+    let worst = all.iter().rev().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
     let verdict = if all.iter().all(|(_, [_, high])| *high <= 0.1) {
         "holds"
     } else if all.iter().any(|(_, [low, _])| *low > 0.1) {

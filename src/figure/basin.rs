@@ -1,7 +1,9 @@
 //! Figures of basins of attraction over K: volumes (Figs. 4B, 16 and 17) and critical times (Figs. 18 and 19).
 
+use std::collections::BTreeSet;
+
 use super::style::TEXT;
-use super::{Class, Colour, Curve, CurvePanel, Figure, FigureError, Marker, Scale, curve_panels};
+use super::{Class, Colour, Curve, CurvePanel, Figure, FigureError, Marker, Scale, curve_panels, unbroken};
 use crate::analyse::basin::{BasinSummary, Mean};
 use crate::analyse::chosen::{Group, OfNetwork};
 
@@ -38,24 +40,27 @@ fn panels(
 ) -> Result<Figure, FigureError> {
     let panel = |network: &OfNetwork<BasinSummary>| {
         let empty = CurvePanel::new(&network.title(), "training images K", y).x_scale(Scale::Log2);
+        let sizes: BTreeSet<usize> = network.rows.iter().map(|row| row.k).collect();
         Group::ALL.into_iter().fold(empty, |panel, group| {
             let (colour, marker) = look(group);
-            let curve = |label: String, too_few: bool| {
-                let wanted = |row: &&BasinSummary| row.group == group && row.too_few == too_few;
-                let mut of: Vec<&BasinSummary> = network.rows.iter().filter(wanted).collect();
-                of.sort_by_key(|row| row.k);
+            let of = |too_few: bool| -> Vec<&BasinSummary> {
+                network.rows.iter().filter(|row| row.group == group && row.too_few == too_few).collect()
+            };
+            let curve = |label: &str, too_few: bool, of: Vec<&BasinSummary>| {
                 let x: Vec<f64> = of.iter().map(|row| row.k as f64).collect();
                 let band = of.iter().map(|row| (mean(row).low, mean(row).high)).collect();
                 let curve =
-                    Curve::new(&label, x, of.iter().map(|row| mean(row).mean).collect()).colour(colour);
+                    Curve::new(label, x, of.iter().map(|row| mean(row).mean).collect()).colour(colour);
                 if too_few {
                     curve.marker(Marker::Cross).without_line()
                 } else {
                     curve.marker(marker).band(band)
                 }
             };
-            let curves = [curve(group.name().into(), false), curve(format!("{group}, too few"), true)];
-            curves.into_iter().filter(|curve| !curve.x.is_empty()).fold(panel, CurvePanel::curve)
+            let (enough, few) = (unbroken(of(false), &sizes, |row| row.k), of(true));
+            let enough = enough.into_iter().map(|run| curve(group.name(), false, run));
+            let few = (!few.is_empty()).then(|| curve(&format!("{group}, too few"), true, few));
+            enough.chain(few).fold(panel, CurvePanel::curve)
         })
     };
     curve_panels(title, &networks.iter().map(panel).collect::<Vec<_>>(), networks.len().clamp(1, 2))

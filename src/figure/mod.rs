@@ -32,6 +32,7 @@ pub mod toy;
 pub mod toy_trained;
 pub mod transition;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -214,6 +215,17 @@ pub(crate) fn check_finite<'a>(
 /// A contradiction in the inputs.
 pub(crate) fn input(figure: &str, reason: impl Into<String>) -> FigureError {
     FigureError::Input { figure: figure.to_owned(), reason: reason.into() }
+}
+
+/// Rows in the order of K, apart wherever a K of `sizes` has none: a line across it would say what was not measured.
+pub(crate) fn unbroken<'a, R>(
+    mut rows: Vec<&'a R>,
+    sizes: &BTreeSet<usize>,
+    k: impl Fn(&R) -> usize,
+) -> Vec<Vec<&'a R>> {
+    rows.sort_by_key(|row| k(row));
+    let next = |a: &&R, b: &&R| sizes.range(k(a) + 1..k(b).max(k(a) + 1)).next().is_none();
+    rows.chunk_by(next).map(<[&R]>::to_vec).collect()
 }
 
 /// Smallest and largest of finite numbers.

@@ -5,6 +5,7 @@ use std::f64::consts::FRAC_PI_2;
 
 use super::{
     Class, Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, Marker, Scale, curve_panels, input,
+    unbroken,
 };
 use crate::analyse::chosen::{Group, OfNetwork};
 use crate::analyse::potential::{CurveRow, GapRow};
@@ -121,18 +122,17 @@ pub fn along_arcs(title: &str, networks: &[OfNetwork<CurveRow>]) -> Result<Figur
 
 fn gap_panel(name: &str, rows: &[&GapRow], band: Band) -> Result<CurvePanel, FigureError> {
     let mut panel = CurvePanel::new(name, K, GAP).x_scale(Scale::Log2).guide(Guide::horizontal(0.0, ""));
+    let sizes: BTreeSet<usize> = rows.iter().map(|r| r.k).collect();
     for class in Group::ALL.into_iter().filter(|c| *c != Group::Training) {
-        let mut of: Vec<&GapRow> = rows.iter().copied().filter(|r| r.class == class && !r.few).collect();
-        of.sort_by_key(|r| r.k);
-        if of.is_empty() {
-            continue;
-        }
+        let of: Vec<&GapRow> = rows.iter().copied().filter(|r| r.class == class && !r.few).collect();
         let edge = |r: &&GapRow| match band {
             Band::Std => (r.gap - r.std, r.gap + r.std),
             Band::Interval => (r.interval[0], r.interval[1]),
         };
-        let (x, y) = (of.iter().map(|r| r.k as f64).collect(), of.iter().map(|r| r.gap).collect());
-        panel = panel.curve(marked(class, x, y).band(of.iter().map(edge).collect()));
+        for of in unbroken(of, &sizes, |r| r.k) {
+            let (x, y) = (of.iter().map(|r| r.k as f64).collect(), of.iter().map(|r| r.gap).collect());
+            panel = panel.curve(marked(class, x, y).band(of.iter().map(edge).collect()));
+        }
     }
     if panel.curves.is_empty() {
         return Err(input(name, "no class has a gap of enough images"));
