@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips gpu-report doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape gpu-report doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -81,6 +81,11 @@ bench-lpips: build ## LPIPS of all pairs beside the lpips package, on a quiet ma
 	@tools/setup.sh peers
 	$(ENV)
 	"$$MEM2GEN_HOME/peers/bin/python" tools/lpips_peers.py $(if $(filter 1,$(UPDATE)),--update)
+
+bench-landscape: build ## Share of time in the network of basin, curvature and potential (UPDATE=1 writes docs/landscape.md)
+	@tools/setup.sh peers
+	$(ENV)
+	"$$MEM2GEN_HOME/peers/bin/python" tools/landscape_share.py $(if $(filter 1,$(UPDATE)),--update)
 
 gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
 	@$(ENV)
