@@ -282,16 +282,24 @@ impl<'a, 'p> Of<'a, 'p> {
             .par_iter()
             .enumerate()
             .map(|(i, &sample)| {
-                // A slice of one row and column has strides that LAPACK's wrapper refuses.
                 let of = |all: &Array2<f64>, rows: usize| {
-                    Array2::from_shape_fn((rows, self.dim), |(r, c)| all[[i * rows + r, c]])
+                    let part = all.slice(s![i * rows..(i + 1) * rows, ..]);
+                    // LAPACK may never come back from a NaN.
+                    if let Some(value) = part.iter().find(|v| !v.is_finite()) {
+                        return Err(not_finite(SCORE, sample, *value));
+                    }
+                    // A slice of one row and column has strides that LAPACK's wrapper refuses.
+                    let mut own = Array2::zeros(part.dim());
+                    own.assign(&part);
+                    Ok(own)
                 };
-                let values = singular_values(of(&matrices, self.per_point), sample)?;
+                let values = singular_values(of(&matrices, self.per_point)?, sample)?;
+                let exact = exact.as_ref().map(|all| exact_of(of(all, self.dim)?, sample)).transpose()?;
                 Ok(Spectrum {
                     sample,
-                    score: scores.row(i).iter().map(|v| v * v).sum::<f64>().sqrt(),
+                    score: of(&scores, 1)?.iter().map(|v| v * v).sum::<f64>().sqrt(),
                     values: values.iter().map(|v| v / factor).collect(),
-                    exact: exact.as_ref().map(|all| exact_of(of(all, self.dim), sample)).transpose()?,
+                    exact,
                 })
             })
             .collect()
@@ -304,7 +312,7 @@ impl<'a, 'p> Of<'a, 'p> {
         sample: impl Fn(usize) -> usize,
     ) -> Result<Array2<f64>, AnalysisError> {
         let scores = self.score.score(x, &vec![self.level; x.nrows()]);
-        finite(scores, sample)
+        scores.map_err(|e| of_sample(e, sample))
     }
 
     /// S of each point, one below the other.
@@ -387,7 +395,7 @@ impl<'a, 'p> Of<'a, 'p> {
         each_row(x.view_mut(), |row, mut x| x.assign(&centres.row(row / n)));
         each_row(v.view_mut(), |row, mut v| v[row % n] = 1.0);
         let products = self.score.vjp(x.view(), &vec![self.level; shape.0], v.view());
-        finite(products, |row| samples[row / n])
+        products.map_err(|e| of_sample(e, |row| samples[row / n]))
     }
 }
 
@@ -423,23 +431,16 @@ fn orthogonal(normals: &mut impl Iterator<Item = f64>, n: usize) -> Array2<f64> 
     q
 }
 
-/// Numbers of a score that are finite; else the sample that row belongs to is named.
-fn finite(
-    rows: Result<Array2<f64>, ScoreError>,
-    sample: impl Fn(usize) -> usize,
-) -> Result<Array2<f64>, AnalysisError> {
-    let rows = match rows {
-        Err(ScoreError::NotFinite { row, value, .. }) => {
-            return Err(not_finite("the score about the sample", sample(row), value));
-        }
-        rows => rows?,
-    };
-    // LAPACK may never come back from a NaN.
-    match first_bad(&rows.view()) {
-        Some((row, _, value)) => Err(not_finite("the score about the sample", sample(row), value)),
-        None => Ok(rows),
+/// The error of a score, with the number of the sample that its row is about.
+fn of_sample(e: ScoreError, sample: impl Fn(usize) -> usize) -> AnalysisError {
+    match e {
+        ScoreError::NotFinite { row, value, .. } => not_finite(SCORE, sample(row), value),
+        e => e.into(),
     }
 }
+
+/// What holds a number that is not finite.
+const SCORE: &str = "the score about the sample";
 
 fn not_finite(what: &'static str, sample: usize, value: f64) -> AnalysisError {
     AnalysisError::NotFinite { analysis: NAME, what, sample, value }
