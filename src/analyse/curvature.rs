@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
 use ndarray_linalg::{EigValsh, JobSvd, SVDDCInto, UPLO};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -360,8 +360,13 @@ impl<'a, 'p> Of<'a, 'p> {
     /// Fills `to` `[R, D]` with directions.
     fn directions(&self, sample: usize, mut to: ArrayViewMut2<'_, f64>) {
         let (settings, shape) = (self.settings(), self.points.shape);
-        // Whole bases may take more than the rows that are wanted.
-        let mut drawn = vec![0.0; (self.per_point + self.dim) * self.dim];
+        let of_basis = |n: usize| n * (n + 1) / 2;
+        let count = match settings.variant {
+            Variant::Gaussian => to.len(),
+            _ if settings.per_channel => to.nrows() * shape.channels * of_basis(shape.height),
+            _ => to.nrows().div_ceil(self.dim) * of_basis(self.dim),
+        };
+        let mut drawn = vec![0.0; count];
         Places::new(settings.seed, NAME).normal(sample as u64, &mut drawn);
         let mut normals = drawn.into_iter().map(f64::from);
         if settings.variant == Variant::Gaussian {
@@ -411,24 +416,29 @@ fn each_row(mut rows: ArrayViewMut2<'_, f64>, work: impl Fn(usize, ArrayViewMut1
 /// reflection that takes the first axis to a uniformly distributed direction. That takes n (n + 1) / 2 normals, and half
 /// the work of Q of a Gaussian matrix.
 fn orthogonal(normals: &mut impl Iterator<Item = f64>, n: usize) -> Array2<f64> {
-    let mut q = Array2::eye(n);
+    // Rows one after the other.
+    let mut q: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i % (n + 1) == 0))).collect();
+    let (mut normal, mut along) = (Vec::with_capacity(n), vec![0.0; n]);
+    let square = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>();
     for size in 1..=n {
-        let mut block = q.slice_mut(s![n - size.., n - size..]);
-        let mut normal: Array1<f64> = normals.by_ref().take(size).collect();
+        let first = n - size;
+        normal.clear();
+        normal.extend(normals.by_ref().take(size));
         // The further of the two reflections, to the direction or away from it, loses no digits.
-        let away = normal.dot(&normal).sqrt().copysign(normal[0]);
+        let away = square(&normal).sqrt().copysign(normal[0]);
         normal[0] += away;
-        let scale = 2.0 / normal.dot(&normal);
-        let mut along = Array1::zeros(size);
-        for (row, v) in block.outer_iter().zip(&normal) {
-            along.scaled_add(*v, &row);
+        let (scale, sign) = (2.0 / square(&normal), away.signum());
+        let along = &mut along[..size];
+        along.fill(0.0);
+        for (row, v) in q[first * n..].chunks_exact(n).zip(&normal) {
+            row[first..].iter().zip(along.iter_mut()).for_each(|(q, a)| *a += v * q);
         }
-        for (mut row, v) in block.outer_iter_mut().zip(&normal) {
-            row.scaled_add(-scale * v, &along);
-            row *= -away.signum();
+        for (row, v) in q[first * n..].chunks_exact_mut(n).zip(&normal) {
+            let part = sign * scale * v;
+            row[first..].iter_mut().zip(along.iter()).for_each(|(q, a)| *q = part * a - sign * *q);
         }
     }
-    q
+    Array2::from_shape_fn((n, n), |(row, column)| q[row * n + column])
 }
 
 /// The error of a score, with the number of the sample that its row is about.
@@ -649,6 +659,7 @@ mod tests {
     use crate::progress::Silent;
     use crate::random::Stream;
     use crate::score::{Empirical, Gaussian, Network};
+    use ndarray::Array1;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// s(x) = A x, which is the gradient of nothing unless A is symmetric.
