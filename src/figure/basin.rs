@@ -108,6 +108,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_does_not_cross_a_size_that_has_no_images() {
+        let sizes = BTreeSet::from([8, 16, 32, 64, 128]);
+        let runs = |rows: &[usize]| -> Vec<Vec<usize>> {
+            let runs = unbroken(rows.iter().collect(), &sizes, |k| *k);
+            runs.into_iter().map(|run| run.into_iter().copied().collect()).collect()
+        };
+        assert_eq!(runs(&[64, 8, 16]), [vec![8, 16], vec![64]]);
+        assert_eq!(runs(&[16, 32, 64, 128]), [[16, 32, 64, 128]]);
+        assert_eq!(runs(&[]), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
     fn nothing_and_what_is_not_finite_are_refused() {
         assert!(log_volumes("none", &[]).is_err());
         let mut bad = networks();
