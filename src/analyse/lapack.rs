@@ -4,8 +4,8 @@ use std::ffi::c_int;
 use std::sync::Once;
 
 /// Tells OpenBLAS to use no threads of its own, for as long as the process lives. They share out what takes a single
-/// thread milliseconds, wait for each other by spinning on cores that compute scores, and make last digits depend on
-/// how many there are.
+/// thread milliseconds, wait for each other by spinning on cores that compute scores, and may make last digits
+/// depend on how many there are.
 pub(super) fn without_threads() {
     unsafe extern "C" {
         fn openblas_set_num_threads(threads: c_int);
