@@ -82,10 +82,9 @@ bench-lpips: build ## LPIPS of all pairs beside the lpips package, on a quiet ma
 	$(ENV)
 	"$$MEM2GEN_HOME/peers/bin/python" tools/lpips_peers.py $(if $(filter 1,$(UPDATE)),--update)
 
-bench-landscape: build ## Share of time in the network of basin, curvature and potential (UPDATE=1 writes docs/landscape.md)
-	@tools/setup.sh peers
-	$(ENV)
-	"$$MEM2GEN_HOME/peers/bin/python" tools/landscape_share.py $(if $(filter 1,$(UPDATE)),--update)
+bench-landscape: build python ## Share of time in the network of basin, curvature and potential (UPDATE=1 writes docs/landscape.md)
+	@$(ENV)
+	"$$MEM2GEN_PYTHON" tools/landscape_share.py $(if $(filter 1,$(UPDATE)),--update)
 
 gpu-report: system ## On a machine with a GPU: checks and times every kernel against the card's limits
 	@$(ENV)

@@ -153,7 +153,7 @@ fn later(narrow: &[Share], wide: &[Share]) -> Wanted {
     let half = Z * (v + w).sqrt();
     let interval = [b - a - half, b - a + half];
     // The table's is a bootstrap of 2000 draws, whose percentiles vary by some hundredths of the interval.
-    Wanted { slack: 0.3 * half, ..of(b - a, interval, at_least(interval, 0.0)) }
+    Wanted { slack: 0.1 * half, ..of(b - a, interval, at_least(interval, 0.0)) }
 }
 
 fn agree(pairs: &[(Share, Share)]) -> Wanted {

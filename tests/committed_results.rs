@@ -21,6 +21,7 @@ use mem2gen::project::Layout;
 use mem2gen::score::Network;
 use mem2gen::sweep::{self, Options, Plan, Task, Watch};
 use mem2gen::table::basin::basin_summary_rows;
+use mem2gen::table::claims::{claims_markdown, claims_rows};
 use mem2gen::table::curvature::sets_rows;
 use mem2gen::table::load::load_cells;
 use mem2gen::table::network::networks_of;
@@ -218,6 +219,14 @@ fn landscapes_follow_from_the_published_weights() {
         let (a, b) = (got.asymmetry.unwrap(), wanted.asymmetry.unwrap());
         assert!((a - b).abs() < 1e-4, "{a} {b}");
     }
+}
+
+/// The page of claims is what `mem2gen claims --markdown` prints of the committed table.
+#[test]
+fn the_page_of_claims_is_that_of_the_table() {
+    let page = std::fs::read_to_string(layout().root().join("docs/claims.md")).unwrap();
+    let printed = claims_markdown(&claims_rows(&table("claims")).unwrap());
+    assert!(page.ends_with(&format!("\n{printed}")), "docs/claims.md is not of data/results/claims.parquet");
 }
 
 struct Quiet;
