@@ -1,18 +1,18 @@
-use crate::analyse::AnalysisError;
 use crate::data::DataError;
 use crate::detect::DetectError;
 use crate::distance::DistanceError;
-use crate::figure::FigureError;
+use crate::frame::TableError;
 use crate::memory::MemoryError;
 use crate::net::NetError;
 use crate::ops::OpError;
+use crate::plot::FigureError;
 use crate::process::ProcessError;
-use crate::profile::ProfileError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
-use crate::sweep::SweepError;
-use crate::table::TableError;
+use crate::study::StudyError;
+use crate::study::context::ProfileError;
+use crate::study::sweep::SweepError;
 use crate::train::TrainError;
 
 /// Any error of the crate: each layer has its own, and this is one of them.
@@ -42,7 +42,7 @@ pub enum Error {
     /// Training.
     Train(#[from] TrainError),
     /// Analyses.
-    Analysis(#[from] AnalysisError),
+    Analysis(#[from] StudyError),
     /// Profiles.
     Profile(#[from] ProfileError),
     /// Sweeps.

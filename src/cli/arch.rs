@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use mem2gen::data::{DataError, find};
-use mem2gen::net::{Arch, Graph, MlpSettings, NetError, Node, Op, Shape, ToySettings, UnetSettings};
+use mem2gen::net::{Arch, Graph, MlpSettings, NetError, Node, Op, ToySettings, UnetSettings};
+use mem2gen::shape::Shape;
 use serde_json::{Value, json};
 
 use super::doctor::print_table;

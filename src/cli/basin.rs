@@ -1,17 +1,16 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
-use mem2gen::analyse::basin::{BasinRow, BasinSettings, Distance, Search, VERSION, summarise};
-use mem2gen::analyse::chosen::Group;
-use mem2gen::data::Shape;
+use mem2gen::class::Group;
 use mem2gen::distance::Lpips;
-use mem2gen::notebook::Progress;
+use mem2gen::frame::write_parquet_with;
 use mem2gen::process::Spacing;
-use mem2gen::progress::ProgressSink;
+use mem2gen::progress::{Progress, ProgressSink};
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
-use mem2gen::table::basin::{attractors_frame, basin_frame};
-use mem2gen::table::write_parquet_with;
+use mem2gen::shape::Shape;
+use mem2gen::study::basin::frame::{attractors_frame, basin_frame};
+use mem2gen::study::basin::{BasinRow, BasinSettings, Distance, Search, VERSION, summarise};
 use ndarray::s;
 use serde_json::json;
 

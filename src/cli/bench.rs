@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use clap::ValueEnum as _;
 use mem2gen::Error;
-use mem2gen::ops::{Device, Memories, OpError};
+use mem2gen::device::Device;
+use mem2gen::ops::{Memories, OpError};
 use mem2gen::random::{SEED, Stream};
 use ndarray::Array2;
 use serde_json::{Value, json};

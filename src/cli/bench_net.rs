@@ -3,12 +3,13 @@ use std::time::Instant;
 
 use mem2gen::Error;
 use mem2gen::data::DataError;
-use mem2gen::net::{Arch, Graph, MlpSettings, Part, Profile, Shape, UnetSettings, Weights};
+use mem2gen::net::{Arch, Graph, MlpSettings, Part, Profile, UnetSettings, Weights};
 use mem2gen::process::{Prediction, Spacing, VpSettings};
 use mem2gen::progress::Silent;
 use mem2gen::random::{SEED, Streams};
 use mem2gen::sample::{ddim, start};
 use mem2gen::score::Network;
+use mem2gen::shape::Shape;
 use mem2gen::train::{
     AdamSettings, DataSettings, EmaSettings, ProcessSettings, TrainSettings, TrainingData, pace,
 };

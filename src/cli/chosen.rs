@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mem2gen::Error;
-use mem2gen::analyse::Cells;
-use mem2gen::analyse::chosen::{Group, Pick};
+use mem2gen::class::Group;
 use mem2gen::process::Vp;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
 use mem2gen::store::sha256_hex;
-use mem2gen::table::chosen::Cell;
+use mem2gen::study::context::Cells;
+use mem2gen::study::subject::{LabelledSamples, Pick};
 use mem2gen::train::TrainedProcess;
 use ndarray::{Array2, Axis, s};
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub struct Found {
     /// Its process.
     pub vp: Vp,
     /// The cell; none of a plain training run.
-    pub cell: Option<Cell>,
+    pub cell: Option<LabelledSamples>,
     max: usize,
     pick: Pick,
     seed: u64,
@@ -79,7 +79,10 @@ impl Chosen {
             return Err(Failure::Option { option: "--max", reason: "is 0, expected at least 1".into() });
         }
         let folder = self.source.folder();
-        let cell = Cell::is_at(folder).then(|| Cell::open(folder)).transpose().map_err(Error::from)?;
+        let cell = LabelledSamples::is_at(folder)
+            .then(|| LabelledSamples::open(folder))
+            .transpose()
+            .map_err(Error::from)?;
         if cell.is_some() && !folder.join("train").is_dir() {
             let reason = format!(
                 "{} has no network; for the exact score take the cell of a network with the same training set \
@@ -111,7 +114,7 @@ impl Chosen {
 impl Found {
     /// The images of a group: none where no sample is of the class.
     pub fn images(&self, group: Group) -> Result<Images, Failure> {
-        let Some(label) = group.label() else {
+        let Group::Samples(class) = group else {
             let data = self.opened.run.data(&Layout::find()).map_err(Error::from)?;
             let count = data.len().min(self.max);
             return Ok(Images {
@@ -124,7 +127,7 @@ impl Found {
                 format!("{group} samples are those of a cell of a sweep, and --run is a training run");
             return Err(Failure::Option { option: "--class", reason });
         };
-        let ids = cell.pick(label, self.max, self.pick, self.seed);
+        let ids = cell.pick(class, self.max, self.pick, self.seed);
         let rows = cell.samples.select(Axis(0), &ids);
         if let Some(((row, _), value)) = rows.indexed_iter().find(|(_, v)| !v.is_finite()) {
             let reason = format!("sample {} of {} holds {value}", ids[row], cell.path.display());

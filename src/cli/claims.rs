@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
+use mem2gen::frame::read_parquet;
 use mem2gen::project::Layout;
-use mem2gen::table::claims::{NAME, claims_markdown, claims_rows, claims_table};
-use mem2gen::table::read_parquet;
+use mem2gen::study::claims::frame::{NAME, claims_markdown, claims_rows, claims_table};
 
 use super::source::Failure;
 

@@ -1,21 +1,23 @@
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
+use mem2gen::class::Class;
+use mem2gen::data::ImageSet;
 use mem2gen::data::image_set::{Format, Values, reconcile};
-use mem2gen::data::{ImageSet, Shape};
 use mem2gen::detect::{
-    Classification, ClassifySettings, Label, Neighbour, Neighbours, Origin, Sets, Share, classify, examples,
+    Classification, ClassifySettings, Neighbour, Neighbours, Origin, Sets, Share, classify, examples,
     neighbours, queries,
 };
 use mem2gen::distance::{Backbone, Lpips};
-use mem2gen::figure::classify::{Example, GRAY, OLIVE, contact_sheet, distances};
-use mem2gen::notebook::Progress;
-use mem2gen::progress::{ProgressSink, Silent};
+use mem2gen::frame::write_parquet_with;
+use mem2gen::plot::style::{GRAY, OLIVE};
+use mem2gen::progress::{Progress, ProgressSink, Silent};
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
+use mem2gen::shape::Shape;
 use mem2gen::store::{vacant, write_atomic, write_folder};
-use mem2gen::table::classify::{Names, labels_frame};
-use mem2gen::table::write_parquet_with;
+use mem2gen::study::copies::figure::{Example, contact_sheet, distances};
+use mem2gen::study::copies::frame::{Names, labels_frame};
 use ndarray::{Array2, CowArray, Ix2};
 use serde::Serialize;
 
@@ -329,7 +331,7 @@ fn write(
     Ok(())
 }
 
-type Class = (Label, Share, Vec<Example>);
+type Row = (Class, Share, Vec<Example>);
 
 /// Samples of each class with their neighbours; none where no sample has one.
 fn sheet(
@@ -337,7 +339,7 @@ fn sheet(
     shape: Option<Shape>,
     found: &Neighbours,
     result: &Classification,
-) -> Option<Vec<Class>> {
+) -> Option<Vec<Row>> {
     let (shape, labels, fractions) = (shape?, result.labels.as_ref()?, result.fractions.as_ref()?);
     let [train, synthetic, ..] = images else { return None };
     let example = |i: usize| {
@@ -350,7 +352,7 @@ fn sheet(
             synthetic: other,
         })
     };
-    let classes: Vec<Class> = [Label::Memorized, Label::Spurious, Label::Generalized]
+    let classes: Vec<Row> = [Class::Memorized, Class::Spurious, Class::Generalized]
         .into_iter()
         .map(|label| {
             let chosen = examples(found, labels, label, COLUMNS);
@@ -388,7 +390,7 @@ fn say(args: &Args, result: &Classification) -> Result<(), Error> {
             .collect();
         return Err(Error::NoThreshold { because, out: args.out.clone() });
     };
-    for label in Label::ALL {
+    for label in Class::LABELS {
         let share = fractions.get(label);
         let few = if share.too_few { ", too few" } else { "" };
         println!(

@@ -2,16 +2,16 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mem2gen::Error;
-use mem2gen::analyse::chosen::Group;
-use mem2gen::analyse::curvature::{
-    self, CurvatureSettings, Points, Set, Variant, curvature, point_rows, set_row,
-};
-use mem2gen::notebook::Progress;
+use mem2gen::class::Group;
+use mem2gen::frame::write_parquet_with;
 use mem2gen::process::Process;
+use mem2gen::progress::Progress;
 use mem2gen::random::SEED;
 use mem2gen::store::sha256_hex;
-use mem2gen::table::curvature::{points_frame, spectra_frame};
-use mem2gen::table::write_parquet_with;
+use mem2gen::study::curvature::frame::{points_frame, spectra_frame};
+use mem2gen::study::curvature::{
+    self, CurvatureSettings, Points, Set, Variant, curvature, point_rows, set_row,
+};
 use mem2gen::train::DataSettings;
 use serde_json::json;
 

@@ -5,10 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use mem2gen::device::{Device, DeviceChoice};
 use mem2gen::ops::cuda::device::{CudaDriver, KernelTime};
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
 use mem2gen::ops::cuda::sources::MODULES;
-use mem2gen::ops::{Device, DeviceChoice, Element, Memories, OpError};
+use mem2gen::ops::{Element, Memories, OpError};
 use mem2gen::random::{SEED, Stream};
 use mem2gen::store::{StoreError, write_atomic};
 use ndarray::{Array2, ArrayView2, s};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
-use mem2gen::ops::{DeviceChoice, Element, Memories};
+use mem2gen::device::DeviceChoice;
+use mem2gen::ops::{Element, Memories};
 use mem2gen::store::{Matrix, read_matrix};
 use ndarray::Array2;
 

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
+use mem2gen::frame::write_parquet_with;
 use mem2gen::ops::{Element, Memories};
-use mem2gen::table::knn::knn_frame;
-use mem2gen::table::write_parquet_with;
+use mem2gen::study::queries::knn_frame;
 use ndarray::Array2;
 
 use super::input::{On, Pair, done};

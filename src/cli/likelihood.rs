@@ -2,14 +2,14 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mem2gen::Error;
-use mem2gen::notebook::Progress;
+use mem2gen::frame::write_parquet_with;
 use mem2gen::ops::Memories;
+use mem2gen::progress::Progress;
 use mem2gen::random::{SEED, Streams};
 use mem2gen::sample::{Divergence, Flow, Likelihood, Prior, Rk45Settings};
 use mem2gen::score::{Empirical, Probe, ScoreError};
 use mem2gen::store::read_matrix;
-use mem2gen::table::likelihood::likelihood_frame;
-use mem2gen::table::write_parquet_with;
+use mem2gen::study::queries::likelihood_frame;
 use ndarray::s;
 
 use super::source::{Failure, Source, training_set};

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
-use mem2gen::memory::{AttractorSettings, Kind, attractors};
-use mem2gen::table::toy::attractors_frame;
-use mem2gen::table::write_parquet;
+use mem2gen::class::Class;
+use mem2gen::frame::write_parquet;
+use mem2gen::memory::{AttractorSettings, attractors};
+use mem2gen::study::toy::frame::attractors_frame;
 
 use super::input;
 
@@ -45,9 +46,9 @@ pub fn run(args: Args) -> Result<(), Error> {
     println!(
         "{} attractors: {} memorized (within {:.4e} of a memory), {} spurious; {} saddles met; {} starts lost",
         all.found.len(),
-        all.count(Kind::Memorized),
+        all.count(Class::Memorized),
         all.delta_m,
-        all.count(Kind::Spurious),
+        all.count(Class::Spurious),
         all.saddles.len(),
         all.lost,
     );

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
-use mem2gen::analyse::chosen::Group;
-use mem2gen::analyse::potential::{self, Images, Potential, PotentialSettings, SIGN, analyse, gaps};
-use mem2gen::notebook::Progress;
-use mem2gen::random::SEED;
-use mem2gen::store::sha256_hex;
-use mem2gen::table::potential::{curves_frame, gaps_frame, loops_frame, potential_frame};
-use mem2gen::table::{
+use mem2gen::class::Group;
+use mem2gen::frame::{
     Table, column_f64, column_i64, column_text, floats, integers, strings, write_parquet_with,
 };
+use mem2gen::progress::Progress;
+use mem2gen::random::SEED;
+use mem2gen::store::sha256_hex;
+use mem2gen::study::energy::frame::{curves_frame, gaps_frame, loops_frame, potential_frame};
+use mem2gen::study::energy::{self, Images, Potential, PotentialSettings, SIGN, analyse, gaps};
 use ndarray::Array2;
 use serde_json::json;
 
@@ -105,7 +105,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let found = args.chosen.open()?;
     let mut classes: Vec<(Group, Vec<usize>, Array2<f64>)> = Vec::new();
     if found.cell.is_some() {
-        for group in Group::ALL.into_iter().filter(|g| g.label().is_some() && args.classes.contains(g)) {
+        for group in Group::SAMPLES.into_iter().filter(|g| args.classes.contains(g)) {
             let images = found.images(group)?;
             classes.push((group, images.ids, images.rows.mapv(f64::from)));
         }
@@ -127,7 +127,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         })
         .collect();
     let identity = json!({
-        "version": potential::VERSION,
+        "version": energy::VERSION,
         "settings": settings,
         "source": found.opened.identity(),
         "training_set_sha256": found.opened.run.data_sha256(),

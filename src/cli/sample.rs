@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mem2gen::Error;
-use mem2gen::notebook::Progress;
 use mem2gen::process::{Spacing, Steps};
+use mem2gen::progress::Progress;
 use mem2gen::random::SEED;
 use mem2gen::sample::{self, Draw, Rk45Settings, Sampler};
 use mem2gen::train::TrainedProcess;

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use mem2gen::Error;
+use mem2gen::device::{Device, DeviceChoice};
 use mem2gen::net::Weights;
-use mem2gen::ops::{Device, DeviceChoice, Memories};
+use mem2gen::ops::{Memories, resolve};
 use mem2gen::project::Layout;
 use mem2gen::score::{Empirical, Network, Score, ScoreError, Timed};
 use mem2gen::store::sha256_hex;
-use mem2gen::table::chosen::Cell;
+use mem2gen::study::subject::LabelledSamples;
 use mem2gen::train::{DataSettings, Kind, RunDir};
 use ndarray::Array2;
 use serde_json::{Value, json};
@@ -68,7 +69,7 @@ impl Source {
     /// The folder of the training run: the one given, or the one of the cell there.
     fn training(&self) -> PathBuf {
         let inside = self.run.join("train");
-        if Cell::is_at(&self.run) && inside.is_dir() { inside } else { self.run.clone() }
+        if LabelledSamples::is_at(&self.run) && inside.is_dir() { inside } else { self.run.clone() }
     }
 
     /// Opens the run and reads what the score is made of.
@@ -85,7 +86,7 @@ impl Source {
                 let device = match self.on.device {
                     DeviceChoice::Only(device) => device,
                     DeviceChoice::Auto if cfg!(feature = "cuda") => {
-                        let resolved = DeviceChoice::Auto.resolve();
+                        let resolved = resolve(DeviceChoice::Auto);
                         resolved.map_or(Device::Cpu, |(device, _)| device)
                     }
                     DeviceChoice::Auto => Device::Cpu,

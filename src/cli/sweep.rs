@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use mem2gen::Error;
-use mem2gen::ops::DeviceChoice;
-use mem2gen::profile::Profile;
+use mem2gen::device::DeviceChoice;
+use mem2gen::frame::fingerprint::Stored;
+use mem2gen::frame::{Table, integers, strings};
 use mem2gen::progress::ProgressSink;
 use mem2gen::project::Layout;
 use mem2gen::store::write_atomic;
-use mem2gen::sweep::{
+use mem2gen::study::context::Profile;
+use mem2gen::study::sweep::{
     self, Options, Outcome, Plan, Slurm, State, SweepError, Tally, Task, Watch, collect, fingerprint,
     publish, slurm, states, store,
 };
-use mem2gen::table::Table;
-use mem2gen::table::fingerprint::Stored;
-use mem2gen::table::{integers, strings};
 
 /// Least time between two lines about one step where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);

@@ -1,19 +1,21 @@
 //! `mem2gen train`: trains a network in a folder, and goes on there by itself.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mem2gen::data::{self, DataError};
-use mem2gen::net::{Arch, MlpSettings, Shape, ToySettings, UnetSettings};
-use mem2gen::notebook::Progress;
+use mem2gen::net::{Arch, MlpSettings, ToySettings, UnetSettings};
 use mem2gen::process::{Prediction, VpSettings};
-use mem2gen::profile::{Profile, TrainDefaults};
+use mem2gen::progress::Progress;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
+use mem2gen::shape::Shape;
 use mem2gen::store::StoreError;
-use mem2gen::study;
+use mem2gen::study::context::Profile;
 use mem2gen::train::{
-    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainSettings, VeTraining,
+    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainDefaults, TrainSettings,
+    VeTraining, train_in,
 };
 
 use super::input::On;
@@ -144,7 +146,8 @@ pub fn run(args: Args) -> Result<(), Error> {
         None => args.choices.settings()?,
     };
     let progress = Progress::new("training", settings.steps);
-    let trained = study::train(settings, &Layout::find(), &args.run, args.on.device, &progress)?;
+    let trained = train_in(&args.run, settings, &Layout::find(), args.on.device, &progress)
+        .map_err(mem2gen::Error::from)?;
     drop(progress);
     for damaged in &trained.damaged {
         eprintln!("mem2gen train: passed over: {damaged}");
@@ -193,11 +196,13 @@ impl Choices {
             return Err(Error::Option { option: "dataset", reason: "is needed, and --k".into() });
         };
         let profile = self.profile.clone().unwrap_or_else(Profile::name_from_env);
-        let mut profile = Profile::named(&profile).map_err(mem2gen::Error::from)?;
-        let defaults = match profile.train.remove(&dataset) {
+        let profile = Profile::named(&profile).map_err(mem2gen::Error::from)?;
+        let mut all: BTreeMap<String, TrainDefaults> =
+            profile.settings("train").map_err(mem2gen::Error::from)?;
+        let defaults = match all.remove(&dataset) {
             Some(defaults) => defaults,
             None => {
-                let known = profile.train.into_keys().collect::<Vec<_>>().join(", ");
+                let known = all.into_keys().collect::<Vec<_>>().join(", ");
                 return Err(mem2gen::Error::from(DataError::UnknownName { name: dataset, known }).into());
             }
         };

@@ -4,6 +4,7 @@
 //! least twice the size, resize with a bicubic filter until the shorter side is the size, and take the
 //! centre. The filters are Pillow's to the last bit.
 
+use crate::shape::Shape;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Cursor;
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageReader, Limits};
 
+use super::DataError;
 use super::resample::{Filter, resize};
-use super::{DataError, Shape};
 
 /// Side of the squares that the paper trains on.
 pub const SIZE: usize = 64;

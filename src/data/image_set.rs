@@ -15,7 +15,8 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Range, Shape, idx, image_folder};
+use super::{DataError, Range, idx, image_folder};
+use crate::shape::Shape;
 use crate::store::StoreError;
 
 /// Values that a range is told from.

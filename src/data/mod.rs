@@ -28,9 +28,10 @@ pub use error::DataError;
 pub use fetch::fetch;
 pub use image_set::ImageSet;
 pub use manifest::{Manifest, State, check, state};
-pub use registry::{Entry, Shape, find};
+pub use registry::{Entry, find};
 
 use crate::project::Layout;
+use crate::shape::Shape;
 use crate::store;
 use registry::Files;
 

@@ -1,6 +1,7 @@
 //! The registry: each data set once, with all that is known of it.
 
 use super::DataError;
+use crate::shape::Shape;
 
 /// Where a data set comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,40 +69,6 @@ pub struct SplitSpec {
     /// the order image, row, column, channel, then all labels, one byte each; no header and nothing
     /// in between. `None` where it is not known.
     pub sha256: Option<&'static str>,
-}
-
-/// Height, width and channels of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// Channels: 1 gray, 3 red, green and blue, which vary fastest.
-    pub channels: usize,
-}
-
-impl Shape {
-    /// Values of one image.
-    pub const fn len(self) -> usize {
-        self.height * self.width * self.channels
-    }
-
-    /// Whether an image has no value at all.
-    pub const fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// As a tuple, for messages.
-    pub(crate) fn sizes(self) -> (usize, usize, usize) {
-        (self.height, self.width, self.channels)
-    }
-}
-
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
-    }
 }
 
 /// The distance that the paper measures a data set with.

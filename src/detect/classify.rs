@@ -7,8 +7,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::threshold::quantile;
-use super::{Counts, DetectError, Fractions, Label, Null, Origin, Threshold, label, threshold, wilson};
-use crate::ops::{Device, DeviceChoice, Knn, Memories, OpError};
+use super::{Counts, DetectError, Fractions, Null, Origin, Threshold, label, threshold, wilson};
+use crate::class::Class;
+use crate::device::{Device, DeviceChoice};
+use crate::ops::{Knn, Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::random::SEED;
 
@@ -361,7 +363,7 @@ impl ClassifySettings {
 pub struct Classification {
     /// A label a sample; none where a threshold that it takes is not known.
     #[serde(skip)]
-    pub labels: Option<Vec<Label>>,
+    pub labels: Option<Vec<Class>>,
     /// Synthetic samples, and how many are NaN, infinite, or too large for a distance.
     pub samples: usize,
     /// Of those.
@@ -442,7 +444,7 @@ impl Neighbours {
     }
 
     /// Labels with these thresholds; `delta_s` may be missing where no sample has another beside it.
-    fn labels(&self, delta_m: f64, delta_s: f64) -> Vec<Label> {
+    fn labels(&self, delta_m: f64, delta_s: f64) -> Vec<Class> {
         let of = |n: &Option<Neighbour>| n.map_or(f64::NAN, |n| n.distance);
         self.train
             .iter()
@@ -470,7 +472,7 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     let usable = |t: &Threshold| t.value.or((t.origin == Origin::NoDistances).then_some(0.0));
     let deltas = usable(&delta_m).zip(usable(&delta_s));
     let labels = deltas.map(|(m, s)| found.labels(m, s));
-    let share = |labels: &[Label]| {
+    let share = |labels: &[Class]| {
         let sets: Vec<Counts> =
             labels.chunks(found.each.max(1)).map(|set| Counts::of(set.iter().copied())).collect();
         Fractions::of_sets(&sets, settings.least_fraction, settings.resamples, settings.seed)
@@ -487,7 +489,7 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
             (0..samples).filter(|&i| found.ratio(i).is_some_and(|r| r < RATIO)).collect();
         let fraction = copies.len() as f64 / samples.max(1) as f64;
         let memorized =
-            |labels: &Vec<Label>| copies.iter().filter(|&&i| labels[i] == Label::Memorized).count();
+            |labels: &Vec<Class>| copies.iter().filter(|&&i| labels[i] == Class::Memorized).count();
         RatioCriterion {
             below: RATIO,
             copies: copies.len(),
@@ -527,15 +529,15 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
 
 /// Up to `most` samples with one label, the clearest first as in the paper's code: memorized by d(x, D), spurious by
 /// d(x, S \\ x), generalized by the latter downwards. A sample whose neighbour is on the list already comes last.
-pub fn examples(found: &Neighbours, labels: &[Label], of: Label, most: usize) -> Vec<usize> {
+pub fn examples(found: &Neighbours, labels: &[Class], of: Class, most: usize) -> Vec<usize> {
     let mut chosen: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == of).collect();
     let near = |i: usize| {
-        let neighbour = if of == Label::Memorized { found.train[i] } else { found.synthetic[i] };
+        let neighbour = if of == Class::Memorized { found.train[i] } else { found.synthetic[i] };
         neighbour.or(found.train[i])
     };
     let key = |i: &usize| near(*i).map_or(f64::INFINITY, |n| n.distance);
     chosen.sort_by(|a, b| key(a).total_cmp(&key(b)));
-    if of == Label::Generalized {
+    if of == Class::Generalized {
         chosen.reverse();
     }
     let mut seen = HashSet::new();
@@ -544,7 +546,7 @@ pub fn examples(found: &Neighbours, labels: &[Label], of: Label, most: usize) ->
         let neighbour = near(i).map(|n| n.index);
         let new = neighbour.is_some_and(|j| seen.insert(j));
         // Of two samples that are each other's neighbour one is enough.
-        if of == Label::Spurious {
+        if of == Class::Spurious {
             seen.insert(i);
         }
         if new { list.push(i) } else { again.push(i) }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Label;
+use crate::class::Class;
 use crate::random::Stream;
 
 /// Fewest sets that the bootstrap draws instead of samples.
@@ -24,7 +24,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts labels.
-    pub fn of(labels: impl IntoIterator<Item = Label>) -> Self {
+    pub fn of(labels: impl IntoIterator<Item = Class>) -> Self {
         let mut counts = Self::default();
         for label in labels {
             *counts.at(label) += 1;
@@ -33,7 +33,7 @@ impl Counts {
     }
 
     /// The count of one label.
-    pub fn get(&self, label: Label) -> usize {
+    pub fn get(&self, label: Class) -> usize {
         let mut copy = *self;
         *copy.at(label)
     }
@@ -43,12 +43,12 @@ impl Counts {
         self.memorized + self.spurious + self.generalized + self.invalid
     }
 
-    fn at(&mut self, label: Label) -> &mut usize {
+    fn at(&mut self, label: Class) -> &mut usize {
         match label {
-            Label::Memorized => &mut self.memorized,
-            Label::Spurious => &mut self.spurious,
-            Label::Generalized => &mut self.generalized,
-            Label::Invalid => &mut self.invalid,
+            Class::Memorized => &mut self.memorized,
+            Class::Spurious => &mut self.spurious,
+            Class::Generalized => &mut self.generalized,
+            Class::Invalid => &mut self.invalid,
         }
     }
 }
@@ -132,7 +132,7 @@ impl Fractions {
                 let mut again = [0; 4];
                 for _ in sets {
                     let set = &sets[stream.below(sets.len() as u64) as usize];
-                    for (sum, label) in again.iter_mut().zip(Label::ALL) {
+                    for (sum, label) in again.iter_mut().zip(Class::LABELS) {
                         *sum += set.get(label);
                     }
                 }
@@ -171,12 +171,12 @@ impl Fractions {
     }
 
     /// The part of one label.
-    pub fn get(&self, label: Label) -> &Share {
+    pub fn get(&self, label: Class) -> &Share {
         match label {
-            Label::Memorized => &self.memorized,
-            Label::Spurious => &self.spurious,
-            Label::Generalized => &self.generalized,
-            Label::Invalid => &self.invalid,
+            Class::Memorized => &self.memorized,
+            Class::Spurious => &self.spurious,
+            Class::Generalized => &self.generalized,
+            Class::Invalid => &self.invalid,
         }
     }
 }
@@ -214,10 +214,10 @@ mod tests {
         let counts = Counts { memorized: 300, spurious: 100, generalized: 1590, invalid: 10 };
         let shares = Fractions::new(counts, 0.01, 2000, SEED);
         for (label, p) in [
-            (Label::Memorized, 0.15),
-            (Label::Spurious, 0.05),
-            (Label::Generalized, 0.795),
-            (Label::Invalid, 0.005),
+            (Class::Memorized, 0.15),
+            (Class::Spurious, 0.05),
+            (Class::Generalized, 0.795),
+            (Class::Invalid, 0.005),
         ] {
             let share = shares.get(label);
             assert_eq!((share.count, share.fraction), (counts.get(label), p));
@@ -226,7 +226,7 @@ mod tests {
             let tolerance = 0.15 * half + 0.0005;
             assert!((share.bootstrap[0] - (p - half)).abs() < tolerance, "{share:?}");
             assert!((share.bootstrap[1] - (p + half)).abs() < tolerance, "{share:?}");
-            assert_eq!(share.too_few, label == Label::Invalid);
+            assert_eq!(share.too_few, label == Class::Invalid);
         }
         assert_eq!(shares, Fractions::new(counts, 0.01, 2000, SEED));
         assert_ne!(shares, Fractions::new(counts, 0.01, 2000, 1));

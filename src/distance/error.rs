@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
-use crate::data::{DataError, Shape};
+use crate::data::DataError;
 use crate::ops::OpError;
+use crate::shape::Shape;
 use crate::store::StoreError;
 
 /// Why a distance could not be taken.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, CowArray, Ix2, s};
 
 use super::DistanceError;
-use crate::ops::{DeviceChoice, Memories, OpError};
+use crate::device::DeviceChoice;
+use crate::ops::{Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::store;
 

@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{DistanceError, Features, features};
-use crate::data::Shape;
 use crate::data::weights::{self, Arrays, LPIPS, LPIPS_ALEX, LPIPS_VGG};
-use crate::net::{self, Linear};
+use crate::net::Linear;
 use crate::ops::finite_rows;
 use crate::progress::ProgressSink;
 use crate::project::Layout;
+use crate::shape::Shape;
 use crate::store::hex;
 
 /// What the images' place is called in errors.
@@ -306,7 +306,7 @@ impl Lpips {
         if !matches!(shape.channels, 1 | 3) || sides.iter().any(|n| !(1..=LONGEST).contains(n)) {
             return Err(DistanceError::Images { operation: FEATURES, shape, most: LONGEST });
         }
-        let input = net::Shape::image(shape.height.max(SHORTEST), shape.width.max(SHORTEST), 3);
+        let input = Shape::image(shape.height.max(SHORTEST), shape.width.max(SHORTEST), 3);
         let (mut length, mut largest, mut at) = (0, input.len(), input);
         for stage in self.backbone.stages() {
             if let Some((side, stride)) = stage.pool {
@@ -322,14 +322,14 @@ impl Lpips {
     }
 }
 
-fn pooled(from: net::Shape, side: usize, stride: usize) -> net::Shape {
+fn pooled(from: Shape, side: usize, stride: usize) -> Shape {
     let fit = |n: usize| (n - side) / stride + 1;
-    net::Shape::image(fit(from.height), fit(from.width), from.channels)
+    Shape::image(fit(from.height), fit(from.width), from.channels)
 }
 
-fn convolved(from: net::Shape, stage: &Stage) -> net::Shape {
+fn convolved(from: Shape, stage: &Stage) -> Shape {
     let fit = |n: usize| (n + 2 * stage.padding - stage.side) / stage.stride + 1;
-    net::Shape::image(fit(from.height), fit(from.width), stage.outputs)
+    Shape::image(fit(from.height), fit(from.width), stage.outputs)
 }
 
 /// Refuses images that are no images.
@@ -356,7 +356,7 @@ fn check(argument: &'static str, shape: Shape, images: &ArrayView2<'_, f32>) -> 
 struct Plan {
     shape: Shape,
     /// What goes into the network.
-    input: net::Shape,
+    input: Shape,
     /// Features of an image.
     length: usize,
     /// Numbers of the largest layer.
@@ -369,7 +369,7 @@ struct Plan {
 struct Pass<'a> {
     lpips: &'a Lpips,
     plan: Plan,
-    layers: Vec<(Linear, net::Shape)>,
+    layers: Vec<(Linear, Shape)>,
     /// Rows and columns of the image that the network's pixels are taken from.
     rows: Vec<usize>,
     columns: Vec<usize>,
@@ -460,7 +460,7 @@ fn nearest_exact(from: usize, to: usize) -> Vec<usize> {
 }
 
 /// The maximum over windows, of numbers from 0 on.
-fn pool(from: net::Shape, to: net::Shape, side: usize, stride: usize, x: &[f32], y: &mut [f32]) {
+fn pool(from: Shape, to: Shape, side: usize, stride: usize, x: &[f32], y: &mut [f32]) {
     let c = from.channels;
     y.fill(0.0);
     for (pixel, y) in y.chunks_exact_mut(c).enumerate() {
@@ -474,7 +474,7 @@ fn pool(from: net::Shape, to: net::Shape, side: usize, stride: usize, x: &[f32],
 
 /// A layer's part of the features of an image: channels divided by their norm and by the square root of the number of
 /// pixels, and weighted.
-fn unit(shape: net::Shape, head: &[f32], x: &[f32], features: &mut [f32]) {
+fn unit(shape: Shape, head: &[f32], x: &[f32], features: &mut [f32]) {
     let share = (shape.pixels() as f64).sqrt();
     for (x, features) in x.chunks_exact(shape.channels).zip(features.chunks_exact_mut(shape.channels)) {
         let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() + EPSILON;

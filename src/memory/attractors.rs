@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::retrieval::{Certificate, RetrievalSettings, certify, retrieve};
 use super::{DenseAm, MemoryError};
+use crate::class::Class;
 use crate::ops::{Memories, OpError};
 use crate::random::{SEED, Stream};
 
@@ -57,25 +58,6 @@ impl Default for AttractorSettings {
     }
 }
 
-/// What an attractor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Within delta_m of a memory.
-    Memorized,
-    /// An attractor that is no memory.
-    Spurious,
-}
-
-impl Kind {
-    /// The name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memorized => "memorized",
-            Self::Spurious => "spurious",
-        }
-    }
-}
-
 /// A stable fixed point of x <- m(x), a minimum of E^AM.
 #[derive(Debug, Clone)]
 pub struct Attractor {
@@ -88,7 +70,7 @@ pub struct Attractor {
     /// l2 distance to it.
     pub distance: f64,
     /// Memorized or spurious.
-    pub kind: Kind,
+    pub kind: Class,
     /// Fraction of the random starts that end here.
     pub basin_share: f64,
     /// Eigenvalues of the Hessian of E^AM in ascending order, `[N]`.
@@ -112,7 +94,7 @@ pub struct Attractors {
 
 impl Attractors {
     /// How many attractors are of a kind.
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: Class) -> usize {
         self.found.iter().filter(|a| a.kind == kind).count()
     }
 }
@@ -164,7 +146,7 @@ pub fn attractors(
             energy: am.energy(x.view())?,
             nearest_memory,
             distance,
-            kind: if distance <= delta_m { Kind::Memorized } else { Kind::Spurious },
+            kind: if distance <= delta_m { Class::Memorized } else { Class::Spurious },
             basin_share: count as f64 / settings.random_starts.max(1) as f64,
             spectrum: spectrum(&am, x.view())?.0,
             certificate,
@@ -408,10 +390,10 @@ mod tests {
             assert!((share - 1.0).abs() < 1e-12, "{share}");
         }
         let low = attractors(pair.view(), 0.4, &quick()).unwrap();
-        assert_eq!(low.found[0].kind, Kind::Spurious);
+        assert_eq!(low.found[0].kind, Class::Spurious);
         assert!((low.found[0].x[0] + 0.029).abs() < 1e-9 && (low.found[0].x[1] + 0.0475).abs() < 1e-9);
         let high = attractors(pair.view(), 20.0, &quick()).unwrap();
-        assert_eq!(high.count(Kind::Memorized), 2);
+        assert_eq!(high.count(Class::Memorized), 2);
         // The midpoint is a saddle of index 1, and is reported as that.
         assert!(high.saddles.iter().any(|(x, index)| *index == 1 && (x[0] + 0.029).abs() < 1e-9));
     }
@@ -422,7 +404,7 @@ mod tests {
             let same = Array2::from_shape_fn((k, 3), |(_, j)| j as f64);
             let got = attractors(same.view(), 7.0, &quick()).unwrap();
             assert_eq!(got.found.len(), 1);
-            assert_eq!(got.found[0].kind, Kind::Memorized);
+            assert_eq!(got.found[0].kind, Class::Memorized);
             assert_eq!(got.found[0].distance, 0.0);
             assert_eq!(got.found[0].spectrum.to_vec(), [2.0; 3]);
             assert_eq!(got.found[0].basin_share, 1.0);

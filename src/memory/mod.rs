@@ -21,7 +21,7 @@ mod retrieval;
 pub mod ring;
 pub mod toy;
 
-pub use attractors::{Attractor, AttractorSettings, Attractors, Kind, attractors, critical_beta_of_pair};
+pub use attractors::{Attractor, AttractorSettings, Attractors, attractors, critical_beta_of_pair};
 pub use energy::{DenseAm, beta_from_time, diffusion_energy};
 pub use error::MemoryError;
 pub use retrieval::{Certificate, Retrieval, RetrievalSettings, certify, retrieve};

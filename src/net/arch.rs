@@ -1,5 +1,6 @@
 //! Architectures as settings.
 
+use crate::shape::Shape;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::mlp::MlpSettings;
 use super::toy::ToySettings;
 use super::unet::UnetSettings;
-use super::{Builder, ConvSettings, Graph, Init, LayerInit, NetError, NodeId, Shape};
+use super::{Builder, ConvSettings, Graph, Init, LayerInit, NetError, NodeId};
 
 /// A network as settings; with the shape of a sample they give its [`Graph`].
 ///

@@ -10,7 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Arch, Graph, NetError, Shape, Weights};
+use super::{Arch, Graph, NetError, Weights};
+use crate::shape::Shape;
 use crate::store::{StoreError, write_atomic};
 
 /// Weights with all that is needed to use them: what a file holds.

@@ -1,48 +1,7 @@
 //! What a network computes, apart from how.
 
-use serde::{Deserialize, Serialize};
-
 use super::NetError;
-
-/// The shape of one sample in a node: rows, columns and channels, the channels of a pixel side by side (NHWC). A
-/// vector is one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shape {
-    /// Rows of pixels.
-    pub height: usize,
-    /// Pixels in a row.
-    pub width: usize,
-    /// Numbers in a pixel.
-    pub channels: usize,
-}
-
-impl Shape {
-    /// An image.
-    pub const fn image(height: usize, width: usize, channels: usize) -> Self {
-        Self { height, width, channels }
-    }
-
-    /// A vector.
-    pub const fn vector(channels: usize) -> Self {
-        Self { height: 1, width: 1, channels }
-    }
-
-    /// Pixels in a sample.
-    pub const fn pixels(self) -> usize {
-        self.height * self.width
-    }
-
-    /// Numbers in a sample.
-    pub const fn len(self) -> usize {
-        self.pixels() * self.channels
-    }
-
-    /// Whether a sample has no numbers.
-    pub const fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
+use crate::shape::Shape;
 
 /// A node of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,9 +1,10 @@
 //! A residual MLP for small images.
 
+use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
 use super::arch::{dense, fan_avg, within};
-use super::{Builder, Graph, NetError, Shape};
+use super::{Builder, Graph, NetError};
 
 /// Settings of the residual MLP, which is this project's own. For 7x7 images the defaults make 0.9 million parameters.
 ///

@@ -22,9 +22,7 @@ pub(crate) use engine::Linear;
 pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use file::Model;
-pub use graph::{
-    Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId, Shape,
-};
+pub use graph::{Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId};
 pub use mlp::MlpSettings;
 pub use operation::EngineOp;
 pub use reference::{Pass, Reference};

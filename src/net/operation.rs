@@ -147,7 +147,8 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::net::{Arch, Reference, Shape, UnetSettings, Weights};
+    use crate::net::{Arch, Reference, UnetSettings, Weights};
+    use crate::shape::Shape;
 
     #[test]
     fn gradients_go_through_it_as_through_the_reference() {

@@ -3,6 +3,7 @@
 //! It is what the engine is held against, in f64, and it runs on every device of candle. Inside, images lie as
 //! candle's convolutions want them, channels first; at the border samples are as everywhere else.
 
+use crate::shape::Shape;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
@@ -10,7 +11,7 @@ use candle_core::{D, DType, Device, Module, Tensor, Var, WithDType};
 use candle_nn::GroupNorm;
 
 use super::weights::from_file_layout;
-use super::{Dropout, Graph, NetError, Node, NodeId, Op, ParamId, Shape, Weights};
+use super::{Dropout, Graph, NetError, Node, NodeId, Op, ParamId, Weights};
 
 /// A network as candle's tensors, in the layout of files.
 pub struct Reference {

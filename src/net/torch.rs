@@ -1,5 +1,6 @@
 //! The authors' checkpoints.
 
+use crate::shape::Shape;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use candle_core::DType;
 use candle_core::pickle::{PthTensors, TensorInfo};
 
 use super::file::{Found, bad, check, numbers};
-use super::{Arch, Model, NetError, Param, Shape, UnetSettings, Weights};
+use super::{Arch, Model, NetError, Param, UnetSettings, Weights};
 
 /// Which weights of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

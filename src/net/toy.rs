@@ -1,9 +1,10 @@
 //! The network of the toy model, as the paper's text has it and as the public code has it.
 
+use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 
 use super::arch::{dense, fan_in, within};
-use super::{Builder, Graph, NetError, Shape};
+use super::{Builder, Graph, NetError};
 
 /// Which of the two descriptions of the toy network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

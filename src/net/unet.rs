@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::arch::{dense, fan_avg, within};
-use super::{Builder, ConvSettings, Graph, NetError, NodeId, Shape};
+use super::{Builder, ConvSettings, Graph, NetError, NodeId};
 use crate::data::{DataError, find};
+use crate::shape::Shape;
 
 /// Settings of the U-Net of Ho et al. (2020) in the layout of score_sde, which is the paper's.
 ///

@@ -1,127 +1,32 @@
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+//! From a choice of a device to the device.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use super::cuda::device::CudaDriver;
 use super::cuda::driver::{Driver, DriverError};
+use crate::device::{Device, DeviceChoice};
 
-/// Where an operation runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Device {
-    /// The processor, on all its cores.
-    #[default]
-    Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
+/// The device that a choice stands for here, and its driver where it is a CUDA device.
+///
+/// # Errors
+/// [`DriverError::Missing`] for a CUDA device that was asked for by number and can't be used. `auto` then
+/// stands for the processor.
+pub fn resolve(choice: DeviceChoice) -> Result<(Device, Option<Arc<dyn Driver>>), DriverError> {
+    settle(choice, |number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))
 }
 
-/// What was asked for: a device and no other, or the first CUDA device where there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum DeviceChoice {
-    /// This device; its absence is an error.
-    Only(Device),
-    /// `cuda:0` where it can be used, else the processor.
-    Auto,
-}
-
-impl Default for DeviceChoice {
-    fn default() -> Self {
-        Self::Only(Device::Cpu)
-    }
-}
-
-impl DeviceChoice {
-    /// The device to run on, and its driver where it is no processor.
-    ///
-    /// # Errors
-    /// [`DriverError::Missing`] for a CUDA device that was asked for by number and can't be used. `auto` then
-    /// stands for the processor.
-    pub fn resolve(self) -> Result<(Device, Option<Arc<dyn Driver>>), DriverError> {
-        self.settle(|number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))
-    }
-
-    fn settle<D>(
-        self,
-        open: impl FnOnce(usize) -> Result<D, DriverError>,
-    ) -> Result<(Device, Option<D>), DriverError> {
-        match self {
-            Self::Only(Device::Cpu) => Ok((Device::Cpu, None)),
-            Self::Only(Device::Cuda(number)) => Ok((Device::Cuda(number), Some(open(number)?))),
-            Self::Auto => Ok(open(0).map_or((Device::Cpu, None), |driver| (Device::Cuda(0), Some(driver)))),
+fn settle<D>(
+    choice: DeviceChoice,
+    open: impl FnOnce(usize) -> Result<D, DriverError>,
+) -> Result<(Device, Option<D>), DriverError> {
+    match choice {
+        DeviceChoice::Only(Device::Cpu) => Ok((Device::Cpu, None)),
+        DeviceChoice::Only(Device::Cuda(number)) => Ok((Device::Cuda(number), Some(open(number)?))),
+        DeviceChoice::Auto => {
+            Ok(open(0).map_or((Device::Cpu, None), |driver| (Device::Cuda(0), Some(driver))))
         }
     }
 }
-
-/// A name that is no device.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device, expected cpu, cuda:N or auto")]
-pub struct UnknownDevice(String);
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
-        }
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Only(device) => device.fmt(f),
-            Self::Auto => f.write_str("auto"),
-        }
-    }
-}
-
-impl FromStr for Device {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
-        match text.strip_prefix("cuda:") {
-            None if text == "cpu" => Ok(Self::Cpu),
-            // Only plain digits: `+1` would parse as a number.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map(Self::Cuda).map_err(|_| UnknownDevice(text.to_owned()))
-            }
-            _ => Err(UnknownDevice(text.to_owned())),
-        }
-    }
-}
-
-impl FromStr for DeviceChoice {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Only) }
-    }
-}
-
-macro_rules! by_name {
-    ($t:ty) => {
-        impl From<$t> for String {
-            fn from(value: $t) -> Self {
-                value.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $t {
-            type Error = UnknownDevice;
-
-            fn try_from(text: String) -> Result<Self, UnknownDevice> {
-                text.parse()
-            }
-        }
-    };
-}
-
-by_name!(Device);
-by_name!(DeviceChoice);
 
 #[cfg(test)]
 mod tests {
@@ -133,30 +38,15 @@ mod tests {
         let missing = |number| -> Result<usize, _> {
             Err(DriverError::Missing { device: format!("cuda:{number}"), why: "test".to_owned() })
         };
-        let settle = |name: &str| name.parse::<DeviceChoice>().unwrap();
-        assert_eq!(settle("cuda:2").settle(there), Ok((Device::Cuda(2), Some(2))));
-        assert_eq!(settle("auto").settle(there), Ok((Device::Cuda(0), Some(0))));
-        assert_eq!(settle("auto").settle(missing), Ok((Device::Cpu, None)));
+        let choice = |name: &str| name.parse::<DeviceChoice>().unwrap();
+        assert_eq!(settle(choice("cuda:2"), there), Ok((Device::Cuda(2), Some(2))));
+        assert_eq!(settle(choice("auto"), there), Ok((Device::Cuda(0), Some(0))));
+        assert_eq!(settle(choice("auto"), missing), Ok((Device::Cpu, None)));
         assert_eq!(
-            settle("cpu").settle(|_| -> Result<usize, _> { panic!("asked") }),
+            settle(choice("cpu"), |_| -> Result<usize, _> { panic!("asked") }),
             Ok((Device::Cpu, None))
         );
-        let error = settle("cuda:2").settle(missing).unwrap_err();
+        let error = settle(choice("cuda:2"), missing).unwrap_err();
         assert!(matches!(&error, DriverError::Missing { device, .. } if device == "cuda:2"), "{error}");
-    }
-
-    #[test]
-    fn names_go_there_and_back_and_others_are_refused() {
-        for name in ["cpu", "cuda:0", "cuda:13"] {
-            assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
-            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
-        }
-        assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
-        for name in
-            ["", "gpu", "cuda", "cuda:", "cuda:-1", "cuda:+1", "CPU", "cuda:0 ", "cuda:99999999999999999999"]
-        {
-            let error = name.parse::<DeviceChoice>().unwrap_err();
-            assert!(error.to_string().contains(name), "{error}");
-        }
     }
 }

@@ -1,5 +1,5 @@
-use super::Device;
 use super::cuda::driver::DriverError;
+use crate::device::Device;
 
 /// What can be wrong with an operation: its arguments, or the device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -1,10 +1,11 @@
+use crate::device::Device;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use super::placed::Placed;
 use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, sweep, tile_rows};
-use super::{Device, Element, Memories, OpError};
+use super::{Element, Memories, OpError};
 
 /// The k nearest memories of each of m queries, in order of (distance, index).
 #[derive(Debug, Clone, PartialEq)]

@@ -16,7 +16,7 @@ mod placed;
 mod readout;
 mod sweep;
 
-pub use device::{Device, DeviceChoice, UnknownDevice};
+pub use device::resolve;
 pub use element::Element;
 pub use error::OpError;
 pub use knn::{Knn, Nearest};
@@ -27,6 +27,7 @@ pub(crate) use check::finite_rows;
 pub(crate) use element::exp32;
 pub(crate) use lanes::Buffer;
 
+use crate::device::{Device, DeviceChoice};
 use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
 use placed::Placed;
 use readout::Betas;

@@ -1,9 +1,11 @@
 //! Memories that lie on a device, if their precision has kernels there.
 
+use super::resolve;
+use crate::device::{Device, DeviceChoice};
 use ndarray::ArrayView2;
 
 use super::cuda::Resident;
-use super::{Device, DeviceChoice, Element, Knn, OpError, PREPARE, PairTile, Readout, Want};
+use super::{Element, Knn, OpError, PREPARE, PairTile, Readout, Want};
 
 /// The operations of [`super::Memories`] on a device, whose arguments were checked before.
 pub trait Placed<T: Element>: Sized + Send + Sync {
@@ -22,7 +24,7 @@ pub trait Placed<T: Element>: Sized + Send + Sync {
 impl Placed<f32> for Resident {
     fn place(rows: ArrayView2<'_, f32>, choice: DeviceChoice) -> Result<Option<Self>, OpError> {
         let (device, driver) =
-            choice.resolve().map_err(|source| OpError::Device { operation: PREPARE, source })?;
+            resolve(choice).map_err(|source| OpError::Device { operation: PREPARE, source })?;
         driver.map(|driver| Self::upload(driver, device, rows)).transpose()
     }
 

@@ -1,10 +1,11 @@
+use crate::device::Device;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, s};
 use rayon::prelude::*;
 
 use super::check::finite_rows;
 use super::placed::Placed;
 use super::sweep::{Panel, Tile, is_direct, pieces, sweep, tile_rows};
-use super::{Device, Element, Memories, OpError, PREPARE};
+use super::{Element, Memories, OpError, PREPARE};
 
 const NAME: &str = "readout";
 

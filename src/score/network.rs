@@ -4,8 +4,9 @@ use candle_core::{DType, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
+use crate::device::Device;
 use crate::net::{Engine, NetError, Profile, Purpose, Reference, Weights};
-use crate::ops::{Device, OpError};
+use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
 const NAME: &str = "network score";
@@ -392,12 +393,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::net::{Arch, Builder, ConvSettings, Graph, Init, LayerInit, MlpSettings, Shape};
+    use crate::net::{Arch, Builder, ConvSettings, Graph, Init, LayerInit, MlpSettings};
     use crate::process::{Process, Spacing, Steps, Ve, Vp};
     use crate::progress::Silent;
     use crate::random::{Stream, Streams};
     use crate::sample::{Divergence, Flow, Prior, Rk45Settings, ancestral, ddim, euler_maruyama, start};
     use crate::score::{Density, Gaussian, Probe, hutchinson};
+    use crate::shape::Shape;
     use ndarray::{Axis, array};
     use rayon::prelude::*;
 

@@ -142,8 +142,8 @@ impl<'a> Batches<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Shape;
     use crate::process::{Level, VpSettings};
+    use crate::shape::Shape;
     use crate::train::settings::tests::tiny;
     use crate::train::settings::{ProcessSettings, TrainSettings, VeTraining};
     use ndarray::Array2;

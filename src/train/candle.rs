@@ -130,8 +130,9 @@ impl Learner for Candle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Arch, Engine, MlpSettings, Purpose, Shape, UnetSettings};
+    use crate::net::{Arch, Engine, MlpSettings, Purpose, UnetSettings};
     use crate::random::Stream;
+    use crate::shape::Shape;
     use crate::train::learner::Processor;
     use crate::train::{AdamSettings, EmaSettings};
 

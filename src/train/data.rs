@@ -5,8 +5,8 @@ use super::TrainError;
 use super::settings::DataSettings;
 use crate::data::{Dataset, Range, Split, load};
 use crate::memory::toy::points;
-use crate::net::Shape;
 use crate::project::Layout;
+use crate::shape::Shape;
 use crate::store::hex;
 
 /// The training set, as networks see it: a row a datum, images in the order row, column, channel.

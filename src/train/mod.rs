@@ -11,6 +11,7 @@ mod checkpoint;
 mod data;
 mod error;
 mod learner;
+pub mod metrics;
 mod pace;
 mod published;
 mod run;
@@ -21,10 +22,10 @@ pub use checkpoint::MetricsRow;
 pub use data::TrainingData;
 pub use error::TrainError;
 pub use pace::pace;
-pub use run::{Encode, Trained, device, train};
+pub use run::{Trained, device, train, train_in};
 pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub use settings::{
-    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainParams, TrainSettings,
-    TrainedProcess, VeTraining,
+    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainDefaults, TrainParams,
+    TrainSettings, TrainedProcess, VeTraining,
 };

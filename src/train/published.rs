@@ -46,11 +46,6 @@ impl Run {
 }
 
 impl RunDir {
-    /// The name of a published file: the first 16 digits of the run's key.
-    pub fn published_name(params: &TrainParams) -> String {
-        format!("{}.safetensors", &params.key()[..16])
-    }
-
     /// Writes the moving average of a finished run in half precision, with settings and checksums. Equal runs make
     /// equal files, but for the seconds.
     ///
@@ -95,7 +90,7 @@ impl RunDir {
         path: &Path,
         params: &TrainParams,
         data: &TrainingData,
-        device: crate::ops::Device,
+        device: crate::device::Device,
         file: &Path,
     ) -> Result<Self, TrainError> {
         let bad = |reason: String| TrainError::Run { path: file.into(), reason };

@@ -6,16 +6,15 @@ use super::batch::{Batch, Batches};
 use super::candle::Candle;
 use super::checkpoint::{Checkpoint, Header, MetricsRow, Stretch};
 use super::learner::{Learner, Processor};
+use super::metrics::metrics_bytes;
 use super::run_dir::{Kind, METRICS, RunDir};
-use super::settings::{DataSettings, TrainParams};
+use super::settings::{DataSettings, TrainParams, TrainSettings};
 use super::{TrainError, TrainingData};
+use crate::device::{Device, DeviceChoice};
 use crate::net::{Engine, Model, Purpose, Weights};
-use crate::ops::{Device, DeviceChoice};
 use crate::progress::ProgressSink;
+use crate::project::Layout;
 use crate::store::write_atomic;
-
-/// How rows of metrics become the bytes of a file; tables are made above this layer.
-pub type Encode<'a> = &'a dyn Fn(&[MetricsRow]) -> Result<Vec<u8>, String>;
 
 /// What came of a call of [`train`].
 #[derive(Debug)]
@@ -43,7 +42,6 @@ pub fn train(
     params: &TrainParams,
     data: &TrainingData,
     device: Device,
-    encode: Encode<'_>,
     progress: &dyn ProgressSink,
 ) -> Result<Trained, TrainError> {
     let place = place(device)?;
@@ -87,9 +85,25 @@ pub fn train(
         }
         Some(place) => Box::new(Candle::new(params.graph().clone(), &start.state, place)?),
     };
-    let mut walk = Walk { run: &run, encode, header: start.header };
+    let mut walk = Walk { run: &run, header: start.header };
     walk.walk(&mut *learner, batches, progress)?;
     Ok(Trained { run, from, already: false, damaged })
+}
+
+/// Trains in the folder `path` on the data that the settings name: as [`train`], with settings checked and data loaded.
+///
+/// # Errors
+/// Those of the settings and of the data, and as [`train`].
+pub fn train_in(
+    path: &Path,
+    settings: TrainSettings,
+    layout: &Layout,
+    choice: DeviceChoice,
+    progress: &dyn ProgressSink,
+) -> Result<Trained, TrainError> {
+    let data = TrainingData::load(layout, &settings.data)?;
+    let params = settings.check(data.shape())?;
+    train(path, &params, &data, device(choice), progress)
 }
 
 /// The device for a choice: networks train on the processor, or by way of candle on the CUDA devices that it reaches.
@@ -114,7 +128,6 @@ fn place(device: Device) -> Result<Option<candle_core::Device>, TrainError> {
 /// The steps of a run.
 struct Walk<'a> {
     run: &'a RunDir,
-    encode: Encode<'a>,
     header: Header,
 }
 
@@ -194,8 +207,8 @@ impl Walk<'_> {
 
     fn write_metrics(&self) -> Result<(), TrainError> {
         let path = self.run.path().join(METRICS);
-        let bytes = (self.encode)(&self.header.metrics)
-            .map_err(|reason| TrainError::Metrics { path: path.clone(), reason })?;
+        let bytes = metrics_bytes(&self.header.metrics)
+            .map_err(|e| TrainError::Metrics { path: path.clone(), reason: e.to_string() })?;
         Ok(write_atomic(&path, |w| w.write_all(&bytes))?)
     }
 
@@ -240,8 +253,7 @@ mod tests {
     ) -> Result<Trained, TrainError> {
         let data = TrainingData::load(&Layout::at("nowhere"), &settings.data)?;
         let params = settings.check(data.shape())?;
-        let encode = |rows: &[MetricsRow]| serde_json::to_vec(rows).map_err(|e| e.to_string());
-        train(path, &params, &data, Device::Cpu, &encode, progress)
+        train(path, &params, &data, Device::Cpu, progress)
     }
 
     fn metrics(path: &Path) -> Vec<MetricsRow> {
@@ -357,13 +369,13 @@ mod tests {
     fn devices_and_data_that_do_not_fit_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
-        let params = tiny(9, 20).check(crate::net::Shape::vector(2)).unwrap();
+        let params = tiny(9, 20).check(crate::shape::Shape::vector(2)).unwrap();
         let data = TrainingData::load(&Layout::at("nowhere"), &params.settings().data).unwrap();
-        let encode = |_: &[MetricsRow]| Ok(vec![]);
-        let error = train(&path, &params, &data, Device::Cuda(0), &encode, &Silent).unwrap_err();
+        let error = train(&path, &params, &data, Device::Cuda(0), &Silent).unwrap_err();
         assert!(matches!(error, TrainError::Device { .. }), "{error}");
-        let three = TrainingData::new(ndarray::Array2::zeros((9, 3)), crate::net::Shape::vector(3)).unwrap();
-        let error = train(&path, &params, &three, Device::Cpu, &encode, &Silent).unwrap_err();
+        let three =
+            TrainingData::new(ndarray::Array2::zeros((9, 3)), crate::shape::Shape::vector(3)).unwrap();
+        let error = train(&path, &params, &three, Device::Cpu, &Silent).unwrap_err();
         assert!(matches!(error, TrainError::Setting { setting: "data", .. }), "{error}");
         assert!(!path.exists());
     }

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
 use super::{TrainError, TrainingData};
-use crate::net::{Graph, Shape, Weights};
+use crate::net::{Graph, Weights};
 use crate::process::Prediction;
 use crate::project::Layout;
+use crate::shape::Shape;
 use crate::store::{self, StoreError, sha256_hex, write_atomic};
 
 /// Version of the numbers that training gives. It goes up with any change that moves them, and then no run that was

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::net::{Arch, Graph, Shape};
+use crate::net::{Arch, Graph};
 use crate::process::{Prediction, Process, Ve, VeSettings, Vp, VpSettings};
 use crate::random::SEED;
+use crate::shape::Shape;
 use crate::store::sha256_hex;
 
 /// What is trained on.
@@ -300,6 +301,33 @@ impl TrainParams {
     pub fn rows(&self, k: usize) -> usize {
         if self.settings.repeat { self.settings.batch } else { self.settings.batch.min(k) }
     }
+}
+
+/// Settings of a training run on one data set; the rest of [`TrainSettings`] is the same for all data sets.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainDefaults {
+    /// Height and width of images.
+    #[serde(default)]
+    pub size: usize,
+    /// The network.
+    pub arch: Arch,
+    /// Steps.
+    pub steps: u64,
+    /// Rows of a step.
+    pub batch: usize,
+    /// Whether a batch may be larger than the training set.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// The moving average.
+    #[serde(default)]
+    pub ema: EmaSettings,
+    /// Steps from one checkpoint to the next.
+    pub checkpoint_every: u64,
+    /// Steps from one row of metrics to the next.
+    pub log_every: u64,
 }
 
 #[cfg(test)]

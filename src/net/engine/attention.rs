@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::passes::{TASKS, Target, parts, rows_a_task, with_scratch};
-use crate::net::Shape;
 use crate::ops::exp32;
+use crate::shape::Shape;
 
 /// [`crate::net::Op::Attention`]. No weights are kept: backward computes them again, a sample at a time.
 pub(super) struct Attention {

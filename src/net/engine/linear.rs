@@ -14,7 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::passes::with_scratch;
-use crate::net::Shape;
+use crate::shape::Shape;
 use kernel::{Dots, FEW, Outer, PASS, Sweep, most_vectors};
 use map::Map;
 

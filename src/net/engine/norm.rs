@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::dropout::{Dropout, Mask};
 use super::passes::{TASKS, Target, parts, rows_a_task, sigmoid, silu_slope, with_scratch};
-use crate::net::Shape;
+use crate::shape::Shape;
 
 /// Vectors that are summed side by side: an addition takes as many cycles.
 const SIDE: usize = 4;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Dropout, Engine, Part, Purpose};
 use crate::net::{
-    Builder, ConvSettings, Graph, Init, LayerInit, Layout, NetError, Node, NodeId, Op, ParamId, Shape,
+    Builder, ConvSettings, Graph, Init, LayerInit, Layout, NetError, Node, NodeId, Op, ParamId,
 };
+use crate::shape::Shape;
 
 const ROWS: usize = 3;
 const KEY: Dropout = Dropout { key: 7 };

@@ -8,7 +8,8 @@ use candle_core::{CudaDevice, DType, Storage, Tensor};
 use super::device::CudaDriver;
 use super::driver::{Driver, DriverError};
 use super::{DeviceRows, Resident};
-use crate::ops::{Device, Knn, OpError, Readout, Want};
+use crate::device::Device;
+use crate::ops::{Knn, OpError, Readout, Want};
 
 impl CudaDriver {
     /// A driver on candle's stream: what it launches follows what candle launched before, and precedes what candle

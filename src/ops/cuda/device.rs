@@ -17,7 +17,7 @@ use super::nvrtc::Nvrtc;
 use super::signature::{Kind, signature};
 use super::sources::{MODULES, Module, module_of};
 use super::standing::{Standing, ends_context};
-use crate::ops::Device;
+use crate::device::Device;
 
 /// One CUDA device: its primary context and one stream, on which all calls follow each other.
 ///

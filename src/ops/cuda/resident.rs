@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use super::driver::{Driver, DriverError, Handle};
 use super::kernels::{self, FEW, Lists, Outputs, Prepared, Refined, Splits, Sums, TILE_QUERIES};
 use super::memory::{Buffer, DeviceRows};
-use crate::ops::{Device, Element, Knn, OpError, PairTile, Readout, Want};
+use crate::device::Device;
+use crate::ops::{Element, Knn, OpError, PairTile, Readout, Want};
 
 /// Device memory that the batches of one operation take at most.
 const BUDGET: usize = 1 << 30;

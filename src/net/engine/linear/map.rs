@@ -4,7 +4,7 @@
 //! weights between them. Pixels that have the same matrices are a class; tiles of one class take no part in products
 //! with padding.
 
-use crate::net::Shape;
+use crate::shape::Shape;
 
 /// Samples whose pixels share tiles: enough that tiles of small images are full, and the pixels of few classes that
 /// have but one a sample.

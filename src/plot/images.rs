@@ -1,0 +1,218 @@
+//! Contact sheets of small images.
+
+use ndarray::Array3;
+
+use crate::class::Class;
+use crate::plot::axes::{draw_headline, headline};
+use crate::plot::canvas::{Align, Canvas, Font, Rect};
+use crate::plot::style::{FRAME, GRID, LABEL_SIZE, MISSING, TEXT, TICK_SIZE};
+use crate::plot::{Figure, FigureError, input};
+
+/// One image.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// Height, width and channels (1 grey, 3 RGB). Values outside 0 to 1 are clamped.
+    pub pixels: Array3<f32>,
+    /// A short line below the image.
+    pub caption: String,
+    /// A class whose colour frames the image.
+    pub class: Option<Class>,
+}
+
+impl Picture {
+    /// An image without caption and class.
+    pub fn new(pixels: Array3<f32>) -> Self {
+        Self { pixels, caption: String::new(), class: None }
+    }
+
+    /// A short line below the image.
+    pub fn caption(mut self, caption: &str) -> Self {
+        self.caption = caption.to_owned();
+        self
+    }
+
+    /// A class whose colour frames the image.
+    pub fn class(mut self, class: Class) -> Self {
+        self.class = Some(class);
+        self
+    }
+}
+
+/// A row of images.
+#[derive(Debug, Clone)]
+pub struct ImageRow {
+    /// Text to the left of the row.
+    pub label: String,
+    /// The images; `None` leaves an empty place.
+    pub images: Vec<Option<Picture>>,
+}
+
+impl ImageRow {
+    /// A row without empty places.
+    pub fn new(label: &str, images: Vec<Picture>) -> Self {
+        Self { label: label.to_owned(), images: images.into_iter().map(Some).collect() }
+    }
+}
+
+/// Rows of images on one grid.
+#[derive(Debug, Clone)]
+pub struct ImageGrid {
+    /// Title of the figure.
+    pub title: String,
+    /// Text above each column; none at all where it is empty.
+    pub columns: Vec<String>,
+    /// The rows, from the top.
+    pub rows: Vec<ImageRow>,
+    /// Side of a place, in units; an image fills it as far as its shape allows.
+    pub side: u32,
+}
+
+impl ImageGrid {
+    /// An empty grid with places of 56 units.
+    pub fn new(title: &str) -> Self {
+        Self { title: title.to_owned(), columns: Vec::new(), rows: Vec::new(), side: 56 }
+    }
+
+    /// Text above each column.
+    pub fn columns(mut self, columns: Vec<String>) -> Self {
+        self.columns = columns;
+        self
+    }
+
+    /// Adds a row.
+    pub fn row(mut self, row: ImageRow) -> Self {
+        self.rows.push(row);
+        self
+    }
+
+    /// Side of a place, in units.
+    pub fn side(mut self, side: u32) -> Self {
+        self.side = side;
+        self
+    }
+}
+
+/// A contact sheet.
+///
+/// # Errors
+/// Pixels that are not finite, other than 1 or 3 channels, no images, more column titles or fewer than
+/// columns.
+pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
+    let name = &grid.title;
+    let count = grid.rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
+    if count == 0 {
+        return Err(input(name, "there are no images to draw"));
+    }
+    if !(8..=512).contains(&grid.side) {
+        return Err(input(name, format!("places of {} units; 8 to 512 can be drawn", grid.side)));
+    }
+    if !grid.columns.is_empty() && grid.columns.len() != count {
+        return Err(input(name, format!("{} column titles for {count} columns", grid.columns.len())));
+    }
+    let side = f64::from(grid.side);
+    let (label, tick) = (Font::new(LABEL_SIZE, TEXT), Font::new(TICK_SIZE, TEXT));
+    let mut left = 0.0f64;
+    let mut labels = Vec::new();
+    for r in &grid.rows {
+        let lines = label.wrap(&r.label, 130.0)?;
+        for l in &lines {
+            left = left.max(label.width(l)?);
+        }
+        labels.push(lines);
+    }
+    let left = if left > 0.0 { (left + 20.0).ceil() } else { 12.0 };
+    let mut step = side + 8.0;
+    for p in grid.rows.iter().flat_map(|r| r.images.iter().flatten()) {
+        step = step.max((tick.width(&p.caption)? + 6.0).ceil().min(2.0 * side));
+    }
+    let heads = grid.columns.iter().map(|c| tick.wrap(c, step - 4.0)).collect::<Result<Vec<_>, _>>()?;
+    for line in heads.iter().flatten() {
+        step = step.max((tick.width(line)? + 6.0).ceil());
+    }
+    let head = heads.iter().map(Vec::len).max().unwrap_or(0) as f64 * 1.3 * TICK_SIZE;
+    let width = (left + count as f64 * step + 8.0).ceil().max(160.0);
+    let top = (headline(name, width)? + head + 6.0).ceil();
+    let below = |r: &ImageRow| {
+        let captioned = r.images.iter().flatten().any(|p| !p.caption.is_empty());
+        if captioned { 1.2 * TICK_SIZE + 4.0 } else { 0.0 }
+    };
+    let height = (top + grid.rows.iter().map(|r| side + 10.0 + below(r)).sum::<f64>() + 4.0).ceil();
+    let mut canvas = Canvas::new(width as u32, height as u32);
+    draw_headline(&mut canvas, name, width)?;
+    for (c, lines) in heads.iter().enumerate() {
+        let x = left + (c as f64 + 0.5) * step;
+        for (i, line) in lines.iter().rev().enumerate() {
+            canvas.text(
+                line,
+                (x, top - 8.0 - 0.5 * TICK_SIZE - i as f64 * 1.3 * TICK_SIZE),
+                Align::Middle,
+                tick,
+            );
+        }
+    }
+    let mut y = top;
+    for (r, row) in grid.rows.iter().enumerate() {
+        let lines = &labels[r];
+        for (i, line) in lines.iter().enumerate() {
+            let offset = (i as f64 - 0.5 * (lines.len() as f64 - 1.0)) * 1.25 * LABEL_SIZE;
+            canvas.text(line, (left - 8.0, y + 0.5 * side + offset), Align::End, label);
+        }
+        for c in 0..count {
+            let x = (left + c as f64 * step + 0.5 * (step - side)).round();
+            let place = Rect::new(x, y.round(), x + side, y.round() + side);
+            match row.images.get(c).and_then(Option::as_ref) {
+                None => canvas.outline(place, 0.75, GRID),
+                Some(p) => {
+                    let what = format!("row {}, column {}", r + 1, c + 1);
+                    draw_picture(&mut canvas, name, &what, p, place)?;
+                    if !p.caption.is_empty() {
+                        let at = (x + 0.5 * side, place.y1 + 5.0 + 0.5 * TICK_SIZE);
+                        canvas.text(&p.caption, at, Align::Middle, tick);
+                    }
+                }
+            }
+        }
+        y += side + 10.0 + below(row);
+    }
+    let alt = format!("Images: {name}, {} rows of up to {count}", grid.rows.len());
+    Figure::render(&canvas, width as u32, height as u32, &alt)
+}
+
+fn draw_picture(
+    canvas: &mut Canvas,
+    figure: &str,
+    what: &str,
+    p: &Picture,
+    place: Rect,
+) -> Result<(), FigureError> {
+    let (h, w, channels) = p.pixels.dim();
+    if h == 0 || w == 0 || !(channels == 1 || channels == 3) {
+        return Err(input(figure, format!("the image in {what} has shape {:?}", p.pixels.dim())));
+    }
+    let mut rgb = Vec::with_capacity(3 * w * h);
+    for (index, &v) in p.pixels.iter().enumerate() {
+        if !v.is_finite() {
+            let (figure, series, value) = (figure.to_owned(), what.to_owned(), f64::from(v));
+            return Err(FigureError::NotFinite { figure, series, index, value });
+        }
+        let byte = (255.0 * v.clamp(0.0, 1.0)).round() as u8;
+        rgb.extend(std::iter::repeat_n(byte, if channels == 1 { 3 } else { 1 }));
+    }
+    let scale = (place.width() / w as f64).min(place.height() / h as f64);
+    let half = |v: f64| (2.0 * v).round() / 2.0;
+    let (iw, ih) = (half(scale * w as f64), half(scale * h as f64));
+    let (x, y) = (half(place.x0 + 0.5 * (place.width() - iw)), half(place.y0 + 0.5 * (place.height() - ih)));
+    let area = Rect::new(x, y, x + iw, y + ih);
+    if iw < place.width() || ih < place.height() {
+        canvas.rect(place, MISSING);
+    }
+    canvas.pixels(area, w, h, rgb);
+    match p.class {
+        Some(class) => {
+            let around = Rect::new(place.x0 - 1.0, place.y0 - 1.0, place.x1 + 1.0, place.y1 + 1.0);
+            canvas.outline(around, 3.0, class.colour());
+        }
+        None => canvas.outline(place, 0.5, FRAME),
+    }
+    Ok(())
+}

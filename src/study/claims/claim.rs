@@ -1,0 +1,979 @@
+//! What the paper claims, held against what was measured here: each claim with a number, its interval and a verdict.
+//!
+//! The functions take curves over K and know nothing of where they come from. Every verdict follows from an interval
+//! by one rule: a claim holds where the whole interval is on its side, doesn't where the whole interval is on the
+//! other, and holds in part where the interval leaves it open. The paper says "near one" and the like; the numbers
+//! that stand for it here are this project's own.
+//!
+//! Intervals are those of independent samples. Samples of one spurious group are not, so the intervals of fractions
+//! are rather too narrow than too wide; they leave out what another training seed would give.
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::Group;
+use crate::detect::wilson;
+use crate::random::{SEED, Stream};
+use crate::study::StudyError;
+use crate::study::energy::GapRow;
+
+/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+pub const VERSION: u32 = 2;
+
+/// A fraction from which on it is near one; less than one minus this is near nought.
+pub const NEAR_ONE: f64 = 0.9;
+
+/// Fractions at most so far apart agree.
+pub const MARGIN: f64 = 0.1;
+
+/// Probability below which chance is ruled out.
+pub const LEVEL: f64 = 0.05;
+
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 2000;
+
+/// Whether a claim holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verdict {
+    /// All of its interval is on the claim's side.
+    #[serde(rename = "holds")]
+    Holds,
+    /// The interval leaves it open, or only a part of the claim holds; the statistic says which.
+    #[serde(rename = "holds in part")]
+    InPart,
+    /// All of its interval is on the other side, or it is met at no K.
+    #[serde(rename = "does not hold here")]
+    DoesNotHold,
+    /// What it takes was not measured; the statistic says what.
+    #[serde(rename = "not measured")]
+    NotMeasured,
+}
+
+impl Verdict {
+    /// All verdicts.
+    pub const ALL: [Self; 4] = [Self::Holds, Self::InPart, Self::DoesNotHold, Self::NotMeasured];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::InPart => "holds in part",
+            Self::DoesNotHold => "does not hold here",
+            Self::NotMeasured => "not measured",
+        }
+    }
+
+    /// For a quantity that is claimed to be at least `bound`.
+    fn above([low, high]: [f64; 2], bound: f64) -> Self {
+        match (low >= bound, high < bound) {
+            (true, _) => Self::Holds,
+            (_, true) => Self::DoesNotHold,
+            _ => Self::InPart,
+        }
+    }
+
+    /// For a quantity that is claimed to be at most `bound`.
+    fn below([low, high]: [f64; 2], bound: f64) -> Self {
+        Self::above([-high, -low], -bound)
+    }
+}
+
+/// A line of the table of claims.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// What is claimed.
+    pub claim: String,
+    /// Its figure in the paper, "-" where it has none.
+    pub figure: String,
+    /// The data set.
+    pub dataset: String,
+    /// The network or networks.
+    pub network: String,
+    /// What was measured for it, in words.
+    pub statistic: String,
+    /// Its value; None where it was not measured.
+    pub value: Option<f64>,
+    /// 95 percent interval of the value, ends included.
+    pub interval: Option<[f64; 2]>,
+    /// Probability of as much by chance, corrected for all that was compared, where the claim takes a test.
+    pub p: Option<f64>,
+    /// Whether it holds.
+    pub verdict: Verdict,
+    /// The command that measures it again.
+    pub command: String,
+}
+
+/// What a claim is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The data set.
+    pub dataset: &'a str,
+    /// The network or networks.
+    pub network: &'a str,
+    /// The command that measures it again.
+    pub command: &'a str,
+}
+
+/// How many samples of a model with K training images have a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Training images.
+    pub k: usize,
+    /// Samples with the label.
+    pub count: usize,
+    /// All samples.
+    pub samples: usize,
+}
+
+impl Share {
+    fn fraction(self) -> f64 {
+        self.count as f64 / self.samples as f64
+    }
+
+    fn interval(self) -> [f64; 2] {
+        wilson(self.fraction(), self.samples).into()
+    }
+}
+
+/// A mean at K training images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// Training images.
+    pub k: usize,
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error; 0 for a number without one.
+    pub standard_error: f64,
+}
+
+/// The error is that of the images together with how far single references are apart: a network's score is no gradient,
+/// so that another reference would give another gap.
+impl From<&GapRow> for Mean {
+    fn from(row: &GapRow) -> Self {
+        Self { k: row.k, mean: row.gap, standard_error: row.standard_error.hypot(row.between) }
+    }
+}
+
+/// What was found for a claim.
+struct Found {
+    statistic: String,
+    value: Option<f64>,
+    interval: Option<[f64; 2]>,
+    p: Option<f64>,
+    verdict: Verdict,
+}
+
+impl Found {
+    fn new(statistic: String, value: f64, interval: [f64; 2], verdict: Verdict) -> Self {
+        Self { statistic, value: Some(value), interval: Some(interval), p: None, verdict }
+    }
+
+    fn missing(what: &str) -> Self {
+        let verdict = Verdict::NotMeasured;
+        Self { statistic: what.into(), value: None, interval: None, p: None, verdict }
+    }
+}
+
+impl About<'_> {
+    fn claim(&self, claim: &str, figure: &str, found: Found) -> Claim {
+        let Found { statistic, value, interval, p, verdict } = found;
+        Claim {
+            claim: claim.into(),
+            figure: figure.into(),
+            dataset: self.dataset.into(),
+            network: self.network.into(),
+            statistic,
+            value,
+            interval,
+            p,
+            verdict,
+            command: self.command.into(),
+        }
+    }
+
+    /// "Few training images are memorized": the memorized fraction at the smallest K is near one.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for a count above its samples.
+    pub fn memorized_at_small_sizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+        let found = match tidy(memorized)?.first() {
+            None => Found::missing("no samples"),
+            Some(s) => Found::new(
+                format!("memorized fraction at the smallest K = {}, claimed near 1 ({NEAR_ONE})", s.k),
+                s.fraction(),
+                s.interval(),
+                Verdict::above(s.interval(), NEAR_ONE),
+            ),
+        };
+        Ok(self.claim("nearly all samples are memorized at small K", "Fig. 4A", found))
+    }
+
+    /// "Many are not": the memorized fraction at the largest K is near nought.
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`].
+    pub fn not_memorized_at_large_sizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+        let most = 1.0 - NEAR_ONE;
+        let found = match tidy(memorized)?.as_slice() {
+            [_, .., s] => Found::new(
+                format!("memorized fraction at the largest K = {}, claimed near 0 ({most:.1})", s.k),
+                s.fraction(),
+                s.interval(),
+                Verdict::below(s.interval(), most),
+            ),
+            _ => Found::missing("fewer than two K"),
+        };
+        Ok(self.claim("hardly any samples are memorized at large K", "Fig. 4A", found))
+    }
+
+    /// "Spurious states appear at the transition": the spurious fraction is largest between the smallest and the
+    /// largest K, and larger than at both. The probability is the larger of two tests of equal proportions (pooled,
+    /// one-sided), times the number of K that the peak was chosen from (Bonferroni).
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`].
+    pub fn spurious_peak(&self, spurious: &[Share]) -> Result<Claim, StudyError> {
+        let all = tidy(spurious)?;
+        let found = match all.as_slice() {
+            [first, inner @ .., last] if !inner.is_empty() => {
+                let top = |a: Share, b: Share| if b.fraction() > a.fraction() { b } else { a };
+                let peak = all.iter().copied().fold(*first, top);
+                let p =
+                    [first, last].map(|end| equal_proportions(peak, *end)).into_iter().fold(0.0, f64::max);
+                let p = (p * all.len() as f64).min(1.0);
+                let verdict = match inner.iter().any(|s| s.k == peak.k) {
+                    true if p < LEVEL => Verdict::Holds,
+                    true => Verdict::InPart,
+                    false => Verdict::DoesNotHold,
+                };
+                let statistic = format!(
+                    "largest spurious fraction, at K = {}; at the ends {:.3} (K = {}) and {:.3} (K = {})",
+                    peak.k,
+                    first.fraction(),
+                    first.k,
+                    last.fraction(),
+                    last.k
+                );
+                Found { p: Some(p), ..Found::new(statistic, peak.fraction(), peak.interval(), verdict) }
+            }
+            _ => Found::missing("fewer than three K"),
+        };
+        Ok(self.claim("spurious samples are most frequent between small and large K", "Fig. 4A", found))
+    }
+
+    /// "Large training sets generalize": the generalized fraction at the largest K is near one.
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`].
+    pub fn generalized_at_large_sizes(&self, generalized: &[Share]) -> Result<Claim, StudyError> {
+        let found = match tidy(generalized)?.last() {
+            None => Found::missing("no samples"),
+            Some(s) => Found::new(
+                format!("generalized fraction at the largest K = {}, claimed above {NEAR_ONE}", s.k),
+                s.fraction(),
+                s.interval(),
+                Verdict::above(s.interval(), NEAR_ONE),
+            ),
+        };
+        Ok(self.claim("nearly all samples generalize at large K", "Fig. 4A", found))
+    }
+
+    /// "The more parameters, the later the transition": log2 of the ratio of the K at which half the samples are
+    /// memorized, of the wider to the narrower network. The interval is a bootstrap of the counts.
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`].
+    pub fn wider_is_later(&self, narrow: &[Share], wide: &[Share]) -> Result<Claim, StudyError> {
+        let (narrow, wide) = (tidy(narrow)?, tidy(wide)?);
+        let found = match (transition_size(&narrow, SEED)?, transition_size(&wide, SEED)?) {
+            (Some(a), Some(b)) => {
+                let drawn = |shares, name| resampled(shares, SEED, name);
+                let ratios = drawn(&wide, "wide").into_iter().zip(drawn(&narrow, "narrow"));
+                let interval = percentiles(ratios.map(|(b, a)| (b / a).log2()).collect());
+                let statistic = format!(
+                    "log2 of the ratio of K where half the samples are memorized: {} over {}",
+                    b.described(),
+                    a.described()
+                );
+                Found::new(statistic, (b.k / a.k).log2(), interval, Verdict::above(interval, 0.0))
+            }
+            _ => Found::missing("half of the samples are memorized at no K between those measured"),
+        };
+        Ok(self.claim("the transition comes later for the wider network", "Figs. 7, 8", found))
+    }
+
+    /// "Fractions do not depend on whether |S| is 4 or 8 times K": the largest difference of a fraction between
+    /// the two sets, over all K and classes. The interval is Agresti and Caffo's, and has 95 percent for all of them
+    /// together (Bonferroni). The claim holds where every interval is within [`MARGIN`] of nought.
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`]; pairs of different K.
+    pub fn sets_agree(&self, pairs: &[(Group, Share, Share)]) -> Result<Claim, StudyError> {
+        let z = normal_quantile(1.0 - 0.5 * LEVEL / pairs.len().max(1) as f64);
+        let mut worst: Option<(f64, [f64; 2], Group, usize)> = None;
+        let (mut most, mut least) = (0.0f64, 0.0f64);
+        for &(class, four, eight) in pairs {
+            check(four)?;
+            check(eight)?;
+            if four.k != eight.k {
+                return refused("pairs", format!("of K = {} and {}", four.k, eight.k), "pairs of one K");
+            }
+            let added = |s: Share| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
+            let ((p, n), (q, m)) = (added(four), added(eight));
+            let half = z * (p * (1.0 - p) / n + q * (1.0 - q) / m).sqrt();
+            let size = (p - q).abs();
+            let interval = [(size - half).max(0.0), size + half];
+            (most, least) = (f64::max(most, interval[1]), f64::max(least, interval[0]));
+            let value = (four.fraction() - eight.fraction()).abs();
+            if worst.is_none_or(|(other, ..)| value > other) {
+                worst = Some((value, interval, class, four.k));
+            }
+        }
+        let found = match worst {
+            None => Found::missing("no two sets of one network"),
+            Some((value, interval, class, k)) => Found::new(
+                format!(
+                    "largest difference of a fraction between 4K and 8K samples: {class}, K = {k}, of {} pairs; \
+                     claimed at most {MARGIN}",
+                    pairs.len()
+                ),
+                value,
+                interval,
+                Verdict::below([least, most], MARGIN),
+            ),
+        };
+        Ok(self.claim("fractions of 4K and of 8K samples agree", "Fig. 9", found))
+    }
+
+    /// "The exact score memorizes at every K": the smallest memorized fraction of its samples is near one.
+    ///
+    /// # Errors
+    /// As [`Self::memorized_at_small_sizes`].
+    pub fn exact_memorizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+        let all = tidy(memorized)?;
+        let least = |a: Share, b: Share| if b.fraction() < a.fraction() { b } else { a };
+        let found = match all.iter().copied().reduce(least) {
+            None => Found::missing("no samples of the exact score"),
+            Some(s) => Found::new(
+                format!(
+                    "smallest memorized fraction of {} K, at K = {}, claimed near 1 ({NEAR_ONE})",
+                    all.len(),
+                    s.k
+                ),
+                s.fraction(),
+                s.interval(),
+                Verdict::above(s.interval(), NEAR_ONE),
+            ),
+        };
+        Ok(self.claim("the exact score memorizes at every K", "-", found))
+    }
+
+    /// "Basins of memorized samples are larger than those of spurious ones, and those than the generalized
+    /// ones'": the difference of the mean log volumes, in nats, mean over the K that have both. It holds in part where
+    /// a single K contradicts it beyond chance.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for a mean that is not finite.
+    pub fn larger_basins(
+        &self,
+        (larger, high): (Group, &[Mean]),
+        (smaller, low): (Group, &[Mean]),
+    ) -> Result<Claim, StudyError> {
+        let differences = differences(high, low)?;
+        let what = format!("mean log V of {larger} minus {smaller} samples, nats");
+        let found = direction(&what, &differences, "no K with enough samples of both classes");
+        Ok(self.claim(
+            &format!("basins of {larger} samples are larger than those of {smaller} ones"),
+            "Fig. 4B",
+            found,
+        ))
+    }
+
+    /// "Spectra of training points fall with K": the slope of the mean singular value (or of its logarithm, whichever
+    /// the means are of) over log2 K, by least squares. It holds in part where a single step rises beyond chance.
+    ///
+    /// # Errors
+    /// As [`Self::larger_basins`].
+    pub fn spectra_fall(&self, spectra: &[Mean]) -> Result<Claim, StudyError> {
+        let all = ascending(spectra)?;
+        let found = if all.len() < 2 {
+            Found::missing("fewer than two K")
+        } else {
+            let x: Vec<f64> = all.iter().map(|m| (m.k as f64).log2()).collect();
+            let centre = x.iter().sum::<f64>() / x.len() as f64;
+            let square: f64 = x.iter().map(|x| (x - centre).powi(2)).sum();
+            let weights = x.iter().map(|x| (x - centre) / square);
+            let slope: f64 = weights.clone().zip(&all).map(|(w, m)| w * m.mean).sum();
+            let variance: f64 = weights.zip(&all).map(|(w, m)| (w * m.standard_error).powi(2)).sum();
+            let half = normal_quantile(1.0 - 0.5 * LEVEL) * variance.sqrt();
+            let interval = [slope - half, slope + half];
+            let steps: Vec<Difference> =
+                all.windows(2).map(|w| Difference::of(w[1].k, &w[0], &w[1])).collect();
+            let falls = steps.iter().filter(|d| d.value > 0.0).count();
+            let statistic = format!(
+                "slope of the mean singular value over log2 K; it falls in {falls} of {} steps",
+                steps.len()
+            );
+            let verdict = in_part_if(contradicted(&steps), Verdict::below(interval, 0.0));
+            Found::new(statistic, slope, interval, verdict)
+        };
+        Ok(self.claim("spectra of training points fall with K", "Fig. 5A", found))
+    }
+
+    /// "The memorized gap is near zero at first and then diverges": what its size grows by from the smallest to the
+    /// largest K that has memorized samples. It holds in part where that is above nought, and the first gap more than
+    /// a tenth of the last though not within its own error of nought.
+    ///
+    /// # Errors
+    /// As [`Self::larger_basins`].
+    pub fn memorized_gap_diverges(&self, memorized: &[Mean]) -> Result<Claim, StudyError> {
+        let found = match ascending(memorized)?.as_slice() {
+            [first, .., last] => {
+                let z = normal_quantile(1.0 - 0.5 * LEVEL);
+                let value = last.mean.abs() - first.mean.abs();
+                let half = z * first.standard_error.hypot(last.standard_error);
+                let interval = [value - half, value + half];
+                let near = first.mean.abs() <= (z * first.standard_error).max(0.1 * last.mean.abs());
+                let statistic = format!(
+                    "size of the memorized gap at K = {} ({:.4}) minus that at K = {} ({:.4}, {} zero)",
+                    last.k,
+                    last.mean,
+                    first.k,
+                    first.mean,
+                    if near { "near" } else { "not near" }
+                );
+                Found::new(statistic, value, interval, in_part_if(!near, Verdict::above(interval, 0.0)))
+            }
+            _ => Found::missing("fewer than two K with enough memorized samples"),
+        };
+        Ok(self.claim("the memorized energy gap is near zero at small K and then diverges", "Fig. 6", found))
+    }
+
+    /// "Spurious samples have the lowest energy in the transition": their gap minus the larger one of the other
+    /// classes' (the larger the gap, the lower the energy), mean over the K within `transition`, ends included. See
+    /// [`transition_range`].
+    ///
+    /// # Errors
+    /// As [`Self::larger_basins`].
+    pub fn spurious_lowest(
+        &self,
+        spurious: &[Mean],
+        others: &[&[Mean]],
+        transition: Option<(f64, f64)>,
+    ) -> Result<Claim, StudyError> {
+        let mut all = Vec::new();
+        let others = others.iter().map(|o| ascending(o)).collect::<Result<Vec<_>, _>>()?;
+        for s in ascending(spurious)? {
+            let inside = transition.is_some_and(|(from, to)| (from..=to).contains(&(s.k as f64)));
+            let there = others.iter().flatten().filter(|o| o.k == s.k);
+            let rival = there.reduce(|a, b| if b.mean > a.mean { b } else { a });
+            if let (true, Some(rival)) = (inside, rival) {
+                all.push(Difference::of(s.k, &s, rival));
+            }
+        }
+        let what = match transition {
+            Some((from, to)) => format!(
+                "gap of spurious samples minus the largest other one, K from {from:.0} to {to:.0} (larger gap, lower \
+                 energy)"
+            ),
+            None => String::new(),
+        };
+        let found = direction(&what, &all, "no K in the transition with enough samples of two classes");
+        Ok(self.claim("spurious samples have the lowest energy in the transition", "Fig. 6", found))
+    }
+
+    /// "The generalized gap is the narrowest at large K": the smallest size of the other classes' gaps minus the size
+    /// of the generalized one, at the largest K that has generalized samples and one of the others.
+    ///
+    /// # Errors
+    /// As [`Self::larger_basins`].
+    pub fn generalized_narrowest(
+        &self,
+        generalized: &[Mean],
+        others: &[(Group, &[Mean])],
+    ) -> Result<Claim, StudyError> {
+        let mut found = Found::missing("no K with enough generalized samples and those of another class");
+        for g in ascending(generalized)?.iter().rev() {
+            let mut rivals = Vec::new();
+            for (class, means) in others {
+                rivals.extend(ascending(means)?.into_iter().filter(|m| m.k == g.k).map(|m| (*class, m)));
+            }
+            let narrower =
+                |a: (Group, Mean), b: (Group, Mean)| if b.1.mean.abs() < a.1.mean.abs() { b } else { a };
+            let classes = rivals.len();
+            if let Some((class, rival)) = rivals.into_iter().reduce(narrower) {
+                let value = rival.mean.abs() - g.mean.abs();
+                let half = normal_quantile(1.0 - 0.5 * LEVEL) * rival.standard_error.hypot(g.standard_error);
+                let interval = [value - half, value + half];
+                let statistic = format!(
+                    "size of the {class} gap ({:.4}, narrowest of {classes}) minus that of the generalized one \
+                     ({:.4}), at K = {}, the largest with both",
+                    rival.mean, g.mean, g.k
+                );
+                found = Found::new(statistic, value, interval, Verdict::above(interval, 0.0));
+                break;
+            }
+        }
+        Ok(self.claim("the generalized energy gap is the narrowest at large K", "Fig. 6", found))
+    }
+}
+
+/// Where half the samples of a network are memorized.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Transition {
+    /// K, interpolated in log K between the two sizes about it.
+    pub k: f64,
+    /// 95 percent percentile interval of a bootstrap of the counts, within the sizes measured.
+    pub interval: [f64; 2],
+}
+
+impl Transition {
+    fn described(&self) -> String {
+        let [low, high] = self.interval;
+        format!("{:.0} [{low:.0}, {high:.0}]", self.k)
+    }
+}
+
+/// The K at which half the samples are memorized; None where that is at none between those measured.
+///
+/// # Errors
+/// [`StudyError::Setting`] for a count above its samples.
+pub fn transition_size(memorized: &[Share], seed: u64) -> Result<Option<Transition>, StudyError> {
+    let all = tidy(memorized)?;
+    let Some(k) = falls_to(&fractions(&all), 0.5) else { return Ok(None) };
+    Ok(Some(Transition { k, interval: percentiles(resampled(&all, seed, "transition")) }))
+}
+
+/// The K between which the memorized fraction falls from [`NEAR_ONE`] to one minus that, interpolated in log K; the
+/// first or the last K where it doesn't come to that.
+///
+/// # Errors
+/// As [`transition_size`].
+pub fn transition_range(memorized: &[Share]) -> Result<Option<(f64, f64)>, StudyError> {
+    let points = fractions(&tidy(memorized)?);
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(None) };
+    let at = |level, other| falls_to(&points, level).unwrap_or(other);
+    Ok(Some((at(NEAR_ONE, first.0), at(1.0 - NEAR_ONE, last.0))))
+}
+
+fn fractions(shares: &[Share]) -> Vec<(f64, f64)> {
+    shares.iter().map(|s| (s.k as f64, s.fraction())).collect()
+}
+
+/// The first K at which a curve of (K, fraction) falls from `level` or above to below it.
+fn falls_to(points: &[(f64, f64)], level: f64) -> Option<f64> {
+    points.windows(2).find(|w| w[0].1 >= level && w[1].1 < level).map(|w| {
+        let part = (w[0].1 - level) / (w[0].1 - w[1].1);
+        w[0].0 * (w[1].0 / w[0].0).powf(part)
+    })
+}
+
+/// Where half are memorized, for counts that are drawn again. A draw that never falls to a half is put at the end
+/// that it leans to.
+fn resampled(shares: &[Share], seed: u64, name: &str) -> Vec<f64> {
+    let again = |i: usize| {
+        let mut stream = Stream::new(seed, &format!("claims: {name}/{i}"));
+        let points: Vec<(f64, f64)> = shares
+            .iter()
+            .map(|s| (s.k as f64, binomial(&mut stream, s.samples, s.fraction()) as f64 / s.samples as f64))
+            .collect();
+        falls_to(&points, 0.5).unwrap_or_else(|| {
+            let (first, last) = (points[0], points[points.len() - 1]);
+            if first.1 < 0.5 { first.0 } else { last.0 }
+        })
+    };
+    (0..RESAMPLES).map(again).collect()
+}
+
+/// A draw of a binomial distribution: by waiting times where it is skewed, else by its normal limit.
+fn binomial(stream: &mut Stream, n: usize, p: f64) -> usize {
+    let variance = n as f64 * p * (1.0 - p);
+    if variance > 30.0 {
+        let drawn = n as f64 * p + variance.sqrt() * stream.normal();
+        return drawn.round().clamp(0.0, n as f64) as usize;
+    }
+    if p > 0.5 {
+        return n - binomial(stream, n, 1.0 - p);
+    }
+    if p <= 0.0 {
+        return 0;
+    }
+    let (mut count, mut at) = (0, 0.0);
+    loop {
+        // Trials up to and with the next success.
+        at += ((-stream.uniform()).ln_1p() / (-p).ln_1p()).floor() + 1.0;
+        if at > n as f64 {
+            return count;
+        }
+        count += 1;
+    }
+}
+
+fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [0.025, 0.975].map(|p| values[((values.len() - 1) as f64 * p).round() as usize])
+}
+
+/// A difference that is claimed to be above nought.
+struct Difference {
+    k: usize,
+    value: f64,
+    error: f64,
+}
+
+impl Difference {
+    fn of(k: usize, more: &Mean, less: &Mean) -> Self {
+        Self { k, value: more.mean - less.mean, error: more.standard_error.hypot(less.standard_error) }
+    }
+}
+
+fn differences(high: &[Mean], low: &[Mean]) -> Result<Vec<Difference>, StudyError> {
+    let low = ascending(low)?;
+    let pair = |h: Mean| low.iter().find(|l| l.k == h.k).map(|l| Difference::of(h.k, &h, l));
+    Ok(ascending(high)?.into_iter().filter_map(pair).collect())
+}
+
+/// Whether one of them is below nought beyond what chance gives among so many.
+fn contradicted(all: &[Difference]) -> bool {
+    let z = normal_quantile(1.0 - LEVEL / all.len().max(1) as f64);
+    all.iter().any(|d| d.value + z * d.error < 0.0)
+}
+
+fn in_part_if(but: bool, verdict: Verdict) -> Verdict {
+    if but && verdict == Verdict::Holds { Verdict::InPart } else { verdict }
+}
+
+/// The mean of differences over K, each K counting the same. A claim that is met at no K does not hold, also where the
+/// interval of the mean leaves it open.
+fn direction(what: &str, all: &[Difference], missing: &str) -> Found {
+    if all.is_empty() {
+        return Found::missing(missing);
+    }
+    let n = all.len() as f64;
+    let mean = all.iter().map(|d| d.value).sum::<f64>() / n;
+    let error = all.iter().map(|d| d.error * d.error).sum::<f64>().sqrt() / n;
+    let half = normal_quantile(1.0 - 0.5 * LEVEL) * error;
+    let interval = [mean - half, mean + half];
+    let positive: Vec<String> = all.iter().filter(|d| d.value > 0.0).map(|d| d.k.to_string()).collect();
+    let at = match positive.len() {
+        0 => "at no K".to_owned(),
+        count if count == all.len() => format!("at all {count} K"),
+        count => format!("at {count} of {} K ({})", all.len(), positive.join(", ")),
+    };
+    let verdict = match positive.is_empty() {
+        true => Verdict::DoesNotHold,
+        false => in_part_if(contradicted(all), Verdict::above(interval, 0.0)),
+    };
+    Found::new(format!("{what}; above 0 {at}"), mean, interval, verdict)
+}
+
+/// Probability of a difference of fractions as large as that of `high` over `low` where both are the same.
+fn equal_proportions(high: Share, low: Share) -> f64 {
+    let (n, m) = (high.samples as f64, low.samples as f64);
+    let pooled = (high.count + low.count) as f64 / (n + m);
+    let error = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
+    if error == 0.0 { 1.0 } else { normal_tail((high.fraction() - low.fraction()) / error) }
+}
+
+/// Probability that a standard normal number is above z.
+fn normal_tail(z: f64) -> f64 {
+    0.5 * libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+/// The number that a standard normal one is below with probability p, by halving.
+fn normal_quantile(p: f64) -> f64 {
+    let (mut low, mut high) = (-40.0, 40.0);
+    for _ in 0..80 {
+        let middle = 0.5 * (low + high);
+        if normal_tail(middle) > 1.0 - p { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+fn refused<T>(setting: &'static str, value: String, need: &str) -> Result<T, StudyError> {
+    Err(StudyError::Setting { analysis: "claims", setting, value, need: need.into() })
+}
+
+fn check(s: Share) -> Result<(), StudyError> {
+    if s.k == 0 || s.samples == 0 || s.count > s.samples {
+        let value = format!("{} of {} at K = {}", s.count, s.samples, s.k);
+        return refused("shares", value, "a count of at most the samples, which are not none");
+    }
+    Ok(())
+}
+
+/// Shares in the order of K, those of one K put together.
+fn tidy(shares: &[Share]) -> Result<Vec<Share>, StudyError> {
+    let mut all = shares.to_vec();
+    all.sort_by_key(|s| s.k);
+    let mut out: Vec<Share> = Vec::with_capacity(all.len());
+    for s in all {
+        check(s)?;
+        match out.last_mut() {
+            Some(last) if last.k == s.k => {
+                last.count += s.count;
+                last.samples += s.samples;
+            }
+            _ => out.push(s),
+        }
+    }
+    Ok(out)
+}
+
+/// Means in the order of K, which has each once.
+fn ascending(means: &[Mean]) -> Result<Vec<Mean>, StudyError> {
+    let mut all = means.to_vec();
+    all.sort_by_key(|m| m.k);
+    if let Some(m) = all
+        .iter()
+        .find(|m| !(m.k > 0 && m.mean.is_finite() && m.standard_error >= 0.0 && m.standard_error.is_finite()))
+    {
+        return refused("means", format!("{m:?}"), "finite numbers with an error of at least 0");
+    }
+    if let Some(w) = all.windows(2).find(|w| w[0].k == w[1].k) {
+        return refused("means", format!("two of K = {}", w[0].k), "one of each K");
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: About<'_> = About { dataset: "mnist", network: "mlp", command: "mem2gen sweep --plan desk" };
+
+    fn shares(samples: usize, of: &[(usize, f64)]) -> Vec<Share> {
+        let share =
+            |&(k, p): &(usize, f64)| Share { k, count: (p * samples as f64).round() as usize, samples };
+        of.iter().map(share).collect()
+    }
+
+    fn means(of: &[(usize, f64, f64)]) -> Vec<Mean> {
+        of.iter().map(|&(k, mean, standard_error)| Mean { k, mean, standard_error }).collect()
+    }
+
+    #[test]
+    fn ends_of_the_memorized_curve_are_judged_by_their_intervals() {
+        // Wilson's half width for 1000 samples at 0.9 is 0.019.
+        for (p, verdict) in [
+            (1.0, Verdict::Holds),
+            (0.91, Verdict::InPart),
+            (0.89, Verdict::InPart),
+            (0.5, Verdict::DoesNotHold),
+        ] {
+            let falling = shares(1000, &[(8192, 1.0 - p), (2, p), (64, 0.5)]);
+            let small = ABOUT.memorized_at_small_sizes(&falling).unwrap();
+            let large = ABOUT.not_memorized_at_large_sizes(&falling).unwrap();
+            assert_eq!((small.verdict, large.verdict), (verdict, verdict), "{p}");
+            assert_eq!((small.value, small.network.as_str()), (Some(p), "mlp"));
+            assert!(small.statistic.contains("K = 2,") && large.statistic.contains("K = 8192"));
+            let rising = shares(1000, &[(2, 0.0), (64, p)]);
+            assert_eq!(ABOUT.generalized_at_large_sizes(&rising).unwrap().verdict, verdict);
+        }
+        assert_eq!(ABOUT.memorized_at_small_sizes(&[]).unwrap().verdict, Verdict::NotMeasured);
+        let one = shares(10, &[(2, 0.0)]);
+        assert_eq!(ABOUT.not_memorized_at_large_sizes(&one).unwrap().verdict, Verdict::NotMeasured);
+        let bad = ABOUT.memorized_at_small_sizes(&[Share { k: 2, count: 3, samples: 2 }]);
+        assert!(matches!(bad, Err(StudyError::Setting { setting: "shares", .. })));
+        // Two seeds of one K count together.
+        let two = [Share { k: 2, count: 90, samples: 100 }, Share { k: 2, count: 100, samples: 100 }];
+        assert_eq!(ABOUT.memorized_at_small_sizes(&two).unwrap().value, Some(0.95));
+    }
+
+    #[test]
+    fn a_peak_has_to_lie_between_and_above_chance() {
+        let of = |samples, curve: &[(usize, f64)]| ABOUT.spurious_peak(&shares(samples, curve)).unwrap();
+        let holds = of(512, &[(2, 0.0), (64, 0.1), (256, 0.3), (1024, 0.05), (8192, 0.0)]);
+        assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(154.0 / 512.0)));
+        assert!(holds.statistic.contains("K = 256"), "{}", holds.statistic);
+        // 3 of 512 over 0 of 512: z = 1.737 for one, p = 0.0412, times 5.
+        let weak = of(512, &[(2, 0.0), (64, 3.0 / 512.0), (256, 0.0), (1024, 0.0), (8192, 0.0)]);
+        assert_eq!(weak.verdict, Verdict::InPart);
+        assert!((weak.p.unwrap() - 5.0 * 0.0412).abs() < 2e-3, "{:?}", weak.p);
+        let rising = of(512, &[(2, 0.0), (64, 0.1), (256, 0.3)]);
+        assert_eq!((rising.verdict, rising.p), (Verdict::DoesNotHold, Some(1.0)));
+        let flat = of(512, &[(2, 0.0), (64, 0.0), (256, 0.0)]);
+        assert_eq!((flat.verdict, flat.p), (Verdict::DoesNotHold, Some(1.0)));
+        assert_eq!(of(512, &[(2, 0.0), (64, 0.1)]).verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn the_transition_is_interpolated_in_log_k() {
+        let curve = shares(1000, &[(16, 1.0), (64, 0.75), (256, 0.25), (1024, 0.0)]);
+        let found = transition_size(&curve, 1).unwrap().unwrap();
+        assert!((found.k - 128.0).abs() < 1e-9);
+        // A fraction has an error of 0.0137 at both, so the middle of them one of 0.0097, and 2 log2 K are one half.
+        let half = 1.96 * 0.0097 * 4.0;
+        let [low, high] = found.interval.map(|k| (k / 128.0).log2());
+        assert!((low + half).abs() < 0.15 * half && (high - half).abs() < 0.15 * half, "{low} {high} {half}");
+        let (from, to) = transition_range(&curve).unwrap().unwrap();
+        // 0.4 of the way from 16 to 64, and 0.6 of that from 256 to 1024.
+        assert!(
+            (from - 16.0 * 4.0f64.powf(0.4)).abs() < 1e-9 && (to - 256.0 * 4.0f64.powf(0.6)).abs() < 1e-9
+        );
+        assert_eq!(transition_size(&shares(9, &[(2, 1.0), (4, 1.0)]), 1).unwrap(), None);
+        assert_eq!(transition_range(&shares(9, &[(2, 1.0), (4, 1.0)])).unwrap(), Some((2.0, 4.0)));
+    }
+
+    #[test]
+    fn a_later_transition_is_told_from_an_earlier_and_an_equal_one() {
+        let at = |k: usize| shares(600, &[(k / 8, 1.0), (k / 2, 0.8), (2 * k, 0.2), (8 * k, 0.0)]);
+        let of = |narrow: usize, wide: usize| ABOUT.wider_is_later(&at(narrow), &at(wide)).unwrap();
+        let later = of(128, 512);
+        assert_eq!(later.verdict, Verdict::Holds);
+        assert!((later.value.unwrap() - 2.0).abs() < 0.05, "{later:?}");
+        assert_eq!(of(512, 128).verdict, Verdict::DoesNotHold);
+        let same = of(128, 128);
+        assert_eq!((same.verdict, same.value), (Verdict::InPart, Some(0.0)));
+        let [low, high] = same.interval.unwrap();
+        assert!(low < 0.0 && high > 0.0);
+        let never = shares(600, &[(2, 1.0), (4, 1.0)]);
+        assert_eq!(ABOUT.wider_is_later(&at(128), &never).unwrap().verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn sets_agree_where_no_difference_can_be_above_the_margin() {
+        let pair = |k, p: f64, q: f64, samples| {
+            let [a, b] = [(p, samples), (q, 2 * samples)].map(|(p, n)| shares(n, &[(k, p)])[0]);
+            (Group::SPURIOUS, a, b)
+        };
+        let of = |pairs: &[_]| ABOUT.sets_agree(pairs).unwrap();
+        let same = of(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.5, 5000)]);
+        assert_eq!(same.verdict, Verdict::Holds);
+        assert!((same.value.unwrap() - 0.02).abs() < 1e-12 && same.statistic.contains("K = 2,"));
+        assert_eq!(of(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.7, 5000)]).verdict, Verdict::DoesNotHold);
+        // Equal, but of eight samples.
+        assert_eq!(of(&[pair(2, 0.5, 0.5, 8), pair(4, 0.5, 0.5, 5000)]).verdict, Verdict::InPart);
+        assert_eq!(of(&[]).verdict, Verdict::NotMeasured);
+        let (class, four, mut eight) = pair(2, 0.5, 0.5, 8);
+        eight.k = 3;
+        assert!(ABOUT.sets_agree(&[(class, four, eight)]).is_err());
+    }
+
+    #[test]
+    fn the_exact_score_is_judged_by_its_worst_size() {
+        let of = |curve: &[(usize, f64)]| ABOUT.exact_memorizes(&shares(1000, curve)).unwrap();
+        assert_eq!(of(&[(2, 1.0), (64, 0.98), (512, 1.0)]).verdict, Verdict::Holds);
+        let fails = of(&[(2, 1.0), (64, 0.3), (512, 1.0)]);
+        assert_eq!((fails.verdict, fails.value), (Verdict::DoesNotHold, Some(0.3)));
+        assert_eq!(of(&[]).verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn basins_are_compared_where_both_were_measured() {
+        let high = means(&[(2, 10.0, 0.1), (64, 8.0, 0.1), (512, 6.0, 0.1)]);
+        let of = |low: &[(usize, f64, f64)]| {
+            let low = means(low);
+            ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &low)).unwrap()
+        };
+        let holds = of(&[(64, 7.0, 0.1), (512, 3.0, 0.1), (1024, 9.0, 0.1)]);
+        assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(2.0)));
+        let half = 1.959_964 * (0.04f64).sqrt() / 2.0;
+        assert!((holds.interval.unwrap()[0] - (2.0 - half)).abs() < 1e-6, "{:?}", holds.interval);
+        assert!(holds.statistic.contains("all 2 K"));
+        let mixed = of(&[(64, 3.0, 0.1), (512, 8.0, 0.1)]);
+        assert_eq!(mixed.verdict, Verdict::InPart);
+        assert!(mixed.statistic.contains("1 of 2 K (64)"), "{}", mixed.statistic);
+        assert_eq!(of(&[(64, 8.1, 1.0)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(of(&[(64, 7.9, 1.0)]).verdict, Verdict::InPart);
+        assert_eq!(of(&[(64, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(of(&[(4, 9.0, 0.1)]).verdict, Verdict::NotMeasured);
+        let nan = means(&[(64, f64::NAN, 0.1)]);
+        let refused = ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &nan));
+        assert!(matches!(refused, Err(StudyError::Setting { setting: "means", .. })));
+        let twice = means(&[(64, 1.0, 0.1), (64, 1.0, 0.1)]);
+        assert!(ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &twice)).is_err());
+    }
+
+    #[test]
+    fn spectra_fall_by_the_slope_over_log_k() {
+        let of = |curve: &[(usize, f64, f64)]| ABOUT.spectra_fall(&means(curve)).unwrap();
+        let holds = of(&[(2, 9.0, 0.1), (8, 7.0, 0.1), (32, 5.0, 0.1)]);
+        assert_eq!(holds.verdict, Verdict::Holds);
+        assert!((holds.value.unwrap() + 1.0).abs() < 1e-12 && holds.statistic.contains("2 of 2 steps"));
+        // Errors of 0.1 at x = -2 and 2, over a sum of squares of 8.
+        let half = 1.959_964 * 0.1 * 8.0f64.sqrt() / 8.0;
+        assert!((holds.interval.unwrap()[1] - (half - 1.0)).abs() < 1e-6);
+        assert_eq!(of(&[(2, 9.0, 0.1), (8, 10.0, 0.1), (32, 5.0, 0.1)]).verdict, Verdict::InPart);
+        assert_eq!(of(&[(2, 5.0, 0.1), (32, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(of(&[(2, 5.0, 1.0), (32, 4.9, 1.0)]).verdict, Verdict::InPart);
+        assert_eq!(of(&[(2, 5.0, 1.0)]).verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn the_three_claims_of_the_energy_gap() {
+        let diverges =
+            |curve: &[(usize, f64, f64)]| ABOUT.memorized_gap_diverges(&means(curve)).unwrap().verdict;
+        assert_eq!(diverges(&[(2, 0.01, 0.02), (64, -1.0, 0.1), (512, -4.0, 0.2)]), Verdict::Holds);
+        assert_eq!(diverges(&[(2, 1.0, 0.02), (512, -4.0, 0.2)]), Verdict::InPart);
+        assert_eq!(diverges(&[(2, 4.0, 0.2), (512, 0.1, 0.2)]), Verdict::DoesNotHold);
+        assert_eq!(diverges(&[(2, 4.0, 0.2)]), Verdict::NotMeasured);
+
+        let spurious = means(&[(64, 2.0, 0.1), (256, 3.0, 0.1), (4096, -9.0, 0.1)]);
+        let (memorized, generalized) = (means(&[(64, 1.0, 0.1), (256, 1.0, 0.1)]), means(&[(256, 2.0, 0.1)]));
+        let lowest = |range| ABOUT.spurious_lowest(&spurious, &[&memorized, &generalized], range).unwrap();
+        let holds = lowest(Some((50.0, 300.0)));
+        assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(1.0)));
+        assert_eq!(lowest(None).verdict, Verdict::NotMeasured);
+        assert_eq!(lowest(Some((1.0, 50.0))).verdict, Verdict::NotMeasured);
+        let reversed = ABOUT.spurious_lowest(&generalized, &[&spurious], Some((1.0, 1e4))).unwrap();
+        assert_eq!((reversed.verdict, reversed.value), (Verdict::DoesNotHold, Some(-1.0)));
+
+        let narrowest = |generalized: &[(usize, f64, f64)]| {
+            let others = [(Group::MEMORIZED, memorized.as_slice()), (Group::SPURIOUS, spurious.as_slice())];
+            ABOUT.generalized_narrowest(&means(generalized), &others).unwrap()
+        };
+        let holds = narrowest(&[(256, 5.0, 0.1), (4096, -1.0, 0.1), (8192, 7.0, 0.1)]);
+        assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(8.0)));
+        assert!(holds.statistic.contains("K = 4096") && holds.statistic.contains("spurious"));
+        assert_eq!(narrowest(&[(256, 5.0, 0.1)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(narrowest(&[(256, 1.05, 0.1)]).verdict, Verdict::InPart);
+        assert_eq!(narrowest(&[(8192, 1.0, 0.1)]).verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn the_error_of_a_gap_counts_images_and_references() {
+        let gap = GapRow {
+            k: 64,
+            class: Group::SPURIOUS,
+            reference: None,
+            n: 100,
+            few: false,
+            mean: 2.0,
+            std: 1.0,
+            gap: 0.5,
+            standard_error: 0.03,
+            interval: [0.4, 0.6],
+            between: 0.04,
+            loops: 0,
+            circulation: 0.0,
+            circulation_error: 0.0,
+            size: 0.0,
+        };
+        assert_eq!(Mean::from(&gap), Mean { k: 64, mean: 0.5, standard_error: 0.05 });
+    }
+
+    #[test]
+    fn normal_numbers_and_counts_have_their_distributions() {
+        for (p, z) in [(0.975, 1.959_963_985), (0.5, 0.0), (0.995, 2.575_829_304), (0.025, -1.959_963_985)] {
+            assert!((normal_quantile(p) - z).abs() < 1e-8, "{p}");
+        }
+        for (n, p) in [(40, 0.2), (40, 0.9), (1000, 0.001), (1000, 0.4), (7, 0.0), (7, 1.0)] {
+            let mut stream = Stream::new(5, "binomial");
+            let drawn: Vec<f64> = (0..4000).map(|_| binomial(&mut stream, n, p) as f64).collect();
+            let (mean, variance) = (n as f64 * p, n as f64 * p * (1.0 - p));
+            let got = drawn.iter().sum::<f64>() / 4000.0;
+            let spread = drawn.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / 4000.0;
+            // Four standard errors of a mean, and of a variance with a kurtosis of at most 3 + 1/variance.
+            assert!((got - mean).abs() <= 4.0 * (variance / 4000.0).sqrt(), "{n} {p}: {got}");
+            let error = variance * ((2.0 + 1.0 / variance.max(1e-9)) / 4000.0).sqrt();
+            assert!((spread - variance).abs() <= 4.0 * error + 1e-12, "{n} {p}: {spread} {variance}");
+        }
+    }
+
+    #[test]
+    fn verdicts_are_written_by_their_names() {
+        for verdict in Verdict::ALL {
+            assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.name());
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The paper's claims, each held against what was measured.
+
+use serde_json::json;
+
+use super::{About, Claim, Mean, Share, VERSION, transition_range, transition_size};
+use crate::Error;
+use crate::class::Group;
+use crate::device::Device;
+use crate::frame::fingerprint::{Fingerprint, settings_value};
+use crate::random::SEED;
+use crate::study::basin::{BasinSummary, basins};
+use crate::study::claims::frame::{NAME, claims_frame, claims_rows};
+use crate::study::context::Context;
+use crate::study::curvature::{SetRow, spectra};
+use crate::study::energy::{GapRow, energies};
+use crate::study::subject::{OfNetwork, SubjectNetwork, SubjectSettings};
+use crate::study::sweep::{ClassRow, EXACT, Plan, SweepRow, Transition};
+use crate::study::transition::frame::CapacityRow;
+use crate::study::transition::{self, networks, of_network, transitions};
+
+/// The claims about the fractions (Figs. 4A and 7 to 9), for every network of the sweeps.
+///
+/// # Errors
+/// A count above its samples.
+pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Claim>, Error> {
+    let mut claims = Vec::new();
+    let mut datasets: Vec<&str> = Vec::new();
+    let plans = transition::settings(context)?.plans;
+    let plans =
+        plans.iter().map(|name| Plan::named(context.layout(), name)).collect::<Result<Vec<Plan>, Error>>()?;
+    let command = |dataset: &str, network: &str| {
+        let has =
+            |plan: &&Plan| plan.tasks().iter().any(|task| task.dataset == dataset && task.network == network);
+        plans
+            .iter()
+            .find(has)
+            .map_or_else(String::new, |plan| format!("mem2gen sweep --plan {}", plan.name()))
+    };
+    for (dataset, network) in networks(&all.cells) {
+        let command = command(dataset, network);
+        let about = About { dataset, network, command: &command };
+        let cells = of_network(&all.cells, dataset, network, None);
+        claims.push(about.memorized_at_small_sizes(&shares(&cells, |c| &c.memorized))?);
+        claims.push(about.not_memorized_at_large_sizes(&shares(&cells, |c| &c.memorized))?);
+        claims.push(about.spurious_peak(&shares(&cells, |c| &c.spurious))?);
+        claims.push(about.generalized_at_large_sizes(&shares(&cells, |c| &c.generalized))?);
+        if !datasets.contains(&dataset) {
+            datasets.push(dataset);
+        }
+    }
+    for dataset in datasets {
+        let of: Vec<(&str, Vec<&SweepRow>)> = networks(&all.cells)
+            .into_iter()
+            .filter(|(d, _)| *d == dataset)
+            .map(|(_, network)| (network, of_network(&all.cells, dataset, network, None)))
+            .collect();
+        for (i, (narrow, a)) in of.iter().enumerate() {
+            for (wide, b) in &of[i + 1..] {
+                if kind(a) == kind(b) && parameters(a) < parameters(b) {
+                    let (network, command) = (format!("{wide} over {narrow}"), command(dataset, wide));
+                    let about = About { dataset, network: &network, command: &command };
+                    claims.push(
+                        about.wider_is_later(&shares(a, |c| &c.memorized), &shares(b, |c| &c.memorized))?,
+                    );
+                }
+            }
+        }
+        for (network, four) in &of {
+            let Some(larger) = all
+                .cells
+                .iter()
+                .filter(|c| c.dataset == dataset && c.network == *network)
+                .map(|c| c.multiple)
+                .max()
+                .filter(|larger| four.first().is_some_and(|c| c.multiple < *larger))
+            else {
+                continue;
+            };
+            let eight = of_network(&all.cells, dataset, network, Some(larger));
+            let pairs: Vec<(Group, Share, Share)> = four
+                .iter()
+                .filter_map(|a| eight.iter().find(|b| b.k == a.k).map(|b| (a, b)))
+                .flat_map(|(a, b)| {
+                    [
+                        (Group::MEMORIZED, share(a, &a.memorized), share(b, &b.memorized)),
+                        (Group::SPURIOUS, share(a, &a.spurious), share(b, &b.spurious)),
+                        (Group::GENERALIZED, share(a, &a.generalized), share(b, &b.generalized)),
+                    ]
+                })
+                .collect();
+            let command = command(dataset, network);
+            claims.push(About { dataset, network, command: &command }.sets_agree(&pairs)?);
+        }
+        let exact = of_network(&all.cells, dataset, EXACT, None);
+        if !exact.is_empty() {
+            let command = command(dataset, EXACT);
+            let about = About { dataset, network: "exact score", command: &command };
+            claims.push(about.exact_memorizes(&shares(&exact, |c| &c.memorized))?);
+        }
+    }
+    Ok(claims)
+}
+
+/// Where half the samples are memorized, for each network of a data set.
+///
+/// # Errors
+/// A count above its samples.
+pub fn capacity(all: &Transition, dataset: &str) -> Result<Vec<CapacityRow>, Error> {
+    let of = networks(&all.cells).into_iter().filter(|(d, _)| *d == dataset);
+    of.map(|(_, network)| {
+        let cells = of_network(&all.cells, dataset, network, None);
+        let peak = cells.iter().max_by(|a, b| a.spurious.fraction.total_cmp(&b.spurious.fraction));
+        Ok(CapacityRow {
+            network: network.to_owned(),
+            parameters: parameters(&cells),
+            half: transition_size(&shares(&cells, |c| &c.memorized), SEED)?.map(|t| (t.k, t.interval)),
+            peak: peak.map(|c| (c.k, c.spurious.fraction)),
+        })
+    })
+    .collect()
+}
+
+/// All claims: those about the fractions, and those about basins, spectra and energies of the networks whose landscape
+/// is measured. Stored as `claims`.
+///
+/// # Errors
+/// Those of the studies and of the stored table.
+pub fn claims(context: &Context) -> Result<Vec<Claim>, Error> {
+    let mut all = transition_claims(context, &transitions(context)?)?;
+    all.extend(landscape_claims(context)?);
+    let asked = json!({ "claims": settings_value(&all)? });
+    let fingerprint = Fingerprint::new("claims", VERSION, asked, context.profile().name());
+    let frame = context.recall(NAME, &fingerprint, Device::Cpu, || Ok(claims_frame(&all)?))?;
+    Ok(claims_rows(&frame)?)
+}
+
+/// The claims about the landscape (Figs. 4B, 5 and 6), for every network whose landscape is measured.
+///
+/// # Errors
+/// Those of the studies.
+fn landscape_claims(context: &Context) -> Result<Vec<Claim>, Error> {
+    let (basins, spectra, energies) = (basins(context)?, spectra(context)?, energies(context)?);
+    let (all, mut claims) = (transitions(context)?, Vec::new());
+    for SubjectNetwork { dataset, network, .. } in &context.settings::<SubjectSettings>("subject")?.networks {
+        let cells = of_network(&all.cells, dataset, network, None);
+        claims.extend(claims_of_landscape(
+            |command| About { dataset, network, command },
+            &shares(&cells, |c| &c.memorized),
+            rows_of(&basins.classes, dataset, network),
+            rows_of(&spectra.sets, dataset, network),
+            rows_of(&energies.gaps, dataset, network),
+        )?);
+    }
+    Ok(claims)
+}
+
+/// The rows of one network; none where there are none.
+fn rows_of<'a, R>(all: &'a [OfNetwork<R>], dataset: &str, network: &str) -> &'a [R] {
+    all.iter().find(|of| of.is_of(dataset, network)).map_or(&[], |of| &of.rows)
+}
+
+/// The claims about the landscape of one network, with its memorized fractions.
+///
+/// # Errors
+/// A count above its samples.
+fn claims_of_landscape<'a>(
+    about: impl Fn(&'static str) -> About<'a>,
+    memorized: &[Share],
+    volumes: &[BasinSummary],
+    spectra: &[SetRow],
+    gaps: &[GapRow],
+) -> Result<Vec<Claim>, Error> {
+    let transition = transition_range(memorized)?;
+    let volume = |group: Group| -> Vec<Mean> {
+        let of = volumes.iter().filter(|row| row.group == group && !row.too_few);
+        of.map(|BasinSummary { k, log_volume, .. }| Mean {
+            k: *k,
+            mean: log_volume.mean,
+            standard_error: log_volume.error.unwrap_or(0.0),
+        })
+        .collect()
+    };
+    let [memorized, spurious, generalized] =
+        [Group::MEMORIZED, Group::SPURIOUS, Group::GENERALIZED].map(|group| (group, volume(group)));
+    let basin = about("make notebooks ONLY=06_basins");
+    let mut claims = vec![
+        basin.larger_basins((memorized.0, &memorized.1), (spurious.0, &spurious.1))?,
+        basin.larger_basins((spurious.0, &spurious.1), (generalized.0, &generalized.1))?,
+    ];
+
+    let training: Vec<Mean> = spectra
+        .iter()
+        .filter(|row| row.set.group == Group::Training)
+        .map(|row| Mean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
+        .collect();
+    claims.push(about("make notebooks ONLY=07_curvature").spectra_fall(&training)?);
+
+    let gap = |group: Group| -> Vec<Mean> {
+        let of = gaps.iter().filter(|row| row.class == group && row.reference.is_none() && !row.few);
+        of.map(Mean::from).collect()
+    };
+    let [memorized, spurious, generalized] = [Group::MEMORIZED, Group::SPURIOUS, Group::GENERALIZED].map(gap);
+    let potential = about("make notebooks ONLY=08_relative_energy");
+    claims.push(potential.memorized_gap_diverges(&memorized)?);
+    claims.push(potential.spurious_lowest(&spurious, &[&memorized, &generalized], transition)?);
+    claims.push(potential.generalized_narrowest(
+        &generalized,
+        &[(Group::MEMORIZED, &memorized), (Group::SPURIOUS, &spurious)],
+    )?);
+    Ok(claims)
+}
+
+fn share(cell: &SweepRow, class: &ClassRow) -> Share {
+    Share { k: cell.k, count: class.count, samples: cell.samples }
+}
+
+fn shares(cells: &[&SweepRow], class: fn(&SweepRow) -> &ClassRow) -> Vec<Share> {
+    cells.iter().map(|c| share(c, class(c))).collect()
+}
+
+fn parameters(cells: &[&SweepRow]) -> usize {
+    cells.first().map_or(0, |c| c.parameters)
+}
+
+/// The kind of architecture, as its JSON has it.
+fn kind(cells: &[&SweepRow]) -> Option<serde_json::Value> {
+    let arch: serde_json::Value = serde_json::from_str(cells.first()?.arch.as_deref()?).ok()?;
+    arch.get("kind").cloned()
+}

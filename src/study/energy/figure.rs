@@ -1,0 +1,229 @@
+//! Figures of relative energies.
+
+use std::collections::BTreeSet;
+use std::f64::consts::FRAC_PI_2;
+
+use crate::class::Group;
+use crate::plot::{
+    Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, Scale, curve_panels, input, unbroken,
+};
+use crate::study::energy::{CurveRow, GapRow};
+use crate::study::subject::OfNetwork;
+
+/// Training images, which are of no class.
+const TRAINING: Colour = Colour::hex(0x44_44_44);
+
+const K: &str = "training images K";
+/// The sign, as [`crate::study::energy::SIGN`] has it.
+const GAP: &str = "gap of u (above 0: less energy than training)";
+const U: &str = "u(\u{3b1}) = U(x(\u{3b1})) \u{2212} U(target)";
+
+/// What the bands about the gaps are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Band {
+    /// The standard deviation of u over the images of the class, as in the paper.
+    Std,
+    /// The 95 percent bootstrap interval of the gap.
+    Interval,
+}
+
+/// Figs. 6 and 26: the gap of each class (Eq. 48), the mean over references, against K, a panel for each network.
+/// Classes that are marked as too small are left out.
+///
+/// # Errors
+/// As [`curve_panels`]; a network without a gap.
+pub fn gaps(title: &str, networks: &[OfNetwork<GapRow>], band: Band) -> Result<Figure, FigureError> {
+    let drawn = networks.iter().map(|network| {
+        let of: Vec<&GapRow> = network.rows.iter().filter(|r| r.reference.is_none()).collect();
+        gap_panel(&network.title(), &of, band)
+    });
+    curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, networks.len().clamp(1, 2))
+}
+
+/// Figs. 27 to 30: as [`gaps`] for single references, for each network a panel for the first of each K, one for the
+/// second of each, and so on.
+///
+/// # Errors
+/// As [`gaps`].
+pub fn gaps_by_reference(
+    title: &str,
+    networks: &[OfNetwork<GapRow>],
+    band: Band,
+) -> Result<Figure, FigureError> {
+    let (mut drawn, mut columns) = (Vec::new(), 1);
+    for network in networks {
+        let of = by_rank(&network.rows);
+        columns = columns.max(of.len());
+        for (i, rows) in of.iter().enumerate() {
+            drawn.push(gap_panel(&format!("{}, reference {}", network.title(), i + 1), rows, band)?);
+        }
+    }
+    curve_panels(title, &drawn, columns.min(4))
+}
+
+/// The rows of the first reference of each K, those of the second, and so on.
+fn by_rank(rows: &[GapRow]) -> Vec<Vec<&GapRow>> {
+    let mut panels: Vec<Vec<&GapRow>> = Vec::new();
+    let mut seen: Vec<(usize, usize, usize)> = Vec::new();
+    for row in rows {
+        let Some(place) = row.reference else { continue };
+        // How many references of this K came before.
+        let rank = match seen.iter().find(|(k, p, _)| (*k, *p) == (row.k, place)) {
+            Some((_, _, rank)) => *rank,
+            None => {
+                let rank = seen.iter().filter(|(k, _, _)| *k == row.k).count();
+                seen.push((row.k, place, rank));
+                rank
+            }
+        };
+        panels.resize_with(panels.len().max(rank + 1), Vec::new);
+        panels[rank].push(row);
+    }
+    panels
+}
+
+/// Fig. 25: the mean of u along the arcs from the images of each class to a reference, with the standard deviation as
+/// a band; a panel for each network, with the first of its references.
+///
+/// # Errors
+/// As [`curve_panels`].
+pub fn along_arcs(title: &str, networks: &[OfNetwork<CurveRow>]) -> Result<Figure, FigureError> {
+    let panel = |network: &OfNetwork<CurveRow>| {
+        let rows = &network.rows;
+        let reference = rows.iter().map(|r| r.reference).min()?;
+        let name = format!("{}, training image {reference}", network.title());
+        let mut panel = CurvePanel::new(&name, "angle \u{3b1} (target to reference)", U)
+            .x_range(0.0, FRAC_PI_2)
+            .x_ticks(vec![
+                (0.0, "0".into()),
+                (0.5 * FRAC_PI_2, "\u{3c0}/4".into()),
+                (FRAC_PI_2, "\u{3c0}/2".into()),
+            ])
+            .guide(Guide::horizontal(0.0, ""));
+        for class in Group::ALL {
+            let of: Vec<&CurveRow> =
+                rows.iter().filter(|r| r.class == class && r.reference == reference).collect();
+            if !of.is_empty() {
+                let (x, y) = (of.iter().map(|r| r.alpha).collect(), of.iter().map(|r| r.mean).collect());
+                let band = of.iter().map(|r| (r.mean - r.std, r.mean + r.std)).collect();
+                panel = panel.curve(series(class, x, y).band(band));
+            }
+        }
+        Some(panel)
+    };
+    let panels: Vec<CurvePanel> = networks.iter().filter_map(panel).collect();
+    curve_panels(title, &panels, panels.len().clamp(1, 2))
+}
+
+fn gap_panel(name: &str, rows: &[&GapRow], band: Band) -> Result<CurvePanel, FigureError> {
+    let mut panel = CurvePanel::new(name, K, GAP).x_scale(Scale::Log2).guide(Guide::horizontal(0.0, ""));
+    let sizes: BTreeSet<usize> = rows.iter().map(|r| r.k).collect();
+    for class in Group::SAMPLES {
+        let of: Vec<&GapRow> = rows.iter().copied().filter(|r| r.class == class && !r.few).collect();
+        let edge = |r: &&GapRow| match band {
+            Band::Std => (r.gap - r.std, r.gap + r.std),
+            Band::Interval => (r.interval[0], r.interval[1]),
+        };
+        for of in unbroken(of, &sizes, |r| r.k) {
+            let (x, y) = (of.iter().map(|r| r.k as f64).collect(), of.iter().map(|r| r.gap).collect());
+            panel = panel.curve(marked(class, x, y).band(of.iter().map(edge).collect()));
+        }
+    }
+    if panel.curves.is_empty() {
+        return Err(input(name, "no class has a gap of enough images"));
+    }
+    Ok(panel)
+}
+
+fn series(class: Group, x: Vec<f64>, y: Vec<f64>) -> Curve {
+    let curve = Curve::new(class.name(), x, y);
+    match class {
+        Group::Training => curve.colour(TRAINING).dash(Dash::Dashed),
+        _ => curve.colour(class.colour()),
+    }
+}
+
+fn marked(class: Group, x: Vec<f64>, y: Vec<f64>) -> Curve {
+    series(class, x, y).marker(class.marker())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(k: usize, class: Group, reference: Option<usize>, gap: f64, few: bool) -> GapRow {
+        GapRow {
+            k,
+            class,
+            reference,
+            n: 40,
+            few,
+            mean: gap,
+            std: 0.3,
+            gap,
+            standard_error: 0.05,
+            interval: [gap - 0.1, gap + 0.1],
+            between: 0.0,
+            loops: 0,
+            circulation: 0.0,
+            circulation_error: 0.0,
+            size: 0.0,
+        }
+    }
+
+    fn network<R>(rows: Vec<R>) -> [OfNetwork<R>; 1] {
+        [OfNetwork { dataset: "mnist".into(), network: "mlp16".into(), rows }]
+    }
+
+    #[test]
+    fn gaps_are_drawn_by_class_and_small_ones_left_out() {
+        let mut rows = Vec::new();
+        for (k, places) in [(2, [1, 0]), (16, [7, 3]), (128, [90, 14])] {
+            for reference in [None, Some(places[0]), Some(places[1])] {
+                rows.push(row(k, Group::MEMORIZED, reference, -0.01 * k as f64, false));
+                rows.push(row(k, Group::SPURIOUS, reference, 0.2, k == 2));
+                rows.push(row(k, Group::GENERALIZED, reference, 0.2, true));
+                rows.push(row(k, Group::Training, reference, 0.0, false));
+            }
+        }
+        let networks = network(rows);
+        let figure = gaps("Gaps", &networks, Band::Std).unwrap();
+        let named = |svg: &str, name: &str| svg.contains(&format!(">{name}<"));
+        let svg = String::from_utf8(save(&figure)).unwrap();
+        assert!(named(&svg, "memorized") && named(&svg, "spurious"));
+        assert!(!named(&svg, "generalized") && !named(&svg, "training"));
+        assert!(svg.contains("less energy than training"));
+        let by = gaps_by_reference("Gaps", &networks, Band::Interval).unwrap();
+        let by = String::from_utf8(save(&by)).unwrap();
+        let reference = |rank: usize| named(&by, &format!("mnist, mlp16, reference {rank}"));
+        assert!(reference(1) && reference(2) && !reference(3));
+        let few = network(vec![row(2, Group::MEMORIZED, None, 1.0, true)]);
+        assert!(matches!(gaps("Gaps", &few, Band::Std), Err(FigureError::Input { .. })));
+    }
+
+    #[test]
+    fn arcs_go_to_the_first_reference() {
+        let at = |class, reference, alpha: f64| CurveRow {
+            class,
+            reference,
+            alpha,
+            n: 3,
+            mean: alpha.sin(),
+            std: 0.1 * alpha,
+        };
+        let rows: Vec<CurveRow> = [4, 11]
+            .into_iter()
+            .flat_map(|r| [Group::SPURIOUS, Group::Training].map(|c| (r, c)))
+            .flat_map(|(r, c)| (0..5).map(move |i| at(c, r, FRAC_PI_2 * f64::from(i) / 4.0)))
+            .collect();
+        let svg = String::from_utf8(save(&along_arcs("Arcs", &network(rows)).unwrap())).unwrap();
+        assert!(svg.contains("training image 4") && !svg.contains("training image 11"));
+        assert!(svg.contains("U(target)"));
+        assert!(matches!(along_arcs("Arcs", &[]), Err(FigureError::Input { .. })));
+    }
+
+    fn save(figure: &Figure) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::read(&figure.save(folder.path(), "figure").unwrap()[1]).unwrap()
+    }
+}

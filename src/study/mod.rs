@@ -1,0 +1,20 @@
+//! Studies: one room each, with its settings, algorithm, rows, table, figure and the function that runs it.
+//!
+//! A study takes a [`context::Context`] and gives rows, which are stored as a table and drawn as figures. Studies do not
+//! know one another, except [`claims`], which compares them with the paper.
+
+pub mod basin;
+pub mod claims;
+pub mod context;
+pub mod copies;
+pub mod curvature;
+pub mod energy;
+mod error;
+pub mod load;
+pub mod queries;
+pub mod subject;
+pub mod sweep;
+pub mod toy;
+pub mod transition;
+
+pub use error::StudyError;

@@ -1,0 +1,7 @@
+//! Measurements at points that a person brings: nearest memories and likelihoods.
+
+mod knn;
+mod likelihood;
+
+pub use knn::knn_frame;
+pub use likelihood::likelihood_frame;

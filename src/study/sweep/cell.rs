@@ -1,0 +1,673 @@
+//! One cell in its folder: trained, sampled, labelled, each only where that is not done yet.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::class::Class;
+use crate::detect::{self, Classification, Neighbours, Origin, Sets, classify, examples};
+use crate::device::{Device, DeviceChoice};
+use crate::distance::Lpips;
+use crate::frame::{read_parquet, write_parquet};
+use crate::net::Weights;
+use crate::ops::{Memories, OpError, resolve};
+use crate::process::Prediction;
+use crate::progress::ProgressSink;
+use crate::sample::{self, Draw};
+use crate::score::{Empirical, Network, ScoreError};
+use crate::shape::Shape;
+use crate::store::{Matrix, StoreError, hex, read_matrix, sha256_hex, write_atomic};
+use crate::study::sweep::data::Bench;
+use crate::study::sweep::frame::{examples_frame, examples_rows, labels_frame, labels_rows};
+use crate::study::sweep::plan::{Plan, Task};
+use crate::study::sweep::{
+    CLIP, DistanceRow, ExampleRow, Options, Role, SweepError, SweepRow, Transition, VERSION, Watch,
+};
+use crate::train::{self, Kind, RunDir, TrainingData, first_difference};
+
+const RECORD: &str = "cell.json";
+const TASK: &str = "task.json";
+const LOCK: &str = "lock";
+const TRAIN: &str = "train";
+const SAMPLES: &str = "samples.npy";
+const SIDECAR: &str = "samples.json";
+const EXAMPLES: &str = "examples.parquet";
+
+/// Rows that a network takes at a time, and those that an exact score takes.
+const NETWORK_ROWS: usize = 128;
+const EXACT_ROWS: usize = 1024;
+
+/// A cell's folder.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    path: PathBuf,
+}
+
+/// Held by who works on a cell; the system takes it back from a process that dies.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "the file is locked for as long as it is open")] File);
+
+/// What is written last: the cell is complete, and this is what was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellRecord {
+    /// [`Task::key`].
+    pub key: String,
+    /// [`Task::id`].
+    pub id: String,
+    /// The crate's version.
+    pub program: String,
+    /// Versions of the numbers of sweeps, of training and of sampling.
+    pub versions: [u32; 3],
+    /// Where the network was trained, or where samples were labelled if there is none.
+    pub device: String,
+    /// SHA-256 of the training set.
+    pub data_sha256: String,
+    /// The network; none for the exact score.
+    pub network: Option<NetworkRecord>,
+    /// Seconds of sampling.
+    pub sample_seconds: f64,
+    /// SHA-256 of the samples.
+    pub samples_sha256: String,
+    /// Seconds of the search for neighbours and of labelling.
+    pub label_seconds: f64,
+    /// What was found for each size of S.
+    pub found: Vec<Found>,
+    /// SHA-256 of the file of examples.
+    pub examples_sha256: String,
+}
+
+/// How a network came to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRecord {
+    /// Key of the training settings.
+    pub key: String,
+    /// SHA-256 of the weights that were sampled with.
+    pub weights_sha256: String,
+    /// Whether they came out of a published file.
+    pub restored: bool,
+    /// Mean loss of the last stretch.
+    pub loss: f64,
+    /// Seconds of training.
+    pub seconds: f64,
+}
+
+/// Labels with one size of S.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// |S| / K.
+    pub multiple: usize,
+    /// Independent sets S.
+    pub sets: usize,
+    /// Medians of d(x, D) and d(x, S \ x).
+    pub medians: [Option<f64>; 2],
+    /// What the samples are made of.
+    pub classification: Classification,
+    /// SHA-256 of the file of labels.
+    pub labels_sha256: String,
+}
+
+/// What samples were drawn from, beside them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drawn {
+    settings: Value,
+    samples: usize,
+    sha256: String,
+    seconds: f64,
+}
+
+impl Cell {
+    /// The cell of a task in a folder of cells.
+    pub fn of(runs: &Path, task: &Task) -> Self {
+        Self { path: runs.join(&task.id) }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The training run.
+    pub fn train(&self) -> PathBuf {
+        self.path.join(TRAIN)
+    }
+
+    /// The sample file.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join(SAMPLES)
+    }
+
+    /// The labels with |S| = `multiple` K.
+    pub fn labels(&self, multiple: usize) -> PathBuf {
+        self.path.join(format!("labels-x{multiple}.parquet"))
+    }
+
+    /// The record of the cell, if it is complete and of this task.
+    pub fn record(&self, task: &Task) -> Option<CellRecord> {
+        read_json::<CellRecord>(&self.path.join(RECORD)).filter(|record| record.key == task.key())
+    }
+
+    /// Whether another process works on it. Whoever wants to begin in the same moment has to try again.
+    pub fn is_busy(&self) -> bool {
+        let file = File::open(self.path.join(LOCK));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Takes the cell; none where another process has it.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, StoreError> {
+        fs::create_dir_all(&self.path).map_err(StoreError::io("make folder", &self.path))?;
+        let path = self.path.join(LOCK);
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(StoreError::io("open", &path))?;
+        // Who asks whether it is locked holds it for a moment.
+        for pause in [5, 20, 80, 0] {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Lock(file))),
+                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(pause)),
+                Err(TryLockError::Error(e)) => return Err(StoreError::io("lock", &path)(e)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does all that is left of the cell. Only for who has its lock.
+    pub(crate) fn work(
+        &self,
+        plan: &Plan,
+        task: &Task,
+        bench: &mut Bench,
+        options: &Options<'_>,
+        watch: &dyn Watch,
+    ) -> Result<CellRecord, Error> {
+        self.claim(task)?;
+        if let Some(record) = self.record(task) {
+            return Ok(record);
+        }
+        // Who reads the folder is not to take what is replaced for a complete cell.
+        remove(&self.path.join(RECORD))?;
+        let data = bench.training(task)?;
+        let device = train::device(options.device);
+        let run = self.trained(task, &data, device, options, watch)?;
+        let drawn = self.drawn(plan, task, &data, run.as_ref(), options, watch)?;
+        self.labelled(plan, task, &data, run, drawn, bench, options, watch)
+    }
+
+    /// Err unless the folder is this task's, or nobody's.
+    fn claim(&self, task: &Task) -> Result<(), Error> {
+        let file = self.path.join(TASK);
+        let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
+        let asked = task.identity();
+        match fs::read(&file) {
+            Ok(text) => {
+                let there: Value =
+                    serde_json::from_slice(&text).map_err(|e| bad(format!("{TASK} is damaged: {e}")))?;
+                match first_difference("", &there, &asked) {
+                    None => Ok(()),
+                    Some((setting, there, asked)) => {
+                        Err(SweepError::Other { path: self.path.clone(), setting, there, asked }.into())
+                    }
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let entries = fs::read_dir(&self.path).map_err(StoreError::io("list", &self.path))?;
+                for entry in entries {
+                    let name = entry.map_err(StoreError::io("list", &self.path))?.file_name();
+                    let name = name.to_string_lossy();
+                    if name != LOCK && !name.starts_with(crate::store::TEMPORARY) {
+                        return Err(bad(format!("it holds {name} and is no cell of a sweep")).into());
+                    }
+                }
+                Ok(write_json(&file, &asked)?)
+            }
+            Err(e) => Err(StoreError::io("open", &file)(e).into()),
+        }
+    }
+
+    /// The finished training run; none for the exact score.
+    fn trained(
+        &self,
+        task: &Task,
+        data: &TrainingData,
+        device: Device,
+        options: &Options<'_>,
+        watch: &dyn Watch,
+    ) -> Result<Option<RunDir>, Error> {
+        let Some(params) = &task.training else { return Ok(None) };
+        let path = self.train();
+        if let Some(folder) = options.networks
+            && let Some(name) = task.weights()
+            && !RunDir::is_begun(&path)
+        {
+            let file = folder.join(name);
+            if file.is_file() {
+                watch.step(task, "restoring", 0);
+                return Ok(Some(RunDir::restore(&path, params, data, device, &file)?));
+            }
+        }
+        watch.step(task, "training", params.settings().steps);
+        let run = train::train(&path, params, data, device, watch.sink())?.run;
+        run.forget_checkpoints()?;
+        Ok(Some(run))
+    }
+
+    /// Samples with what they were drawn from.
+    fn drawn(
+        &self,
+        plan: &Plan,
+        task: &Task,
+        data: &TrainingData,
+        run: Option<&RunDir>,
+        options: &Options<'_>,
+        watch: &dyn Watch,
+    ) -> Result<(Array2<f32>, Drawn), Error> {
+        let weights = run.map(|run| Ok::<_, Error>(run.weights(Kind::Ema)?.0)).transpose()?;
+        // Without candle's kernels a network computes on the processor.
+        let device = match options.device {
+            DeviceChoice::Auto if !cfg!(feature = "cuda") => Device::Cpu,
+            choice => {
+                let operation = "sampling";
+                resolve(choice).map_err(|source| OpError::Device { operation, source })?.0
+            }
+        };
+        let source = match (&weights, run) {
+            (Some(weights), Some(run)) => json!({
+                "weights_sha256": weights_sha256(weights),
+                "arch": run.params().settings().arch,
+                "prediction": run.prediction(),
+                "device": device,
+            }),
+            _ => json!({ "training_set_sha256": data.sha256() }),
+        };
+        let settings = plan.sampling_identity(source);
+        let (file, sidecar) = (self.samples(), self.path.join(SIDECAR));
+        let dim = data.shape().len();
+        if let Some(drawn) = read_json::<Drawn>(&sidecar)
+            && drawn.settings == settings
+            && drawn.samples == task.samples
+            && let Ok(Matrix::F32(rows)) = read_matrix(&file)
+            && rows.dim() == (task.samples, dim)
+            && rows_sha256(rows.view()) == drawn.sha256
+        {
+            return Ok((rows, drawn));
+        }
+        let batch = if weights.is_some() { NETWORK_ROWS } else { EXACT_ROWS };
+        let clock = Instant::now();
+        let draw = |score: &dyn crate::score::Score| {
+            let draw = Draw {
+                score,
+                process: plan.process(),
+                sampler: plan.sampler(),
+                clip: Some(CLIP),
+                seed: plan.settings().sample_seed,
+            };
+            let total = Draw::parts(task.samples, batch).map(|part| draw.work(part.len())).sum();
+            watch.step(task, "sampling", total);
+            draw.write(&file, task.samples, batch, &settings, watch.sink())
+        };
+        let found = match (weights, run) {
+            (Some(weights), Some(run)) => draw(&Network::on(weights, run.prediction(), batch, device)?)?,
+            _ => {
+                let rows = data.rows().mapv(f64::from);
+                draw(&Empirical::new(Memories::on(rows.view(), options.device).map_err(ScoreError::from)?))?
+            }
+        };
+        let seconds =
+            clock.elapsed().as_secs_f64() * task.samples as f64 / (task.samples - found.kept).max(1) as f64;
+        let rows = match read_matrix(&file)? {
+            Matrix::F32(rows) => rows,
+            Matrix::F64(rows) => rows.mapv(|v| v as f32),
+        };
+        let drawn = Drawn { settings, samples: task.samples, sha256: rows_sha256(rows.view()), seconds };
+        write_json(&sidecar, &drawn)?;
+        Ok((rows, drawn))
+    }
+
+    /// Labels, examples and the record.
+    #[expect(clippy::too_many_arguments, reason = "private, and called in one place")]
+    fn labelled(
+        &self,
+        plan: &Plan,
+        task: &Task,
+        data: &TrainingData,
+        run: Option<RunDir>,
+        (samples, drawn): (Array2<f32>, Drawn),
+        bench: &mut Bench,
+        options: &Options<'_>,
+        watch: &dyn Watch,
+    ) -> Result<CellRecord, Error> {
+        let clock = Instant::now();
+        let settings = &plan.settings().detection;
+        let held_out = bench.held_out(&task.dataset, task.size, settings.held_out)?;
+        let held_out = held_out.as_ref().map(|data| data.rows().view());
+        let lpips = settings.metric.backbone().map(|b| Lpips::open(b, bench.layout())).transpose()?;
+        let count = samples.nrows() + data.len() + held_out.map_or(0, |rows| rows.nrows());
+        if lpips.is_some() {
+            watch.step(task, "features", count as u64);
+        }
+        let net = data.shape();
+        let shape = Shape { height: net.height, width: net.width, channels: net.channels };
+        let sink = watch.sink();
+        let rows = [
+            features(lpips.as_ref(), shape, data.rows().view(), sink)?,
+            features(lpips.as_ref(), shape, samples.view(), sink)?,
+        ];
+        let far = held_out.map(|rows| features(lpips.as_ref(), shape, rows, sink)).transpose()?;
+        let sets = Sets {
+            train: rows[0].view(),
+            synthetic: rows[1].view(),
+            held_out: far.as_ref().map(|rows| rows.view()),
+            squared: lpips.is_some(),
+        };
+        let multiples = &plan.settings().sampling.multiples;
+        let each: Vec<usize> = multiples.iter().map(|m| m * task.k).collect();
+        watch.step(task, "neighbours", detect::queries(&sets) + ((each.len() - 1) * samples.nrows()) as u64);
+        let all = detect::neighbours_in_sets(&sets, &each, options.device, watch.sink())?;
+        let mut found = vec![];
+        let mut pictures = vec![];
+        let smallest = multiples.iter().min();
+        for (&multiple, neighbours) in multiples.iter().zip(&all) {
+            let classification = classify(neighbours, &settings.classify())?;
+            let Some(labels) = &classification.labels else {
+                let because = [&classification.delta_m, &classification.delta_s]
+                    .into_iter()
+                    .filter(|threshold| threshold.origin == Origin::Unknown)
+                    .map(|threshold| threshold.because.clone())
+                    .collect::<Vec<_>>()
+                    .join("; ");
+                return Err(SweepError::NoThreshold { path: self.path.clone(), because }.into());
+            };
+            let path = self.labels(multiple);
+            write_parquet(&path, &labels_frame(neighbours, labels)?)?;
+            if Some(&multiple) == smallest {
+                let picker = Picker {
+                    task,
+                    multiple,
+                    most: settings.examples,
+                    shape,
+                    data,
+                    samples: &samples,
+                    sets: &sets,
+                    device: options.device,
+                };
+                pictures = picker.pick(neighbours, labels)?;
+            }
+            let known =
+                |of: &[Option<detect::Neighbour>]| median(of.iter().flatten().map(|n| n.distance).collect());
+            found.push(Found {
+                multiple,
+                sets: neighbours.train.len() / neighbours.each,
+                medians: [known(&neighbours.train), known(&neighbours.synthetic)],
+                classification,
+                labels_sha256: file_sha256(&path)?,
+            });
+        }
+        let path = self.path.join(EXAMPLES);
+        write_parquet(&path, &examples_frame(&pictures)?)?;
+        self.clear_labels(multiples)?;
+        let device = all.first().map_or(Device::Cpu, |n| n.device);
+        let network = run
+            .map(|run| -> Result<_, Error> {
+                let manifest = run.manifest()?.ok_or_else(|| SweepError::Cell {
+                    path: self.path.clone(),
+                    reason: "its training run was finished and is not any more".into(),
+                })?;
+                let record = NetworkRecord {
+                    key: manifest.key,
+                    weights_sha256: weights_sha256(&run.weights(Kind::Ema)?.0),
+                    restored: manifest.restored_from.is_some(),
+                    loss: manifest.loss,
+                    seconds: manifest.seconds,
+                };
+                Ok((record, manifest.device))
+            })
+            .transpose()?;
+        let (network, trained_on) = network.unzip();
+        let record = CellRecord {
+            key: task.key().to_owned(),
+            id: task.id.clone(),
+            program: env!("CARGO_PKG_VERSION").into(),
+            versions: [VERSION, train::VERSION, sample::VERSION],
+            device: trained_on.unwrap_or_else(|| device.to_string()),
+            data_sha256: data.sha256(),
+            network,
+            sample_seconds: drawn.seconds,
+            samples_sha256: drawn.sha256,
+            label_seconds: clock.elapsed().as_secs_f64(),
+            found,
+            examples_sha256: file_sha256(&path)?,
+        };
+        write_json(&self.path.join(RECORD), &record)?;
+        Ok(record)
+    }
+
+    /// Removes the labels of multiples that are in the plan no more.
+    fn clear_labels(&self, multiples: &[usize]) -> Result<(), StoreError> {
+        let kept: Vec<PathBuf> = multiples.iter().map(|m| self.labels(*m)).collect();
+        for entry in fs::read_dir(&self.path).map_err(StoreError::io("list", &self.path))? {
+            let path = entry.map_err(StoreError::io("list", &self.path))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let old = name.starts_with("labels-x") && !kept.contains(&path);
+            if old || name.starts_with(crate::store::TEMPORARY) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a complete cell for all three tables.
+    ///
+    /// # Errors
+    /// [`SweepError::Cell`] for files that are not those of the record.
+    pub(crate) fn rows(&self, plan: &Plan, task: &Task, record: &CellRecord) -> Result<Transition, Error> {
+        let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
+        let check = |path: &Path, sha256: &str| -> Result<(), Error> {
+            if file_sha256(path)? == sha256 {
+                return Ok(());
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Err(bad(format!("{name} is not the file that it was finished with")).into())
+        };
+        let (mut cells, mut samples) = (vec![], vec![]);
+        let settings = task.training.as_ref().map(|params| params.settings());
+        let arch = settings.map(|s| serde_json::to_string(&s.arch).unwrap_or_default());
+        let [sweep, training, sampling] = record.versions.map(|v| v as usize);
+        for found in &record.found {
+            let base = SweepRow {
+                dataset: task.dataset.clone(),
+                size: task.size,
+                network: task.network.clone(),
+                score: if settings.is_some() { "network" } else { crate::study::sweep::EXACT }.into(),
+                arch: arch.clone(),
+                parameters: task.parameters(),
+                prediction: settings.map(|s| prediction(s.prediction).to_owned()),
+                steps: task.train_steps(),
+                k: task.k,
+                seed: task.seed(),
+                sample_seed: plan.settings().sample_seed,
+                metric: plan.settings().detection.metric.name().into(),
+                multiple: found.multiple,
+                sets: found.sets,
+                d_train: found.medians[0],
+                d_synthetic: found.medians[1],
+                loss: record.network.as_ref().map(|n| n.loss),
+                train_seconds: record.network.as_ref().map_or(0.0, |n| n.seconds),
+                sample_seconds: record.sample_seconds,
+                label_seconds: record.label_seconds,
+                restored: record.network.as_ref().is_some_and(|n| n.restored),
+                train_key: record.network.as_ref().map(|n| n.key.clone()),
+                data_sha256: record.data_sha256.clone(),
+                weights_sha256: record.network.as_ref().map(|n| n.weights_sha256.clone()),
+                samples_sha256: record.samples_sha256.clone(),
+                device: record.device.clone(),
+                program: record.program.clone(),
+                versions: [sweep, training, sampling],
+                ..SweepRow::default()
+            };
+            let row = base.classified(&found.classification);
+            cells.push(row.ok_or_else(|| bad(format!("{RECORD} has no fractions")))?);
+            let path = self.labels(found.multiple);
+            check(&path, &found.labels_sha256)?;
+            let (dataset, network): (Arc<str>, Arc<str>) =
+                (task.dataset.as_str().into(), task.network.as_str().into());
+            let labels = labels_rows(&read_parquet(&path)?)?;
+            samples.extend(labels.into_iter().enumerate().map(|(sample, (label, d, other))| DistanceRow {
+                dataset: dataset.clone(),
+                network: network.clone(),
+                k: task.k,
+                seed: task.seed(),
+                multiple: found.multiple,
+                sample,
+                d_train: d.map(|d| d as f32),
+                d_synthetic: other.map(|d| d as f32),
+                label,
+            }));
+        }
+        let path = self.path.join(EXAMPLES);
+        check(&path, &record.examples_sha256)?;
+        Ok(Transition { cells, samples, examples: examples_rows(&read_parquet(&path)?)? })
+    }
+}
+
+/// What the distance is taken of: the rows themselves, or the features of the images that they are.
+fn features<'a>(
+    lpips: Option<&Lpips>,
+    shape: Shape,
+    rows: ArrayView2<'a, f32>,
+    sink: &dyn ProgressSink,
+) -> Result<CowArray<'a, f32, Ix2>, Error> {
+    let Some(lpips) = lpips else { return Ok(rows.into()) };
+    let unit = rows.mapv(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0));
+    Ok(lpips.features(shape, unit.view(), sink)?.into())
+}
+
+/// Chooses the examples of a cell.
+struct Picker<'a> {
+    task: &'a Task,
+    multiple: usize,
+    most: usize,
+    shape: Shape,
+    data: &'a TrainingData,
+    samples: &'a Array2<f32>,
+    sets: &'a Sets<'a>,
+    device: DeviceChoice,
+}
+
+impl Picker<'_> {
+    /// Samples of each class, each with the nearest of D and of its own set S.
+    fn pick(&self, found: &Neighbours, labels: &[Class]) -> Result<Vec<ExampleRow>, Error> {
+        let mut rows = vec![];
+        let of = |set: &'static str| move |source| detect::DetectError::Set { set, source };
+        let train = Memories::on(self.sets.train, self.device).map_err(of("training"))?;
+        let power = |d: f64| if self.sets.squared { d * d } else { d };
+        for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
+            for (example, i) in examples(found, labels, class, self.most).into_iter().enumerate() {
+                let query = self.sets.synthetic.slice(s![i..=i, ..]);
+                let picture = |role, rank, index: usize, distance, values: ArrayView2<'_, f32>| ExampleRow {
+                    dataset: self.task.dataset.as_str().into(),
+                    network: self.task.network.as_str().into(),
+                    k: self.task.k,
+                    seed: self.task.seed(),
+                    multiple: self.multiple,
+                    class,
+                    example,
+                    role,
+                    rank,
+                    index,
+                    distance,
+                    shape: [self.shape.height, self.shape.width, self.shape.channels],
+                    pixels: values.row(index).iter().map(|v| byte(*v)).collect(),
+                };
+                rows.push(picture(Role::Sample, 0, i, 0.0, self.samples.view()));
+                let near = train.knn(query, self.most.min(train.len()), false).map_err(of("training"))?;
+                let pairs = near.index.iter().zip(&near.distance).enumerate();
+                rows.extend(pairs.map(|(rank, (&j, &d))| {
+                    picture(Role::Train, rank, j, power(d), self.data.rows().view())
+                }));
+                let first = i / found.each * found.each;
+                let set = self.sets.synthetic.slice(s![first..first + found.each, ..]);
+                let fine: Vec<usize> = (0..found.each).filter(|j| found.train[first + j].is_some()).collect();
+                let others: CowArray<'_, f32, Ix2> =
+                    if fine.len() == found.each { set.into() } else { set.select(Axis(0), &fine).into() };
+                let others = Memories::on(others.view(), self.device).map_err(of("synthetic"))?;
+                // One more, as the sample itself is among them.
+                let most = (self.most + 1).min(fine.len());
+                let near = others.knn(query, most, false).map_err(of("synthetic"))?;
+                let pairs = near.index.iter().map(|&j| first + fine[j]).zip(&near.distance);
+                let pairs = pairs.filter(|(j, _)| *j != i).take(self.most).enumerate();
+                rows.extend(
+                    pairs.map(|(rank, (j, &d))| {
+                        picture(Role::Synthetic, rank, j, power(d), self.samples.view())
+                    }),
+                );
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A value from -1 to 1 as a byte.
+fn byte(v: f32) -> u8 {
+    // Casts saturate.
+    (0.5 * (v + 1.0) * 255.0).round() as u8
+}
+
+fn prediction(of: Prediction) -> &'static str {
+    match of {
+        Prediction::Epsilon => "epsilon",
+        Prediction::X0 => "x0",
+        Prediction::V => "v",
+        Prediction::Score => "score",
+    }
+}
+
+/// The lower of the two middle ones where there are two; none of nothing.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
+
+fn weights_sha256(weights: &Weights) -> String {
+    sha256_hex(&weights.values().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// SHA-256 of the numbers in single precision, little-endian, row by row.
+fn rows_sha256(rows: ArrayView2<'_, f32>) -> String {
+    let mut hash = Sha256::new();
+    for row in rows.outer_iter() {
+        hash.update(row.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    hex(&hash.finalize())
+}
+
+fn file_sha256(path: &Path) -> Result<String, StoreError> {
+    Ok(sha256_hex(&fs::read(path).map_err(StoreError::io("open", path))?))
+}
+
+/// What a file holds, if it is there and whole.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    write_atomic(path, |w| Ok(serde_json::to_writer_pretty(w, value)?))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}

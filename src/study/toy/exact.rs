@@ -1,0 +1,389 @@
+//! The toy model's landscapes: Fig. 1A and the exact side of Fig. 2.
+
+use std::f64::consts::TAU;
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use crate::class::Class;
+use crate::memory::{AttractorSettings, Attractors, attractors, critical_beta_of_pair, ring, toy};
+use crate::ops::Memories;
+use crate::progress::ProgressSink;
+use crate::study::StudyError;
+
+/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+pub const VERSION: u32 = 2;
+
+/// Settings of the toy analysis, a table of a profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToySettings {
+    /// Sizes of the training set whose landscapes are drawn.
+    pub sizes: Vec<usize>,
+    /// Inverse temperature of the exact panel; 20 in the paper's code.
+    pub beta: f64,
+    /// Grid points a side of a drawn landscape. The published one has 20.
+    pub grid: usize,
+    /// The landscape covers [-half_width, half_width]^2; 1.5 in the paper's code.
+    pub half_width: f64,
+    /// Sizes whose attractors are counted against beta.
+    pub ladder_sizes: Vec<usize>,
+    /// Inverse temperatures of that count: first, last, and steps on a logarithmic scale.
+    pub ladder: (f64, f64, usize),
+    /// Random starts of the attractor search.
+    pub random_starts: usize,
+}
+
+impl ToySettings {
+    /// The betas of the ladder, evenly spaced in the logarithm.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for a ladder that does not rise from above 0 in at least two steps.
+    pub fn betas(&self) -> Result<Vec<f64>, StudyError> {
+        let (first, last, steps) = self.ladder;
+        if !(first > 0.0 && last > first && last.is_finite() && steps >= 2) {
+            return Err(StudyError::Setting {
+                analysis: "toy",
+                setting: "ladder",
+                value: format!("{:?}", self.ladder),
+                need: "[first > 0, last > first, steps >= 2]".into(),
+            });
+        }
+        let ratio = (last / first).ln() / (steps - 1) as f64;
+        Ok((0..steps).map(|i| first * (ratio * i as f64).exp()).collect())
+    }
+}
+
+/// How many memories the circle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// The first K toy training points.
+    Points(usize),
+    /// All of the circle, in closed form.
+    Infinite,
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Points(k) => write!(f, "K = {k}"),
+            Self::Infinite => write!(f, "K = \u{221e}"),
+        }
+    }
+}
+
+/// An energy on a square grid.
+#[derive(Debug, Clone)]
+pub struct Landscape {
+    /// How many memories.
+    pub size: Size,
+    /// Inverse temperature.
+    pub beta: f64,
+    /// The grid covers [-half_width, half_width]^2.
+    pub half_width: f64,
+    /// E^AM with its minimum subtracted; row i is y, column j is x, both ascending.
+    pub energy: Array2<f64>,
+    /// The minimum that was subtracted.
+    pub minimum: f64,
+}
+
+/// E^AM on a grid x grid lattice over [-half_width, half_width]^2.
+///
+/// # Errors
+/// [`StudyError`] for a grid of less than 2 points or arguments that the energies refuse.
+pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<Landscape, StudyError> {
+    if grid < 2 {
+        return Err(StudyError::Setting {
+            analysis: "toy",
+            setting: "grid",
+            value: grid.to_string(),
+            need: "at least 2 points a side".into(),
+        });
+    }
+    let at = |i: usize| half_width * (2.0 * i as f64 / (grid - 1) as f64 - 1.0);
+    let mut energy =
+        match size {
+            Size::Infinite => {
+                let mut energy = Array2::zeros((grid, grid));
+                for ((i, j), e) in energy.indexed_iter_mut() {
+                    *e = ring::energy(at(j).hypot(at(i)), beta)?;
+                }
+                energy
+            }
+            Size::Points(k) => {
+                let points = toy::points(k)?;
+                let queries = Array2::from_shape_fn((grid * grid, 2), |(q, axis)| {
+                    if axis == 0 { at(q % grid) } else { at(q / grid) }
+                });
+                let flat = Memories::new(points.view())?.energy(queries.view(), beta)?;
+                Array2::from_shape_fn((grid, grid), |(i, j)| flat[i * grid + j])
+            }
+        };
+    let minimum = energy.iter().copied().fold(f64::INFINITY, f64::min);
+    energy.mapv_inplace(|e| e - minimum);
+    Ok(Landscape { size, beta, half_width, energy, minimum })
+}
+
+/// A landscape with what lies on it.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// The energy.
+    pub landscape: Landscape,
+    /// Training points to draw, [n, 2]: the memories themselves, or for the ring the first 1000.
+    pub points: Array2<f64>,
+    /// The attractors; None for the ring, whose minima are a circle.
+    pub attractors: Option<Attractors>,
+}
+
+/// The landscape of `size` at beta with its memories and attractors.
+///
+/// # Errors
+/// As [`landscape`] and [`find_attractors`].
+pub fn panel(size: Size, beta: f64, settings: &ToySettings) -> Result<Panel, StudyError> {
+    let (points, attractors) = match size {
+        Size::Points(k) => (toy::points(k)?, Some(find_attractors(k, beta, settings)?)),
+        Size::Infinite => (toy::points(toy::POINTS_MAX)?, None),
+    };
+    Ok(Panel { landscape: landscape(size, beta, settings.grid, settings.half_width)?, points, attractors })
+}
+
+/// The minima of the first two toy points near their critical beta.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairRow {
+    /// beta / beta_c.
+    pub ratio: f64,
+    /// Distance of the found minima from the midpoint, in units of half the points' distance.
+    pub found: f64,
+    /// The same in closed form: the largest root of u = tanh(ratio u) (Eq. 7's exact condition).
+    pub closed_form: f64,
+}
+
+/// Follows the minima of the first two toy points through their critical beta.
+///
+/// # Errors
+/// As [`find_attractors`].
+pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<PairRow>, StudyError> {
+    let points = toy::points(2)?;
+    let critical = critical_beta_of_pair(points.row(0), points.row(1));
+    let middle = (&points.row(0) + &points.row(1)) / 2.0;
+    let half = (&points.row(0) - &middle).mapv(|v| v * v).sum().sqrt();
+    ratios
+        .iter()
+        .map(|&ratio| {
+            let all = find_attractors(2, ratio * critical, settings)?;
+            let found = all
+                .found
+                .iter()
+                .map(|a| (&a.x - &middle).mapv(|v| v * v).sum().sqrt() / half)
+                .fold(0.0, f64::max);
+            // From 1 the iteration falls to the largest root; near the critical point it takes its time.
+            let closed_form = (0..1_000_000).fold(1.0f64, |u, _| (ratio * u).tanh());
+            Ok(PairRow { ratio, found, closed_form: if ratio <= 1.0 { 0.0 } else { closed_form } })
+        })
+        .collect()
+}
+
+/// An energy along the circle.
+#[derive(Debug, Clone)]
+pub struct CircleProfile {
+    /// How many memories.
+    pub size: Size,
+    /// Angle in radians and E^AM + (log K)/beta.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
+/// The closed form is constant; a finite sum is made comparable by (log K)/beta.
+///
+/// # Errors
+/// As [`landscape`].
+pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<CircleProfile, StudyError> {
+    let angle = |i: usize| TAU * i as f64 / steps as f64;
+    let points = match size {
+        Size::Infinite => {
+            let e = ring::energy(1.0, beta)?;
+            (0..=steps).map(|i| (angle(i), e)).collect()
+        }
+        Size::Points(k) => {
+            let points = toy::points(k)?;
+            let queries = Array2::from_shape_fn((steps + 1, 2), |(i, axis)| {
+                if axis == 0 { angle(i).cos() } else { angle(i).sin() }
+            });
+            let e = Memories::new(points.view())?.energy(queries.view(), beta)?;
+            let level = (k as f64).ln() / beta;
+            (0..=steps).map(|i| (angle(i), e[i] + level)).collect()
+        }
+    };
+    Ok(CircleProfile { size, points })
+}
+
+/// The attractors of the first K toy points.
+///
+/// # Errors
+/// As [`attractors`].
+pub fn find_attractors(k: usize, beta: f64, settings: &ToySettings) -> Result<Attractors, StudyError> {
+    let points = toy::points(k)?;
+    let search = AttractorSettings { random_starts: settings.random_starts, ..AttractorSettings::default() };
+    Ok(attractors(points.view(), beta, &search)?)
+}
+
+/// One row of the count of attractors against beta.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LadderRow {
+    /// Memories.
+    pub k: usize,
+    /// Inverse temperature.
+    pub beta: f64,
+    /// Attractors within delta_m of a memory.
+    pub memorized: usize,
+    /// Attractors that are no memory.
+    pub spurious: usize,
+    /// Share of random starts that end in a memorized attractor.
+    pub share_memorized: f64,
+    /// Attractors with a proof that they are stable fixed points.
+    pub certified: usize,
+    /// Largest distance from an attractor to its nearest memory.
+    pub farthest: f64,
+    /// Starts that did not converge.
+    pub lost: usize,
+}
+
+/// Counts attractors for every size and beta of the settings.
+///
+/// # Errors
+/// As [`find_attractors`].
+pub fn ladder(settings: &ToySettings, progress: &dyn ProgressSink) -> Result<Vec<LadderRow>, StudyError> {
+    let betas = settings.betas()?;
+    let mut rows = Vec::with_capacity(settings.ladder_sizes.len() * betas.len());
+    for &k in &settings.ladder_sizes {
+        for &beta in &betas {
+            let all = find_attractors(k, beta, settings)?;
+            rows.push(LadderRow {
+                k,
+                beta,
+                memorized: all.count(Class::Memorized),
+                spurious: all.count(Class::Spurious),
+                share_memorized: all
+                    .found
+                    .iter()
+                    .filter(|a| a.kind == Class::Memorized)
+                    .map(|a| a.basin_share)
+                    .sum(),
+                certified: all.found.iter().filter(|a| a.certificate.radius.is_some()).count(),
+                farthest: all.found.iter().map(|a| a.distance).fold(0.0, f64::max),
+                lost: all.lost,
+            });
+            progress.advance(1);
+        }
+    }
+    Ok(rows)
+}
+
+/// One row of the comparison of a finite sum with the closed form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RingGap {
+    /// Memories.
+    pub k: usize,
+    /// Inverse temperature.
+    pub beta: f64,
+    /// Root mean square over the angle, at the ring's minimum radius, of E_K + (log K)/beta - E_infinity.
+    pub rms: f64,
+    /// Largest such difference, either way.
+    pub worst: f64,
+}
+
+/// How far K memories are from infinitely many, for evenly spaced angles or the toy's own points.
+///
+/// # Errors
+/// As [`landscape`].
+pub fn ring_gap(memories: ArrayView2<'_, f64>, beta: f64, steps: usize) -> Result<RingGap, StudyError> {
+    let k = memories.nrows();
+    let radius = ring::minimum_radius(beta)?;
+    let queries = Array2::from_shape_fn((steps, 2), |(i, axis)| {
+        let angle = TAU * i as f64 / steps as f64;
+        radius * if axis == 0 { angle.cos() } else { angle.sin() }
+    });
+    let exact = ring::energy(radius, beta)?;
+    let energy = Memories::new(memories)?.energy(queries.view(), beta)?;
+    let gaps = energy.mapv(|e| e + (k as f64).ln() / beta - exact);
+    Ok(RingGap {
+        k,
+        beta,
+        rms: (gaps.iter().map(|g| g * g).sum::<f64>() / steps.max(1) as f64).sqrt(),
+        worst: gaps.iter().map(|g| g.abs()).fold(0.0, f64::max),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    fn settings() -> ToySettings {
+        ToySettings {
+            sizes: vec![2, 9],
+            beta: 20.0,
+            grid: 20,
+            half_width: 1.5,
+            ladder_sizes: vec![2, 9],
+            ladder: (0.3, 30.0, 5),
+            random_starts: 100,
+        }
+    }
+
+    #[test]
+    fn a_landscape_has_its_minimum_at_nought_and_x_along_columns() {
+        let land = landscape(Size::Points(2), 20.0, 61, 1.5).unwrap();
+        let ((i, j), least) =
+            land.energy.indexed_iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(at, e)| (at, *e)).unwrap();
+        assert_eq!(least, 0.0);
+        let (x, y) = (-1.5 + 0.05 * j as f64, -1.5 + 0.05 * i as f64);
+        let near = toy::points(2).unwrap();
+        assert!(near.outer_iter().any(|p| (p[0] - x).hypot(p[1] - y) < 0.05), "{x} {y}");
+        assert!(landscape(Size::Infinite, 20.0, 1, 1.5).is_err());
+    }
+
+    #[test]
+    fn the_ladder_counts_what_is_known() {
+        let rows = ladder(&settings(), &Silent).unwrap();
+        assert_eq!(rows.len(), 10);
+        // K = 2 below and above its critical beta of 0.5016.
+        assert_eq!((rows[0].memorized, rows[0].spurious), (0, 1));
+        assert_eq!((rows[4].memorized, rows[4].spurious), (2, 0));
+        assert!(rows.iter().all(|r| r.lost == 0 && r.certified == r.memorized + r.spurious));
+        assert!(ToySettings { ladder: (1.0, 0.5, 5), ..settings() }.betas().is_err());
+    }
+
+    #[test]
+    fn evenly_spaced_memories_reach_the_ring_exponentially_fast() {
+        let even = |k: usize| {
+            Array2::from_shape_fn((k, 2), |(i, axis)| {
+                let a = TAU * i as f64 / k as f64;
+                if axis == 0 { a.cos() } else { a.sin() }
+            })
+        };
+        let gap = |k: usize| ring_gap(even(k).view(), 5.0, 97).unwrap().worst;
+        assert!(gap(12) < 0.1 * gap(8) && gap(60) < 1e-12, "{} {} {}", gap(8), gap(12), gap(60));
+        let drawn = |k: usize| ring_gap(toy::points(k).unwrap().view(), 5.0, 97).unwrap().rms;
+        assert!(drawn(1000) < drawn(9) && drawn(1000) > 1e-4);
+    }
+
+    #[test]
+    fn a_pair_follows_its_closed_form() {
+        for row in pair_splitting(&[0.5, 0.97, 1.05, 1.5, 3.0], &settings()).unwrap() {
+            assert!((row.found - row.closed_form).abs() < 1e-9, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn the_profile_of_the_ring_is_flat_and_that_of_two_points_is_not() {
+        let spread = |size| {
+            let e = along_circle(size, 20.0, 100).unwrap().points;
+            let (low, high) =
+                e.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, e)| (l.min(*e), h.max(*e)));
+            high - low
+        };
+        assert_eq!(spread(Size::Infinite), 0.0);
+        assert!(spread(Size::Points(2)) > 1.0 && spread(Size::Points(1000)) < 0.1);
+    }
+}

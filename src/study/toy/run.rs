@@ -1,0 +1,86 @@
+//! The toy model of the profile, from stored tables or computed.
+
+use serde_json::json;
+
+use super::frame::{ladder_frame, ladder_rows};
+use super::{
+    CircleProfile, LadderRow, Panel, RingGap, Size, ToySettings, VERSION, along_circle, ladder, panel,
+    ring_gap,
+};
+use crate::Error;
+use crate::device::Device;
+use crate::frame::fingerprint::Fingerprint;
+use crate::memory::toy::points;
+use crate::study::context::Context;
+
+/// The settings of the profile.
+///
+/// # Errors
+/// Those of the profile.
+pub fn settings(context: &Context) -> Result<ToySettings, Error> {
+    Ok(context.settings("toy")?)
+}
+
+/// The exact row of Fig. 2: a panel for each size of the profile, and the ring.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_panels(context: &Context) -> Result<Vec<Panel>, Error> {
+    let settings = &settings(context)?;
+    let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
+    Ok(sizes.map(|size| panel(size, settings.beta, settings)).collect::<Result<_, _>>()?)
+}
+
+/// The landscape of `k` toy points at each of `betas`.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_temperatures(context: &Context, k: usize, betas: &[f64]) -> Result<Vec<Panel>, Error> {
+    let settings = &settings(context)?;
+    Ok(betas.iter().map(|&beta| panel(Size::Points(k), beta, settings)).collect::<Result<_, _>>()?)
+}
+
+/// Energy along the circle for the sizes of the profile and the ring, at `steps` angles: Fig. 1A.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_profiles(context: &Context, steps: usize) -> Result<Vec<CircleProfile>, Error> {
+    let settings = &settings(context)?;
+    let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
+    Ok(sizes.map(|size| along_circle(size, settings.beta, steps)).collect::<Result<_, _>>()?)
+}
+
+/// How far the first K toy points are from the ring, for every pair of `sizes` and `betas`.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<Vec<RingGap>, Error> {
+    let mut rows = Vec::with_capacity(sizes.len() * betas.len());
+    for &k in sizes {
+        let points = points(k)?;
+        for &beta in betas {
+            rows.push(ring_gap(points.view(), beta, 720)?);
+        }
+    }
+    Ok(rows)
+}
+
+/// Attractors of the toy's exact energy against beta; stored as `toy_ladder`.
+///
+/// # Errors
+/// Those of the analysis and of the stored table.
+pub fn toy_ladder(context: &Context) -> Result<Vec<LadderRow>, Error> {
+    let settings = &settings(context)?;
+    let asked = json!({
+        "ladder_sizes": settings.ladder_sizes,
+        "ladder": settings.ladder,
+        "random_starts": settings.random_starts,
+    });
+    let fingerprint = Fingerprint::new("toy ladder", VERSION, asked, context.profile().name());
+    let frame = context.recall("toy_ladder", &fingerprint, Device::Cpu, || {
+        let total = settings.ladder_sizes.len() * settings.ladder.2;
+        let progress = context.progress("attractors", total as u64);
+        Ok(ladder_frame(&ladder(settings, &*progress)?)?)
+    })?;
+    Ok(ladder_rows(&frame)?)
+}

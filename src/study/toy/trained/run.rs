@@ -1,0 +1,145 @@
+//! The trained half of Fig. 2, from stored tables or trained and analysed.
+
+use std::collections::BTreeMap;
+
+use polars::prelude::DataFrame;
+use serde_json::json;
+
+use super::frame::{
+    attractors_frame, attractors_rows, clusters_frame, clusters_rows, grid_frame, grid_rows, summary_frame,
+    summary_rows,
+};
+use super::{ToyNetwork, TrainedParams, TrainedSettings, TrainedToy, VERSION, analyse};
+use crate::Error;
+use crate::data::DataError;
+use crate::device::{Device, DeviceChoice};
+use crate::frame::TableError;
+use crate::frame::fingerprint::Fingerprint;
+use crate::process::{Prediction, Process, Ve};
+use crate::random::SEED;
+use crate::score::Network;
+use crate::store::StoreError;
+use crate::study::context::{Context, once};
+use crate::study::toy::{Panel, Size, ToySettings, panel, settings};
+use crate::train::{
+    self, AdamSettings, DataSettings, Kind, ProcessSettings, RunDir, TrainDefaults, TrainSettings,
+    TrainingData, VeTraining, train_in,
+};
+
+/// Rows that a toy network takes at a time.
+const NETWORK_ROWS: usize = 512;
+
+/// The trained half of Fig. 2: networks are trained in folders below the run's output, where one that was stopped goes
+/// on, and analysed. Stored as `toy_trained`, `toy_trained_grid`, `toy_trained_attractors` and
+/// `toy_trained_clusters`.
+///
+/// # Errors
+/// Those of training, of the analysis and of the stored tables.
+pub fn toy_trained(context: &Context) -> Result<TrainedToy, Error> {
+    let params = context.settings::<TrainedSettings>("toy_trained")?.check()?;
+    let settings = params.settings();
+    let Some(defaults) = context.settings::<BTreeMap<String, TrainDefaults>>("train")?.remove("toy") else {
+        return Err(DataError::UnknownName { name: "toy".into(), known: "none in [train]".into() }.into());
+    };
+    let networks: Vec<(ToyNetwork, TrainSettings)> =
+        settings.networks.iter().map(|n| (*n, network_settings(&defaults, n))).collect();
+    let training: Vec<&TrainSettings> = networks.iter().map(|(_, t)| t).collect();
+    let asked = json!({ "analysis": settings, "training": training, "numbers of training": train::VERSION });
+    let mut fingerprint = Fingerprint::new("toy trained", VERSION, asked, context.profile().name());
+    for (n, settings) in &networks {
+        let sha256 = TrainingData::load(context.layout(), &settings.data)?.sha256();
+        fingerprint = fingerprint.data(&format!("toy points, K = {}", n.k), &sha256);
+    }
+
+    // All tables come of one computation, which happens where the first of them doesn't fit.
+    let mut make = once(|| {
+        let cells = context.cells(&fingerprint)?;
+        let mut all = TrainedToy::default();
+        for (n, training) in &networks {
+            let id = format!("k{}", n.k);
+            let one = match cells.get(&id) {
+                Some(one) => one,
+                None => {
+                    let one = trained_one(context, n, training, &params)?;
+                    cells.put(&id, &one)?;
+                    one
+                }
+            };
+            all.extend(one);
+        }
+        Ok(all)
+    });
+    let mut recall = |name: &str, frame: fn(&TrainedToy) -> Result<DataFrame, TableError>| {
+        context.recall(name, &fingerprint, Device::Cpu, || Ok(frame(&make()?)?))
+    };
+    let summary = recall("toy_trained", |all| summary_frame(&all.summary))?;
+    let grid = recall("toy_trained_grid", |all| grid_frame(&all.grid))?;
+    let attractors = recall("toy_trained_attractors", |all| attractors_frame(&all.attractors))?;
+    let clusters = recall("toy_trained_clusters", |all| clusters_frame(&all.clusters))?;
+    Ok(TrainedToy {
+        grid: grid_rows(&grid)?,
+        attractors: attractors_rows(&attractors)?,
+        clusters: clusters_rows(&clusters)?,
+        summary: summary_rows(&summary)?,
+    })
+}
+
+/// One network: trained, and analysed with the average of its weights.
+fn trained_one(
+    context: &Context,
+    network: &ToyNetwork,
+    training: &TrainSettings,
+    params: &TrainedParams,
+) -> Result<TrainedToy, Error> {
+    let k = network.k;
+    let data = TrainingData::load(context.layout(), &training.data)?;
+    let path = RunDir::place(&context.output().join("runs"), &training.clone().check(data.shape())?);
+    // From nothing: what is finished is made again. What was stopped goes on, as a run from nothing has to end too.
+    if context.recompute() && path.exists() && RunDir::open(&path)?.manifest()?.is_some() {
+        std::fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;
+    }
+    context.line(&format!("K = {k}:"));
+    let progress = context.progress("training", training.steps);
+    let trained =
+        train_in(&path, training.clone(), context.layout(), DeviceChoice::Only(Device::Cpu), &*progress)?;
+    drop(progress);
+    let (weights, _) = trained.run.weights(Kind::Ema)?;
+    let score = Network::new(weights, trained.run.prediction(), NETWORK_ROWS)?;
+    let settings = params.settings();
+    let steps = settings.grid * settings.grid + settings.draws + settings.sampler_steps;
+    let progress = context.progress("likelihood", steps as u64);
+    Ok(analyse(&score, Ve::default(), (k, network.threshold), params, &*progress)?)
+}
+
+/// How a network of Fig. 2 is trained: as `mem2gen train --dataset toy` does in the same profile, but for the steps.
+fn network_settings(defaults: &TrainDefaults, network: &ToyNetwork) -> TrainSettings {
+    TrainSettings {
+        data: DataSettings::Toy { k: network.k },
+        arch: defaults.arch.clone(),
+        process: ProcessSettings::Ve(VeTraining::default()),
+        prediction: Prediction::Epsilon,
+        steps: network.steps,
+        batch: defaults.batch,
+        repeat: defaults.repeat,
+        adam: AdamSettings { learning_rate: defaults.learning_rate, ..AdamSettings::default() },
+        ema: defaults.ema,
+        seed: SEED,
+        checkpoint_every: defaults.checkpoint_every,
+        log_every: defaults.log_every,
+    }
+}
+
+/// The exact energies at the time of the trained ones, for every size and the ring, and the panel that the paper shows
+/// beside its trained ones: the ring at the exact panel's beta.
+///
+/// # Errors
+/// Those of the analysis.
+pub fn toy_trained_exact(context: &Context) -> Result<(Vec<Panel>, Panel), Error> {
+    let trained = context.settings::<TrainedSettings>("toy_trained")?.check()?;
+    let trained = trained.settings();
+    let settings = ToySettings { grid: trained.grid, half_width: trained.half_width, ..settings(context)? };
+    let beta = Ve::default().level(trained.t)?.beta();
+    let sizes = trained.networks.iter().map(|n| Size::Points(n.k)).chain([Size::Infinite]);
+    let exact = sizes.map(|size| panel(size, beta, &settings)).collect::<Result<_, _>>()?;
+    Ok((exact, panel(Size::Infinite, settings.beta, &settings)?))
+}

@@ -1,0 +1,9 @@
+//! The transition from memorization to generalization: fractions of the three classes against K.
+
+pub mod figure;
+mod fractions;
+pub mod frame;
+mod run;
+
+pub use fractions::{PooledRow, TransitionSettings, networks, of_network, pooled};
+pub use run::{settings, transition, transitions};

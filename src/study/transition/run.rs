@@ -1,0 +1,64 @@
+//! The sweeps of the profile, from stored tables or trained, sampled and labelled.
+
+use super::TransitionSettings;
+use crate::Error;
+use crate::device::Device;
+use crate::store::StoreError;
+use crate::study::context::{Context, once};
+use crate::study::sweep::{self, Plan, Transition};
+
+/// The settings of the profile.
+///
+/// # Errors
+/// Those of the profile.
+pub fn settings(context: &Context) -> Result<TransitionSettings, Error> {
+    Ok(context.settings("transition")?)
+}
+
+/// The transition from memorization to generalization by the plan of this name in `data/plans`: stored as
+/// `transition_PLAN`, `transition_PLAN_samples` and `transition_PLAN_examples`. Where they do not fit, the cells of the
+/// plan that are left are trained, sampled and labelled in `out/sweep/PLAN`.
+///
+/// # Errors
+/// Those of the plan, of the data sets and of the stored tables; [`SweepError::Failed`] where a cell failed.
+pub fn transition(context: &Context, plan: &str) -> Result<Transition, Error> {
+    let plan = Plan::named(context.layout(), plan)?;
+    let fingerprint = sweep::fingerprint(&plan, context.layout(), context.profile().name(), &[])?;
+    let mut make = once(|| transition_tables(context, &plan));
+    let mut all = Transition::default();
+    for form in &sweep::FORMS {
+        let frame =
+            context.recall(&form.name(&plan), &fingerprint, Device::Cpu, || Ok((form.frame)(&make()?)?))?;
+        (form.take)(&mut all, &frame)?;
+    }
+    Ok(all)
+}
+
+/// All sweeps of the profile together.
+///
+/// # Errors
+/// As [`transition`].
+pub fn transitions(context: &Context) -> Result<Transition, Error> {
+    let mut all = Transition::default();
+    for plan in &settings(context)?.plans {
+        let one = transition(context, plan)?;
+        all.cells.extend(one.cells);
+        all.samples.extend(one.samples);
+        all.examples.extend(one.examples);
+    }
+    Ok(all)
+}
+
+/// Does what is left of a plan and collects it.
+fn transition_tables(context: &Context, plan: &Plan) -> Result<Transition, Error> {
+    let runs = plan.runs(context.layout());
+    if context.recompute() && runs.exists() {
+        std::fs::remove_dir_all(&runs).map_err(StoreError::io("remove", &runs))?;
+    }
+    let tasks: Vec<usize> = (0..plan.tasks().len()).collect();
+    let progress = context.progress("cells", tasks.len() as u64);
+    let options = sweep::Options { device: context.profile().device()?, networks: None, wait: true };
+    sweep::complete(plan, &tasks, &runs, context.layout(), &options, &*progress)?;
+    drop(progress);
+    Ok(sweep::collect(plan, &runs, false)?.tables)
+}
