@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mem2gen::net::{Builder, ConvSettings, Engine, Init, LayerInit, Purpose, Shape, Weights};
+use mem2gen::net::{Builder, ConvSettings, Engine, Init, LayerInit, Purpose, Weights};
 use mem2gen::random::{SEED, Stream};
+use mem2gen::shape::Shape;
 
 /// Samples, their shape, channels that come out, side, stride and whether the image is doubled.
 type Layer = (usize, Shape, usize, usize, usize, bool);

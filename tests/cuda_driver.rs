@@ -1,4 +1,7 @@
 //! The driver layer without a device: memory, launches and errors, against a library that stands in for libcuda.
+//!
+//! A test program of its own: it changes the environment, and whatever looks for a device in its process finds the
+//! stand-in, whose context ends with the test.
 
 // Linked against the real library, the program would not take another.
 #![cfg(not(feature = "cuda"))]
@@ -10,11 +13,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use mem2gen::device::{Device, DeviceChoice};
 use mem2gen::ops::cuda::compile::Origin;
 use mem2gen::ops::cuda::device::{CudaDriver, devices};
 use mem2gen::ops::cuda::driver::{Driver, DriverError};
 use mem2gen::ops::cuda::sources::MODULES;
-use mem2gen::ops::{Device, DeviceChoice};
 
 /// Opens the stand-in. Whoever asks for libcuda later finds it by the name that it was linked with.
 fn stand_in() {
@@ -43,7 +46,7 @@ fn memory_launches_and_errors() {
     assert!(
         matches!(CudaDriver::open(1), Err(DriverError::Missing { why, .. }) if why.contains("cuda:0 to cuda:0"))
     );
-    let (device, auto) = DeviceChoice::Auto.resolve().unwrap();
+    let (device, auto) = resolve(DeviceChoice::Auto).unwrap();
     assert_eq!((device, auto.map(|d| d.name())), (Device::Cuda(0), Some("stand-in".to_owned())));
     assert_eq!((driver.name(), driver.capability()), ("stand-in".to_owned(), 80));
     let limits = driver.limits().unwrap();

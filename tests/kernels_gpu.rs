@@ -1,4 +1,7 @@
 //! The kernels on a real CUDA device. Where there is none the test says so and passes.
+//!
+//! A test program of its own, which only the feature `gpu-tests` builds; it ends with an illegal access, after which
+//! its process has no device.
 
 mod device;
 #[path = "kernels/suite.rs"]

@@ -1,4 +1,6 @@
 //! What the fused operations cost in memory, by a counting allocator, and that threads change no result.
+//!
+//! A test program of its own: what is counted is the memory of the whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;

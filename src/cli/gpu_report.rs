@@ -126,7 +126,7 @@ impl Case {
     /// Runs it, and keeps what is checked.
     fn run<T: Element>(
         &self,
-        memories: &Memories<'_, T>,
+        memories: &Memories<T>,
         queries: ArrayView2<'_, T>,
     ) -> Result<Outcome, OpError> {
         let checked = ..CHECKED.min(queries.nrows());

@@ -53,7 +53,7 @@ pub struct On {
 }
 
 /// Says what was done, on which device, and where the result is.
-pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<'_, T>, out: &Path) {
+pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<T>, out: &Path) {
     let (count, device) = (memories.len(), memories.device());
     println!("{command}: {queries} queries, {count} memories, {device} -> {}", out.display());
 }

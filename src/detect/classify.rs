@@ -259,7 +259,7 @@ pub fn queries(sets: &Sets<'_>) -> u64 {
 
 /// Searches block by block; `take` gets the number of the query, the block's neighbours and the row in it.
 fn search(
-    memories: &Memories<'_, f32>,
+    memories: &Memories<f32>,
     queries: ArrayView2<'_, f32>,
     k: usize,
     progress: &dyn ProgressSink,

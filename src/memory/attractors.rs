@@ -158,7 +158,7 @@ pub fn attractors(
 }
 
 struct Search<'a> {
-    am: &'a DenseAm<'a>,
+    am: &'a DenseAm,
     scale: f64,
     merge: f64,
     found: Vec<(Array1<f64>, Certificate)>,
@@ -249,7 +249,7 @@ impl Search<'_> {
 /// retrieval step, or a hundredth of `scale` where that is more, and has to lower the energy, else the
 /// retrieval step is made: so it stays in the valley where it starts. In a valley so flat that rounding
 /// hides the energy, a smaller gradient will do instead.
-fn descend(am: &DenseAm<'_>, mut x: Array1<f64>, merge: f64, scale: f64) -> Result<Array1<f64>, MemoryError> {
+fn descend(am: &DenseAm, mut x: Array1<f64>, merge: f64, scale: f64) -> Result<Array1<f64>, MemoryError> {
     let mut here = am.local(x.view())?;
     let mut still = 0;
     for _ in 0..5_000 {
@@ -292,7 +292,7 @@ fn eigen(h: &Array2<f64>, operation: &'static str) -> Result<(Array1<f64>, Array
 }
 
 /// Eigenvalues (ascending) and eigenvectors of the Hessian of E^AM at x.
-fn spectrum(am: &DenseAm<'_>, x: ArrayView1<'_, f64>) -> Result<(Array1<f64>, Array2<f64>), MemoryError> {
+fn spectrum(am: &DenseAm, x: ArrayView1<'_, f64>) -> Result<(Array1<f64>, Array2<f64>), MemoryError> {
     eigen(&am.hessian(x)?, "spectrum")
 }
 
@@ -319,7 +319,7 @@ fn rms_distance(memories: ArrayView2<'_, f64>) -> f64 {
 }
 
 /// Median distance from a memory to the nearest one that is not a copy of it; 0 where there is none.
-fn median_spacing(set: &Memories<'_, f64>) -> Result<f64, MemoryError> {
+fn median_spacing(set: &Memories<f64>) -> Result<f64, MemoryError> {
     if set.len() < 2 {
         return Ok(0.0);
     }
@@ -344,7 +344,7 @@ fn random_starts(memories: ArrayView2<'_, f64>, beta: f64, settings: &AttractorS
 
 fn midpoints(
     memories: ArrayView2<'_, f64>,
-    set: &Memories<'_, f64>,
+    set: &Memories<f64>,
     settings: &AttractorSettings,
 ) -> Result<Array2<f64>, MemoryError> {
     let k = memories.nrows();

@@ -48,12 +48,12 @@ impl Local {
 }
 
 /// A Dense Associative Memory: K memories xi in N dimensions at inverse temperature beta (Eq. 6).
-pub struct DenseAm<'a> {
+pub struct DenseAm {
     rows: CowArray<'a, f64, Ix2>,
     beta: f64,
 }
 
-impl<'a> DenseAm<'a> {
+impl<'a> DenseAm {
     /// Memories one a row, `[K, N]`.
     ///
     /// # Errors

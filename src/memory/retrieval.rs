@@ -37,7 +37,7 @@ pub struct Retrieval<T> {
 /// # Errors
 /// [`OpError`] for arguments that the read-out refuses or a tolerance that is not positive.
 pub fn retrieve<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     starts: ArrayView2<'_, T>,
     beta: f64,
     settings: RetrievalSettings,
@@ -112,7 +112,7 @@ pub struct Certificate {
 ///
 /// # Errors
 /// As [`DenseAm::energy`]; [`MemoryError::Lapack`].
-pub fn certify(am: &DenseAm<'_>, x: ArrayView1<'_, f64>) -> Result<Certificate, MemoryError> {
+pub fn certify(am: &DenseAm, x: ArrayView1<'_, f64>) -> Result<Certificate, MemoryError> {
     let w = am.weights(x)?;
     let shift = am.shift(x)?;
     let length = |v: ArrayView1<'_, f64>| v.iter().map(|a| a * a).sum::<f64>().sqrt();
@@ -134,7 +134,7 @@ pub fn certify(am: &DenseAm<'_>, x: ArrayView1<'_, f64>) -> Result<Certificate, 
 
 /// Largest eigenvalue of Cov_w, from whichever Gram matrix is smaller.
 fn largest_variance(
-    am: &DenseAm<'_>,
+    am: &DenseAm,
     x: ArrayView1<'_, f64>,
     w: &Array1<f64>,
     shift: &Array1<f64>,

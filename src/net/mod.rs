@@ -5,27 +5,25 @@
 //! passes over memory once; files have them under their names and in PyTorch's layout.
 
 mod arch;
+mod candle;
 mod engine;
 mod error;
 mod file;
 mod graph;
 mod mlp;
-mod operation;
-mod reference;
 mod torch;
 mod toy;
 mod unet;
 mod weights;
 
 pub use arch::Arch;
+pub use candle::{CandleNet, Pass};
 pub(crate) use engine::Linear;
 pub use engine::{Dropout, Engine, Part, Profile, Purpose};
 pub use error::NetError;
 pub use file::Model;
 pub use graph::{Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId};
 pub use mlp::MlpSettings;
-pub use operation::EngineOp;
-pub use reference::{Pass, Reference};
 pub use torch::CheckpointPart;
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;

@@ -45,26 +45,26 @@ pub trait Element:
     fn centred(out: &mut [Self], row: &[Self], centre: &[Self]);
 
     #[doc(hidden)]
-    fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<'_, Self>, OpError>
+    fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<Self>, OpError>
     where
         Self: Sized;
     #[doc(hidden)]
     fn readout(
-        memories: &Memories<'_, Self>,
+        memories: &Memories<Self>,
         queries: ArrayView2<'_, Self>,
         betas: Betas<'_>,
         want: Want,
     ) -> Result<Readout<Self>, OpError>;
     #[doc(hidden)]
     fn knn(
-        memories: &Memories<'_, Self>,
+        memories: &Memories<Self>,
         queries: ArrayView2<'_, Self>,
         k: usize,
         exclude_self: bool,
     ) -> Result<Knn, OpError>;
     #[doc(hidden)]
     fn pairwise(
-        memories: &Memories<'_, Self>,
+        memories: &Memories<Self>,
         queries: ArrayView2<'_, Self>,
         tile: impl FnMut(PairTile<'_, Self>),
     ) -> Result<(), OpError>;
@@ -197,12 +197,12 @@ macro_rules! element {
                 );
             }
 
-            fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<'_, Self>, OpError> {
+            fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<Self>, OpError> {
                 readout::prepare(rows)
             }
 
             fn readout(
-                memories: &Memories<'_, Self>,
+                memories: &Memories<Self>,
                 queries: ArrayView2<'_, Self>,
                 betas: Betas<'_>,
                 want: Want,
@@ -211,7 +211,7 @@ macro_rules! element {
             }
 
             fn knn(
-                memories: &Memories<'_, Self>,
+                memories: &Memories<Self>,
                 queries: ArrayView2<'_, Self>,
                 k: usize,
                 exclude_self: bool,
@@ -220,7 +220,7 @@ macro_rules! element {
             }
 
             fn pairwise(
-                memories: &Memories<'_, Self>,
+                memories: &Memories<Self>,
                 queries: ArrayView2<'_, Self>,
                 tile: impl FnMut(PairTile<'_, Self>),
             ) -> Result<(), OpError> {

@@ -30,7 +30,7 @@ pub struct Nearest {
 }
 
 pub(super) fn nearest<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: ArrayView2<'_, T>,
     exclude_self: bool,
 ) -> Result<Nearest, OpError> {
@@ -51,7 +51,7 @@ pub(super) fn nearest<T: Element>(
 
 pub(super) fn knn<T: Element>(
     operation: &'static str,
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: ArrayView2<'_, T>,
     k: usize,
     exclude_self: bool,
@@ -138,7 +138,7 @@ const WAITING: usize = 32;
 
 /// Shows the memories of a tile to the queries of a panel.
 fn scan<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     tile: &mut Tile<T>,
     panel: &Panel<'_, T>,
     sieves: &mut [Sieve<T>],
@@ -180,7 +180,7 @@ struct Sieve<T> {
 }
 
 impl<T: Element> Sieve<T> {
-    fn new(memories: &Memories<'_, T>, norm2: f64, k: usize) -> Self {
+    fn new(memories: &Memories<T>, norm2: f64, k: usize) -> Self {
         let slack = Slack::new(memories, norm2);
         Self { k, norm2, slack, floor: T::LOWEST, waiting: Vec::new(), best: Vec::new() }
     }
@@ -196,7 +196,7 @@ impl<T: Element> Sieve<T> {
 
     /// No memory that is further than k others by more than the error is kept; if too many are left,
     /// their distances are taken.
-    fn tighten(&mut self, memories: &Memories<'_, T>, x: &[T]) {
+    fn tighten(&mut self, memories: &Memories<T>, x: &[T]) {
         self.thin();
         if self.waiting.len() > self.k + WAITING / 2 {
             self.resolve(memories, x);
@@ -222,7 +222,7 @@ impl<T: Element> Sieve<T> {
     }
 
     /// Takes the distances of all that wait.
-    fn resolve(&mut self, memories: &Memories<'_, T>, x: &[T]) {
+    fn resolve(&mut self, memories: &Memories<T>, x: &[T]) {
         let looked_at = self.waiting.drain(..).map(|(_, j)| (T::distance2(x, memories.row(j)), j));
         self.best.extend(looked_at);
         self.best.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -233,7 +233,7 @@ impl<T: Element> Sieve<T> {
     }
 
     /// Squared distances and indices of the k nearest, in order.
-    fn finished(mut self, memories: &Memories<'_, T>, x: &[T]) -> Vec<(f64, usize)> {
+    fn finished(mut self, memories: &Memories<T>, x: &[T]) -> Vec<(f64, usize)> {
         self.thin();
         self.resolve(memories, x);
         self.best

@@ -28,7 +28,7 @@ pub(crate) use element::exp32;
 pub(crate) use lanes::Buffer;
 
 use crate::device::{Device, DeviceChoice};
-use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2};
+use ndarray::{ArcArray2, Array1, Array2, ArrayView2};
 use placed::Placed;
 use readout::Betas;
 
@@ -39,7 +39,7 @@ const PREPARE: &str = "prepare memories";
 ///
 /// Holds the rows (borrowed where they are contiguous), their mean and their norms about it: 8 bytes a
 /// memory and N numbers besides.
-pub struct Memories<'a, T: Element> {
+pub struct Memories<T: Element> {
     pub(crate) rows: CowArray<'a, T, Ix2>,
     /// Mean of the rows, rounded to T. Products are taken about it, which keeps them small.
     pub(crate) centre: Vec<T>,
@@ -51,7 +51,7 @@ pub struct Memories<'a, T: Element> {
     pub(crate) resident: Option<T::Resident>,
 }
 
-impl<'a, T: Element> Memories<'a, T> {
+impl<T: Element> Memories<T> {
     /// Checks the memories, one a row.
     ///
     /// # Errors

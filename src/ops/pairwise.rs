@@ -29,7 +29,7 @@ impl<T> PairTile<'_, T> {
 }
 
 pub(super) fn pairwise<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: ArrayView2<'_, T>,
     mut tile: impl FnMut(PairTile<'_, T>),
 ) -> Result<(), OpError> {
@@ -69,7 +69,7 @@ pub(super) fn pairwise<T: Element>(
 
 /// Squared distances of the memories of a tile to the queries of a panel, `[size, width]`.
 fn distances<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     tile: &mut Tile<T>,
     panel: &Panel<'_, T>,
     out: &mut [T],

@@ -83,7 +83,7 @@ impl<T: Element> Readout<T> {
     }
 }
 
-pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<'_, T>, OpError> {
+pub(super) fn prepare<T: Element>(rows: ArrayView2<'_, T>) -> Result<Memories<T>, OpError> {
     let (k, n) = rows.dim();
     if k == 0 || n == 0 {
         return Err(OpError::Empty {
@@ -178,7 +178,7 @@ impl Running {
 }
 
 pub(super) fn readout<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: ArrayView2<'_, T>,
     betas: Betas<'_>,
     want: Want,
@@ -283,7 +283,7 @@ fn by_runs<T: Element>(
 /// Norms of centred queries and memories that would overflow when squared are refused.
 pub(super) fn check_reach<T: Element>(
     operation: &'static str,
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: ArrayView2<'_, T>,
 ) -> Result<(), OpError> {
     for (row, x) in queries.outer_iter().enumerate() {
@@ -317,7 +317,7 @@ impl Part {
 
     /// The sums over all chunks, taken in in their order, and m(x) - x.
     fn joined<T: Element>(
-        memories: &Memories<'_, T>,
+        memories: &Memories<T>,
         panels: &[Panel<'_, T>],
         parts: &[Self],
     ) -> (Vec<Running>, Vec<T>) {
@@ -352,7 +352,7 @@ impl Part {
 
 /// Folds the memories of a tile into the sums of the queries of a panel.
 fn fold<T: Element>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     tile: &mut Tile<T>,
     panel: &Panel<'_, T>,
     running: &mut [Running],
@@ -464,7 +464,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new<T: Element>(memories: &Memories<'_, T>, r: &Running, norm2: f64, peak: f64, beta: f64) -> Self {
+    fn new<T: Element>(memories: &Memories<T>, r: &Running, norm2: f64, peak: f64, beta: f64) -> Self {
         let offset = beta * norm2;
         let peak = peak - offset;
         let reference = r.top.max(peak);

@@ -47,7 +47,7 @@ pub(super) struct Panel<'a, T> {
 }
 
 impl<'a, T: Element> Panel<'a, T> {
-    pub(super) fn new(memories: &Memories<'_, T>, first: usize, given: &'a [T]) -> Self {
+    pub(super) fn new(memories: &Memories<T>, first: usize, given: &'a [T]) -> Self {
         let n = memories.dim();
         let count = given.len() / n;
         let width = count.next_multiple_of(T::LINE);
@@ -92,7 +92,7 @@ pub(super) struct Tile<T> {
 }
 
 impl<T: Element> Tile<T> {
-    pub(super) fn new(memories: &Memories<'_, T>) -> Self {
+    pub(super) fn new(memories: &Memories<T>) -> Self {
         let n = memories.dim();
         let rows = tile_rows(memories).next_multiple_of(ROWS);
         let mut stride = n.next_multiple_of(T::LINE);
@@ -112,7 +112,7 @@ impl<T: Element> Tile<T> {
     }
 
     /// Takes these memories. Rows of padding keep what they had: nobody reads what comes of them.
-    pub(super) fn fill(&mut self, memories: &Memories<'_, T>, range: Range<usize>) {
+    pub(super) fn fill(&mut self, memories: &Memories<T>, range: Range<usize>) {
         let n = memories.dim();
         (self.start, self.size) = (range.start, range.len());
         for (j, out) in range.clone().zip(self.centred.chunks_exact_mut(self.stride)) {
@@ -158,7 +158,7 @@ pub(super) struct Slack {
 }
 
 impl Slack {
-    pub(super) fn new<T: Element>(memories: &Memories<'_, T>, norm2: f64) -> Self {
+    pub(super) fn new<T: Element>(memories: &Memories<T>, norm2: f64) -> Self {
         let n = memories.dim();
         if n <= FEW {
             return Self { flat: 0.0, share: T::ROUNDING * (n + 4) as f64 };
@@ -181,7 +181,7 @@ pub(super) fn is_direct(n: usize) -> bool {
 }
 
 /// Memories in a tile: by N alone.
-pub(super) fn tile_rows<T: Element>(memories: &Memories<'_, T>) -> usize {
+pub(super) fn tile_rows<T: Element>(memories: &Memories<T>) -> usize {
     (TILE_NUMBERS / memories.dim()).clamp(128, TILE)
 }
 
@@ -198,7 +198,7 @@ pub(super) fn pieces(range: Range<usize>, most: usize) -> impl Iterator<Item = R
 /// `held` is how many numbers come of a query and a chunk. Chunks depend on K alone, so that nothing that is
 /// added up depends on how many queries there are. All cores have work even for one query.
 pub(super) fn sweep<T: Element, P: Send, R: Send>(
-    memories: &Memories<'_, T>,
+    memories: &Memories<T>,
     queries: &ArrayView2<'_, T>,
     held: usize,
     work: impl Fn(&mut Tile<T>, &[Panel<'_, T>], Range<usize>) -> P + Sync,

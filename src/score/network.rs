@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
 use crate::device::Device;
-use crate::net::{Engine, NetError, Profile, Purpose, Reference, Weights};
+use crate::net::{Engine, NetError, Profile, Purpose, CandleNet, Weights};
 use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
@@ -37,7 +37,7 @@ enum Place {
 /// waits for the engine's own tasks may be given another of the caller's, which asks for a score as well.
 enum Worker {
     Engine(Engine),
-    Candle { reference: Reference, rows: Option<(Tensor, Tensor)>, output: Vec<f32> },
+    Candle { reference: CandleNet, rows: Option<(Tensor, Tensor)>, output: Vec<f32> },
 }
 
 impl Worker {
@@ -46,7 +46,7 @@ impl Worker {
         Ok(match &network.device {
             Place::Processor => Self::Engine(Engine::new(weights.graph().clone(), network.batch, purpose)?),
             Place::Candle(device) => Self::Candle {
-                reference: Reference::new(weights, DType::F32, device)?,
+                reference: CandleNet::new(weights, DType::F32, device)?,
                 rows: None,
                 output: Vec::new(),
             },
@@ -606,7 +606,7 @@ mod tests {
         let x = single(Streams::new(1, "x", 0..4).normal(n));
         let v = single(Streams::new(2, "v", 0..4).normal(n));
         let t = Tensor::from_iter(levels.iter().map(|l| l.t()), &candle_core::Device::Cpu).unwrap();
-        let double = Reference::new(&weights, DType::F64, &candle_core::Device::Cpu).unwrap();
+        let double = CandleNet::new(&weights, DType::F64, &candle_core::Device::Cpu).unwrap();
         for prediction in FORMS {
             let network = Network::new(weights.clone(), prediction, 5).unwrap();
             let exact = |x: &Array2<f64>| -> Array2<f64> {

@@ -7,12 +7,12 @@ use super::TrainError;
 use super::adam::{Factors, State};
 use super::batch::Batch;
 use super::learner::{Learner, StepReport};
-use crate::net::{Dropout, Graph, NetError, Reference, Weights};
+use crate::net::{Dropout, Graph, NetError, CandleNet, Weights};
 
 /// On a device of candle, by its operations and its gradients: the same steps as on the processor, but for rounding.
 pub struct Candle {
     graph: Arc<Graph>,
-    network: Reference,
+    network: CandleNet,
     /// Average and moments of each parameter, in the layout of files; not all of them are trained.
     slots: Vec<Slot>,
     device: Device,
@@ -35,10 +35,10 @@ impl Candle {
             let mut values = values.to_vec();
             // Moments are there for trained numbers alone, which come first.
             values.resize(graph.len(), 0.0);
-            Reference::new(&Weights::new(graph.clone(), values)?, DType::F32, &device)
+            CandleNet::new(&Weights::new(graph.clone(), values)?, DType::F32, &device)
         };
         let [ema, first, second] = [network(&state.ema)?, network(&state.first)?, network(&state.second)?];
-        let tensor = |of: &Reference, i: usize| of.params()[i].as_detached_tensor();
+        let tensor = |of: &CandleNet, i: usize| of.params()[i].as_detached_tensor();
         let slots = (0..graph.params().len())
             .map(|i| Slot {
                 ema: tensor(&ema, i),

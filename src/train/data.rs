@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn smaller_images_are_means_of_squares() {
-        let shape = data::Shape { height: 4, width: 4, channels: 3 };
+        let shape = crate::shape::Shape { height: 4, width: 4, channels: 3 };
         let stored = Array2::from_shape_fn((2, 48), |(i, j)| (5 * j + 7 * i) as u8);
         let images = Dataset::new(shape, stored.clone(), Array1::zeros(2)).unwrap();
         let whole = TrainingData::of_images(&images, 4).unwrap();

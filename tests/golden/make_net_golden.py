@@ -1,11 +1,11 @@
-"""Makes the golden files of tests/net_golden.rs from the modules of tools/torch_nets.py.
+"""Makes the golden files of tests/library/net_golden.rs from the modules of tools/torch_nets.py.
 
     python tests/golden/make_net_golden.py [--seed N] [--out FOLDER]
 
 Each file has settings (as metadata), weights, a batch, and what PyTorch makes of them in f64: the output, the loss
 (mean squared error), its gradients by the input and by the weights, and the weights after three steps of Adam with
 gradients clipped to norm 1. Weights are drawn anew, as those that begin at nought would hide what comes before them.
-With another seed and folder, `MEM2GEN_GOLDEN=FOLDER cargo test --release --test net_golden` holds the crate to that.
+With another seed and folder, `MEM2GEN_GOLDEN=FOLDER cargo test --release --test library net_golden` holds the crate to that.
 
 `checkpoint.pth` has the layout of the authors' checkpoints (model, ema, opt, args, iterations) and the names of
 score_sde.

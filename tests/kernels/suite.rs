@@ -1,13 +1,14 @@
 //! What every driver's kernels are held to: the operations on small sizes that cross every tile's edge, against plain
 //! sums in f64. Each check answers with the first thing that is wrong.
 
-#![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(dead_code, reason = "`kernels_gpu` uses a part of it")]
 
 use std::sync::Arc;
 
+use mem2gen::device::Device;
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
 use mem2gen::ops::cuda::{DeviceRows, Resident};
-use mem2gen::ops::{Device, OpError, PairTile, Want};
+use mem2gen::ops::{OpError, PairTile, Want};
 use mem2gen::random::Stream;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
 

@@ -112,6 +112,7 @@ fn curve(name: &str, rows: &[&CurveRow]) -> Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plot::Colour;
     use crate::study::curvature::Set;
 
     fn network(groups: &[Group], sizes: &[usize]) -> OfNetwork<CurveRow> {

@@ -99,13 +99,4 @@ mod tests {
         let expected: Vec<usize> = (0..400).filter(|i| matches!(i % 9, 0 | 2 | 8)).collect();
         assert_eq!(all, expected);
     }
-
-    #[test]
-    fn groups_have_names() {
-        for group in Class::MEASURED {
-            assert_eq!(group.name().parse::<Class>().unwrap(), group);
-        }
-        let e = "copied".parse::<Class>().unwrap_err().to_string();
-        assert!(e.contains("copied") && e.contains("training"), "{e}");
-    }
 }

@@ -161,6 +161,7 @@ pub fn labels_rows(frame: &DataFrame) -> Result<Vec<(Class, Option<f64>, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::strings;
     use crate::study::sweep::{ClassRow, ThresholdRow};
 
     #[test]

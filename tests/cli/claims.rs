@@ -1,0 +1,46 @@
+//! `mem2gen claims`: the stored table as text, JSON and Markdown.
+
+use crate::common::Folder;
+use mem2gen::frame::write_parquet;
+use mem2gen::study::claims::frame::claims_frame;
+use mem2gen::study::claims::{About, Claim, Share, Verdict};
+
+fn claims() -> Vec<Claim> {
+    let about = About { dataset: "mnist", network: "mlp128", command: "mem2gen sweep --plan desk" };
+    let share = |k, count| Share { k, count, samples: 512 };
+    vec![
+        about.spurious_peak(&[share(2, 0), share(64, 200), share(512, 20)]).unwrap(),
+        about.generalized_at_large_sizes(&[share(2, 0), share(512, 100)]).unwrap(),
+        about.exact_memorizes(&[]).unwrap(),
+    ]
+}
+
+#[test]
+fn the_stored_table_is_printed_in_three_forms() {
+    let folder = Folder::new();
+    write_parquet(&folder.path("claims.parquet"), &claims_frame(&claims()).unwrap()).unwrap();
+    let at = folder.at("claims.parquet");
+    let text = folder.runs(&["claims", "--table", &at]);
+    for words in ["spurious samples", "0.391 [", "p < 0.0001", "holds", "does not hold here", "not measured"]
+    {
+        assert!(text.contains(words), "no {words}: {text}");
+    }
+    let json = folder.runs(&["claims", "--table", &at, "--json"]);
+    let back: Vec<Claim> = serde_json::from_str(&json).unwrap();
+    assert_eq!(back, claims());
+    let verdicts: Vec<Verdict> = back.iter().map(|c| c.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Holds, Verdict::DoesNotHold, Verdict::NotMeasured]);
+    let markdown = folder.runs(&["claims", "--table", &at, "--markdown"]);
+    assert_eq!(markdown.lines().count(), 5);
+    assert!(markdown.contains("| **not measured** | `mem2gen sweep --plan desk` |"), "{markdown}");
+}
+
+#[test]
+fn refusals_are_one_line() {
+    let folder = Folder::new();
+    let none = folder.at("none.parquet");
+    folder.refuses(&["claims", "--table", &none], &["none.parquet"]);
+    folder.refuses(&["claims", "--table", &none, "--json", "--markdown"], &["--markdown"]);
+    std::fs::write(folder.path("bad.parquet"), b"PAR1").unwrap();
+    folder.refuses(&["claims", "--table", &folder.at("bad.parquet")], &["bad.parquet"]);
+}

@@ -1,0 +1,555 @@
+//! `mem2gen classify` on sets with planted copies, planted repeats of new images, and noise, in every form of input;
+//! what it writes, what it does without a threshold, and what it refuses.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::common::{Dice, Folder, mem2gen};
+use candle_core::{DType, Device, Tensor};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use image::{GrayImage, ImageFormat, RgbImage};
+use mem2gen::frame::{column_i64, column_text, parquet_note, read_parquet};
+use ndarray::{Array2, Array3, Array4, Axis, s};
+use serde_json::Value;
+
+const SIDE: usize = 8;
+const TRAIN: usize = 60;
+
+/// Bytes of images, `[n, 8, 8, channels]`.
+type Pixels = Array4<u8>;
+
+/// A training set, synthetic samples and their labels.
+struct World {
+    train: Pixels,
+    synthetic: Pixels,
+    labels: Vec<&'static str>,
+}
+
+/// 60 training images of noise; 18 exact copies and 12 that are off by one level in places, of different images; 8 new
+/// images three times each; 26 new images; mixed.
+fn world(channels: usize) -> World {
+    let mut dice = Dice::new(11);
+    let mut noise =
+        |n: usize| Pixels::from_shape_fn((n, SIDE, SIDE, channels), |_| (dice.word() >> 32) as u8);
+    let (train, new, alone) = (noise(TRAIN), noise(8), noise(26));
+    let mut rows = Vec::new();
+    for i in 0..30 {
+        let mut copy = train.index_axis(Axis(0), 2 * i).to_owned();
+        if i >= 18 {
+            copy.iter_mut().step_by(1 + i % 3).for_each(|v| *v ^= 1);
+        }
+        rows.push((copy, "memorized"));
+    }
+    rows.extend((0..24).map(|i| (new.index_axis(Axis(0), i % 8).to_owned(), "spurious")));
+    rows.extend((0..26).map(|i| (alone.index_axis(Axis(0), i).to_owned(), "generalized")));
+    // 37 and 80 have no common divisor.
+    let mixed: Vec<_> = (0..80).map(|i| rows[37 * i % 80].clone()).collect();
+    let views: Vec<_> = mixed.iter().map(|(image, _)| image.view()).collect();
+    World {
+        train,
+        synthetic: ndarray::stack(Axis(0), &views).unwrap(),
+        labels: mixed.iter().map(|(_, label)| *label).collect(),
+    }
+}
+
+fn unit(pixels: &Pixels) -> Array4<f32> {
+    pixels.mapv(|v| f32::from(v) / 255.0)
+}
+
+fn gray(pixels: &Pixels) -> Array3<u8> {
+    pixels.slice(s![.., .., .., 0]).to_owned()
+}
+
+fn tensor(values: &Array4<f32>) -> Tensor {
+    let values: Vec<f32> = values.iter().copied().collect();
+    Tensor::from_vec(values, (80, SIDE, SIDE, 1), &Device::Cpu).unwrap()
+}
+
+fn idx(pixels: &Pixels) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, 3];
+    for size in &pixels.shape()[..3] {
+        bytes.extend((*size as u32).to_be_bytes());
+    }
+    bytes.extend(pixels.iter());
+    bytes
+}
+
+fn write(folder: &Folder, name: &str, bytes: &[u8]) -> String {
+    fs::write(folder.path(name), bytes).unwrap();
+    folder.at(name)
+}
+
+/// A folder of pictures, each written by `encode`.
+fn pictures(
+    folder: &Folder,
+    name: &str,
+    pixels: &Pixels,
+    encode: impl Fn(&Pixels, usize) -> Vec<u8>,
+) -> String {
+    fs::create_dir(folder.path(name)).unwrap();
+    for i in 0..pixels.shape()[0] {
+        fs::write(folder.path(name).join(format!("{i:03}.png")), encode(pixels, i)).unwrap();
+    }
+    folder.at(name)
+}
+
+fn as_gray(pixels: &Pixels, i: usize) -> Vec<u8> {
+    let of = |x: u32, y: u32| image::Luma([pixels[[i, y as usize, x as usize, 0]]]);
+    encoded(GrayImage::from_fn(SIDE as u32, SIDE as u32, of).into(), ImageFormat::Png)
+}
+
+fn as_rgb(pixels: &Pixels, i: usize) -> Vec<u8> {
+    encoded(rgb(pixels, i).into(), ImageFormat::Png)
+}
+
+fn rgb(pixels: &Pixels, i: usize) -> RgbImage {
+    let last = pixels.shape()[3] - 1;
+    RgbImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
+        image::Rgb([0, 1, 2].map(|c: usize| pixels[[i, y as usize, x as usize, c.min(last)]]))
+    })
+}
+
+fn encoded(image: image::DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn report(folder: &Folder, out: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.path(out).join("fractions.json")).unwrap()).unwrap()
+}
+
+fn labels(folder: &Folder, out: &str) -> Vec<String> {
+    column_text(&read_parquet(&folder.path(out).join("labels.parquet")).unwrap(), "label").unwrap()
+}
+
+/// Classifies and holds all labels and fractions to what was planted.
+#[track_caller]
+fn finds(
+    folder: &Folder,
+    (train, synthetic): (&str, &str),
+    more: &[&str],
+    world: &World,
+    out: &str,
+) -> Value {
+    let call = ["classify", "--train", train, "--synthetic", synthetic, "--out", &folder.at(out)];
+    let said = folder.runs(&[&call[..], more].concat());
+    assert_eq!(labels(folder, out), world.labels, "{more:?}: {said}");
+    let report = report(folder, out);
+    for (label, count) in [("memorized", 30), ("spurious", 24), ("generalized", 26), ("invalid", 0)] {
+        let share = &report["fractions"][label];
+        assert_eq!(share["count"], count, "{label}: {share}");
+        let (fraction, fine) = (f64::from(count) / 80.0, share["fraction"].as_f64().unwrap());
+        assert_eq!(fine, fraction);
+        for interval in ["bootstrap", "wilson"] {
+            let ends = [0, 1].map(|i| share[interval][i].as_f64().unwrap());
+            assert!(ends[0] <= fine && fine <= ends[1] && ends[1] - ends[0] < 0.25, "{label}: {share}");
+        }
+    }
+    report
+}
+
+#[test]
+fn planted_labels_are_found_in_every_form() {
+    let folder = Folder::new();
+    let world = world(1);
+    let World { train, synthetic, .. } = &world;
+    let bytes = folder.array("bytes.npy", &gray(train));
+    let zipped = {
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        out.write_all(&idx(train)).unwrap();
+        write(&folder, "train-images.gz", &out.finish().unwrap())
+    };
+    let train_pictures = pictures(&folder, "train-pictures", train, as_gray);
+    let real = unit(synthetic);
+    let several = folder.at("several.safetensors");
+    let named = [("images".to_owned(), tensor(&real)), ("labels".to_owned(), tensor(&real))].into();
+    candle_core::safetensors::save(&named, &several).unwrap();
+    let one = |name: &str, tensor: Tensor| {
+        let path = folder.at(name);
+        candle_core::safetensors::save(&[("x".to_owned(), tensor)].into(), &path).unwrap();
+        path
+    };
+    let half = one("half.safetensors", tensor(&real).to_dtype(DType::F16).unwrap());
+    let stored = one(
+        "bytes.safetensors",
+        Tensor::from_vec(synthetic.iter().copied().collect(), (80, 1, SIDE, SIDE), &Device::Cpu).unwrap(),
+    );
+    let flat = Array2::from_shape_vec((80, 64), real.iter().copied().collect()).unwrap();
+    let channels_first = real.view().permuted_axes([0, 3, 1, 2]).mapv(f64::from);
+    let forms: Vec<(&str, String, &[&str])> = vec![
+        (&bytes, folder.array("s-bytes.npy", &gray(synthetic)), &[]),
+        (&bytes, folder.array("s-single.npy", &real.slice(s![.., .., .., 0]).to_owned()), &[]),
+        (&bytes, folder.array("s-double.npy", &channels_first.as_standard_layout().to_owned()), &[]),
+        (
+            &bytes,
+            folder.array("s-fortran.npy", &real.t().as_standard_layout().reversed_axes().to_owned()),
+            &[],
+        ),
+        (&zipped, folder.array("s-flat.npy", &flat), &[]),
+        (&zipped, write(&folder, "s-images.idx", &idx(synthetic)), &[]),
+        (&train_pictures, several, &["--tensor", "images"]),
+        (&train_pictures, half, &[]),
+        (&train_pictures, stored, &[]),
+        (&zipped, pictures(&folder, "s-gray", synthetic, as_gray), &[]),
+        // Gray images in three equal channels, as torchvision saves them.
+        (&bytes, pictures(&folder, "s-rgb", synthetic, as_rgb), &[]),
+        (
+            &train_pictures,
+            pictures(&folder, "s-jpeg", synthetic, |pixels, i| {
+                let mut bytes = Vec::new();
+                let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+                rgb(pixels, i).write_with_encoder(encoder).unwrap();
+                bytes
+            }),
+            &[],
+        ),
+    ];
+    for (i, (train, synthetic, more)) in forms.iter().enumerate() {
+        let out = format!("out{i}");
+        let report = finds(&folder, (train, synthetic), more, &world, &out);
+        assert_eq!(report["delta_m"]["origin"], "valley", "{synthetic}");
+        assert_eq!(report["delta_s"]["origin"], "valley", "{synthetic}");
+        assert_eq!(report["synthetic"]["values"]["range"], "[0, 1]");
+    }
+}
+
+#[test]
+fn colour_images_are_compared_whatever_the_order_of_their_axes() {
+    let folder = Folder::new();
+    let world = world(3);
+    let last = folder.array("last.npy", &unit(&world.train));
+    let first = unit(&world.synthetic).permuted_axes([0, 3, 1, 2]).as_standard_layout().to_owned();
+    let first = folder.array("first.npy", &first);
+    let report = finds(&folder, (&last, &first), &[], &world, "out0");
+    assert_eq!(report["synthetic"]["shape"], serde_json::json!([8, 8, 3]));
+    finds(&folder, (&last, &pictures(&folder, "pictures", &world.synthetic, as_rgb)), &[], &world, "out1");
+    // [-1, 1] with [-1, 1].
+    let symmetric = |name: &str, pixels: &Pixels| folder.array(name, &unit(pixels).mapv(|v| 2.0 * v - 1.0));
+    let both = (symmetric("t.npy", &world.train), symmetric("s.npy", &world.synthetic));
+    let report = finds(&folder, (&both.0, &both.1), &[], &world, "out2");
+    assert_eq!(report["train"]["values"]["range"], "[-1, 1]");
+}
+
+#[test]
+fn all_that_is_written_says_the_same() {
+    let folder = Folder::new();
+    let world = world(1);
+    let train = folder.array("D.npy", &gray(&world.train));
+    let synthetic = pictures(&folder, "S", &world.synthetic, as_gray);
+    let report = finds(&folder, (&train, &synthetic), &[], &world, "out");
+    let mut names: Vec<_> = fs::read_dir(folder.path("out"))
+        .unwrap()
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let drawn = ["d_synthetic", "d_train", "examples"];
+    let drawn = drawn.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
+    let mut due: Vec<String> =
+        drawn.chain(["fractions.json".to_owned(), "labels.parquet".to_owned()]).collect();
+    due.sort();
+    assert_eq!(names, due);
+
+    let path = folder.path("out/labels.parquet");
+    let frame = read_parquet(&path).unwrap();
+    let columns: Vec<&str> = frame.get_column_names().iter().map(|n| n.as_str()).collect();
+    let fixed = ["sample", "label", "d_train", "nearest_train", "d_synthetic", "nearest_synthetic", "ratio"];
+    assert_eq!(columns, [&fixed[..], &["sample_file", "synthetic_file"]].concat());
+    assert_eq!(column_text(&frame, "sample_file").unwrap()[79], "079.png");
+    assert_eq!(parquet_note(&path, "device").unwrap().as_deref(), Some("cpu"));
+
+    // Distances against sums in f64, and neighbours of copies by what was planted.
+    let near = column_i64(&frame, "nearest_train").unwrap();
+    let d = mem2gen::frame::column_f64(&frame, "d_train").unwrap();
+    for i in 0..80 {
+        let to = |j: usize| -> f64 {
+            let pairs = world.synthetic.index_axis(Axis(0), i).to_owned();
+            let pairs = pairs.iter().zip(world.train.index_axis(Axis(0), j).to_owned()).map(|(a, b)| (*a, b));
+            pairs.map(|(a, b)| ((f64::from(a) - f64::from(b)) / 255.0).powi(2)).sum::<f64>().sqrt()
+        };
+        let (j, least) = (0..TRAIN).map(|j| (j, to(j))).min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        assert_eq!(near[i], j as i64);
+        assert!((d[i] - least).abs() < 1e-6 * (1.0 + least), "{} {least}", d[i]);
+    }
+    let (delta_m, delta_s) = (report["delta_m"]["value"].as_f64(), report["delta_s"]["value"].as_f64());
+    let (delta_m, delta_s) = (delta_m.unwrap(), delta_s.unwrap());
+    assert_eq!(d.iter().filter(|d| **d <= delta_m).count(), 30);
+    assert_eq!((report["exact_copies"].as_u64(), report["far"].as_u64()), (Some(18), Some(0)));
+    // Copies of images that are there once: the second opinion is the same.
+    assert_eq!(report["ratio"]["copies"], 30);
+    assert_eq!(report["ratio"]["also_memorized"], 30);
+    for part in report["sensitivity"].as_array().unwrap() {
+        assert_eq!(part["fractions"]["memorized"]["count"], 30, "{part}");
+    }
+
+    // The thresholds that were found, given: the same labels. Another: other labels.
+    let (m, s) = (delta_m.to_string(), delta_s.to_string());
+    let again = finds(&folder, (&train, &synthetic), &["--delta-m", &m, "--delta-s", &s], &world, "given");
+    assert_eq!(again["delta_m"]["origin"], "manual");
+    assert_eq!(again["fractions"], report["fractions"]);
+    let out = folder.at("none");
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out", &out];
+    folder.runs(&[&call[..], &["--delta-m", "0", "--delta-s", "0"]].concat());
+    assert_eq!(labels(&folder, "none").iter().filter(|l| *l == "memorized").count(), 18);
+
+    // The same call gives the same bytes.
+    finds(&folder, (&train, &synthetic), &[], &world, "twice");
+    for name in names {
+        let read = |out: &str| fs::read(folder.path(out).join(&name)).unwrap();
+        assert!(read("out") == read("twice"), "{name} differs");
+    }
+}
+
+/// With the weights of LPIPS where they were fetched.
+#[test]
+fn planted_labels_are_found_by_lpips() {
+    let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
+    if !cache.exists() {
+        eprintln!("skipped: the weights of LPIPS were not fetched");
+        return;
+    }
+    let folder = Folder::new();
+    let world = world(1);
+    let train = folder.array("D.npy", &gray(&world.train));
+    let mut real = unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0);
+    let synthetic = folder.array("S.npy", &real);
+    let metric = ["--metric", "lpips-alex", "--any-range"];
+    finds(&folder, (&train, &synthetic), &metric, &world, "out");
+    // An image without features has no class.
+    real[[4, 0, 0, 0]] = f32::NAN;
+    let synthetic = folder.array("bad.npy", &real);
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("bad")];
+    folder.runs(&[&call[..], &metric].concat());
+    let mut due = world.labels.clone();
+    due[4] = "invalid";
+    assert_eq!(labels(&folder, "bad"), due);
+}
+
+#[test]
+fn what_is_not_finite_is_counted_and_has_no_class() {
+    let folder = Folder::new();
+    let world = world(1);
+    let mut rows =
+        Array2::from_shape_vec((80, 64), unit(&world.synthetic).iter().copied().collect()).unwrap();
+    let mut due: Vec<&str> = world.labels.clone();
+    for (i, bad) in [(3, f32::NAN), (40, f32::INFINITY), (79, f32::NEG_INFINITY), (5, 1e30)] {
+        rows[[i, i % 64]] = bad;
+        due[i] = "invalid";
+    }
+    let (train, synthetic) = (folder.array("D.npy", &gray(&world.train)), folder.array("S.npy", &rows));
+    folder.runs(&["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("out")]);
+    assert_eq!(labels(&folder, "out"), due);
+    let report = report(&folder, "out");
+    assert_eq!((report["invalid"].as_u64(), report["samples"].as_u64()), (Some(4), Some(80)));
+    assert_eq!(report["fractions"]["invalid"]["fraction"], 0.05);
+    let frame = read_parquet(&folder.path("out/labels.parquet")).unwrap();
+    assert_eq!(frame.column("d_train").unwrap().null_count(), 4);
+
+    // Nothing but such samples.
+    rows.fill(f32::NAN);
+    let synthetic = folder.array("all.npy", &rows);
+    folder.runs(&["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("all")]);
+    assert!(labels(&folder, "all").iter().all(|l| l == "invalid"));
+    assert!(!folder.path("all/d_train.png").exists());
+    assert_eq!(self::report(&folder, "all")["not_drawn"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn without_a_threshold_the_distances_are_there_and_the_command_fails() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(5);
+    let mut noise = |n: usize| Array2::from_shape_fn((n, 64), |_| dice.uniform() as f32);
+    let (real, samples, held_out) = (noise(200), noise(150), noise(300));
+    let train = folder.array("D.npy", &real);
+    let synthetic = folder.array("S.npy", &samples);
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out"];
+    let out = folder.at("out");
+    let said = mem2gen(&[&call[..], &[&out]].concat());
+    assert!(!said.ok && said.stderr.lines().count() == 1, "{}", said.stderr);
+    for word in ["no labels", "d(x, D) is unimodal", "d(x, S \\ x) is unimodal", "--held-out"] {
+        assert!(said.stderr.contains(word), "{word}: {}", said.stderr);
+    }
+    assert!(labels(&folder, "out").iter().all(|l| l == "unknown"));
+    let found = report(&folder, "out");
+    assert_eq!((&found["fractions"], &found["delta_m"]["value"]), (&Value::Null, &Value::Null));
+    assert!(folder.path("out/d_train.svg").exists() && !folder.path("out/examples.svg").exists());
+
+    // Held-out data of the same kind: about a hundredth is as near.
+    let null = folder.array("H.npy", &held_out);
+    folder.runs(&[&call[..], &[&folder.at("null"), "--held-out", &null]].concat());
+    let found = report(&folder, "null");
+    assert_eq!(found["delta_m"]["origin"], "null");
+    assert_eq!(found["held_out"]["images"], 300);
+    assert!(found["fractions"]["memorized"]["fraction"].as_f64().unwrap() < 0.05, "{found}");
+    assert!(found["fractions"]["generalized"]["fraction"].as_f64().unwrap() > 0.9, "{found}");
+
+    // One threshold alone is not enough, and with both there are labels.
+    assert!(!mem2gen(&[&call[..], &[&folder.at("half"), "--delta-m", "0.1"]].concat()).ok);
+    folder.runs(&[&call[..], &[&folder.at("both"), "--delta-m", "0.1", "--delta-s", "0.1"]].concat());
+    assert!(labels(&folder, "both").iter().all(|l| l == "generalized"));
+
+    // A model that has nothing but copies: one mode too, and the null tells it from the other.
+    let copies = Array2::from_shape_fn((150, 64), |(i, j)| real[[i, j]] + 1e-3 * samples[[i, j]]);
+    let synthetic = folder.array("copies.npy", &copies);
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--held-out", &null, "--out"];
+    folder.runs(&[&call[..], &[&folder.at("copies")]].concat());
+    assert!(labels(&folder, "copies").iter().all(|l| l == "memorized"));
+}
+
+#[test]
+fn one_training_image_and_one_sample_are_enough() {
+    let folder = Folder::new();
+    let world = world(1);
+    let part = |name: &str, pixels: &Pixels, n: usize| {
+        folder.array(name, &gray(pixels).slice(s![..n, .., ..]).to_owned())
+    };
+    let (one, all) = (part("one.npy", &world.train, 1), part("all.npy", &world.train, TRAIN));
+    let deltas = ["--delta-m", "0.5", "--delta-s", "0.5"];
+    // Sample 0 is training image 0.
+    let run = |train: &str, synthetic: &str, deltas: &[&str], out: &str| {
+        let call = ["classify", "--train", train, "--synthetic", synthetic, "--out", &folder.at(out)];
+        folder.runs(&[&call[..], deltas].concat());
+        (labels(&folder, out), report(&folder, out))
+    };
+    let (found, report) = run(&one, &part("s80.npy", &world.synthetic, 80), &deltas, "k1");
+    assert_eq!(found.iter().filter(|l| *l == "memorized").count(), 1);
+    assert_eq!(report["ratio"], Value::Null);
+    let (found, report) = run(&all, &part("s1.npy", &world.synthetic, 1), &deltas[..2], "s1");
+    assert_eq!(found, ["memorized"]);
+    assert_eq!(report["delta_s"]["origin"], "no_distances");
+    assert_eq!(report["not_drawn"].as_array().unwrap().len(), 1);
+    assert_eq!(run(&one, &part("s1.npy", &world.synthetic, 1), &deltas[..2], "both").0, ["memorized"]);
+    // A training set of the same image again and again.
+    let same = gray(&world.train).slice(s![..1, .., ..]).broadcast((20, SIDE, SIDE)).unwrap().to_owned();
+    let (found, report) = run(&folder.array("same.npy", &same), &folder.at("s80.npy"), &deltas, "same");
+    assert_eq!(found.iter().filter(|l| *l == "memorized").count(), 1);
+    assert_eq!(report["ratio"]["copies"], 1);
+}
+
+#[test]
+fn refusals_are_one_line_and_leave_nothing() {
+    let folder = Folder::new();
+    let world = world(1);
+    let train = folder.array("D.npy", &gray(&world.train));
+    let synthetic = folder.array("S.npy", &gray(&world.synthetic));
+    let out = folder.at("out");
+    let refuses = |train: &str, synthetic: &str, more: &[&str], words: &[&str]| {
+        let call = ["classify", "--train", train, "--synthetic", synthetic, "--out", &out];
+        folder.refuses(&[&call[..], more].concat(), &[&["classify"], words].concat());
+    };
+    // Another size, another range, other channels: both are named.
+    let small = folder.array("small.npy", &gray(&world.synthetic).slice(s![.., ..7, ..]).to_owned());
+    refuses(&train, &small, &[], &["small.npy", "7x8x1", "D.npy", "8x8x1"]);
+    let row = folder.array("row.npy", &Array2::<f32>::zeros((4, 63)));
+    refuses(&train, &row, &[], &["row.npy", "63", "D.npy", "8x8x1"]);
+    refuses(&train, &synthetic, &["--held-out", &small], &["small.npy", "7x8x1"]);
+    let colour = folder.array("colour.npy", &self::world(3).synthetic);
+    refuses(&train, &colour, &[], &["colour.npy", "8x8x3", "D.npy"]);
+    let symmetric = folder.array("symmetric.npy", &unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0));
+    refuses(&train, &symmetric, &[], &["symmetric.npy", "[-1, 1]", "D.npy", "[0, 1]", "--any-range"]);
+    let loud = folder.array("loud.npy", &unit(&world.synthetic).mapv(|v| 255.0 * v));
+    refuses(&train, &loud, &[], &["loud.npy", "[0, 255]", "D.npy"]);
+
+    // Real images have to be finite; thresholds and fractions in their range.
+    let mut bad = unit(&world.train);
+    bad[[7, 1, 1, 0]] = f32::NAN;
+    let bad = folder.array("bad.npy", &bad);
+    refuses(&bad, &synthetic, &[], &["training", "row 7"]);
+    refuses(&train, &synthetic, &["--held-out", &bad], &["held-out", "row 7"]);
+    for value in ["-1", "NaN", "inf"] {
+        refuses(&train, &synthetic, &["--delta-m", value], &["delta_m"]);
+        refuses(&train, &synthetic, &["--delta-s", value], &["delta_s"]);
+        refuses(&train, &synthetic, &["--least-fraction", value], &["least_fraction"]);
+    }
+
+    // A vector of three values is no image.
+    let plane = folder.array("plane.npy", &Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32 / 9.0));
+    let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
+    let word = if cache.exists() { "3 values" } else { "data fetch lpips-weights" };
+    refuses(&plane, &plane, &["--metric", "lpips-alex"], &[word]);
+    refuses(&train, &synthetic, &["--metric", "ssim"], &["--metric"]);
+
+    // Files that are none of the formats, or damaged.
+    let whole = fs::read(&synthetic).unwrap();
+    let idx = idx(&world.synthetic);
+    for (name, bytes) in [
+        ("text.csv", &b"1,2,3"[..]),
+        ("nothing", b""),
+        ("short.npy", &whole[..whole.len() - 1]),
+        ("long.npy", &[&whole[..], &[0]].concat()),
+        ("short.idx", &idx[..idx.len() - 1]),
+        ("broken.gz", &[0x1f, 0x8b, 8, 0, 0]),
+        ("broken.safetensors", &[&9u64.to_le_bytes()[..], b"{\"x\": 1, }"].concat()),
+    ] {
+        let path = write(&folder, name, bytes);
+        refuses(&train, &path, &[], &[name]);
+        refuses(&path, &synthetic, &[], &[name]);
+    }
+    for (name, array) in [
+        ("whole.npy", folder.array("whole.npy", &ndarray::array![[1i32, 2]])),
+        ("line.npy", folder.array("line.npy", &ndarray::array![1.0f32, 2.0])),
+        ("five.npy", folder.array("five.npy", &ndarray::Array5::<f32>::zeros((1, 1, 1, 1, 1)))),
+        ("two.npy", folder.array("two.npy", &Array4::<f32>::zeros((4, 2, 8, 8)))),
+        ("none.npy", folder.array("none.npy", &Array2::<f32>::zeros((0, 64)))),
+        ("missing.npy", folder.at("missing.npy")),
+    ] {
+        refuses(&train, &array, &[], &[name]);
+    }
+    let two = folder.at("two.safetensors");
+    let both = [
+        ("a".to_owned(), tensor(&unit(&world.synthetic))),
+        ("b".to_owned(), tensor(&unit(&world.synthetic))),
+    ];
+    candle_core::safetensors::save(&both.into(), &two).unwrap();
+    refuses(&train, &two, &[], &["two.safetensors", "a, b", "--tensor"]);
+    refuses(&train, &two, &["--tensor", "c"], &["two.safetensors", "a, b", " c "]);
+    let mixed = pictures(&folder, "mixed", &world.synthetic, as_gray);
+    fs::write(folder.path("mixed/zzz.png"), encoded(GrayImage::new(9, 8).into(), ImageFormat::Png)).unwrap();
+    refuses(&train, &mixed, &[], &["zzz.png", "(8, 9, 1)"]);
+    fs::create_dir(folder.path("empty")).unwrap();
+    refuses(&train, &folder.at("empty"), &[], &["empty", ".png"]);
+
+    // A folder with something in it is nobody's to overwrite.
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out"];
+    folder.refuses(&[&call[..], &[&mixed]].concat(), &["mixed", "not empty"]);
+    folder.refuses(&[&call[..], &[&synthetic]].concat(), &["S.npy"]);
+    folder.runs(&[&call[..], &[&folder.at("empty")]].concat());
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_that_looks_whole() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(9);
+    let rows = Array2::from_shape_fn((1500, 64), |_| (dice.word() >> 40) as u8);
+    let train = folder.array("D.npy", &rows);
+    for wait in [20, 60, 120, 200, 300] {
+        let out = folder.path(&format!("out{wait}"));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
+            .args([
+                "classify",
+                "--train",
+                &train,
+                "--synthetic",
+                &train,
+                "--delta-m",
+                "1",
+                "--delta-s",
+                "1",
+                "--out",
+            ])
+            .arg(&out)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        let _ = child.kill();
+        let ended = child.wait().unwrap();
+        let whole = out.join("fractions.json").exists() && out.join("examples.svg").exists();
+        assert!(whole || !out.exists(), "half of a result after {wait} ms");
+        assert!(whole || !ended.success());
+    }
+}

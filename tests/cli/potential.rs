@@ -1,0 +1,206 @@
+//! `mem2gen potential` on a cell of a sweep: against the energies of the mixture term by term, and what it refuses.
+
+use std::f64::consts::TAU;
+use std::fs;
+
+use crate::common::{Dice, Folder};
+use mem2gen::frame::{
+    column_text, floats, frame, integers, parquet_note, read_parquet, texts, write_parquet,
+};
+use mem2gen::process::{Process, Vp};
+use mem2gen::study::energy::frame::{curves_rows, gaps_rows, loops_rows, potential_rows};
+use ndarray::{Array2, ArrayView1};
+use ndarray_npy::read_npy;
+
+const K: usize = 5;
+const CLASSES: [&str; 4] = ["memorized", "spurious", "generalized", "invalid"];
+
+/// A finished cell of toy points: 40 samples, each fourth one of a class.
+fn cell(folder: &Folder, process: &str) -> (String, Array2<f64>) {
+    let at = folder.at(process);
+    let train = folder.at(&format!("{process}/train"));
+    let k = K.to_string();
+    folder.runs(&[
+        "train",
+        "--dataset",
+        "toy",
+        "--k",
+        &k,
+        "--process",
+        process,
+        "--profile",
+        "smoke",
+        "--steps",
+        "20",
+        "--run",
+        &train,
+    ]);
+    let mut samples = Dice::new(3).cloud(40, 2, 0.8, 0.0).mapv(|v| v as f32);
+    samples.row_mut(7).fill(f32::NAN);
+    folder.array(&format!("{process}/samples.npy"), &samples);
+    let labels: Vec<&str> = (0..40).map(|i| CLASSES[i % 4]).collect();
+    let distance = |name: &str| floats(name, (0..40).map(|i| f64::from(i * 17 % 40)).collect());
+    let columns = vec![
+        integers("sample", (0..40).collect()),
+        texts("label", &labels),
+        distance("d_train"),
+        distance("d_synthetic"),
+    ];
+    let path = folder.path(&format!("{process}/labels-x4.parquet"));
+    write_parquet(&path, &frame("labels", columns).unwrap()).unwrap();
+    fs::write(folder.path(&format!("{process}/cell.json")), r#"{ "delta_m": 0.1, "delta_s": 0.1 }"#).unwrap();
+    (at, samples.mapv(f64::from))
+}
+
+fn toy_points(folder: &Folder) -> Array2<f64> {
+    let out = folder.at("P.npy");
+    folder.runs(&["toy", "--points", &K.to_string(), "--out", &out]);
+    read_npy::<_, Array2<f64>>(out).unwrap().mapv(|v| f64::from(v as f32))
+}
+
+/// U = -beta (log p + |x|^2 / 4).
+fn energy(points: &Array2<f64>, x: ArrayView1<'_, f64>, t: usize) -> f64 {
+    let (vp, level) = (Vp::default(), Vp::default().level(t as f64).unwrap());
+    let variance = level.sigma().powi(2);
+    let logs: Vec<f64> = points
+        .outer_iter()
+        .map(|p| {
+            let d2: f64 = p.iter().zip(x).map(|(p, x)| (x - level.alpha() * p).powi(2)).sum();
+            -0.5 * d2 / variance - (TAU * variance).ln()
+        })
+        .collect();
+    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log = top + (logs.iter().map(|l| (l - top).exp()).sum::<f64>() / logs.len() as f64).ln();
+    -vp.betas()[t] * (log + 0.25 * x.dot(&x))
+}
+
+#[test]
+fn the_exact_score_gives_differences_of_energies() {
+    let folder = Folder::new();
+    let ((run, samples), points) = (cell(&folder, "vp"), toy_points(&folder));
+    for t in [0, 120] {
+        let (time, out) = (t.to_string(), folder.at("T.parquet"));
+        let (gaps, curves, circuits) =
+            (folder.at("G.parquet"), folder.at("C.parquet"), folder.at("L.parquet"));
+        let call = [
+            "potential",
+            "--run",
+            &run,
+            "--score",
+            "exact",
+            "--t",
+            &time,
+            "--references",
+            "2",
+            "--tolerance",
+            "1e-6",
+            "--loops",
+            "3",
+            "--max",
+            "8",
+            "--out",
+            &out,
+        ];
+        let more = ["--gaps", &gaps, "--curves", &curves, "--circuits", &circuits];
+        let said = folder.runs(&[&call[..], &more].concat());
+        assert!(said.contains("U(reference) - U(target)") && said.contains("generalized"), "{said}");
+        assert!(!folder.path("T.parquet.partial").exists());
+        let table = read_parquet(&folder.path("T.parquet")).unwrap();
+        assert!(column_text(&table, "sign").unwrap()[0].contains("U(reference) - U(target)"));
+        assert!(parquet_note(&folder.path("T.parquet"), "sign").unwrap().unwrap().contains("lower energy"));
+        let rows = potential_rows(&table).unwrap();
+        // Eight of the ten of each class, and all training images, for each reference.
+        assert_eq!(rows.len(), 2 * (3 * 8 + K));
+        let mut sums = std::collections::BTreeMap::new();
+        for row in &rows {
+            let x = match row.class.label() {
+                Some(label) => {
+                    assert_eq!(CLASSES[row.sample % 4], label.name());
+                    samples.row(row.sample)
+                }
+                None => points.row(row.sample),
+            };
+            let expected = energy(&points, points.row(row.reference), t) - energy(&points, x, t);
+            assert!((row.u - expected).abs() <= 1e-6, "{row:?} {expected}");
+            assert!(row.error.unwrap() <= 1e-6);
+            *sums.entry((row.class.name(), row.reference)).or_insert(0.0) += row.u;
+        }
+        for gap in gaps_rows(&read_parquet(&folder.path("G.parquet")).unwrap()).unwrap() {
+            assert_eq!((gap.k, gap.n), (K, if gap.class.label().is_some() { 8 } else { K }));
+            let of =
+                |r: usize| sums[&(gap.class.name(), r)] / gap.n as f64 - sums[&("training", r)] / K as f64;
+            if let Some(reference) = gap.reference {
+                assert!((gap.gap - of(reference)).abs() < 1e-12, "{gap:?}");
+            }
+        }
+        // Twenty points a class and reference; three circuits each.
+        assert_eq!(curves_rows(&read_parquet(&folder.path("C.parquet")).unwrap()).unwrap().len(), 8 * 20);
+        let loops = loops_rows(&read_parquet(&folder.path("L.parquet")).unwrap()).unwrap();
+        assert_eq!(loops.len(), 8 * 3);
+        assert!(loops.iter().all(|l| l.error <= 3e-6 && l.circulation.abs() <= l.error + 1e-9), "{loops:?}");
+        let first = fs::read(&out).unwrap();
+        folder.runs(&[&call[..], &["--batch", "3"]].concat());
+        assert_eq!(fs::read(&out).unwrap(), first);
+    }
+}
+
+#[test]
+fn a_network_gives_the_same_in_any_batch_and_legacy_is_another_number() {
+    let folder = Folder::new();
+    let (run, _) = cell(&folder, "vp");
+    let out = folder.at("T.parquet");
+    let of = |more: &[&str]| {
+        let call = ["potential", "--run", &run, "--loops", "2", "--out", &out];
+        folder.runs(&[&call[..], more].concat());
+        potential_rows(&read_parquet(&folder.path("T.parquet")).unwrap()).unwrap()
+    };
+    let plain = of(&[]);
+    assert_eq!(plain.len(), 3 * 10 + K);
+    assert_eq!(plain, of(&["--batch", "7"]));
+    assert!(plain.iter().all(|r| r.u.is_finite() && r.error.is_none()));
+    assert_ne!(plain, of(&["--raw"]));
+    let legacy = of(&["--legacy"]);
+    assert!(plain.iter().zip(&legacy).all(|(a, b)| a.sample == b.sample && a.u != b.u));
+    let one = of(&["--classes", "spurious"]);
+    let same: Vec<_> =
+        plain.into_iter().filter(|r| matches!(r.class.name(), "spurious" | "training")).collect();
+    assert_eq!((one.len(), &one), (10 + K, &same));
+    // A plain training run has training images alone.
+    let train = folder.at("vp/train");
+    folder.runs(&["potential", "--run", &train, "--out", &out]);
+    assert_eq!(potential_rows(&read_parquet(&folder.path("T.parquet")).unwrap()).unwrap().len(), K);
+}
+
+#[test]
+fn refusals_are_one_line_and_leave_nothing() {
+    let folder = Folder::new();
+    let (run, _) = cell(&folder, "vp");
+    let out = folder.at("T.parquet");
+    let refuses = |more: &[&str], words: &[&str]| {
+        let call = ["potential", "--run", &run, "--out", &out];
+        folder.refuses(&[&call[..], more].concat(), words);
+    };
+    refuses(&["--points", "1"], &["points", "at least 2"]);
+    refuses(&["--references", "0"], &["references"]);
+    refuses(&["--loop-points", "20"], &["loop_points", "odd"]);
+    refuses(&["--tolerance", "-1"], &["tolerance"]);
+    refuses(&["--tolerance", "1", "--legacy"], &["tolerance", "legacy"]);
+    refuses(&["--t", "1000"], &["setting t", "999"]);
+    refuses(&["--classes", "copied"], &["copied"]);
+    refuses(&["--max", "0"], &["--max"]);
+    // The seventh sample, which is not a number, is called invalid by its label; now it is called generalized.
+    let path = folder.path("vp/labels-x4.parquet");
+    let labels: Vec<&str> = (0..40).map(|i| if i == 7 { "generalized" } else { CLASSES[i % 4] }).collect();
+    let columns = vec![
+        integers("sample", (0..40).collect()),
+        texts("label", &labels),
+        floats("d_train", vec![1.0; 40]),
+        floats("d_synthetic", vec![1.0; 40]),
+    ];
+    write_parquet(&path, &frame("labels", columns).unwrap()).unwrap();
+    refuses(&[], &["sample 7"]);
+    fs::remove_file(folder.path("vp/cell.json")).unwrap();
+    refuses(&[], &["not finished"]);
+    let (ve, _) = cell(&folder, "ve");
+    folder.refuses(&["potential", "--run", &ve, "--out", &out], &["vp"]);
+}

