@@ -1,5 +1,5 @@
-//! The operations' own history: `cargo bench` says how each compares with its last run on this machine. What
-//! others need for the same work is in `make bench-peers`.
+//! Times of the operations: `cargo bench` compares each with its last run on this machine. `make bench-peers` has the
+//! times of other libraries.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use mem2gen::ops::Memories;
 use mem2gen::random::{SEED, Stream};
 use ndarray::Array2;
 
-/// Names and sizes (m, K, N): as many images as a sampler has in flight, a handful of them against a whole
-/// training set, and points of the toy model.
+/// Names and sizes (m, K, N): the batch of a sampler, a few images against a whole training set, and points of the toy
+/// model.
 const SIZES: [(&str, usize, usize, usize); 3] =
     [("images", 256, 10_000, 784), ("few-images", 8, 60_000, 784), ("plane", 20_000, 1000, 2)];
 
@@ -21,12 +21,12 @@ fn draw(name: &str, rows: usize, columns: usize) -> Array2<f32> {
 
 fn operations(criterion: &mut Criterion) {
     for (name, m, k, n) in SIZES {
-        let (rows, queries) = (draw("bench: memories", k, n), draw("bench: queries", m, n));
+        let (rows, queries) = (draw("bench: memories", k, n).into_shared(), draw("bench: queries", m, n));
         let queries = queries.view();
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let sigma = (n as f64).sqrt();
         let mut group = criterion.benchmark_group(name);
-        group.bench_function("prepare", |b| b.iter(|| Memories::new(rows.view()).unwrap().len()));
+        group.bench_function("prepare", |b| b.iter(|| Memories::new(rows.clone()).unwrap().len()));
         // Pairs of a query and a memory.
         group.throughput(Throughput::Elements((m * k) as u64));
         group.bench_function("energy", |b| {

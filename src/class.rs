@@ -1,11 +1,11 @@
-//! The class of a sample or of an attractor, and the groups of images that are measured together.
+//! Classes of samples and attractors, and groups of images that are measured together.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a sample or an attractor is called.
+/// Class of a sample or an attractor.
 ///
 /// ```
 /// use mem2gen::class::Class;
@@ -16,19 +16,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// M(x), Eq. 9: within delta_m of a training point; an attractor within delta_m of a memory.
+    /// M(x), Eq. 9: a sample within delta_m of a training point; an attractor within delta_m of a memory.
     Memorized,
-    /// S(x), Eq. 10: not memorized, and within delta_s of another synthetic sample; an attractor that is not a memory.
+    /// S(x), Eq. 10: a sample that is not memorized and within delta_s of another sample; an attractor that is not
+    /// memorized.
     Spurious,
-    /// G(x), Eq. 11: neither.
+    /// G(x), Eq. 11: a sample that is neither memorized nor spurious.
     Generalized,
-    /// NaN or infinite, so that it has no class.
+    /// A sample with NaN or infinity, which has no class.
     #[default]
     Invalid,
 }
 
 impl Class {
-    /// Every label that a sample can have, in the order of tables.
+    /// All labels of samples, in the order of tables.
     pub const LABELS: [Self; 4] = [Self::Memorized, Self::Spurious, Self::Generalized, Self::Invalid];
 
     /// The name in tables, legends and commands.
@@ -48,7 +49,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// Images that are measured together: the samples of a class, or training images.
+/// Images that are measured together: the samples of one class, or training images.
 ///
 /// ```
 /// use mem2gen::class::{Class, Group};
@@ -62,7 +63,7 @@ impl fmt::Display for Class {
 pub enum Group {
     /// Samples of one class.
     Samples(Class),
-    /// The training images themselves.
+    /// Training images.
     Training,
 }
 
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_groups_go_there_and_back_and_others_are_refused() {
+    fn names_of_groups_parse_to_what_they_display_and_others_are_refused() {
         for group in Group::ALL {
             assert_eq!(group.name().parse::<Group>().unwrap(), group);
             let text = serde_json::to_string(&group).unwrap();

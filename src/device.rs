@@ -1,28 +1,36 @@
-//! Where work runs, and what a person may ask for.
+//! Devices, and the choice of a device.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where an operation runs.
+/// Device that an operation runs on.
+///
+/// ```
+/// use mem2gen::device::{Device, DeviceChoice};
+///
+/// assert_eq!("cuda:1".parse(), Ok(Device::Cuda(1)));
+/// assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+/// assert_eq!(DeviceChoice::default().to_string(), "cpu");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
-    /// The processor, on all its cores.
+    /// The CPU, on all cores.
     #[default]
     Cpu,
     /// The CUDA device of this number.
     Cuda(usize),
 }
 
-/// What was asked for: a device and no other, or the first CUDA device where there is one.
+/// A choice of a device: one device, or the first CUDA device if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
-    /// This device; its absence is an error.
+    /// This device; an error when it can't be used.
     Only(Device),
-    /// `cuda:0` where it can be used, else the processor.
+    /// `cuda:0` if it can be used, else the CPU.
     Auto,
 }
 
@@ -32,9 +40,9 @@ impl Default for DeviceChoice {
     }
 }
 
-/// A name that is no device.
+/// A name that is not a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device, expected cpu, cuda:N or auto")]
+#[error("`{0}` is not a device, expected cpu, cuda:N or auto")]
 pub struct UnknownDevice(String);
 
 impl fmt::Display for Device {
@@ -61,7 +69,7 @@ impl FromStr for Device {
     fn from_str(text: &str) -> Result<Self, UnknownDevice> {
         match text.strip_prefix("cuda:") {
             None if text == "cpu" => Ok(Self::Cpu),
-            // Only plain digits: `+1` would parse as a number.
+            // Digits only: `+1` would parse as a number.
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 digits.parse().map(Self::Cuda).map_err(|_| UnknownDevice(text.to_owned()))
             }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_go_there_and_back_and_others_are_refused() {
+    fn names_parse_to_what_they_display_and_others_are_refused() {
         for name in ["cpu", "cuda:0", "cuda:13"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);

@@ -1,8 +1,8 @@
-//! What notebooks show: one representation in evcxr's protocol, and text in HTML and SVG.
+//! Output of notebooks: content in evcxr's protocol, and text in HTML and SVG.
 
 use std::io::{self, Write};
 
-/// Text as XML: markup escaped, characters that XML can't hold dropped.
+/// Text for XML: escapes markup and drops characters that XML does not allow.
 pub(crate) fn escape(text: &str) -> String {
     let mut s = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,9 +20,9 @@ pub(crate) fn escape(text: &str) -> String {
     s
 }
 
-/// One representation in evcxr's protocol.
+/// Writes content of one MIME type in evcxr's protocol.
 pub(crate) fn write_content(out: &mut dyn Write, mime: &str, content: &str) -> io::Result<()> {
-    // A line that looks like the end marker would end the content.
+    // The end marker inside the content would end it.
     let content = content.replace("EVCXR_", "EVCXR ");
     writeln!(out, "EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT")
 }

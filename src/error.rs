@@ -12,6 +12,7 @@ use crate::score::ScoreError;
 use crate::store::StoreError;
 use crate::study::StudyError;
 use crate::study::context::ProfileError;
+use crate::study::copies::CopiesError;
 use crate::study::sweep::SweepError;
 use crate::train::TrainError;
 
@@ -47,6 +48,8 @@ pub enum Error {
     Profile(#[from] ProfileError),
     /// Sweeps.
     Sweep(#[from] SweepError),
+    /// Comparison of samples with their training set.
+    Copies(#[from] CopiesError),
     /// Tables.
     Table(#[from] TableError),
     /// Figures.

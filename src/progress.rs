@@ -1,30 +1,29 @@
-//! How long work reports its progress, without knowing who listens.
+//! Progress of long work.
 //!
-//! A function that takes long gets a `&dyn ProgressSink` and reports steps to it. A study gets a [`Reporter`], which
-//! makes such a sink for each piece of work. [`Printed`] shows both on a terminal, in a notebook or in a pipe;
-//! [`Silent`] shows nothing.
+//! A long function takes a `&dyn ProgressSink` and reports steps to it. A study takes a [`Reporter`], which makes a sink
+//! for each piece of work. [`Printed`] shows both on a terminal, in a notebook or in a pipe. [`Silent`] shows nothing.
 
 use std::io::{self, IsTerminal, Write as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A notebook or a pipe gets at most one line of progress in this time.
+/// Shortest time between two lines of progress in a notebook or a pipe.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Receives the steps of one piece of work. Workers on several threads may report at once.
+/// Receives the steps of one piece of work. Several threads may report at the same time.
 pub trait ProgressSink: Sync {
-    /// `steps` more of the work are done.
+    /// Reports `steps` more as done.
     fn advance(&self, steps: u64);
 
-    /// `steps` of the work were done before, by another process.
+    /// Reports `steps` that an earlier process has done.
     fn resume(&self, steps: u64) {
         self.advance(steps);
     }
 
-    /// What is being worked on right now, in a few words.
+    /// Names the current part of the work in a few words.
     fn stage(&self, _what: &str) {}
 }
 
@@ -36,12 +35,12 @@ impl ProgressSink for Silent {
     fn advance(&self, _steps: u64) {}
 }
 
-/// Who is told what a study does: one line at a time, and the progress of each piece of work.
+/// Receives the messages of a study: lines, and the progress of each piece of work.
 pub trait Reporter: Send + Sync {
-    /// One line, such as which stored table was read.
+    /// Reports one line, such as the stored table that was read.
     fn line(&self, text: &str);
 
-    /// A sink for `total` steps of `what`; it is dropped when the work ends.
+    /// A sink for `total` steps of `what`, dropped at the end of the work.
     fn progress(&self, what: &str, total: u64) -> Box<dyn ProgressSink>;
 }
 
@@ -67,17 +66,25 @@ impl Reporter for Printed {
     }
 }
 
-/// Shows how far long work is: a bar on a terminal; in a notebook or a pipe whole lines, one in five
-/// seconds at most and one at the end.
+/// Shows the progress of long work: a bar on a terminal, lines in a notebook or a pipe, at most one in five seconds and
+/// one at the end.
 ///
-/// Shared by reference among worker threads. Dropping it before the work is done says how far it came; where
-/// nothing was done here it says nothing.
+/// Shared by reference among worker threads. The last line is printed on drop, with the number of steps done, unless no
+/// step was done.
+///
+/// ```
+/// use mem2gen::progress::{Progress, ProgressSink};
+///
+/// let progress = Progress::new("images", 3);
+/// progress.advance(2);
+/// assert_eq!(progress.done(), 2);
+/// ```
 #[derive(Debug)]
 pub struct Progress {
     what: Mutex<String>,
     total: u64,
     done: AtomicU64,
-    /// Steps of `done` that another process took.
+    /// Steps of `done` from an earlier process.
     before: AtomicU64,
     began: Instant,
     /// Milliseconds after `began` at which the last line was printed.
@@ -86,15 +93,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A reporter for `total` steps of `what`.
+    /// The progress of `total` steps of `what`.
     pub fn new(what: &str, total: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total);
-            if let Ok(style) =
-                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left")
-            {
-                bar.set_style(style);
-            }
+            let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left";
+            bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
             bar.set_message(what.to_owned());
             bar
         });
@@ -115,17 +119,17 @@ impl Progress {
     }
 
     fn print(&self, done: u64, elapsed: Duration) {
-        let what = self.what.lock().map_or_else(|e| e.into_inner().clone(), |w| w.clone());
+        let what = self.what.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let here = done - self.before.load(Ordering::Relaxed).min(done);
         println!("{}", line(&what, done, here, self.total, elapsed));
         let _ = io::stdout().flush();
     }
 
-    /// Whether the caller is the one who prints now.
+    /// Whether the caller has to print a line now.
     fn may_print(&self, elapsed: Duration) -> bool {
-        let now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let now = elapsed.as_millis() as u64;
         let last = self.last_line.load(Ordering::Relaxed);
-        now.saturating_sub(last) >= u64::try_from(LINE_EVERY.as_millis()).unwrap_or(u64::MAX)
+        now.saturating_sub(last) >= LINE_EVERY.as_millis() as u64
             && self.last_line.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -153,9 +157,7 @@ impl ProgressSink for Progress {
     }
 
     fn stage(&self, what: &str) {
-        if let Ok(mut now) = self.what.lock() {
-            what.clone_into(&mut now);
-        }
+        what.clone_into(&mut self.what.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
         }
@@ -174,7 +176,7 @@ impl Drop for Progress {
     }
 }
 
-/// `what: done/total, rate, time left`, or the time taken once all is done; `here` of the steps in this time.
+/// `what: done/total, rate, time left`, or the time taken at the end. The rate is that of `here` steps in `elapsed`.
 fn line(what: &str, done: u64, here: u64, total: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
@@ -193,7 +195,7 @@ fn line(what: &str, done: u64, here: u64, total: u64, elapsed: Duration) -> Stri
     text
 }
 
-/// Seconds as a person says them.
+/// A duration in seconds, minutes or hours.
 fn span(seconds: f64) -> String {
     if seconds < 10.0 {
         format!("{seconds:.1} s")

@@ -1,13 +1,12 @@
 //! Named streams of one counter-based generator.
 //!
-//! Everything random in the crate takes a [`Stream`]. A stream is ChaCha with 8 rounds (`ChaCha8Rng`,
-//! a counter-mode cipher whose output is fixed by its key and its position), keyed by
-//! SHA-256("mem2gen stream v1", seed, name). Bounded integers, permutations, uniforms and normals are
-//! derived from its 64-bit words by the code in this file and `libm` alone, so that every platform
-//! and every version of the `rand` crates draws the same numbers; golden tests hold them fast.
+//! All random draws of the crate come from a [`Stream`]: ChaCha with 8 rounds (`ChaCha8Rng`, a counter-mode cipher whose
+//! output is fixed by key and position), keyed by SHA-256("mem2gen stream v1", seed, name). Bounded integers,
+//! permutations, uniforms and normals are derived from its 64-bit words by this file and `libm` only, so that every
+//! platform and every version of the `rand` crates draws the same values. Golden tests fix them.
 //!
-//! [`Places`] is for numbers by the million that have to be known by their place alone, such as the noise of a
-//! training step: Philox, whose blocks can be computed in any order and many at a time.
+//! [`Places`] gives values by position, such as the noise of a training step: Philox, whose blocks can be computed in any
+//! order and in parallel.
 
 use std::ops::Range;
 
@@ -17,10 +16,21 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// The seed of the paper's own runs, and the default everywhere.
+/// The seed of the paper's runs, and the default seed of the crate.
 pub const SEED: u64 = 3407;
 
 /// One named, seeded stream of random numbers.
+///
+/// ```
+/// use mem2gen::random::{SEED, Stream};
+///
+/// let mut stream = Stream::new(SEED, "example");
+/// let (u, z) = (stream.uniform(), stream.normal());
+/// assert!((0.0..1.0).contains(&u) && z.is_finite());
+/// // The same seed and name give the same values.
+/// let mut again = Stream::new(SEED, "example");
+/// assert_eq!((again.uniform(), again.normal()), (u, z));
+/// ```
 #[derive(Clone)]
 pub struct Stream {
     rng: ChaCha8Rng,
@@ -28,7 +38,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream called `name` under `seed`. Two names never share a key.
+    /// The stream of this seed and name. Different names have different keys.
     pub fn new(seed: u64, name: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"mem2gen stream v1\0");
@@ -48,11 +58,11 @@ impl Stream {
     }
 
     /// Uniform in `0..n` without bias, by rejection of the top of a 128-bit product (Lemire).
-    /// `n = 0` gives 0.
+    ///
+    /// # Panics
+    /// When n is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        if n == 0 {
-            return 0;
-        }
+        assert!(n > 0, "below: n is 0, expected at least 1");
         let threshold = n.wrapping_neg() % n;
         loop {
             let product = u128::from(self.bits()) * u128::from(n);
@@ -62,7 +72,7 @@ impl Stream {
         }
     }
 
-    /// Standard normal by Box and Muller, the second of each pair kept for the next call.
+    /// Standard normal by the Box-Muller transform. The second value of each pair is kept for the next call.
     pub fn normal(&mut self) -> f64 {
         if let Some(z) = self.spare_normal.take() {
             return z;
@@ -75,6 +85,14 @@ impl Stream {
     }
 
     /// Fisher-Yates permutation of `0..n`.
+    ///
+    /// ```
+    /// use mem2gen::random::Stream;
+    ///
+    /// let mut order = Stream::new(1, "example").permutation(4);
+    /// order.sort();
+    /// assert_eq!(order, [0, 1, 2, 3]);
+    /// ```
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
         for i in (1..n).rev() {
@@ -85,33 +103,33 @@ impl Stream {
     }
 }
 
-/// One stream for each sample, named by the sample's index, so that a sample's numbers do not depend on
-/// the batch that it is drawn in.
+/// One stream for each sample, named by the index of the sample, so that the values of a sample do not depend on its
+/// batch.
 #[derive(Clone)]
 pub struct Streams(Vec<Stream>);
 
 impl Streams {
-    /// The streams of the samples with these indices: sample i has the one called `name`/i under `seed`.
+    /// The streams of the samples with these indices: sample i has the stream called `name`/i.
     pub fn new(seed: u64, name: &str, samples: Range<usize>) -> Self {
         Self(samples.into_par_iter().map(|i| Stream::new(seed, &format!("{name}/{i}"))).collect())
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The next `n` standard normals of every sample, `[m, n]`.
+    /// The next `n` standard normals of each sample, `[m, n]`.
     pub fn normal(&mut self, n: usize) -> Array2<f64> {
         self.draw(n, Stream::normal)
     }
 
-    /// The next `n` signs, +1 or -1, of every sample, `[m, n]`.
+    /// The next `n` signs, +1 or -1, of each sample, `[m, n]`.
     pub fn sign(&mut self, n: usize) -> Array2<f64> {
         self.draw(n, |s| if s.bits() >> 63 == 0 { 1.0 } else { -1.0 })
     }
@@ -126,45 +144,55 @@ impl Streams {
     }
 }
 
-/// Random numbers by their place: Philox 4x32 with 10 rounds (Salmon et al., 2011), keyed by a seed and a name. A
-/// place is a page, such as a training step, and an index on it.
+/// Random numbers by position: Philox 4x32 with 10 rounds (Salmon et al., 2011), keyed by a seed and a name. A position
+/// is a page, such as a training step, and an index on it.
 ///
-/// Normals are in single precision, by Box and Muller from 31 and 32 bits, with logarithm, sine and cosine as short
-/// series of nothing but sums, products, quotients and roots. So they are the same on every platform and for every
-/// width of vectors, and no more than 6.6 from nought.
+/// Normals are in single precision, by the Box-Muller transform from 31 and 32 bits. Logarithm, sine and cosine are short
+/// series of sums, products, quotients and square roots, so that the values are the same on every platform and for every
+/// vector width. Their absolute value is at most 6.6.
+///
+/// ```
+/// use mem2gen::random::{Places, SEED};
+///
+/// let places = Places::new(SEED, "example");
+/// let (mut few, mut many) = ([0.0; 3], [0.0; 100]);
+/// places.normal(7, &mut few);
+/// places.normal(7, &mut many);
+/// assert_eq!(few, many[..3]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Places {
     key: [u32; 2],
 }
 
-/// Blocks that are computed side by side.
+/// Blocks that are computed in parallel in one vector.
 const LANES: usize = 16;
 
-/// Normals of such a group: four a block.
+/// Normals of such a group of blocks, four for each block.
 const GROUP: usize = 4 * LANES;
 
-/// The words of a group, word by word.
+/// The words of a group: four vectors of one word of each block.
 type Words = [[u32; LANES]; 4];
 
 impl Places {
-    /// The places called `name` under `seed`.
+    /// The positions of this seed and name.
     pub fn new(seed: u64, name: &str) -> Self {
         let key = Stream::new(seed, name).bits();
         Self { key: [key as u32, (key >> 32) as u32] }
     }
 
-    /// Two times 64 uniform bits at a place.
+    /// Two words of 64 uniform bits at a position.
     pub fn bits(&self, page: u64, index: u64) -> [u64; 2] {
         let [low, high] = [|v: u64| v as u32, |v: u64| (v >> 32) as u32];
-        // One block of a group is wanted; that costs less than it takes to say so.
+        // Computes a whole group for one block, which is fast enough.
         let words = philox([low(index), high(index), low(page), high(page)].map(|w| [w; LANES]), self.key);
         let pair = |i: usize| u64::from(words[i][0]) | u64::from(words[i + 1][0]) << 32;
         [pair(0), pair(2)]
     }
 
-    /// Fills `out` with the standard normals at the first places of a page, on all threads.
+    /// Fills `out` with the standard normals at the first positions of a page, on all threads.
     pub fn normal(&self, page: u64, out: &mut [f32]) {
-        // Few and large tasks: a group takes less time than to hand it over.
+        // Few and large tasks: a group takes less time than its scheduling.
         const TASK: usize = 64 * GROUP;
         out.par_chunks_mut(TASK).enumerate().for_each(|(task, out)| {
             let first = (task * (TASK / GROUP)) as u64;
@@ -189,7 +217,7 @@ impl Places {
     #[inline(always)]
     fn group(&self, page: u64, group: u64) -> [[f32; LANES]; 4] {
         let index = group * LANES as u64;
-        // A multiple of the lanes, so they never carry.
+        // `index` is a multiple of the lanes, so that the sum never carries.
         let low: [u32; LANES] = std::array::from_fn(|lane| index as u32 | lane as u32);
         let same = |w: u32| [w; LANES];
         let counter = [low, same((index >> 32) as u32), same(page as u32), same((page >> 32) as u32)];
@@ -218,15 +246,15 @@ fn philox(mut counter: Words, mut key: [u32; 2]) -> Words {
     counter
 }
 
-/// Two normals for each two words.
+/// Two normals for each pair of words.
 #[inline(always)]
 fn box_muller(radius: &[u32; LANES], angle: &[u32; LANES]) -> ([f32; LANES], [f32; LANES]) {
     let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
     for lane in 0..LANES {
-        // In (0, 1]: signed numbers are turned into reals by one instruction, and the small ones keep their digits.
+        // In (0, 1]. One instruction converts signed integers, and small values keep their digits.
         let uniform = ((radius[lane] >> 1) as i32 as f32 + 0.5) * (1.0 / (1u32 << 31) as f32);
         let r = (-2.0 * ln(uniform)).max(0.0).sqrt();
-        // Two bits for the quarter, and the rest for an angle of at most an eighth of the circle.
+        // Two bits for the quarter, the rest for an angle of at most an eighth of the circle.
         let quarter = angle[lane] >> 30;
         let a = (angle[lane] << 2) as i32 as f32 * (std::f32::consts::FRAC_PI_4 / (1u32 << 31) as f32);
         let s = a * a;
@@ -303,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_of_a_sample_do_not_depend_on_its_batch() {
+    fn the_values_of_a_sample_do_not_depend_on_its_batch() {
         let mut all = Streams::new(SEED, "batch", 0..7);
         let mut some = Streams::new(SEED, "batch", 4..6);
         let (a, b) = (all.normal(3), some.normal(3));
@@ -318,7 +346,7 @@ mod tests {
 
     #[test]
     fn philox_gives_the_published_words() {
-        // The three vectors of Random123's own test.
+        // The three test vectors of Random123.
         for (counter, key, words) in [
             ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
             ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
@@ -334,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn normals_at_places_are_those_of_their_words() {
+    fn normals_at_positions_are_those_of_their_words() {
         let places = Places::new(SEED, "places");
         let mut drawn = vec![0.0f32; 3 * GROUP];
         places.normal(5, &mut drawn);
@@ -349,12 +377,12 @@ mod tests {
             let wave = if second { angle.sin() } else { angle.cos() };
             worst = worst.max(((-2.0 * uniform.ln()).sqrt() * wave - f64::from(z)).abs());
         }
-        // A few roundings of numbers below 7 in single precision.
+        // A few roundings of values below 7 in single precision.
         assert!(worst < 2e-6, "{worst}");
     }
 
     #[test]
-    fn numbers_at_places_stay_what_they_are() {
+    fn values_at_positions_are_golden() {
         let places = Places::new(SEED, "golden");
         assert_eq!(places.bits(7, 3), [0xd231_d354_dd54_9601, 0xc653_eb00_d51d_bcf8]);
         let mut drawn = [0.0; 256];
@@ -364,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn normals_at_places_are_normal() {
+    fn normals_at_positions_are_normal() {
         let places = Places::new(1, "moments");
         let n = 1 << 20;
         let mut drawn = vec![0.0f32; n];
@@ -382,7 +410,7 @@ mod tests {
                 drawn.iter().zip(&drawn[far..]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             assert!((product / n as f64).abs() < 5.0 / (n as f64).sqrt(), "{far}");
         }
-        // 2.7e-3 lie beyond three standard deviations, 6.3e-5 beyond four.
+        // Shares beyond three and four standard deviations: 2.7e-3 and 6.3e-5.
         for (limit, share) in [(3.0f32, 2.699_8e-3), (4.0, 6.334e-5)] {
             let count = drawn.iter().filter(|z| z.abs() > limit).count() as f64;
             let expected = share * n as f64;
@@ -391,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_its_number_whatever_is_drawn_with_it() {
+    fn a_value_depends_on_its_position_only() {
         let places = Places::new(SEED, "batch");
         let mut long = vec![0.0; 10_000];
         places.normal(3, &mut long);

@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Height, width and channels of an image. The channels of a pixel lie side by side, then columns, then rows (NHWC).
-/// A vector is one pixel.
+/// Height, width and channels of an image, stored in the order row, column, channel (NHWC). A vector is one pixel.
 ///
 /// ```
 /// use mem2gen::shape::Shape;
@@ -18,9 +17,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
-    /// Rows of pixels.
+    /// Number of rows of pixels.
     pub height: usize,
-    /// Pixels in a row.
+    /// Number of pixels in a row.
     pub width: usize,
     /// Values in a pixel: 1 for gray, 3 for red, green and blue.
     pub channels: usize,
@@ -47,7 +46,7 @@ impl Shape {
         self.pixels() * self.channels
     }
 
-    /// Whether there is no value at all.
+    /// Whether there is no value.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }

@@ -1,38 +1,50 @@
-//! Files: the one atomic writer, SHA-256 and `.npy` arrays.
+//! Files: the atomic writer, SHA-256 and `.npy` arrays.
 //!
-//! Nothing in the crate writes a file in any other way than [`write_atomic`], so a reader sees the old
-//! file or the new one and never a half of either, whatever happens in between.
+//! The crate writes every file through [`write_atomic`], so that a reader sees the old file or the new one and never a
+//! part of either.
+//!
+//! ```
+//! use mem2gen::store::{Matrix, read_matrix, write_array};
+//! use ndarray::array;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("a.npy");
+//! write_array(&path, &array![[1.0f32, 2.0], [3.0, 4.0]])?;
+//! let Matrix::F32(rows) = read_matrix(&path)? else { panic!("the file has float32") };
+//! assert_eq!(rows, array![[1.0, 2.0], [3.0, 4.0]]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Data, Dimension};
+use ndarray::{Array2, ArrayBase, ArrayView2, Data, Dimension};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
 use sha2::{Digest, Sha256};
 
-/// How the names of temporary files begin, which a writer that was killed leaves behind.
+/// Prefix of the names of temporary files. A killed writer leaves one behind.
 pub(crate) const TEMPORARY: &str = ".mem2gen-";
 
-/// What can go wrong with a file.
+/// A file that can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("{operation} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         operation: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's own error.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is no `.npy` array of a kind that is read here.
+    /// A file that is not a `.npy` array of the expected kind.
     #[error("read array {}: {reason}", path.display())]
     Array {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong, and what to do.
         reason: String,
     },
 }
@@ -46,11 +58,12 @@ impl StoreError {
 }
 
 /// Writes `path` through a temporary file in the same folder: fill, fsync, rename, fsync of the folder.
-/// The folder is made where it is missing. On any error the old file stays and the temporary one goes.
+///
+/// Creates the folder if it is missing. On any error the old file stays unchanged, and the temporary file is removed.
 ///
 /// # Errors
-/// [`StoreError::Io`] with the step that failed, also where `path` is there and no file: the rename would put one in
-/// the place of a device or a pipe.
+/// [`StoreError::Io`] with the step that failed, also when `path` exists and is not a regular file: the rename would
+/// replace a device or a pipe by a file.
 pub fn write_atomic<F>(path: &Path, fill: F) -> Result<(), StoreError>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -59,8 +72,11 @@ where
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is there and no file");
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let error = io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "exists and is not a regular file; choose another path",
+        );
         return Err(StoreError::io("write", path)(error));
     }
     fs::create_dir_all(folder).map_err(StoreError::io("make folder", folder))?;
@@ -79,32 +95,35 @@ where
     }
     temporary.as_file().sync_all().map_err(StoreError::io("flush", path))?;
     temporary.persist(path).map_err(|e| StoreError::io("rename into", path)(e.error))?;
-    // The rename itself is durable only once the folder is; a file system that can't say so is no error.
+    // The rename is durable after an fsync of the folder. Not every file system supports that.
     if let Ok(handle) = File::open(folder) {
         let _ = handle.sync_all();
     }
     Ok(())
 }
 
-/// Refuses a path where something is, unless it is an empty folder.
+/// Refuses a path that exists, unless it is an empty folder.
 ///
 /// # Errors
-/// [`StoreError::Io`].
+/// [`StoreError::Io`] when the path exists and is not an empty folder.
 pub fn vacant(path: &Path) -> Result<(), StoreError> {
     let refused = StoreError::io("make folder", path);
     match fs::read_dir(path).map(|mut items| items.next().is_none()) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(refused(io::Error::new(io::ErrorKind::AlreadyExists, "it is there and not empty"))),
+        Ok(false) => Err(refused(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "exists and is not empty; choose another folder or remove this one",
+        ))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(refused(e)),
     }
 }
 
-/// Writes a folder through a temporary one beside it, which gets its name once `fill` has filled it: who reads it
-/// sees all of it or nothing. `path` has to be [`vacant`].
+/// Writes a folder through a temporary folder beside it, which is renamed after `fill`: a reader sees all of it or
+/// nothing. `path` must be [`vacant`].
 ///
 /// # Errors
-/// Those of `fill`, and [`StoreError::Io`] with the step that failed; the temporary folder goes then.
+/// Those of `fill`, and [`StoreError::Io`] with the step that failed. The temporary folder is then removed.
 pub fn write_folder<T, E: From<StoreError>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<T, E>,
@@ -116,7 +135,7 @@ pub fn write_folder<T, E: From<StoreError>>(
     };
     fs::create_dir_all(parent).map_err(StoreError::io("make folder", parent))?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".mem2gen-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -132,7 +151,7 @@ pub fn write_folder<T, E: From<StoreError>>(
         _ => {}
     }
     fs::rename(temporary.path(), path).map_err(StoreError::io("rename into", path))?;
-    // It has another name by now: nothing is left to remove.
+    // It was renamed: nothing is left to remove.
     let _ = temporary.keep();
     if let Ok(handle) = File::open(parent) {
         let _ = handle.sync_all();
@@ -141,11 +160,20 @@ pub fn write_folder<T, E: From<StoreError>>(
 }
 
 /// SHA-256 of bytes, in lower-case hexadecimal.
+///
+/// ```
+/// let sum = mem2gen::store::sha256_hex(b"abc");
+/// assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+/// ```
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Lower-case hexadecimal.
+/// Bytes in lower-case hexadecimal.
+///
+/// ```
+/// assert_eq!(mem2gen::store::hex(&[0, 255]), "00ff");
+/// ```
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut s, b| {
@@ -155,7 +183,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A matrix read from a `.npy` file in the precision that the file has.
+/// A matrix from a `.npy` file, in the precision of the file.
 #[derive(Debug, Clone)]
 pub enum Matrix {
     /// `<f4`
@@ -165,7 +193,7 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// Rows and columns.
+    /// Number of rows and columns.
     pub fn dim(&self) -> (usize, usize) {
         match self {
             Self::F32(a) => a.dim(),
@@ -173,7 +201,7 @@ impl Matrix {
         }
     }
 
-    /// The same numbers in f64.
+    /// The matrix in f64.
     pub fn into_f64(self) -> Array2<f64> {
         match self {
             Self::F32(a) => a.mapv(f64::from),
@@ -182,26 +210,31 @@ impl Matrix {
     }
 }
 
-/// Reads a two-dimensional `.npy` array of f32 or f64. Rows come out contiguous whatever the order in
-/// the file.
+/// Reads a two-dimensional `.npy` array of f32 or f64. The result is in standard layout for any order in the file.
 ///
 /// # Errors
-/// [`StoreError::Io`] where the file can't be opened, [`StoreError::Array`] where it is no such array
-/// (other element types and other numbers of axes included), is cut short or has bytes left over.
+/// [`StoreError::Io`] when the file can't be opened; [`StoreError::Array`] for other element types or numbers of axes,
+/// and when bytes are missing or left over at the end.
 pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
     let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
     let bad = |e: ReadNpyError| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() };
-    // The header's promise is held against the file's length first: reading takes memory for all of it.
-    let lies = |e: &ViewNpyError| {
-        matches!(
-            e,
-            ViewNpyError::MissingBytes(_) | ViewNpyError::ExtraBytes(_) | ViewNpyError::LengthOverflow
-        )
+    // The length in the header is compared with the file first: reading allocates memory for all of it.
+    let wrong_length = |e: ViewNpyError| match e {
+        ViewNpyError::MissingBytes(n) => {
+            Some(format!("{n} bytes are missing at the end; copy or write the file again"))
+        }
+        ViewNpyError::ExtraBytes(n) => {
+            Some(format!("{n} bytes are left over at the end; copy or write the file again"))
+        }
+        ViewNpyError::LengthOverflow => {
+            Some("its header declares more elements than memory can hold; write the file again".to_owned())
+        }
+        _ => None,
     };
     let single = ArrayView2::<f32>::view_npy(&bytes).err();
     let double = ArrayView2::<f64>::view_npy(&bytes).err();
-    if let Some(e) = single.into_iter().chain(double).find(lies) {
-        return Err(StoreError::Array { path: path.to_path_buf(), reason: e.to_string() });
+    if let Some(reason) = single.into_iter().chain(double).find_map(wrong_length) {
+        return Err(StoreError::Array { path: path.to_path_buf(), reason });
     }
     match Array2::<f32>::read_npy(&bytes[..]) {
         Ok(a) => Ok(Matrix::F32(a.as_standard_layout().into_owned())),
@@ -209,7 +242,9 @@ pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
             Ok(a) => Ok(Matrix::F64(a.as_standard_layout().into_owned())),
             Err(ReadNpyError::WrongDescriptor(d)) => Err(StoreError::Array {
                 path: path.to_path_buf(),
-                reason: format!("element type {d} is neither float32 nor float64 in little-endian order"),
+                reason: format!(
+                    "the element type is {d}, expected float32 or float64 in little-endian order"
+                ),
             }),
             Err(e) => Err(bad(e)),
         },
@@ -230,12 +265,11 @@ where
     write_atomic(path, |w| array.write_npy(w).map_err(io::Error::other))
 }
 
-/// Writes a `.npy` of f32, `[rows, columns]`, atomically and a part after the other, so that no more than one is in
-/// memory.
+/// Writes a `.npy` of f32, `[rows, columns]`, atomically and part by part, so that only one part is in memory.
 ///
 /// # Errors
-/// As [`write_atomic`]; the first part's that is an error; [`StoreError::Array`] where the parts are not the rows
-/// promised.
+/// As [`write_atomic`]; the error of the first part that is one; [`StoreError::Array`] when the parts do not have this
+/// shape.
 pub fn write_rows(
     path: &Path,
     (rows, columns): (usize, usize),
@@ -243,31 +277,31 @@ pub fn write_rows(
 ) -> Result<(), StoreError> {
     let mut fault = None;
     let written = write_atomic(path, |w| {
-        // Version 1.0: the header, its length with it, is a whole number of 64 bytes and ends in a new line.
+        // Version 1.0: the header with its length is a multiple of 64 bytes and ends in a new line.
         let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns})}}");
         let width = (10 + dict.len() + 1).next_multiple_of(64) - 11;
         w.write_all(b"\x93NUMPY\x01\x00")?;
         w.write_all(&((width + 1) as u16).to_le_bytes())?;
         writeln!(w, "{dict:width$}")?;
-        let mut there = 0;
+        let mut written = 0;
         for part in parts {
             let part = part.map_err(|e| {
                 fault = Some(e);
                 io::Error::other("a part can't be read")
             })?;
             if part.ncols() != columns {
-                there = usize::MAX;
+                written = usize::MAX;
                 break;
             }
-            there += part.nrows();
+            written += part.nrows();
             for v in &part {
                 w.write_all(&v.to_le_bytes())?;
             }
         }
-        if there != rows {
-            let reason = format!("the parts are not [{rows}, {columns}]");
+        if written != rows {
+            let reason = format!("the parts do not have the shape [{rows}, {columns}]");
             fault = Some(StoreError::Array { path: path.to_path_buf(), reason });
-            return Err(io::Error::other("parts don't fit"));
+            return Err(io::Error::other("wrong shape"));
         }
         Ok(())
     });
@@ -275,16 +309,6 @@ pub fn write_rows(
         Some(fault) => Err(fault),
         None => written,
     }
-}
-
-/// Reads a one-dimensional `.npy` array of f64, as `mem2gen energy` writes it.
-///
-/// # Errors
-/// As [`read_matrix`].
-pub fn read_vector(path: &Path) -> Result<Array1<f64>, StoreError> {
-    let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
-    Array1::<f64>::read_npy(&bytes[..])
-        .map_err(|e| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() })
 }
 
 #[cfg(test)]
@@ -305,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_come_in_parts_are_one_array() {
+    fn rows_written_in_parts_are_one_array() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npy");
         for columns in [1, 3, 784] {
@@ -313,7 +337,7 @@ mod tests {
             let parts = all.axis_chunks_iter(ndarray::Axis(0), 4).map(|part| Ok(part.to_owned()));
             write_rows(&path, (11, columns), parts).unwrap();
             assert!(matches!(read_matrix(&path).unwrap(), Matrix::F32(b) if b == all));
-            // Byte for byte what `write_array` writes.
+            // The bytes of `write_array`.
             let bytes = fs::read(&path).unwrap();
             write_array(&path, &all).unwrap();
             assert_eq!(bytes, fs::read(&path).unwrap());
@@ -332,7 +356,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_not_replaced_by_one() {
+    fn only_a_regular_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -358,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_there_whole_or_not_at_all() {
+    fn a_folder_is_written_completely_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/out");
         let fill = |ok: bool| {
@@ -373,7 +397,7 @@ mod tests {
         assert_eq!(write_folder(&path, fill(true)).unwrap(), 1);
         assert_eq!(fs::read_dir(dir.path().join("deep")).unwrap().count(), 1);
         assert_eq!(fs::read(path.join("a")).unwrap(), b"a");
-        // What is there stays as it is.
+        // The existing folder stays unchanged.
         let error = write_folder(&path, fill(true)).unwrap_err();
         assert!(error.to_string().contains("not empty"), "{error}");
         assert!(vacant(&path.join("a")).is_err());

@@ -45,14 +45,14 @@ SHOWS = [
     'figure::curves(&figure::CurvePanel::new("roots", "x", "root").curve(figure::Curve::new('
     '"root", x[..500].to_vec(), y[..500].to_vec()))).or_stop()',
 ]
-# The fused score in a cell, on the data of `mem2gen bench score`.
+# The fused score in a cell, on the data of `timings operation score`.
 FUSED = """{
     let draw = |name: &str, rows: usize| {
         let mut stream = mem2gen::random::Stream::new(mem2gen::random::SEED, name);
         Array2::from_shape_fn((rows, 784), |_| stream.normal() as f32)
     };
     let (rows, queries) = (draw("bench: memories", 60_000), draw("bench: queries", 1024));
-    let memories = Memories::new(rows.view()).or_stop();
+    let memories = Memories::new(rows).or_stop();
     let mut seconds: Vec<f64> = (0..7)
         .map(|_| {
             let clock = std::time::Instant::now();
@@ -72,9 +72,9 @@ def shows(cell) -> bool:
 def fused(rounds: int) -> tuple[float, float]:
     """Median seconds of the score in the program and in a cell, the two taking turns."""
     program, cell = [], []
-    binary = Path(os.environ.get("CARGO_TARGET_DIR", ix.ROOT / "target")) / "release" / "mem2gen"
+    binary = Path(os.environ.get("CARGO_TARGET_DIR", ix.ROOT / "target")) / "release" / "timings"
     for _ in range(rounds):
-        line = subprocess.run([binary, "bench", "score", "--repeat", "7"], capture_output=True, text=True, check=True)
+        line = subprocess.run([binary, "operation", "score", "--repeat", "7"], capture_output=True, text=True, check=True)
         program.append(json.loads(line.stdout)["median_seconds"])
         notebook = new_notebook(cells=[new_code_cell(FUSED)])
         env = os.environ | {"MEM2GEN_PROFILE": "smoke", "MEM2GEN_ROOT": str(ix.ROOT)}

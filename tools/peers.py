@@ -4,7 +4,7 @@
     make bench-peers            prints the table, writes out/bench-peers.md and out/bench-peers.json
     make bench-peers UPDATE=1   writes docs/peers.md too
 
-Every measurement is a process of its own: ours is `mem2gen bench`, a peer's is this file with `worker`. They take
+Every measurement is a process of its own: ours is `timings operation`, a peer's is this file with `worker`. They take
 turns, and a ratio is the median over the rounds of peer by ours. A peer runs at the best of the settings listed
 for it, found by one run of each beforehand. Before anything is timed, ours and every peer compute a small case,
 and all are held to numpy in double precision. This process itself uses the standard library only.
@@ -28,6 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "mem2gen"
+TIMINGS = BINARY.with_name("timings")
 THREADS = 2
 K = 6
 
@@ -116,7 +117,7 @@ def draw(sizes: Sizes):
 
 
 def beta_of(dim: int) -> float:
-    """As in `mem2gen bench`."""
+    """As in `timings operation`."""
     return 0.5 / dim
 
 
@@ -201,7 +202,7 @@ def peak_memory() -> int:
 
 
 def worker_time(package: str, operation: str, way: str, repeat: int, sizes: Sizes) -> dict:
-    """The same protocol as `mem2gen bench`: one run before those that are timed; memory of preparing and one run."""
+    """The same protocol as `timings operation`: one run before those that are timed; memory of preparing and one run."""
     memories, queries = draw(sizes)
     # Importing is nobody's work; a tiny case brings all of it, and what a library compiles or warms up once.
     WORK[package, operation](memories[:64], queries[:8], way)()
@@ -303,7 +304,7 @@ def ask(words: list, env: tuple[tuple[str, str], ...] = ()) -> dict:
 
 def ours(operation: str, sizes: Sizes, repeat: int) -> dict:
     size = ["--queries", sizes.queries, "--memories", sizes.memories, "--dim", sizes.dim, "-k", K]
-    return json.loads(call([BINARY, "bench", operation, *size, "--repeat", repeat]))
+    return json.loads(call([TIMINGS, "operation", operation, *size, "--repeat", repeat]))
 
 
 def time_peer(peer: Peer, setting: Setting, repeat: int) -> dict:

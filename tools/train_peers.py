@@ -4,7 +4,7 @@
     make bench-train            prints the table, writes out/bench-train.md and out/bench-train.json
     make bench-train UPDATE=1   writes docs/training.md too
 
-Every measurement is a process of its own: ours is `mem2gen bench-net`, PyTorch's this file with `worker`. They take
+Every measurement is a process of its own: ours is `timings network`, PyTorch's this file with `worker`. They take
 turns, and a ratio is the median over the rounds of PyTorch by ours. PyTorch runs at the best of its settings, found by
 one run of each beforehand. A step is all that a training loop does: drawing a batch, times and noise, forward, loss,
 backward, clipping, Adam and the average of the weights. Sampling is DDIM, from the network's call to the next sample.
@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import BINARY, ROOT, THREADS, Failed, Setting, Sizes, call, machine, say, verdict
+from peers import ROOT, THREADS, TIMINGS, Failed, Setting, Sizes, call, machine, say, verdict
 from peers import ours as bench
 
 # Images in the training set of a step; which ones they are does not matter for its time.
@@ -31,7 +31,7 @@ IMAGES = 512
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed: a network of `mem2gen bench-net`, and how many times as fast as PyTorch it has to be."""
+    """What is timed: a network of `timings network`, and how many times as fast as PyTorch it has to be."""
 
     network: str
     phase: str
@@ -126,7 +126,7 @@ def worker(network: dict, phase: str, way: str, repeat: int) -> dict:
 
 
 def ours(work: Work) -> dict:
-    return json.loads(call([BINARY, "bench-net", work.network, "--phase", work.phase, "--repeat", work.repeat]))
+    return json.loads(call([TIMINGS, "network", work.network, "--phase", work.phase, "--repeat", work.repeat]))
 
 
 def theirs(work: Work, network: dict, setting: Setting) -> dict:

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use mem2gen::Error;
 use mem2gen::frame::read_parquet;
 use mem2gen::project::Layout;
-use mem2gen::study::claims::frame::{NAME, claims_markdown, claims_rows, claims_table};
+use mem2gen::study::claims::Claims;
+use mem2gen::study::claims::frame::{NAME, claims_rows};
 
 use super::source::Failure;
 
@@ -24,15 +25,16 @@ pub struct Args {
 /// Runs `mem2gen claims`.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.table.unwrap_or_else(|| Layout::find().results().join(format!("{NAME}.parquet")));
-    let claims = claims_rows(&read_parquet(&path).map_err(Error::from)?).map_err(Error::from)?;
+    let rows = claims_rows(&read_parquet(&path).map_err(Error::from)?).map_err(Error::from)?;
+    let claims = Claims { rows };
     if args.json {
-        let text = serde_json::to_string_pretty(&claims)
+        let text = serde_json::to_string_pretty(&claims.rows)
             .map_err(|e| Failure::Option { option: "--json", reason: e.to_string() })?;
         println!("{text}");
     } else if args.markdown {
-        print!("{}", claims_markdown(&claims));
+        print!("{}", claims.markdown());
     } else {
-        let table = claims_table(&claims).map_err(Error::from)?;
+        let table = claims.table().map_err(Error::from)?;
         print!("{}", table.rows(usize::MAX).to_text());
     }
     Ok(())

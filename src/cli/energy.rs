@@ -31,7 +31,7 @@ pub fn run(args: Args) -> Result<(), Error> {
 }
 
 fn write<T: Element>(args: &Args, memories: Array2<T>, queries: Array2<T>) -> Result<(), Error> {
-    let memories = Memories::on(memories.view(), args.on.device)?;
+    let memories = Memories::on(memories, args.on.device)?;
     write_array(&args.out, &memories.energy(queries.view(), args.beta)?)?;
     done("energy", queries.nrows(), &memories, &args.out);
     Ok(())

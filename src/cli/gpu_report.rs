@@ -287,13 +287,14 @@ fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &L
     let (rows, queries) = (draw("report: memories", case.memories), draw("report: queries", case.queries));
     let exact_rows = rows.mapv(f64::from);
     let few = queries.slice(s![..CHECKED.min(case.queries), ..]).mapv(f64::from);
-    let due = case.run(&Memories::new(exact_rows.view())?, few.view())?;
+    let due = case.run(&Memories::new(exact_rows)?, few.view())?;
 
     let choice = DeviceChoice::Only(Device::Cuda(number));
-    // The first launch of a kernel may load it, so what is timed was run before.
-    let agrees = case.run(&Memories::on(rows.view(), choice)?, queries.view())?.agrees(&due);
+    let rows = rows.into_shared();
+    // The first launch of a kernel may load it, so the timed work runs once before.
+    let agrees = case.run(&Memories::on(rows.clone(), choice)?, queries.view())?.agrees(&due);
     driver.time_launches(true)?;
-    let memories = Memories::on(rows.view(), choice)?;
+    let memories = Memories::on(rows, choice)?;
     let preparing = driver.time_launches(true)?;
     case.run(&memories, queries.view())?;
     let kernels = driver.time_launches(false)?;
@@ -434,9 +435,9 @@ mod tests {
             let mut stream = Stream::new(SEED, "test");
             let mut draw = |rows| Array2::from_shape_fn((rows, 7), |_| stream.normal() as f32);
             let (rows, queries) = (draw(40), draw(11));
-            let single = case.run(&Memories::new(rows.view()).unwrap(), queries.view()).unwrap();
+            let single = case.run(&Memories::new(rows.clone()).unwrap(), queries.view()).unwrap();
             let (rows, queries) = (rows.mapv(f64::from), queries.mapv(f64::from));
-            let due = case.run(&Memories::new(rows.view()).unwrap(), queries.view()).unwrap();
+            let due = case.run(&Memories::new(rows).unwrap(), queries.view()).unwrap();
             assert!(single.agrees(&due), "{operation:?}");
             for wrong in [f64::NAN, due.numbers[0] * 1.1 + 1.0] {
                 let mut other = Outcome { numbers: due.numbers.clone(), indices: due.indices.clone() };

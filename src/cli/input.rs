@@ -6,7 +6,7 @@ use mem2gen::Error;
 use mem2gen::device::DeviceChoice;
 use mem2gen::ops::{Element, Memories};
 use mem2gen::store::{Matrix, read_matrix};
-use ndarray::Array2;
+use ndarray::{ArcArray2, Array2};
 
 /// Memories and queries of one precision: single where both files have it, else double.
 pub enum Pair {
@@ -59,8 +59,8 @@ pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<T>, o
 }
 
 /// Reads memories in double precision, checked.
-pub fn memories(path: &Path) -> Result<Array2<f64>, Error> {
-    let rows = read_matrix(path)?.into_f64();
-    Memories::new(rows.view())?;
+pub fn memories(path: &Path) -> Result<ArcArray2<f64>, Error> {
+    let rows = read_matrix(path)?.into_f64().into_shared();
+    Memories::new(rows.clone())?;
     Ok(rows)
 }

@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<(), Error> {
 }
 
 fn write<T: Element>(args: &Args, reference: Array2<T>, queries: Array2<T>) -> Result<(), Error> {
-    let memories = Memories::on(reference.view(), args.on.device)?;
+    let memories = Memories::on(reference, args.on.device)?;
     let found = memories.knn(queries.view(), args.k, args.exclude_self)?;
     write_parquet_with(&args.out, &knn_frame(&found)?, &[("device", &found.device.to_string())])?;
     done("knn", queries.nrows(), &memories, &args.out);

@@ -5,6 +5,7 @@ use mem2gen::Error;
 use mem2gen::frame::write_parquet_with;
 use mem2gen::ops::Memories;
 use mem2gen::progress::Progress;
+use mem2gen::project::Layout;
 use mem2gen::random::{SEED, Streams};
 use mem2gen::sample::{Divergence, Flow, Likelihood, Prior, Rk45Settings};
 use mem2gen::score::{Empirical, Probe, ScoreError};
@@ -12,7 +13,7 @@ use mem2gen::store::read_matrix;
 use mem2gen::study::queries::likelihood_frame;
 use ndarray::s;
 
-use super::source::{Failure, Source, training_set};
+use super::source::{Failure, Source};
 
 /// Log-likelihood of queries by the probability flow of a trained network
 ///
@@ -75,23 +76,25 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let queries = read_matrix(&args.queries).map_err(Error::from)?.into_f64();
     let tolerance = Rk45Settings { rtol: args.tolerance, atol: args.tolerance, ..Rk45Settings::default() };
     let solver = tolerance.check().map_err(Error::from)?;
-    let t = args.t.unwrap_or(opened.run.params().first_time());
+    let t = args.t.unwrap_or(opened.run().params().first_time());
     let rows = match args.prior {
         PriorName::Gaussian => None,
-        PriorName::Mixture => Some(training_set(&opened.run)?),
+        PriorName::Mixture => {
+            Some(opened.run().data(&Layout::find()).map_err(Error::from)?.rows().mapv(f64::from))
+        }
     };
-    let mixture = match &rows {
+    let mixture = match rows {
         Some(rows) => {
-            Some(Empirical::new(Memories::new(rows.view()).map_err(|e| Error::from(ScoreError::from(e)))?))
+            Some(Empirical::new(Memories::new(rows).map_err(|e| Error::from(ScoreError::from(e)))?))
         }
         None => None,
     };
     let prior = mixture.as_ref().map_or(Prior::Gaussian, |mixture| Prior::Known(mixture));
-    let parts = opened.with(|score| {
-        let flow = Flow { score, process: opened.run.process().as_process(), solver };
+    let parts = {
+        let flow = Flow { score: opened.score(), process: opened.run().process().as_process(), solver };
         let progress = Progress::new("likelihoods", queries.nrows() as u64);
-        let part = |from: usize| {
-            let range = from..queries.nrows().min(from + opened.batch);
+        let part = |from: usize| -> Result<Likelihood, Error> {
+            let range = from..queries.nrows().min(from + opened.batch());
             let mut streams = Streams::new(args.seed, "likelihood", range.clone());
             let divergence = match args.divergence {
                 Way::Exact => Divergence::Exact,
@@ -105,11 +108,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         };
         // With no queries the columns are there all the same, and so are refusals.
         let mut parts = vec![part(0)?];
-        for from in (opened.batch..queries.nrows()).step_by(opened.batch) {
+        for from in (opened.batch()..queries.nrows()).step_by(opened.batch()) {
             parts.push(part(from)?);
         }
-        Ok::<Vec<Likelihood>, Error>(parts)
-    })?;
+        parts
+    };
     let prior = match args.prior {
         PriorName::Gaussian => "gaussian",
         PriorName::Mixture => "mixture",

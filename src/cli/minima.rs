@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         seed: args.seed,
         ..AttractorSettings::default()
     };
-    let all = attractors(memories.view(), args.beta, &settings)?;
+    let all = attractors(memories, args.beta, &settings)?;
     write_parquet(&args.out, &attractors_frame(&all)?)?;
     println!(
         "{} attractors: {} memorized (within {:.4e} of a memory), {} spurious; {} saddles met; {} starts lost",

@@ -2,8 +2,6 @@
 
 mod arch;
 mod basin;
-mod bench;
-mod bench_net;
 mod chosen;
 mod claims;
 mod classify;
@@ -12,10 +10,10 @@ mod data;
 mod doctor;
 mod energy;
 mod gpu_report;
+mod import;
 mod input;
 mod knn;
 mod likelihood;
-mod limits;
 mod minima;
 mod potential;
 mod sample;
@@ -48,6 +46,7 @@ enum Command {
     Toy(toy::Args),
     Arch(arch::Args),
     Train(Box<train::Args>),
+    Import(Box<import::Args>),
     Sample(sample::Args),
     Likelihood(likelihood::Args),
     Sweep(Box<sweep::Args>),
@@ -55,8 +54,6 @@ enum Command {
     Curvature(Box<curvature::Args>),
     Potential(Box<potential::Args>),
     Claims(claims::Args),
-    Bench(bench::Args),
-    BenchNet(bench_net::Args),
     Data(data::Args),
     Doctor(doctor::Args),
     // For `make gpu-report`.
@@ -90,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
         Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
         Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
+        Command::Import(args) => ("import", import::run(*args).map_err(Into::into)),
         Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
         Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
         Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
@@ -97,8 +95,6 @@ pub fn main() -> ExitCode {
         Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
         Command::Potential(args) => ("potential", potential::run(*args).map_err(Into::into)),
         Command::Claims(args) => ("claims", claims::run(args).map_err(Into::into)),
-        Command::Bench(args) => ("bench", bench::run(args).map_err(Into::into)),
-        Command::BenchNet(args) => ("bench-net", bench_net::run(args).map_err(Into::into)),
         Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
         Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),

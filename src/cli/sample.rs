@@ -6,10 +6,11 @@ use mem2gen::process::{Spacing, Steps};
 use mem2gen::progress::Progress;
 use mem2gen::random::SEED;
 use mem2gen::sample::{self, Draw, Rk45Settings, Sampler};
+use mem2gen::study::subject::TrainedScore;
 use mem2gen::train::TrainedProcess;
 use serde_json::{Value, json};
 
-use super::source::{Failure, Opened, Source};
+use super::source::{Failure, Source};
 
 /// Samples of a trained network, or of the exact score of its training set
 ///
@@ -80,13 +81,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "clip": clip,
         "seed": args.seed,
     });
-    let process = opened.run.process().as_process();
-    let found = opened.with(|score| {
-        let draw = Draw { score, process, sampler, clip, seed: args.seed };
-        let total = Draw::parts(args.n, opened.batch).map(|part| draw.work(part.len())).sum();
-        let progress = Progress::new("sampling", total);
-        Ok(draw.write(&args.out, args.n, opened.batch, &settings, &progress)?)
-    })?;
+    let (score, process) = (opened.score(), opened.run().process().as_process());
+    let draw = Draw { score, process, sampler, clip, seed: args.seed };
+    let total = Draw::parts(args.n, opened.batch()).map(|part| draw.work(part.len())).sum();
+    let progress = Progress::new("sampling", total);
+    let found = draw.write(&args.out, args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
+    drop(progress);
     if found.dropped {
         println!("sample: unfinished samples with other settings were there and are no more");
     }
@@ -100,9 +100,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 impl Args {
     /// The sampler, and what its samples depend on.
-    fn sampler(&self, opened: &Opened) -> Result<(Sampler, Value), Failure> {
+    fn sampler(&self, opened: &TrainedScore) -> Result<(Sampler, Value), Failure> {
         let refused = |option, reason: &str| Err(Failure::Option { option, reason: reason.into() });
-        let process = opened.run.process();
+        let process = opened.run().process();
         if self.sampler == Which::Ode {
             if self.steps.is_some() {
                 return refused("--steps", "the ode chooses its own; there is --tolerance");
@@ -140,7 +140,7 @@ impl Args {
             (Which::Ode, _) | (_, None) => {
                 let tolerance = self.tolerance.unwrap_or(Rk45Settings::default().rtol);
                 let settings = Rk45Settings { rtol: tolerance, atol: tolerance, ..Rk45Settings::default() };
-                let end = self.until.unwrap_or(opened.run.params().first_time());
+                let end = self.until.unwrap_or(opened.run().params().first_time());
                 let solver = settings.check().map_err(Error::from)?;
                 (Sampler::Flow { solver, end }, json!({ "ode": settings, "until": end }))
             }

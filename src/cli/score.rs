@@ -36,7 +36,7 @@ fn write<T: Element + WritableElement>(
     memories: Array2<T>,
     queries: Array2<T>,
 ) -> Result<(), Error> {
-    let memories = Memories::on(memories.view(), args.on.device)?;
+    let memories = Memories::on(memories, args.on.device)?;
     write_array(&args.out, &memories.score(queries.view(), args.sigma)?)?;
     done("score", queries.nrows(), &memories, &args.out);
     Ok(())

@@ -108,11 +108,25 @@ enum ProcessName {
     Ve,
 }
 
+/// `--prediction`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Target {
+pub enum Target {
+    /// The noise.
     Epsilon,
+    /// The clean data.
     X0,
+    /// The velocity.
     V,
+}
+
+impl From<Target> for Prediction {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Epsilon => Self::Epsilon,
+            Target::X0 => Self::X0,
+            Target::V => Self::V,
+        }
+    }
 }
 
 /// Why `mem2gen train` failed.
@@ -157,10 +171,8 @@ pub fn run(args: Args) -> Result<(), Error> {
 
 fn say(run: &RunDir, from: u64, already: bool) -> Result<(), Error> {
     let settings = run.params().settings();
-    let (count, unit) = match settings.data {
-        DataSettings::Images { k, .. } => (k, "images"),
-        DataSettings::Toy { k } => (k, "points"),
-    };
+    let unit = settings.data.unit();
+    let count = settings.data.k().map_or_else(|| "unknown".to_owned(), |k| k.to_string());
     let (name, parameters, device) = (settings.arch.name(), run.graph().trained(), run.device());
     let what = format!("{count} {unit}, {name} of {parameters} parameters, {device}");
     let loss = run.manifest().map_err(mem2gen::Error::from)?.map_or(f64::NAN, |m| m.loss);
@@ -227,11 +239,7 @@ impl Choices {
             data: if toy { DataSettings::Toy { k } } else { DataSettings::Images { dataset, size, k } },
             arch,
             process,
-            prediction: match self.prediction {
-                Target::Epsilon => Prediction::Epsilon,
-                Target::X0 => Prediction::X0,
-                Target::V => Prediction::V,
-            },
+            prediction: self.prediction.into(),
             steps: self.steps.unwrap_or(defaults.steps),
             batch: self.batch.unwrap_or(defaults.batch),
             repeat: self.repeat || defaults.repeat,

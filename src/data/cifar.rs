@@ -1,7 +1,7 @@
 //! The binary batches of CIFAR10.
 //!
-//! A batch is a run of 3073-byte records: one label, then the red, the green and the blue plane of a
-//! 32x32 image. There is no header, so a whole number of records is all that a length can prove.
+//! A batch is a sequence of 3073-byte records: one label, then the red, green and blue planes of a 32x32 image. There
+//! is no header, so the length is the only check.
 
 use std::path::Path;
 
@@ -19,16 +19,17 @@ pub const CLASSES: u8 = 10;
 /// One decoded batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// One label an image.
+    /// Label of each image.
     pub labels: Vec<u8>,
-    /// All values: image, row, column, channel (the planes of the file interleaved).
+    /// All values in the order image, row, column, channel; the planes of the file are interleaved.
     pub pixels: Vec<u8>,
 }
 
-/// Decodes a batch file. `path` is for error messages alone.
+/// Decodes a batch file. `path` is used in error messages only.
 ///
 /// # Errors
-/// An empty file, a length that is no whole number of records, a label above 9.
+/// [`DataError::Empty`], [`DataError::Records`] for a length that is not a multiple of [`RECORD`], and
+/// [`DataError::Label`] for a label above 9.
 pub fn read_batch(path: &Path, bytes: &[u8]) -> Result<Batch, DataError> {
     let found = bytes.len() as u64;
     if bytes.is_empty() {

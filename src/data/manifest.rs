@@ -1,4 +1,4 @@
-//! The note that a fetch leaves in the cache, written last, and what is held against it.
+//! The manifest of a fetched data set, which is written last, and the checks against it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,42 +13,42 @@ use crate::store;
 use super::registry::{Entry, Files, SplitSpec};
 use super::{DataError, Dataset, Split, decode, folder};
 
-/// Version of the manifest's form.
+/// Version of the manifest's format.
 const FORMAT: u32 = 1;
 const FILE: &str = "manifest.json";
 
-/// What was fetched, and from where.
+/// Name, source and checksums of a fetched data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this form.
+    /// Version of the format.
     pub format: u32,
     /// The data set.
     pub name: String,
-    /// Where the files came from.
+    /// Source of the files, as text.
     pub source: String,
     /// Number of images and checksum of each split.
     pub splits: BTreeMap<Split, Record>,
 }
 
-/// One split as it was fetched.
+/// One fetched split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// Number of images.
     pub images: usize,
-    /// SHA-256 of the decoded arrays, as [`SplitSpec::sha256`] is made.
+    /// SHA-256 of the decoded arrays, as [`SplitSpec::sha256`].
     pub sha256: String,
 }
 
-/// How a data set stands in the cache.
+/// State of a data set in the cache.
 #[derive(Debug)]
 pub enum State {
-    /// All files are there, and are what they should be.
+    /// All files are present and their checksums are right.
     Present(Manifest),
-    /// Nothing is there.
+    /// No file is present.
     Absent,
-    /// Something is there, but not all, or not what it should be.
+    /// Files are missing or damaged.
     Damaged(DataError),
 }
 
@@ -61,12 +61,13 @@ impl Manifest {
         self.splits.insert(split, Record { images: data.len(), sha256: data.sha256() });
     }
 
-    /// Holds the registry's sum, if it has one, and the manifest's own against decoded data.
+    /// Compares the checksum of decoded data with the manifest's and, where it has one, the registry's.
     pub(super) fn verify(&self, entry: &Entry, split: Split, data: &Dataset) -> Result<(), DataError> {
         let found = data.sha256();
         let noted = self.splits.get(&split).map(|record| record.sha256.as_str());
         let known = specs(entry).find(|(s, _)| *s == split).and_then(|(_, spec)| spec.sha256);
-        for expected in [known, Some(noted.unwrap_or("missing in the manifest"))].into_iter().flatten() {
+        let noted = noted.unwrap_or("missing in the manifest");
+        for expected in known.into_iter().chain([noted]) {
             if expected != found {
                 return Err(DataError::Checksum {
                     name: entry.name.to_owned(),
@@ -89,12 +90,12 @@ impl Manifest {
     }
 }
 
-/// The splits that an entry has.
+/// The splits of an entry.
 pub(super) fn specs(entry: &Entry) -> impl Iterator<Item = (Split, SplitSpec)> {
     [Some((Split::Train, entry.train)), entry.test.map(|spec| (Split::Test, spec))].into_iter().flatten()
 }
 
-/// Names of the files that an entry has in the cache.
+/// Names of the files of an entry in the cache.
 pub(super) fn stored(entry: &Entry) -> Vec<&'static str> {
     match entry.files {
         Files::Idx { train, test } => {
@@ -113,8 +114,8 @@ pub(super) fn path(layout: &Layout, entry: &Entry) -> PathBuf {
 /// Reads the manifest of a data set.
 ///
 /// # Errors
-/// [`DataError::Absent`] where there is neither manifest nor file, [`DataError::Manifest`] where it is
-/// missing beside files, unreadable, of another version or of another data set.
+/// [`DataError::Absent`] when neither manifest nor data files exist; [`DataError::Manifest`] when it is missing beside data
+/// files, unreadable, of another version or of another data set.
 pub(super) fn read(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError> {
     let path = path(layout, entry);
     let folder = folder(layout, entry);
@@ -130,7 +131,7 @@ pub(super) fn read(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError
                 };
                 DataError::Absent { name: entry.name.to_owned(), folder, from }
             } else {
-                bad(format!("missing beside files; run 'mem2gen data fetch {}' again", entry.name))
+                bad(format!("missing, but data files exist; run 'mem2gen data fetch {}' again", entry.name))
             });
         }
         Err(e) => return Err(DataError::io("open", &path)(e)),
@@ -140,15 +141,15 @@ pub(super) fn read(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError
         return Err(bad(format!("format {}, expected {FORMAT}", manifest.format)));
     }
     if manifest.name != entry.name {
-        return Err(bad(format!("of '{}', expected '{}'", manifest.name, entry.name)));
+        return Err(bad(format!("data set '{}', expected '{}'", manifest.name, entry.name)));
     }
     Ok(manifest)
 }
 
-/// Decodes all splits of a data set again and compares them with their sums.
+/// Decodes all splits of a data set and compares them with their checksums.
 ///
 /// # Errors
-/// [`DataError::Absent`] where it was not fetched, otherwise the first damage found.
+/// [`DataError::Absent`] when it was not fetched, otherwise the first damage found.
 pub fn check(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError> {
     let manifest = read(layout, entry)?;
     let folder = folder(layout, entry);
@@ -158,7 +159,7 @@ pub fn check(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError> {
     Ok(manifest)
 }
 
-/// As [`check`], as a state.
+/// The result of [`check`] as a state.
 pub fn state(layout: &Layout, entry: &Entry) -> State {
     match check(layout, entry) {
         Ok(manifest) => State::Present(manifest),

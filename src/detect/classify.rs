@@ -1,8 +1,8 @@
-//! A synthetic set against its training set: neighbours, thresholds, labels, fractions.
+//! Comparison of a synthetic set with its training set: neighbours, thresholds, labels and fractions.
 
 use std::collections::HashSet;
 
-use ndarray::{ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
+use ndarray::{ArcArray2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -13,92 +13,109 @@ use crate::device::{Device, DeviceChoice};
 use crate::ops::{Knn, Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::random::SEED;
+use crate::setting::SettingError;
 
-/// A part of the typical distance between training images that is told from nought.
+/// Smallest distance on logarithmic axes, as a fraction of the typical distance between training images.
 const LEAST: f64 = 1e-3;
-/// A part of the median distance from real images to the nearest other one at which two images are the same: how copies
-/// lie among themselves below it, and whether they come in several kinds, says nothing.
+/// Distance at which two images count as the same, as a fraction of the median distance from real images to the nearest
+/// other one. Distances below it do not influence thresholds.
 const SAME: f64 = 0.05;
-/// Multiple of the typical distance between training images beyond which a sample has run away.
+/// Multiple of the typical distance between training images beyond which a sample counts as far.
 const FAR: f64 = 10.0;
-/// Most training images whose distance to the rest of the training set is taken.
+/// Largest number of training images whose distance to the rest of the training set is computed.
 const WITHIN: usize = 2000;
-/// Queries of one search, after which progress is told.
+/// Queries of one search; progress is reported after each search.
 const BLOCK: usize = 4096;
-/// Norm beyond which the squared distance of two rows may overflow in single precision.
+/// Norm above which the squared distance of two rows may overflow in single precision.
 const LARGEST_NORM: f64 = 1e18;
-/// Nearest over second nearest below which the peers call a sample a copy.
+/// Ratio of the nearest to the second nearest distance below which the ratio criterion counts a copy.
 const RATIO: f64 = 1.0 / 3.0;
 
-/// The sets, an image or its features a row.
-#[derive(Debug, Clone, Copy)]
-pub struct Sets<'a> {
+/// The sets to compare, each `[n, values]` with one image or its features a row.
+#[derive(Debug, Clone)]
+pub struct Sets {
     /// D.
-    pub train: ArrayView2<'a, f32>,
+    pub train: ArcArray2<f32>,
     /// S.
-    pub synthetic: ArrayView2<'a, f32>,
-    /// Real data that was not trained on.
-    pub held_out: Option<ArrayView2<'a, f32>>,
-    /// Whether the distance is the squared l2 distance of the rows, as LPIPS is, and not the l2 distance.
+    pub synthetic: ArcArray2<f32>,
+    /// Held-out real images.
+    pub held_out: Option<ArcArray2<f32>>,
+    /// Whether the distance is the squared l2 distance of the rows, as for LPIPS, instead of the l2 distance.
     pub squared: bool,
 }
 
-impl Sets<'_> {
+impl Sets {
+    /// The distance for an l2 distance of rows.
     fn power(&self, d: f64) -> f64 {
         if self.squared { d * d } else { d }
     }
 }
 
-/// What one synthetic sample is near to; none where there is nothing or the sample is invalid.
+/// The nearest row of another set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
     /// Its row in the other set.
     pub index: usize,
-    /// How far it is.
+    /// Distance to it.
     pub distance: f64,
 }
 
-/// All distances that labels are made from.
+/// All distances that labels depend on.
 #[derive(Debug, Clone)]
 pub struct Neighbours {
-    /// Nearest training image of each sample; none for an invalid sample.
+    /// Nearest training image of each sample; `None` for an invalid sample.
     pub train: Vec<Option<Neighbour>>,
-    /// Distance to the second nearest training image; none also where there is one training image.
+    /// Distance to the second nearest training image; `None` for an invalid sample or a single training image.
     pub second: Vec<Option<f64>>,
-    /// Nearest other sample of the same set; none also where no other is valid.
+    /// Nearest other sample of the same set; `None` for an invalid sample or when no other sample is valid.
     pub synthetic: Vec<Option<Neighbour>>,
-    /// Samples of a set S, of which there may be several one after the other.
+    /// Number of samples of each set S; samples of several sets follow each other.
     pub each: usize,
     /// Distances from the held-out images to the nearest training image.
     pub held_out: Option<Vec<f64>>,
-    /// Distances from up to 2000 training images, evenly spaced in D, to the nearest other one.
+    /// Distances from at most 2000 training images, evenly spaced in D, to the nearest other one.
     pub within: Vec<f64>,
-    /// Typical distance between two training images, the root of the mean square; of one image or equal
-    /// ones their norm.
+    /// Root mean square distance between two training images; their norm for one image or equal images.
     pub scale: f64,
-    /// A distance to show exact copies at, where axes are logarithmic: a thousandth of `scale`, or of its root where
+    /// Position of exact copies on logarithmic axes: a thousandth of the root mean square l2 distance, squared when
     /// distances are squared.
     pub least: f64,
-    /// Distance at and below which images are the same: a twentieth (of the root where distances are squared) of the
-    /// median distance from a held-out image to the training set, or without those from a training image to the others;
-    /// never below `least`.
+    /// Distance up to which images count as the same: a twentieth (1/400 when distances are squared) of the median distance
+    /// from a held-out image to the training set, or without held-out images from a training image to the others; at least
+    /// `least`.
     pub floor: f64,
-    /// Training images.
+    /// Number of training images.
     pub images: usize,
-    /// Where it was computed.
+    /// Device of the search.
     pub device: Device,
 }
 
-/// Searches for all neighbours, exactly, without a samples x images matrix. Each step of progress is a
-/// query; [`queries`] says how many there are.
+/// Finds all neighbours exactly, without a samples x images matrix. Progress advances by one a query, at most [`queries`]
+/// in all.
 ///
-/// Samples with NaN or infinity, or so large that squared distances overflow, are left out.
+/// Samples with NaN, infinity or values so large that squared distances overflow are invalid and have no neighbour.
 ///
 /// # Errors
-/// [`DetectError`] for an empty set, rows of different lengths, real data that is not finite, and a device that
-/// can't be used.
+/// [`DetectError::Empty`], [`DetectError::Columns`], [`DetectError::Row`] for real images that are not finite, and
+/// [`DetectError::Set`] for what the search refuses, such as a device that can't be used.
+///
+/// ```
+/// use mem2gen::detect::{Sets, neighbours};
+/// use mem2gen::device::DeviceChoice;
+/// use mem2gen::progress::Silent;
+/// use ndarray::array;
+///
+/// let train = array![[0.0f32, 0.0], [8.0, 0.0]].into_shared();
+/// let synthetic = array![[3.0f32, 4.0], [3.0, 5.0]].into_shared();
+/// let sets = Sets { train, synthetic, held_out: None, squared: false };
+/// let found = neighbours(&sets, DeviceChoice::default(), &Silent)?;
+/// let (train, other) = (found.train[0].unwrap(), found.synthetic[0].unwrap());
+/// assert_eq!((train.index, train.distance), (0, 5.0));
+/// assert_eq!((other.index, other.distance), (1, 1.0));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 pub fn neighbours(
-    sets: &Sets<'_>,
+    sets: &Sets,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Neighbours, DetectError> {
@@ -107,14 +124,14 @@ pub fn neighbours(
     Ok(Neighbours { synthetic, ..found })
 }
 
-/// As [`neighbours`], for samples that are several independent sets S one after the other: a sample of another set is
-/// no neighbour. One result for each size of a set in `each`, of the first samples that make whole sets of it; the
-/// search among real images is done once.
+/// As [`neighbours`], for samples of several independent sets S that follow each other: only samples of the same set are
+/// neighbours. Gives one result for each set size in `each`, of as many samples as fill whole sets; the search among real
+/// images runs once.
 ///
 /// # Errors
-/// As [`neighbours`]; [`DetectError::Setting`] for a size of 0 or of more samples than there are.
+/// As [`neighbours`]; [`DetectError::Setting`] for a size of 0 or above the number of samples.
 pub fn neighbours_in_sets(
-    sets: &Sets<'_>,
+    sets: &Sets,
     each: &[usize],
     device: DeviceChoice,
     progress: &dyn ProgressSink,
@@ -122,13 +139,13 @@ pub fn neighbours_in_sets(
     let samples = sets.synthetic.nrows();
     if let Some(&bad) = each.iter().find(|&&each| each == 0 || each > samples) {
         let need = "at least 1 and at most the number of samples";
-        return Err(DetectError::Setting { setting: "size of a set", value: bad as f64, need });
+        return Err(SettingError::new("classify", "size of a set", bad, need).into());
     }
     let found = real_neighbours(sets, device, progress)?;
     each.iter()
         .map(|&each| {
             let whole = samples / each * each;
-            let some = Sets { synthetic: sets.synthetic.slice(s![..whole, ..]), ..*sets };
+            let some = Sets { synthetic: sets.synthetic.clone().slice_move(s![..whole, ..]), ..sets.clone() };
             Ok(Neighbours {
                 train: found.train[..whole].to_vec(),
                 second: found.second[..whole].to_vec(),
@@ -142,37 +159,40 @@ pub fn neighbours_in_sets(
 
 /// The nearest other sample of each sample in sets of `each`.
 fn others(
-    sets: &Sets<'_>,
+    sets: &Sets,
     each: usize,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Vec<Option<Neighbour>>, DetectError> {
-    let of = |source: OpError| DetectError::Set { set: "synthetic", source };
-    let mut near = vec![None; sets.synthetic.nrows()];
+    let refused = |source: OpError| DetectError::Set { set: "synthetic", source };
+    let samples = sets.synthetic.nrows();
+    let mut near = vec![None; samples];
     progress.stage("samples near the samples");
-    for (number, set) in sets.synthetic.axis_chunks_iter(Axis(0), each).enumerate() {
-        let rows: Vec<usize> = (0..).zip(valid(set)).filter_map(|(i, fine)| fine.then_some(i)).collect();
-        let queries: CowArray<'_, f32, Ix2> =
-            if rows.len() == set.nrows() { set.into() } else { set.select(Axis(0), &rows).into() };
+    for (number, start) in (0..samples).step_by(each).enumerate() {
+        let set = sets.synthetic.clone().slice_move(s![start..samples.min(start + each), ..]);
+        let rows: Vec<usize> = (0..).zip(valid(set.view())).filter_map(|(i, fine)| fine.then_some(i)).collect();
+        let queries =
+            if rows.len() == set.nrows() { set } else { set.select(Axis(0), &rows).into_shared() };
         if rows.len() > 1 {
-            let samples = Memories::on(queries.view(), device).map_err(of)?;
+            let samples = Memories::on(queries.clone(), device).map_err(refused)?;
             search(&samples, queries.view(), 2, progress, |i, found, q| {
                 near[number * each + rows[i]] = not_self(i, found, q)
                     .map(|(j, d)| Neighbour { index: number * each + rows[j], distance: sets.power(d) });
             })
-            .map_err(of)?;
+            .map_err(refused)?;
         }
     }
     Ok(near)
 }
 
-/// All but the nearest other samples.
+/// All neighbours except the nearest other samples.
 fn real_neighbours(
-    sets: &Sets<'_>,
+    sets: &Sets,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Neighbours, DetectError> {
-    let Sets { train, synthetic, held_out, .. } = *sets;
+    let (train, synthetic) = (sets.train.view(), sets.synthetic.view());
+    let held_out = sets.held_out.as_ref().map(|rows| rows.view());
     let shaped = [("training", Some(train)), ("synthetic", Some(synthetic)), ("held-out", held_out)];
     for (set, rows) in shaped.iter().filter_map(|(set, rows)| Some((*set, (*rows)?))) {
         let (m, n) = rows.dim();
@@ -189,10 +209,10 @@ fn real_neighbours(
             return Err(DetectError::Row { set, row, value });
         }
     }
-    let of = |set| move |source: OpError| DetectError::Set { set, source };
+    let refused = |set| move |source: OpError| DetectError::Set { set, source };
     let power = |d: f64| sets.power(d);
 
-    let memories = Memories::on(train, device).map_err(of("training"))?;
+    let memories = Memories::on(sets.train.clone(), device).map_err(refused("training"))?;
     let images = memories.len();
     let fine = valid(synthetic);
     let rows: Vec<usize> = (0..fine.len()).filter(|&i| fine[i]).collect();
@@ -215,13 +235,13 @@ fn real_neighbours(
         near[rows[i]] = Some(at(0));
         second[rows[i]] = (images > 1).then(|| at(1).distance);
     })
-    .map_err(of("synthetic"))?;
+    .map_err(refused("synthetic"))?;
 
     progress.stage("real images near real images");
     let mut unseen = held_out.map(|_| Vec::new());
     if let (Some(held_out), Some(unseen)) = (held_out, &mut unseen) {
         search(&memories, held_out, 1, progress, |_, found, q| unseen.push(power(found.distance[[q, 0]])))
-            .map_err(of("held-out"))?;
+            .map_err(refused("held-out"))?;
     }
     let mut within = Vec::new();
     if images > 1 {
@@ -230,11 +250,11 @@ fn real_neighbours(
         search(&memories, asked.view(), 2, progress, |i, found, q| {
             within.extend(not_self(some[i], found, q).map(|(_, d)| power(d)));
         })
-        .map_err(of("training"))?;
+        .map_err(refused("training"))?;
     }
     let scale = scale(train);
     let least = power(LEAST * scale);
-    // Copies among real images are no measure of how far those are.
+    // Copies among real images are not a measure of their distance.
     let apart: Vec<f64> = unseen.as_ref().unwrap_or(&within).iter().copied().filter(|d| *d > least).collect();
     Ok(Neighbours {
         train: near,
@@ -251,13 +271,13 @@ fn real_neighbours(
     })
 }
 
-/// How many steps of progress [`neighbours`] tells at most.
-pub fn queries(sets: &Sets<'_>) -> u64 {
+/// Largest number of queries of [`neighbours`], the total of its progress.
+pub fn queries(sets: &Sets) -> u64 {
     let samples = 2 * sets.synthetic.nrows();
-    (samples + sets.held_out.map_or(0, |h| h.nrows()) + sets.train.nrows().min(WITHIN)) as u64
+    (samples + sets.held_out.as_ref().map_or(0, |h| h.nrows()) + sets.train.nrows().min(WITHIN)) as u64
 }
 
-/// Searches block by block; `take` gets the number of the query, the block's neighbours and the row in it.
+/// Searches block by block; `take` gets the index of the query, the block's neighbours and the row of the query there.
 fn search(
     memories: &Memories<f32>,
     queries: ArrayView2<'_, f32>,
@@ -276,25 +296,25 @@ fn search(
     Ok(())
 }
 
-/// The first of two neighbours that is not row `i` itself. Ties go to the lowest index, so if `i` is not among
-/// the two, both are copies of it, and the first is the right one.
+/// The first of two neighbours that is not row `i` itself. Ties go to the lowest index, so when `i` is not among the two,
+/// both are copies of it and the first is the nearest.
 fn not_self(i: usize, found: &Knn, q: usize) -> Option<(usize, f64)> {
     (0..2).map(|rank| (found.index[[q, rank]], found.distance[[q, rank]])).find(|(j, _)| *j != i)
 }
 
-/// Which rows are finite, and so near that squared distances are finite too.
+/// Whether each row is finite and small enough for finite squared distances.
 fn valid(rows: ArrayView2<'_, f32>) -> Vec<bool> {
     let norm2 = |x: ArrayView1<'_, f32>| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
-    // A sum with NaN is no number, and compares as false.
+    // A sum with NaN is NaN, which compares as false.
     rows.axis_iter(Axis(0)).into_par_iter().map(|x| norm2(x) <= LARGEST_NORM.powi(2)).collect()
 }
 
-/// The worse of two numbers: what is not finite, else the larger one.
+/// The value that is not finite, else the one of larger magnitude.
 fn worse(a: f32, b: f32) -> f32 {
     if !a.is_finite() || b.abs() <= a.abs() { a } else { b }
 }
 
-/// Root of the mean squared distance between two rows; where that is 0 the norm of a row, and 1 for nought.
+/// Root mean square distance between two rows; the norm of a row when that is 0, and 1 when the norm is 0.
 fn scale(rows: ArrayView2<'_, f32>) -> f64 {
     let (m, n) = rows.dim();
     let mut mean = vec![0.0f64; n];
@@ -308,7 +328,7 @@ fn scale(rows: ArrayView2<'_, f32>) -> f64 {
     let square = square / m as f64;
     let centre: f64 = mean.iter().map(|sum| (sum / m as f64).powi(2)).sum();
     let variance = square - centre;
-    // What is left of equal rows is rounding.
+    // The variance of equal rows is rounding error.
     let found = if variance > 1e-10 * square { (2.0 * variance).sqrt() } else { square.sqrt() };
     if found > 0.0 { found } else { 1.0 }
 }
@@ -316,14 +336,14 @@ fn scale(rows: ArrayView2<'_, f32>) -> f64 {
 /// How samples are labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassifySettings {
-    /// delta_m of Eq. 9; none finds it.
+    /// delta_m of Eq. 9; `None` estimates it.
     pub delta_m: Option<f64>,
-    /// delta_s of Eq. 10; none finds it.
+    /// delta_s of Eq. 10; `None` estimates it.
     pub delta_s: Option<f64>,
-    /// Fraction of S below which a class has too few samples. The paper has such a cut and does not give it:
-    /// the default of 1 percent is this project's own.
+    /// Fraction of S below which a class has too few samples. The paper uses such a limit but does not state it; the
+    /// default is 1 percent.
     pub least_fraction: f64,
-    /// Times that the bootstrap draws a set anew.
+    /// Number of bootstrap resamples.
     pub resamples: usize,
     /// Seed of the bootstrap and of the dip test.
     pub seed: u64,
@@ -343,55 +363,51 @@ impl ClassifySettings {
     pub fn check(&self) -> Result<(), DetectError> {
         for (setting, delta) in [("delta_m", self.delta_m), ("delta_s", self.delta_s)] {
             if let Some(value) = delta.filter(|v| !(*v >= 0.0 && v.is_finite())) {
-                return Err(DetectError::Setting { setting, value, need: "a finite number of at least 0" });
+                return Err(SettingError::new("classify", setting, value, "a finite number of at least 0").into());
             }
         }
         let value = self.least_fraction;
         if !(0.0..=1.0).contains(&value) {
-            return Err(DetectError::Setting {
-                setting: "least_fraction",
-                value,
-                need: "a number from 0 to 1",
-            });
+            return Err(SettingError::new("classify", "least_fraction", value, "a number from 0 to 1").into());
         }
         Ok(())
     }
 }
 
-/// What a synthetic set is made of.
+/// Labels of a synthetic set, with thresholds and fractions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
-    /// A label a sample; none where a threshold that it takes is not known.
+    /// Label of each sample; `None` when a threshold is unknown.
     #[serde(skip)]
     pub labels: Option<Vec<Class>>,
-    /// Synthetic samples, and how many are NaN, infinite, or too large for a distance.
+    /// Number of synthetic samples.
     pub samples: usize,
-    /// Of those.
+    /// Samples with NaN, infinity or values too large for a distance.
     pub invalid: usize,
-    /// Training images.
+    /// Number of training images.
     pub images: usize,
     /// Samples at a distance of exactly 0 from a training image.
     pub exact_copies: usize,
-    /// Valid samples further from the training set than ten times the typical distance in it. They count as
-    /// what their distances make them; many of them mean that the sampler ran away.
+    /// Valid samples further from the training set than ten times its typical distance. They are labelled by their
+    /// distances; many of them mean that the sampler diverged.
     pub far: usize,
-    /// Typical distance between two training images, the root of the mean square.
+    /// Root mean square distance between two training images.
     pub scale: f64,
     /// delta_m, for d(x, D).
     pub delta_m: Threshold,
     /// delta_s, for d(x, S \ x).
     pub delta_s: Threshold,
-    /// Fractions with intervals; none where labels are none.
+    /// Fractions with intervals; `None` without labels.
     pub fractions: Option<Fractions>,
-    /// The same with both thresholds at 3/4 and at 5/4; empty where labels are none.
+    /// Fractions with both thresholds at 3/4 and at 5/4; empty without labels.
     pub sensitivity: Vec<Sensitivity>,
     /// Fraction of a class below which it has too few samples.
     pub least_fraction: f64,
-    /// Times that the bootstrap drew.
+    /// Number of bootstrap resamples.
     pub resamples: usize,
     /// Seed of bootstrap and dip test.
     pub seed: u64,
-    /// The criterion of nearest over second nearest; none with one training image.
+    /// The criterion of nearest over second nearest; `None` for a single training image.
     pub ratio: Option<RatioCriterion>,
     /// Median and low quantiles of real distances.
     pub null: NullSummary,
@@ -400,26 +416,25 @@ pub struct Classification {
 /// Fractions at scaled thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sensitivity {
-    /// What both thresholds were multiplied by.
+    /// Factor of both thresholds.
     pub scale: f64,
-    /// The fractions then.
+    /// Fractions at these thresholds.
     pub fractions: Fractions,
 }
 
-/// A second opinion on memorization: a sample is a copy where its nearest training image is less than a third
-/// as far as the second nearest. An exact copy is one whatever the second; near copies of an image that is in
-/// the training set twice are missed.
+/// A second criterion of memorization: a sample is a copy when its nearest training image is less than a third as far as the
+/// second nearest. An exact copy always counts. Near copies of an image that is in the training set twice are missed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RatioCriterion {
     /// The ratio below which a sample is a copy.
     pub below: f64,
-    /// Samples that are.
+    /// Number of copies.
     pub copies: usize,
     /// Their fraction of all samples.
     pub fraction: f64,
     /// 95 percent Wilson interval.
     pub wilson: [f64; 2],
-    /// How many of them are labelled memorized; none without labels.
+    /// Copies that are labelled memorized; `None` without labels.
     pub also_memorized: Option<usize>,
 }
 
@@ -428,39 +443,60 @@ pub struct RatioCriterion {
 pub struct NullSummary {
     /// Held-out images.
     pub held_out: usize,
-    /// 1 percent quantile, 5 percent quantile and median of their distances to D; none without them.
+    /// 1 percent quantile, 5 percent quantile and median of their distances to D; `None` without held-out images.
     pub held_out_quantiles: Option<[f64; 3]>,
-    /// Training images whose distance to the others was taken.
+    /// Training images whose distance to the others was computed.
     pub within: usize,
     /// The same quantiles of those.
     pub within_quantiles: Option<[f64; 3]>,
 }
 
 impl Neighbours {
-    /// Nearest over second nearest training image of a sample; 0 for an exact copy.
+    /// Distance to the nearest over that to the second nearest training image of a sample; 0 for an exact copy. `None` for an
+    /// invalid sample or a single training image.
     pub fn ratio(&self, sample: usize) -> Option<f64> {
         let (near, second) = (self.train[sample]?.distance, self.second[sample]?);
         Some(if near == 0.0 { 0.0 } else { near / second })
     }
 
-    /// Labels with these thresholds; `delta_s` may be missing where no sample has another beside it.
+    /// Labels with these thresholds.
     fn labels(&self, delta_m: f64, delta_s: f64) -> Vec<Class> {
-        let of = |n: &Option<Neighbour>| n.map_or(f64::NAN, |n| n.distance);
+        // A sample without neighbour is invalid, and so is one at the distance NaN.
+        let distance = |n: &Option<Neighbour>| n.map_or(f64::NAN, |n| n.distance);
         self.train
             .iter()
             .zip(&self.synthetic)
-            .map(|(train, other)| label(of(train), other.map(|n| n.distance), delta_m, delta_s))
+            .map(|(train, other)| label(distance(train), other.map(|n| n.distance), delta_m, delta_s))
             .collect()
     }
 }
 
-/// Labels every sample.
+/// Thresholds, the label of every sample, and fractions with intervals (Eqs. 9 to 11).
+///
+/// ```
+/// use mem2gen::class::Class;
+/// use mem2gen::detect::{ClassifySettings, Sets, classify, neighbours};
+/// use mem2gen::device::DeviceChoice;
+/// use mem2gen::progress::Silent;
+/// use ndarray::array;
+///
+/// let train = array![[0.0f32, 0.0], [8.0, 0.0]].into_shared();
+/// let synthetic = array![[0.0f32, 0.5], [3.0, 4.0], [3.0, 5.0], [8.0, 9.0]].into_shared();
+/// let sets = Sets { train, synthetic, held_out: None, squared: false };
+/// let found = neighbours(&sets, DeviceChoice::default(), &Silent)?;
+/// let settings = ClassifySettings { delta_m: Some(1.0), delta_s: Some(1.0), ..ClassifySettings::default() };
+/// let classified = classify(&found, &settings)?;
+/// let labels = [Class::Memorized, Class::Spurious, Class::Spurious, Class::Generalized];
+/// assert_eq!(classified.labels.unwrap(), labels);
+/// assert_eq!(classified.fractions.unwrap().spurious.fraction, 0.5);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`DetectError::Setting`].
+/// [`DetectError::Setting`] for a setting out of its range.
 pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Classification, DetectError> {
     settings.check()?;
-    let known = |of: &[Option<Neighbour>]| of.iter().flatten().map(|n| n.distance).collect::<Vec<f64>>();
+    let known = |near: &[Option<Neighbour>]| near.iter().flatten().map(|n| n.distance).collect::<Vec<f64>>();
     let (d_train, d_synthetic) = (known(&found.train), known(&found.synthetic));
     let null = Null { held_out: found.held_out.as_deref(), within: &found.within };
     let find = |name, distances: &[f64], manual| {
@@ -468,7 +504,7 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     };
     let delta_m = find("d(x, D)", &d_train, settings.delta_m);
     let delta_s = find("d(x, S \\ x)", &d_synthetic, settings.delta_s);
-    // Without distances any threshold will do: no sample is held against it.
+    // Without distances the threshold has no effect.
     let usable = |t: &Threshold| t.value.or((t.origin == Origin::NoDistances).then_some(0.0));
     let deltas = usable(&delta_m).zip(usable(&delta_s));
     let labels = deltas.map(|(m, s)| found.labels(m, s));
@@ -498,8 +534,8 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
             also_memorized: labels.as_ref().map(memorized),
         }
     });
-    let quantiles = |of: &[f64]| {
-        let [Some(a), Some(b), Some(c)] = [0.01, 0.05, 0.5].map(|p| quantile(of, p)) else { return None };
+    let quantiles = |distances: &[f64]| {
+        let [Some(a), Some(b), Some(c)] = [0.01, 0.05, 0.5].map(|p| quantile(distances, p)) else { return None };
         Some([a, b, c])
     };
     Ok(Classification {
@@ -527,17 +563,18 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     })
 }
 
-/// Up to `most` samples with one label, the clearest first as in the paper's code: memorized by d(x, D), spurious by
-/// d(x, S \\ x), generalized by the latter downwards. A sample whose neighbour is on the list already comes last.
-pub fn examples(found: &Neighbours, labels: &[Class], of: Class, most: usize) -> Vec<usize> {
-    let mut chosen: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == of).collect();
+/// Indices of at most `most` samples with the label `class`, the clearest first as in the paper's code: memorized by
+/// increasing d(x, D), spurious by increasing and generalized by decreasing d(x, S \\ x). A sample whose neighbour is
+/// already in the list comes last.
+pub fn examples(found: &Neighbours, labels: &[Class], class: Class, most: usize) -> Vec<usize> {
+    let mut chosen: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class).collect();
     let near = |i: usize| {
-        let neighbour = if of == Class::Memorized { found.train[i] } else { found.synthetic[i] };
+        let neighbour = if class == Class::Memorized { found.train[i] } else { found.synthetic[i] };
         neighbour.or(found.train[i])
     };
     let key = |i: &usize| near(*i).map_or(f64::INFINITY, |n| n.distance);
     chosen.sort_by(|a, b| key(a).total_cmp(&key(b)));
-    if of == Class::Generalized {
+    if class == Class::Generalized {
         chosen.reverse();
     }
     let mut seen = HashSet::new();
@@ -545,8 +582,8 @@ pub fn examples(found: &Neighbours, labels: &[Class], of: Class, most: usize) ->
     for i in chosen {
         let neighbour = near(i).map(|n| n.index);
         let new = neighbour.is_some_and(|j| seen.insert(j));
-        // Of two samples that are each other's neighbour one is enough.
-        if of == Class::Spurious {
+        // One of two samples that are each other's neighbour is enough.
+        if class == Class::Spurious {
             seen.insert(i);
         }
         if new { list.push(i) } else { again.push(i) }
@@ -564,12 +601,13 @@ mod tests {
     use crate::progress::Silent;
 
     #[test]
-    fn samples_of_another_set_are_no_neighbours() {
+    fn samples_of_another_set_are_not_neighbours() {
         let train = array![[0.0f32, 0.0], [9.0, 0.0]];
-        // Two sets of three, and one sample over. The second and the fifth are no samples.
+        // Two sets of three and one sample more. The second and the fifth are invalid.
         let nan = f32::NAN;
         let s = array![[1.0f32, 0.0], [nan, 0.0], [3.0, 0.0], [1.0, 0.0], [0.0, nan], [8.0, 0.0], [1.0, 0.0]];
-        let sets = Sets { train: train.view(), synthetic: s.view(), held_out: None, squared: false };
+        let sets =
+            Sets { train: train.into(), synthetic: s.into(), held_out: None, squared: false };
         let all = neighbours_in_sets(&sets, &[3, 7], DeviceChoice::default(), &Silent).unwrap();
         let near = |found: &Neighbours| -> Vec<Option<(usize, f64)>> {
             found.synthetic.iter().map(|n| n.map(|n| (n.index, n.distance))).collect()
@@ -584,7 +622,7 @@ mod tests {
         assert_eq!(near(&one)[0], Some((3, 0.0)));
         for bad in [0, 8] {
             let error = neighbours_in_sets(&sets, &[bad], DeviceChoice::default(), &Silent).unwrap_err();
-            assert!(matches!(error, DetectError::Setting { .. }), "{error}");
+            assert!(matches!(error, DetectError::Setting(_)), "{error}");
         }
     }
 }

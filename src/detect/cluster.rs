@@ -1,4 +1,4 @@
-//! Clusters of samples, as the paper finds them in the toy model.
+//! Clusters of samples, as in the paper's toy model.
 
 use kodama::{Method, linkage};
 use ndarray::{Array2, ArrayView2};
@@ -6,26 +6,36 @@ use rayon::prelude::*;
 
 use crate::ops::OpError;
 
-/// Rows in clusters.
+/// Clusters of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
-    /// The cluster of each row, `[m]`; clusters are numbered in the order of their first rows.
+    /// Cluster of each row, `[m]`; clusters are numbered in the order of their first rows.
     pub label: Vec<usize>,
     /// Mean of each cluster's rows, `[clusters, N]`.
     pub centroid: Array2<f64>,
-    /// Rows in each cluster.
+    /// Number of rows in each cluster.
     pub size: Vec<usize>,
 }
 
-/// Agglomerative clusters of the rows of `x` `[m, N]` by Ward's linkage: what is left of the hierarchy when no two
-/// clusters nearer than `threshold` are apart. The distance of clusters A and B is
-/// sqrt(2 |A| |B| / (|A| + |B|)) ||mean A - mean B||, as in SciPy and scikit-learn, so it grows with their sizes: a
-/// threshold belongs to a number of samples.
+/// Agglomerative clusters of the rows of `x` `[m, N]` by Ward's linkage: clusters are merged while their distance is below
+/// `threshold`. The distance of clusters A and B is sqrt(2 |A| |B| / (|A| + |B|)) ||mean A - mean B||, as in SciPy and
+/// scikit-learn. It grows with their sizes, so a threshold depends on the number of samples.
 ///
-/// Needs 4 m^2 bytes, for the distances of all pairs.
+/// Takes 4 m^2 bytes for the distances of all pairs.
 ///
 /// # Errors
-/// [`OpError`] for no rows, NaN or infinity, or a threshold that is not positive.
+/// [`OpError::Empty`] for no rows, [`OpError::NotFinite`] for NaN or infinity, and [`OpError::Parameter`] for a threshold
+/// that is not positive.
+///
+/// ```
+/// use mem2gen::detect::ward;
+/// use ndarray::array;
+///
+/// let clusters = ward(array![[0.0, 0.0], [9.0, 0.0], [0.0, 1.0], [9.0, 2.0]].view(), 3.0)?;
+/// assert_eq!(clusters.label, [0, 1, 0, 1]);
+/// assert_eq!(clusters.centroid, array![[0.0, 0.5], [9.0, 1.0]]);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 pub fn ward(x: ArrayView2<'_, f64>, threshold: f64) -> Result<Clusters, OpError> {
     const NAME: &str = "ward clusters";
     OpError::positive(NAME, "threshold", threshold)?;
@@ -36,7 +46,7 @@ pub fn ward(x: ArrayView2<'_, f64>, threshold: f64) -> Result<Clusters, OpError>
         return Err(OpError::NotFinite { operation: NAME, argument: "x", row, column, value });
     }
     let m = x.nrows();
-    // The upper triangle, row after row.
+    // The upper triangle, row by row.
     let mut apart: Vec<f64> = (0..m)
         .into_par_iter()
         .flat_map_iter(|i| {
@@ -46,7 +56,7 @@ pub fn ward(x: ArrayView2<'_, f64>, threshold: f64) -> Result<Clusters, OpError>
         })
         .collect();
     let tree = linkage(&mut apart, m, Method::Ward);
-    // A merged cluster is named m, m + 1, ... in the order of merging; any of its rows stands for it.
+    // Merged clusters are numbered m, m + 1, ... in the order of merging; one of its rows represents each.
     let mut row_of: Vec<usize> = (0..m).collect();
     let mut parent: Vec<usize> = (0..m).collect();
     for step in tree.steps() {

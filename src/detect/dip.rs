@@ -1,27 +1,36 @@
-//! Hartigan's dip: how far a sample is from having one mode.
+//! Hartigan's dip test of unimodality.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-/// Samples of a uniform distribution that a dip is compared with.
+/// Number of uniform samples with which a dip is compared.
 const DRAWS: usize = 1000;
 
-/// Size of those samples for larger ones: from here on the dip falls as 1 / sqrt(n).
+/// Largest size of those samples; above it the dip is scaled as 1 / sqrt(n).
 const LARGEST_DRAW: usize = 1000;
 
-/// The dip of a sample, and how often chance gives as large a one.
+/// The dip of a sample and its p-value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Dip {
     /// Largest difference between the empirical distribution function and the nearest unimodal one.
     pub dip: f64,
-    /// Share of uniform samples of this size with a dip at least as large, the sample itself counted among
-    /// them. The uniform distribution is the hardest of all unimodal ones, so the share is an upper bound.
+    /// Fraction of uniform samples of this size, including the sample itself, with a dip at least as large. It is an upper
+    /// bound, as the uniform distribution is the least favourable unimodal one.
     pub p: f64,
 }
 
-/// Tests finite `values` for more than one mode. Draws come from the stream `dip/i` under `seed`.
+/// Tests finite `values` for more than one mode. Uniform samples come from the streams `dip/i` under `seed`.
+///
+/// ```
+/// use mem2gen::detect::dip_test;
+///
+/// let one: Vec<f64> = (0..100).map(f64::from).collect();
+/// let two: Vec<f64> = one.iter().map(|v| if *v < 50.0 { *v } else { v + 1000.0 }).collect();
+/// assert!(dip_test(&one, 1).p > 0.5);
+/// assert!(dip_test(&two, 1).p < 0.01);
+/// ```
 pub fn dip_test(values: &[f64], seed: u64) -> Dip {
     let dip = dip(values);
     let n = values.len();
@@ -38,16 +47,16 @@ pub fn dip_test(values: &[f64], seed: u64) -> Dip {
     Dip { dip, p: (1 + above) as f64 / (1 + DRAWS) as f64 }
 }
 
-/// The dip of finite `values` (Hartigan and Hartigan 1985); 0 for fewer than two different ones.
+/// The dip of finite `values` (Hartigan and Hartigan 1985): the largest difference between the empirical distribution
+/// function and the nearest unimodal one. 0 for fewer than two different values.
 ///
-/// On a shrinking modal interval: the greatest convex minorant of the distribution function and the least
-/// concave majorant. As long as they are further apart than the fit outside is bad, the interval shrinks to
-/// where they are furthest apart.
+/// The algorithm compares the greatest convex minorant with the least concave majorant of the distribution function on a
+/// modal interval. While their gap exceeds the misfit outside, the interval shrinks to the place of the gap.
 pub fn dip(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len() as f64;
-    // Distinct values, with the distribution function before and after its step there.
+    // Distinct values with the distribution function before and after its step there.
     let mut steps: Vec<Step> = Vec::new();
     for (i, &x) in sorted.iter().enumerate() {
         let after = (i + 1) as f64 / n;
@@ -74,8 +83,10 @@ pub fn dip(values: &[f64]) -> f64 {
         if gap <= misfit {
             return 0.5 * misfit;
         }
-        let left = below.iter().copied().filter(|&i| i <= widest).max().unwrap_or(0);
-        let right = above.iter().copied().filter(|&i| i >= widest).min().unwrap_or(part.len() - 1);
+        let left = below.iter().copied().filter(|&i| i <= widest).max();
+        let left = left.expect("the first point is a corner of the minorant");
+        let right = above.iter().copied().filter(|&i| i >= widest).min();
+        let right = right.expect("the last point is a corner of the majorant");
         for i in 0..left {
             misfit = misfit.max(part[i].after - low[i]);
         }
@@ -89,13 +100,14 @@ pub fn dip(values: &[f64]) -> f64 {
     }
 }
 
+/// A distinct value, with the distribution function before and after it.
 struct Step {
     x: f64,
     before: f64,
     after: f64,
 }
 
-/// Corners of the greatest convex function that is nowhere above the points; x ascends.
+/// Corners of the greatest convex function below the points; x ascends.
 fn minorant(points: impl Iterator<Item = (f64, f64)>) -> Vec<usize> {
     let mut corners: Vec<(usize, f64, f64)> = Vec::new();
     for (i, (x, y)) in points.enumerate() {
@@ -110,7 +122,7 @@ fn minorant(points: impl Iterator<Item = (f64, f64)>) -> Vec<usize> {
     corners.into_iter().map(|(i, ..)| i).collect()
 }
 
-/// A function that is straight between its corners, at every step.
+/// Values at every step of the piecewise linear function with these corners.
 fn along(part: &[Step], corners: &[usize], height: impl Fn(&Step) -> f64) -> Vec<f64> {
     let mut out = vec![height(&part[0])];
     for pair in corners.windows(2) {

@@ -1,53 +1,47 @@
 use crate::ops::OpError;
+use crate::setting::SettingError;
 
-/// What can go wrong when samples are classified.
+/// Why samples could not be classified.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
-    /// One of the sets can't be used.
+    /// The search for neighbours refused a set.
     #[error("classify: {set} set: {source}")]
     Set {
         /// training, synthetic or held-out
         set: &'static str,
-        /// What the search for neighbours said; rows are those of that set.
+        /// Error of the search; rows are those of that set.
         source: OpError,
     },
-    /// Sets whose rows differ in length.
-    #[error("classify: {set} set has rows of {found} numbers, the training set of {expected}")]
+    /// The rows of a set differ in length from those of the training set.
+    #[error("classify: the {set} set has {found} columns, expected {expected}, as in the training set")]
     Columns {
         /// synthetic or held-out
         set: &'static str,
-        /// Numbers in its rows.
+        /// Its columns.
         found: usize,
-        /// Numbers in the rows of the training set.
+        /// Columns of the training set.
         expected: usize,
     },
-    /// A set without members.
-    #[error("classify: {set} set is empty, its shape is {shape:?}")]
+    /// A set has no element.
+    #[error("classify: the {set} set is empty, its shape is {shape:?}")]
     Empty {
         /// training, synthetic or held-out
         set: &'static str,
         /// Rows and columns.
         shape: [usize; 2],
     },
-    /// A real image with a number that is none, or with one so large that squared distances overflow. Of the
-    /// synthetic set alone such rows are expected.
-    #[error("classify: {set} set: row {row} holds {value:e}; only synthetic samples may be so far off")]
+    /// A real image has a value that is not finite, or so large that squared distances overflow. Only synthetic samples
+    /// may have such values.
+    #[error("classify: {set} set: row {row} has the value {value:e}, expected finite values whose squares do not overflow")]
     Row {
         /// training or held-out
         set: &'static str,
         /// The row.
         row: usize,
-        /// The number in it that is largest, or none.
+        /// Its first value that is not finite, else its largest.
         value: f32,
     },
     /// A setting outside its range.
-    #[error("classify: {setting} is {value}, expected {need}")]
-    Setting {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        value: f64,
-        /// What would do.
-        need: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }

@@ -1,4 +1,4 @@
-//! Fractions of labels, with intervals.
+//! Fractions of labels with confidence intervals.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use crate::class::Class;
 use crate::random::Stream;
 
-/// Fewest sets that the bootstrap draws instead of samples.
+/// Smallest number of sets for a bootstrap of sets instead of samples.
 const FEWEST_SETS: usize = 20;
 
-/// How often each label was given.
+/// Number of samples with each label.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Memorized.
+    /// Memorized samples.
     pub memorized: usize,
-    /// Spurious.
+    /// Spurious samples.
     pub spurious: usize,
-    /// Generalized.
+    /// Generalized samples.
     pub generalized: usize,
-    /// NaN or infinite; no class.
+    /// Samples with NaN or infinity, which have no class.
     pub invalid: usize,
 }
 
@@ -38,7 +38,7 @@ impl Counts {
         *copy.at(label)
     }
 
-    /// All of them.
+    /// Number of all samples.
     pub fn total(&self) -> usize {
         self.memorized + self.spurious + self.generalized + self.invalid
     }
@@ -53,43 +53,51 @@ impl Counts {
     }
 }
 
-/// One label's part of the synthetic set.
+/// Count and fraction of one label in the synthetic set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// Samples with the label.
     pub count: usize,
-    /// Their fraction of all samples, the invalid ones among them.
+    /// Their fraction of all samples, including invalid ones.
     pub fraction: f64,
-    /// 95 percent percentile interval of the [bootstrap](Fractions::new). Empty, that is a single number,
-    /// where the fraction is 0 or 1: there the other interval is the one to read.
+    /// 95 percent percentile interval of the [bootstrap](Fractions::new). It has length 0 for the fractions 0 and 1, for which
+    /// the Wilson interval is meaningful.
     pub bootstrap: [f64; 2],
-    /// 95 percent Wilson interval, which is not empty for 0 and 1.
+    /// 95 percent Wilson interval, which has positive length for the fractions 0 and 1.
     pub wilson: [f64; 2],
-    /// Whether the class is there but has too few samples to say anything of it.
+    /// Whether the class has samples, but too few for a statement.
     pub too_few: bool,
 }
 
-/// The parts of all labels; the fractions sum to 1.
+/// Fractions of all labels, whose sum is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fractions {
-    /// Memorized.
+    /// Memorized samples.
     pub memorized: Share,
-    /// Spurious.
+    /// Spurious samples.
     pub spurious: Share,
-    /// Generalized.
+    /// Generalized samples.
     pub generalized: Share,
-    /// NaN or infinite; no class.
+    /// Samples with NaN or infinity, which have no class.
     pub invalid: Share,
 }
 
 impl Fractions {
-    /// Fractions of `counts`, a class with a fraction above 0 and below `least` being one of too few.
+    /// Fractions of `counts`. A class with a fraction above 0 and below `least` has too few samples.
     ///
-    /// The bootstrap draws samples anew, each with the label that it has: `resamples` times as many as there
-    /// are, with replacement, from the stream `bootstrap/i` under `seed`. Distances and thresholds stay as
-    /// they are: a sample that was drawn twice would be its own nearest neighbour and so spurious, and what
-    /// other thresholds would give is told apart, by the fractions at three and five quarters of them.
-    /// Samples of one spurious group are taken as independent draws of the model.
+    /// The bootstrap draws `resamples` times as many labelled samples as there are, with replacement, from the streams
+    /// `bootstrap/i` under `seed`. Labels, distances and thresholds are not recomputed, because a sample that is drawn twice
+    /// would be its own neighbour and spurious. Samples of one spurious group count as independent draws of the model.
+    ///
+    /// ```
+    /// use mem2gen::detect::{Counts, Fractions};
+    ///
+    /// let counts = Counts { memorized: 60, spurious: 1, generalized: 139, invalid: 0 };
+    /// let fractions = Fractions::new(counts, 0.01, 100, 1);
+    /// assert_eq!((fractions.memorized.fraction, fractions.spurious.fraction), (0.3, 0.005));
+    /// assert!(fractions.spurious.too_few);
+    /// assert!(fractions.memorized.wilson[0] < 0.3 && fractions.memorized.wilson[1] > 0.3);
+    /// ```
     pub fn new(counts: Counts, least: f64, resamples: usize, seed: u64) -> Self {
         let n = counts.total();
         let edges = [
@@ -112,9 +120,8 @@ impl Fractions {
         Self::with(counts, least, &drawn)
     }
 
-    /// As [`Self::new`], of samples that came in sets, among which alone neighbours were searched. Labels within a set
-    /// depend on each other, so from 20 sets on the bootstrap draws whole sets anew; of fewer too few would be drawn to
-    /// say anything, and it draws samples.
+    /// As [`Self::new`], for samples of several sets, within which neighbours were searched. Labels within a set depend on
+    /// each other, so the bootstrap resamples whole sets when there are at least 20, and samples otherwise.
     pub fn of_sets(sets: &[Counts], least: f64, resamples: usize, seed: u64) -> Self {
         let counts = sets.iter().fold(Counts::default(), |sum, set| Counts {
             memorized: sum.memorized + set.memorized,
@@ -142,7 +149,7 @@ impl Fractions {
         Self::with(counts, least, &drawn)
     }
 
-    /// Fractions with the intervals of resamples of as many samples.
+    /// Fractions with intervals from the label counts of resamples.
     fn with(counts: Counts, least: f64, drawn: &[[usize; 4]]) -> Self {
         let n = counts.total();
         let share = |place: usize, count: usize| {
@@ -170,7 +177,7 @@ impl Fractions {
         }
     }
 
-    /// The part of one label.
+    /// Count and fraction of one label.
     pub fn get(&self, label: Class) -> &Share {
         match label {
             Class::Memorized => &self.memorized,
@@ -181,7 +188,7 @@ impl Fractions {
     }
 }
 
-/// 95 percent Wilson interval of a fraction `p` of `n`; all of [0, 1] where there is nothing.
+/// 95 percent Wilson interval of a fraction `p` of `n` samples; [0, 1] for no samples.
 pub fn wilson(p: f64, n: usize) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);
@@ -189,7 +196,7 @@ pub fn wilson(p: f64, n: usize) -> (f64, f64) {
     let (n, z) = (n as f64, 1.959_963_985);
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    // Without the rounding where they meet.
+    // Exact at the ends of [0, 1].
     let low = if p == 0.0 { 0.0 } else { (centre - half).max(0.0) };
     (low, if p == 1.0 { 1.0 } else { (centre + half).min(1.0) })
 }

@@ -1,5 +1,4 @@
-//! Memorized, spurious, generalized: the labels of Eqs. 9 to 11, the thresholds that they take, and the
-//! fractions that they give. And clusters of samples.
+//! Labels memorized, spurious and generalized (Eqs. 9 to 11), their thresholds and fractions, and clusters of samples.
 
 mod classify;
 mod cluster;
@@ -20,9 +19,19 @@ pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold,
 
 use crate::class::Class;
 
-/// Labels one sample from its distance to the training set D and to the other synthetic samples, with
-/// thresholds inclusive as in the paper. A sample that is alone in S has an infinite distance to the
-/// rest of it, which is no fault of the sample; every other NaN or infinity makes it invalid.
+/// The label of one sample from its distances to the training set D and to the other synthetic samples. Thresholds are
+/// inclusive, as in the paper. `d_synthetic` is `None` for a sample that is alone in S; NaN or infinity makes a sample
+/// invalid.
+///
+/// ```
+/// use mem2gen::class::Class;
+/// use mem2gen::detect::label;
+///
+/// assert_eq!(label(0.1, Some(0.1), 0.1, 0.2), Class::Memorized);
+/// assert_eq!(label(0.3, Some(0.2), 0.1, 0.2), Class::Spurious);
+/// assert_eq!(label(0.3, None, 0.1, 0.2), Class::Generalized);
+/// assert_eq!(label(f64::NAN, None, 0.1, 0.2), Class::Invalid);
+/// ```
 pub fn label(d_train: f64, d_synthetic: Option<f64>, delta_m: f64, delta_s: f64) -> Class {
     if !d_train.is_finite() || d_synthetic.is_some_and(|d| !d.is_finite()) {
         Class::Invalid

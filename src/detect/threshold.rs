@@ -1,26 +1,26 @@
-//! Thresholds from distances: the valley between two modes, or what real data says.
+//! Thresholds of distances: the valley between two modes, or a quantile of held-out distances.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::dip::{Dip, dip_test};
 
-/// p-value up to which one of the two tests for two modes is believed.
+/// Largest p-value at which one of the two tests for two modes is significant.
 const SIGNIFICANT: f64 = 0.01;
-/// How far the valley has to lie below the lower of the two peaks, as a part of its height.
+/// Smallest depth of a valley below the lower of its peaks, as a fraction of that peak.
 const LEAST_DEPTH: f64 = 0.1;
-/// Part of the lower peak within which the bottom of a valley counts as flat.
+/// Fraction of the lower peak within which the bottom of a valley counts as flat.
 const FLAT: f64 = 0.01;
 /// The smallest bandwidth in log distance: 2 percent of a distance.
 const LEAST_BANDWIDTH: f64 = 0.02;
-/// Points of the grid that densities are taken on.
+/// Grid points of a density.
 const GRID: usize = 1024;
-/// Quantile of the null distances from which on a distance is no sign of a copy.
+/// Quantile of the null distances from which on a distance does not indicate a copy.
 pub const CAP_QUANTILE: f64 = 0.05;
-/// Quantile of the null distances of held-out data that is the threshold where there is one mode.
+/// Quantile of the held-out distances that is the threshold of a unimodal distribution.
 pub const NULL_QUANTILE: f64 = 0.01;
 
-/// Where a threshold came from.
+/// Origin of a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -28,26 +28,26 @@ pub enum Origin {
     Manual,
     /// The valley between the two modes of the log distances.
     Valley,
-    /// One mode: the quantile [`NULL_QUANTILE`] of the distances of held-out real data to the training set.
+    /// One mode: the quantile [`NULL_QUANTILE`] of the distances from held-out images to the training set.
     Null,
-    /// One mode and no held-out data, so there is none.
+    /// Unknown: one mode and no usable held-out images.
     Unknown,
-    /// There are no distances: the sample is alone, or nothing is valid.
+    /// Not needed: there are no distances, as a sample is alone or no sample is valid.
     NoDistances,
 }
 
-/// A threshold, and why it is what it is.
+/// A threshold with its origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// The distance up to which samples are within it; none where nothing gives one.
+    /// The largest distance within the threshold; `None` when it is unknown.
     pub value: Option<f64>,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
-    /// The same in words.
+    /// The origin in words.
     pub because: String,
-    /// Part of the held-out data that lies within it of the training set; none without held-out data.
+    /// Fraction of held-out images within the threshold of the training set; `None` without held-out images.
     pub null_rate: Option<f64>,
-    /// What was found out about the modes, also where another origin has the last word.
+    /// Evidence on modes, for every origin; `None` without distances.
     pub modes: Option<Modes>,
 }
 
@@ -56,23 +56,23 @@ pub struct Threshold {
 pub struct Modes {
     /// Hartigan's dip test of the log distances between `floor` and `cap`.
     pub dip: Dip,
-    /// Distance up to which all count as this one: exact copies have no logarithm.
+    /// Smaller distances are raised to this one, as exact copies have no logarithm.
     pub floor: f64,
-    /// How many lay at or below it.
+    /// Distances at or below the floor.
     pub at_floor: usize,
-    /// Distance from which on all count as this one, the 5 percent quantile of the null distances: a mode
-    /// beyond it would be one of real data. None where there is no null.
+    /// Larger distances are lowered to this one, the 5 percent quantile of the null distances, as modes beyond it belong to
+    /// real data. `None` without null distances.
     pub cap: Option<f64>,
-    /// How many lay at or beyond it.
+    /// Distances at or above the cap.
     pub at_cap: usize,
     /// Bandwidth of the kernel density in units of log distance.
     pub bandwidth: f64,
-    /// Distances of the two peaks, and the valley between them as a distance; none without a valley.
+    /// The two peaks and the valley between them; `None` without a valley.
     pub valley: Option<Valley>,
 }
 
 impl Modes {
-    /// The valley, if there is evidence that it is one.
+    /// The valley, if one of the tests is significant.
     fn two(&self) -> Option<Valley> {
         self.valley.filter(|v| self.dip.p.min(v.p) <= SIGNIFICANT)
     }
@@ -81,33 +81,32 @@ impl Modes {
 /// The valley of a density with two peaks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Valley {
-    /// Distance of the highest peak below.
+    /// Distance at the highest peak below the valley.
     pub lower_peak: f64,
-    /// Distance of the highest peak above.
+    /// Distance at the highest peak above the valley.
     pub upper_peak: f64,
-    /// The valley; the middle, in log distance, of a flat one.
+    /// Distance at the valley; the middle of a flat valley in log distance.
     pub at: f64,
-    /// 1 - density of the valley / density of the lower of the two peaks.
+    /// 1 - density at the valley / density at the lower peak.
     pub depth: f64,
-    /// p-value of a test on counts in three windows of one width, around the valley and both peaks. A density with one
-    /// mode is at least as high in the valley as at one of the peaks: this is how likely a fair coin divides what lies
-    /// in two windows as unevenly, for the peak where it is likelier, times the windows that fit next to each other,
-    /// as the valley could have been anywhere. Of 400 draws each from seven unimodal distributions with 20 to 10000
-    /// values fewer than 1 in 100 came below 0.01.
+    /// p-value of a binomial test on the counts in three windows of equal width, around the valley and both peaks. A unimodal
+    /// density is at least as high in the valley as at one of the peaks. The value is the larger of the two one-sided
+    /// probabilities of a fair coin, multiplied by the number of windows in the range of the data (Bonferroni). In 400 draws
+    /// from each of seven unimodal distributions, with 20 to 10000 values, fewer than 1 in 100 were below 0.01.
     pub p: f64,
 }
 
-/// Real distances that others are held against.
+/// Distances between real images, the null distribution.
 #[derive(Debug, Clone, Copy)]
 pub struct Null<'a> {
-    /// Distances of held-out real data to the training set, if there are any.
+    /// Distances from held-out images to the training set.
     pub held_out: Option<&'a [f64]>,
     /// Distances from training images to the nearest different one; may be empty.
     pub within: &'a [f64],
 }
 
 impl Null<'_> {
-    /// Distance from which on one is no sign of a copy.
+    /// Distance from which on a distance does not indicate a copy.
     fn cap(&self, floor: f64) -> Option<f64> {
         let all = self.held_out.unwrap_or(self.within);
         let apart: Vec<f64> = all.iter().copied().filter(|d| *d > floor).collect();
@@ -115,15 +114,30 @@ impl Null<'_> {
     }
 }
 
-/// The threshold of finite `distances` called `name`: `manual` if it is given; else the valley between two
-/// modes; else the null quantile of held-out data; else none.
+/// The threshold of finite `distances` called `name`: `manual` when given; else the valley between two modes; else the
+/// [`NULL_QUANTILE`] of the held-out distances; else unknown.
 ///
-/// Distances are taken as logarithms, those below `floor` (above 0) as `floor` and those beyond the cap as
-/// the cap. Two modes are there where the kernel density has a valley at least a tenth deep and one of two tests says
-/// at 1 percent that it is real: Hartigan's dip test, which sees the whole and needs two modes of some size, or the
-/// [valley's own](Valley::p), which sees few copies far from the rest. Of several valleys the one of least p
-/// is taken. Bandwidth: Silverman's 0.9 s n^(-1/5), s being the standard deviation within the two classes that k-means
-/// finds, so that the distance between two modes does not blur them; at least 0.02.
+/// Modes are those of the kernel density of log distances, after distances are clipped to `floor` (above 0) and to the 5
+/// percent quantile of the null distances. There are two modes when the density has a valley at least a tenth deep and one
+/// of two tests is significant at 1 percent: Hartigan's dip test, which needs two modes of some size, or the [test of the
+/// valley](Valley::p), which detects few copies far from the rest. Of several valleys the one with the smallest p-value is
+/// used. The bandwidth is Silverman's 0.9 s n^(-1/5), at least 0.02, where s is the standard deviation within the two
+/// classes of k-means, so that the distance between modes does not widen it.
+///
+/// ```
+/// use mem2gen::detect::{Null, Origin, threshold};
+///
+/// let copies = (0..50).map(|i| 0.1 + 0.001 * f64::from(i));
+/// let others = (0..50).map(|i| 4.0 + 0.01 * f64::from(i));
+/// let distances: Vec<f64> = copies.chain(others).collect();
+/// let null = Null { held_out: None, within: &[] };
+/// let found = threshold("d", &distances, 1e-3, null, None, 1);
+/// assert_eq!(found.origin, Origin::Valley);
+/// assert!(found.value.is_some_and(|value| value > 0.15 && value < 4.0));
+///
+/// let given = threshold("d", &distances, 1e-3, null, Some(2.5), 1);
+/// assert_eq!((given.value, given.origin), (Some(2.5), Origin::Manual));
+/// ```
 pub fn threshold(
     name: &str,
     distances: &[f64],
@@ -143,7 +157,7 @@ pub fn threshold(
         (Some(v), ..) => (Some(v), Origin::Manual, "given".to_owned()),
         (_, None, ..) => (None, Origin::NoDistances, format!("there is no {name}")),
         (_, Some(m), Some(v), _) => {
-            // The mode at the cap is of all that lies beyond.
+            // A mode at the cap contains all larger distances.
             let beyond = if m.cap.is_some_and(|cap| v.upper_peak > 0.95 * cap) { " or more" } else { "" };
             let because = format!(
                 "the valley between two modes of {name}, around {:.4} and {:.4}{beyond} (dip test, p = {:.3}; valley, \
@@ -179,14 +193,14 @@ fn share_within(distances: &[f64], threshold: f64) -> f64 {
     distances.iter().filter(|d| **d <= threshold).count() as f64 / distances.len().max(1) as f64
 }
 
-/// The value below which a part `p` lies, by order; none of no values.
+/// The order statistic at the quantile `p`; `None` for no values.
 pub(super) fn quantile(values: &[f64], p: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get((p * sorted.len().saturating_sub(1) as f64) as usize).copied()
 }
 
-/// What is there of modes, whether the dip test believes it or not.
+/// Evidence on modes, significant or not.
 fn modes(distances: &[f64], floor: f64, cap: Option<f64>, seed: u64) -> Modes {
     let top = cap.unwrap_or(f64::INFINITY).max(floor);
     let mut logs: Vec<f64> = distances.iter().map(|d| d.min(top).max(floor).ln()).collect();
@@ -203,8 +217,7 @@ fn modes(distances: &[f64], floor: f64, cap: Option<f64>, seed: u64) -> Modes {
     }
 }
 
-/// Standard deviation within the two classes of sorted values that leave the least of it (k-means with two
-/// means, which in one dimension is a cut).
+/// Smallest standard deviation within two classes of sorted values (k-means with two means).
 fn spread(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     let mean = sorted.iter().sum::<f64>() / n.max(1) as f64;
@@ -219,7 +232,7 @@ fn spread(sorted: &[f64]) -> f64 {
     ((total - between).max(0.0) / n.max(1) as f64).sqrt()
 }
 
-/// The valley of least p-value of the Gaussian kernel density of sorted values, as distances.
+/// The valley with the smallest p-value of the Gaussian kernel density of sorted values, as distances.
 fn valley(sorted: &[f64], bandwidth: f64) -> Option<Valley> {
     let (&lo, &hi) = (sorted.first()?, sorted.last()?);
     let (start, end) = (lo - 3.0 * bandwidth, hi + 3.0 * bandwidth);
@@ -235,7 +248,7 @@ fn valley(sorted: &[f64], bandwidth: f64) -> Option<Valley> {
             sorted[from..to].iter().map(|v| (-0.5 * ((v - x) / bandwidth).powi(2)).exp()).sum()
         })
         .collect();
-    // The highest point up to, and from, each point of the grid.
+    // Index of the highest point up to each grid point in the order given.
     let highest = |order: &mut dyn Iterator<Item = usize>| {
         let mut best = None;
         let mut out = vec![0; GRID];
@@ -265,7 +278,7 @@ fn valley(sorted: &[f64], bandwidth: f64) -> Option<Valley> {
         let few = within(middle);
         let uneven = [below, above].map(|peak| log_heads(within(peak), within(peak) + few));
         let log_p = uneven[0].max(uneven[1]) + ((hi - lo) / (2.0 * half)).ln_1p();
-        // Far below what a number holds for large sets.
+        // For large sets the p-value is below the smallest f64.
         let p = log_p.min(0.0).max(f64::MIN_POSITIVE.ln()).exp();
         let valley = Valley { lower_peak: below.exp(), upper_peak: above.exp(), at: middle.exp(), depth, p };
         Some((log_p, valley))
@@ -273,7 +286,7 @@ fn valley(sorted: &[f64], bandwidth: f64) -> Option<Valley> {
     judged.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, valley)| valley)
 }
 
-/// Logarithm of how likely at least `least` of `n` throws of a fair coin are heads.
+/// Logarithm of the probability of at least `least` heads in `n` throws of a fair coin.
 fn log_heads(least: usize, n: usize) -> f64 {
     let factorial = |k: usize| libm::lgamma(k as f64 + 1.0);
     let one = |k: usize| factorial(n) - factorial(k) - factorial(n - k) - n as f64 * std::f64::consts::LN_2;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, CowArray, Ix2, s};
+use ndarray::{ArcArray2, Array2, s};
 
 use super::DistanceError;
 use crate::device::DeviceChoice;
@@ -27,7 +27,7 @@ pub struct Features {
 
 #[derive(Debug, Clone)]
 enum Rows {
-    Memory(Array2<f32>),
+    Memory(ArcArray2<f32>),
     /// A `.npy` file whose numbers begin there.
     File(PathBuf, u64),
 }
@@ -43,7 +43,7 @@ pub struct Neighbours {
 
 impl From<Array2<f32>> for Features {
     fn from(rows: Array2<f32>) -> Self {
-        Self { sizes: rows.dim().into(), rows: Rows::Memory(rows) }
+        Self { sizes: rows.dim().into(), rows: Rows::Memory(rows.into_shared()) }
     }
 }
 
@@ -81,11 +81,11 @@ impl Features {
         self.sizes[1]
     }
 
-    /// Rows of the matrix, borrowed from memory or read.
+    /// Rows of the matrix, shared when in memory, else read.
     ///
     /// # Errors
     /// [`OpError::Shape`] for rows that are not there, and where the file can't be read.
-    pub fn block(&self, rows: Range<usize>) -> Result<CowArray<'_, f32, Ix2>, DistanceError> {
+    pub fn block(&self, rows: Range<usize>) -> Result<ArcArray2<f32>, DistanceError> {
         if rows.start > rows.end || rows.end > self.len() {
             return Err(DistanceError::Op(OpError::Shape {
                 operation: "read features",
@@ -95,7 +95,7 @@ impl Features {
             }));
         }
         match &self.rows {
-            Rows::Memory(all) => Ok(all.slice(s![rows, ..]).into()),
+            Rows::Memory(all) => Ok(all.clone().slice_move(s![rows, ..])),
             Rows::File(path, start) => {
                 let sizes = (rows.len(), self.length());
                 let from = start + (rows.start * self.length() * 4) as u64;
@@ -160,7 +160,7 @@ impl Features {
         let mut best: Vec<Vec<(f64, usize)>> = vec![Vec::with_capacity(2 * k + 1); self.len()];
         for block in blocks(memories.len(), most) {
             let rows = memories.block(block.clone())?;
-            let prepared = Memories::on(rows.view(), device)?;
+            let prepared = Memories::on(rows, device)?;
             for queries in blocks(self.len(), few) {
                 // Self may be among them, and goes below.
                 let k_block = (k + usize::from(exclude_self)).min(block.len());

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{DistanceError, Features, features};
 use crate::data::weights::{self, Arrays, LPIPS, LPIPS_ALEX, LPIPS_VGG};
+use crate::metric::Metric;
 use crate::net::Linear;
 use crate::ops::finite_rows;
 use crate::progress::ProgressSink;
@@ -87,6 +88,23 @@ const VGG16: [Stage; 13] = [
 ];
 
 impl Backbone {
+    /// The network of a metric; `None` for [`Metric::L2`], which compares the values themselves.
+    pub fn of(metric: Metric) -> Option<Self> {
+        match metric {
+            Metric::L2 => None,
+            Metric::LpipsAlex => Some(Self::AlexNet),
+            Metric::LpipsVgg => Some(Self::Vgg16),
+        }
+    }
+
+    /// The metric that compares this network's features.
+    pub fn metric(self) -> Metric {
+        match self {
+            Self::AlexNet => Metric::LpipsAlex,
+            Self::Vgg16 => Metric::LpipsVgg,
+        }
+    }
+
     fn stages(self) -> &'static [Stage] {
         match self {
             Self::AlexNet => &ALEXNET,
@@ -104,10 +122,7 @@ impl Backbone {
 
     /// Its name in commands and of files.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::AlexNet => "lpips-alex",
-            Self::Vgg16 => "lpips-vgg",
-        }
+        self.metric().name()
     }
 }
 

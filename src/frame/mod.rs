@@ -19,7 +19,7 @@ use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 pub use columns::Item;
-pub(crate) use columns::{columns, named_item};
+pub(crate) use columns::{NanIfNone, columns, named_item, word_item};
 use polars::prelude::{
     AnyValue, Column, DataFrame, KeyValueMetadata, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series,
 };
@@ -413,7 +413,7 @@ pub(crate) fn maybe<T>(
         v => convert(&v).map(Some).ok_or_else(|| TableError::WrongType {
             name: name.to_owned(),
             wanted,
-            found: column.dtype().to_string(),
+            found: format!("{v} ({})", column.dtype()),
         }),
     };
     column.as_materialized_series().iter().map(one).collect()

@@ -1,4 +1,4 @@
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{ArcArray2, Array1, Array2, ArrayView1, ArrayView2, Axis};
 use ndarray_linalg::{Eigh, UPLO};
 use rayon::prelude::*;
 
@@ -8,40 +8,46 @@ use crate::class::Class;
 use crate::ops::{Memories, OpError};
 use crate::random::{SEED, Stream};
 
-/// Above this many dimensions an attractor is not polished by Newton steps.
+/// Most dimensions in which attractors are refined by Newton steps.
 const NEWTON_DIMENSIONS: usize = 256;
-/// End states that are polished at a time, in parallel, before they are told apart.
+/// End states that are refined in parallel before they are merged.
 const BATCH: usize = 64;
-/// Eigenvalues of the Hessian (2 at a lone memory) up to which a direction counts as flat.
+/// Largest eigenvalue of the Hessian (2 at an isolated memory) of a direction that counts as flat.
 const FLAT: f64 = 1e-7;
-/// Retrieval steps before Newton takes over.
+/// Retrieval steps before the Newton steps.
 const PATIENCE: usize = 100;
 
-/// beta_c = 2 / ||xi1 - xi2||^2: up to it two memories share one minimum at their midpoint, the spurious
-/// state of Eq. 7; above it they have two.
+/// beta_c = 2 / ||xi1 - xi2||^2. At or below beta_c two memories share one minimum at their midpoint, the spurious state
+/// of Eq. 7; above beta_c they have two minima.
+///
+/// ```
+/// use mem2gen::memory::critical_beta_of_pair;
+/// use ndarray::array;
+///
+/// assert_eq!(critical_beta_of_pair(array![1.0, 0.0].view(), array![-1.0, 0.0].view()), 0.5);
+/// ```
 pub fn critical_beta_of_pair(a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> f64 {
     2.0 / a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()
 }
 
-/// How attractors are searched, told apart and named.
+/// Settings of the search for attractors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttractorSettings {
-    /// Random starts: memories drawn evenly, each with Gaussian noise of variance 1/(2 beta), which are
-    /// samples of p(x_t) of Eq. 4 at the time that belongs to beta. Basin shares are fractions of them.
+    /// Number of random starts: memories drawn uniformly, each with Gaussian noise of variance 1/(2 beta). These are
+    /// samples of p(x_t) of Eq. 4 at the time that corresponds to beta. Basin shares are fractions of this number.
     pub random_starts: usize,
-    /// At most so many midpoints of pairs of memories as starts: all pairs where they are no more, else
-    /// the nearest neighbour of each memory first, then pairs drawn at random.
+    /// Largest number of starts at midpoints of pairs of memories: all pairs if they fit, else the nearest neighbour of
+    /// each memory first, then pairs drawn at random.
     pub midpoints: usize,
     /// Seed of the random starts.
     pub seed: u64,
-    /// End states closer than this are one attractor, as a fraction of the root mean square distance
-    /// between memories.
+    /// Distance at which end states are one attractor, as a fraction of the root mean square distance between memories.
     pub merge: f64,
-    /// Largest distance to a memory at which an attractor is memorized (Eq. 9), in the units of the
-    /// memories. None: a tenth of the median distance from a memory to its nearest distinct neighbour, so
-    /// that dense sets are held to a finer measure. The default is this project's own.
+    /// Largest distance to a memory at which an attractor is memorized (Eq. 9), in the units of the memories. `None`
+    /// takes a tenth of the median distance from a memory to its nearest distinct neighbour. That default is this
+    /// project's own.
     pub delta_m: Option<f64>,
-    /// Retrieval steps for a start, in sets of too many dimensions for Newton.
+    /// Most retrieval steps for a start, in sets of too many dimensions for Newton steps.
     pub max_steps: usize,
 }
 
@@ -61,13 +67,13 @@ impl Default for AttractorSettings {
 /// A stable fixed point of x <- m(x), a minimum of E^AM.
 #[derive(Debug, Clone)]
 pub struct Attractor {
-    /// Where it is, `[N]`.
+    /// Its position, `[N]`.
     pub x: Array1<f64>,
     /// E^AM there.
     pub energy: f64,
-    /// The nearest memory.
+    /// Row of the nearest memory.
     pub nearest_memory: usize,
-    /// l2 distance to it.
+    /// l2 distance to the nearest memory.
     pub distance: f64,
     /// Memorized or spurious.
     pub kind: Class,
@@ -75,39 +81,56 @@ pub struct Attractor {
     pub basin_share: f64,
     /// Eigenvalues of the Hessian of E^AM in ascending order, `[N]`.
     pub spectrum: Array1<f64>,
-    /// What is proved about it.
+    /// Proven bounds.
     pub certificate: Certificate,
 }
 
-/// All attractors that were found, lowest energy first.
+/// The attractors that a search found, lowest energy first.
 #[derive(Debug, Clone)]
 pub struct Attractors {
     /// The attractors.
     pub found: Vec<Attractor>,
-    /// Saddle points that a start led to, with their index (number of negative eigenvalues).
+    /// Saddle points at which a start ended, with their index (number of negative eigenvalues).
     pub saddles: Vec<(Array1<f64>, usize)>,
-    /// The threshold between memorized and spurious.
+    /// Largest distance to a memory of a memorized attractor.
     pub delta_m: f64,
-    /// Starts that did not converge and belong to no attractor.
+    /// Number of starts that did not converge.
     pub lost: usize,
 }
 
 impl Attractors {
-    /// How many attractors are of a kind.
+    /// Number of attractors of a kind.
     pub fn count(&self, kind: Class) -> usize {
         self.found.iter().filter(|a| a.kind == kind).count()
     }
 }
 
-/// The attractors of a memory set: retrieval from the memories, from midpoints and at random, polished
-/// by Newton's method, merged, certified, and named by their distance to the nearest memory.
+/// The attractors of a memory set `[K, N]`: retrieval from the memories, from midpoints and from random starts, refined
+/// by Newton's method, merged, certified, and classified by the distance to the nearest memory.
 ///
-/// A start that ends on a saddle is let go on both sides of it.
+/// Where a start ends on a saddle, the search continues on both sides of the saddle.
+///
+/// ```
+/// use mem2gen::class::Class;
+/// use mem2gen::memory::{AttractorSettings, attractors};
+/// use ndarray::array;
+///
+/// let pair = array![[1.0, 0.0], [-1.0, 0.0]];
+/// let settings = AttractorSettings { random_starts: 20, ..AttractorSettings::default() };
+/// // Below the critical beta 0.5 of the pair: one spurious attractor at the midpoint.
+/// let one = attractors(pair.clone(), 0.4, &settings)?;
+/// assert_eq!((one.found.len(), one.count(Class::Spurious)), (1, 1));
+/// assert!(one.found[0].x.iter().all(|v| v.abs() < 1e-9));
+/// // Far above it: both memories.
+/// let two = attractors(pair, 20.0, &settings)?;
+/// assert_eq!((two.found.len(), two.count(Class::Memorized)), (2, 2));
+/// # Ok::<(), mem2gen::memory::MemoryError>(())
+/// ```
 ///
 /// # Errors
-/// [`MemoryError`] for settings out of range, arguments that the operations refuse, or LAPACK's failure.
+/// [`MemoryError`] for settings out of range, arguments that an operation refuses, or a failure of LAPACK.
 pub fn attractors(
-    memories: ArrayView2<'_, f64>,
+    memories: impl Into<ArcArray2<f64>>,
     beta: f64,
     settings: &AttractorSettings,
 ) -> Result<Attractors, MemoryError> {
@@ -115,14 +138,16 @@ pub fn attractors(
     if let Some(delta) = settings.delta_m {
         OpError::positive("attractors", "delta_m", delta)?;
     }
-    let am = DenseAm::new(memories, beta)?;
+    let memories = memories.into();
+    let am = DenseAm::new(memories.clone(), beta)?;
     let set = Memories::new(memories)?;
+    let memories = set.rows();
     let scale = rms_distance(memories);
     let delta_m = match settings.delta_m {
         Some(delta) => delta,
         None => 0.1 * median_spacing(&set)?,
     };
-    // A single point, however often repeated, has no scale of its own.
+    // Copies of a single point have no scale.
     let merge = settings.merge * if scale > 0.0 { scale } else { 1.0 };
 
     let mut search = Search { am: &am, scale, merge, found: Vec::new(), saddles: Vec::new(), lost: 0 };
@@ -167,7 +192,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Takes end states in; for each the attractor that it belongs to.
+    /// Adds end states `[m, N]`, and gives the attractor of each.
     fn add(&mut self, states: Array2<f64>, newton: bool) -> Result<Vec<Option<usize>>, MemoryError> {
         let mut out = Vec::with_capacity(states.nrows());
         for batch in states.axis_chunks_iter(Axis(0), BATCH) {
@@ -203,14 +228,14 @@ impl Search<'_> {
         let residual = shift.dot(&shift).sqrt();
         let index = values.iter().filter(|&&v| v < -FLAT).count();
         if index == 0 && values[0] <= FLAT {
-            // At a critical beta the minimum is flat: rounding blurs its place, and no step finds it closer.
+            // At a critical beta the minimum is flat: rounding blurs its position, and no step comes closer.
             let blur = 1e-3 * self.scale;
             let near = |(y, _): &(Array1<f64>, Certificate)| squared(x.view(), y.view()) <= blur * blur;
             if let Some(i) = self.found.iter().position(near) {
                 return Ok(Some(i));
             }
         } else {
-            // How far the quadratic model puts the point of zero gradient.
+            // Distance to the point of zero gradient in the quadratic model.
             let step2: f64 = values
                 .iter()
                 .zip(vectors.columns())
@@ -244,11 +269,12 @@ impl Search<'_> {
     }
 }
 
-/// Goes down from x to a point of zero gradient. Each step is Newton's with the absolute values of the
-/// Hessian's eigenvalues, so that it descends along ridges too. It is at most 50 times as long as the
-/// retrieval step, or a hundredth of `scale` where that is more, and has to lower the energy, else the
-/// retrieval step is made: so it stays in the valley where it starts. In a valley so flat that rounding
-/// hides the energy, a smaller gradient will do instead.
+/// Descends from x to a point of zero gradient by Newton steps with the absolute eigenvalues of the Hessian, which
+/// descend along ridges too.
+///
+/// A step is at most 50 times as long as the retrieval step, or a hundredth of `scale` if that is longer. It must lower
+/// the energy; otherwise the retrieval step is taken. So the descent stays in the valley where it starts. In a valley so
+/// flat that rounding hides the energy, the step must lower the gradient instead.
 fn descend(am: &DenseAm, mut x: Array1<f64>, merge: f64, scale: f64) -> Result<Array1<f64>, MemoryError> {
     let mut here = am.local(x.view())?;
     let mut still = 0;
@@ -271,7 +297,7 @@ fn descend(am: &DenseAm, mut x: Array1<f64>, merge: f64, scale: f64) -> Result<A
         }
         let candidate = &x + &step;
         let there = am.local(candidate.view())?;
-        // Close by, rounding hides the change of energy, and a step that small leaves no valley.
+        // Near the minimum rounding hides the change of energy, and a step this small stays in the valley.
         let close = values[0] > 0.0 && size <= merge;
         let level = (there.energy - here.energy).abs() <= 1e-13 * (here.energy.abs() + scale * scale);
         let flatter = values[0] > 0.0 && level && there.shift.dot(&there.shift) < length * length;
@@ -318,7 +344,7 @@ fn rms_distance(memories: ArrayView2<'_, f64>) -> f64 {
     (2.0 * memories.outer_iter().map(|r| squared(r, mean.view())).sum::<f64>() / k).sqrt()
 }
 
-/// Median distance from a memory to the nearest one that is not a copy of it; 0 where there is none.
+/// Median distance from a memory to its nearest neighbour, over memories without a copy; 0 when there is none.
 fn median_spacing(set: &Memories<f64>) -> Result<f64, MemoryError> {
     if set.len() < 2 {
         return Ok(0.0);
@@ -326,6 +352,7 @@ fn median_spacing(set: &Memories<f64>) -> Result<f64, MemoryError> {
     let mut apart: Vec<f64> =
         set.nearest(set.rows(), true)?.distance.into_iter().filter(|&d| d > 0.0).collect();
     apart.sort_by(f64::total_cmp);
+    // Only copies: every attractor within rounding of a memory is memorized.
     Ok(apart.get(apart.len() / 2).copied().unwrap_or(0.0))
 }
 
@@ -382,17 +409,17 @@ mod tests {
         let critical = critical_beta_of_pair(pair.row(0), pair.row(1));
         assert!((critical - 0.50155).abs() < 1e-3);
         for (factor, count) in [(0.5, 1), (0.98, 1), (1.02, 2), (4.0, 2)] {
-            let got = attractors(pair.view(), factor * critical, &quick()).unwrap();
+            let got = attractors(pair.clone(), factor * critical, &quick()).unwrap();
             assert_eq!(got.found.len(), count, "{factor}");
             assert_eq!(got.lost, 0);
             assert!(got.found.iter().all(|a| a.certificate.radius.is_some()));
             let share: f64 = got.found.iter().map(|a| a.basin_share).sum();
             assert!((share - 1.0).abs() < 1e-12, "{share}");
         }
-        let low = attractors(pair.view(), 0.4, &quick()).unwrap();
+        let low = attractors(pair.clone(), 0.4, &quick()).unwrap();
         assert_eq!(low.found[0].kind, Class::Spurious);
         assert!((low.found[0].x[0] + 0.029).abs() < 1e-9 && (low.found[0].x[1] + 0.0475).abs() < 1e-9);
-        let high = attractors(pair.view(), 20.0, &quick()).unwrap();
+        let high = attractors(pair.clone(), 20.0, &quick()).unwrap();
         assert_eq!(high.count(Class::Memorized), 2);
         // The midpoint is a saddle of index 1, and is reported as that.
         assert!(high.saddles.iter().any(|(x, index)| *index == 1 && (x[0] + 0.029).abs() < 1e-9));
@@ -402,7 +429,7 @@ mod tests {
     fn one_memory_and_copies_of_it_are_one_attractor() {
         for k in [1, 5] {
             let same = Array2::from_shape_fn((k, 3), |(_, j)| j as f64);
-            let got = attractors(same.view(), 7.0, &quick()).unwrap();
+            let got = attractors(same, 7.0, &quick()).unwrap();
             assert_eq!(got.found.len(), 1);
             assert_eq!(got.found[0].kind, Class::Memorized);
             assert_eq!(got.found[0].distance, 0.0);
@@ -419,7 +446,7 @@ mod tests {
             AttractorSettings { delta_m: Some(f64::NAN), ..quick() },
         ] {
             assert!(matches!(
-                attractors(pair.view(), 1.0, &bad),
+                attractors(pair.clone(), 1.0, &bad),
                 Err(MemoryError::Op(OpError::Parameter { operation: "attractors", .. }))
             ));
         }

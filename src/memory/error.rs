@@ -1,22 +1,22 @@
 use crate::ops::OpError;
 
-/// What can go wrong in the theory modules.
+/// An exact computation that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
-    /// An argument that the operations refuse.
+    /// An argument that an operation refuses.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// LAPACK gave up.
+    /// LAPACK failed.
     #[error("{operation}: LAPACK failed on a {size} x {size} matrix: {source}")]
     Lapack {
         /// The operation.
         operation: &'static str,
         /// Rows of the matrix.
         size: usize,
-        /// LAPACK's own words.
+        /// The error of LAPACK.
         source: ndarray_linalg::error::LinalgError,
     },
-    /// More was asked for than there is.
+    /// A number above the largest available.
     #[error("{operation}: {argument} is {value}, expected at most {most}")]
     TooMany {
         /// The operation.
@@ -25,7 +25,7 @@ pub enum MemoryError {
         argument: &'static str,
         /// Its value.
         value: usize,
-        /// The largest that would do.
+        /// The largest accepted value.
         most: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Dense Associative Memory in f64, exact: energies, score, Hessian, retrieval, attractors, the ring.
+//! Exact Dense Associative Memory in f64: energy, score, Hessian, retrieval, attractors, and the closed form on a ring.
 //!
 //! The energy of $K$ memories $\xi^\mu$ in $N$ dimensions at inverse temperature $\beta$ (Eq. 6 of the paper):
 //!
@@ -11,8 +11,20 @@
 //! $\beta = 1 / (2 \sigma^2 t)$ the score of a variance-exploding diffusion that was trained to perfection on the
 //! memories is $(m(x) - x) / (\sigma^2 t)$.
 //!
-//! Here every distance is taken term by term, so the modules are the reference that the fused
-//! operations of [`crate::ops`] are tested against, and the tool for sets small enough to look into.
+//! [`DenseAm`] computes every distance term by term. It is the reference for the fused operations of [`crate::ops`] and
+//! the tool for small sets.
+//!
+//! ```
+//! use mem2gen::memory::DenseAm;
+//! use ndarray::array;
+//!
+//! let am: DenseAm = DenseAm::new(array![[1.0, 0.0], [-1.0, 0.0]], 1.0)?;
+//! // Halfway between two memories at distance 1: E = 1 - log 2, and the gradient is 0.
+//! let x = array![0.0, 0.0];
+//! assert!((am.energy(x.view())? - (1.0 - 2f64.ln())).abs() < 1e-15);
+//! assert_eq!(am.gradient(x.view())?, array![0.0, 0.0]);
+//! # Ok::<(), mem2gen::memory::MemoryError>(())
+//! ```
 
 mod attractors;
 mod energy;
@@ -22,6 +34,6 @@ pub mod ring;
 pub mod toy;
 
 pub use attractors::{Attractor, AttractorSettings, Attractors, attractors, critical_beta_of_pair};
-pub use energy::{DenseAm, beta_from_time, diffusion_energy};
+pub use energy::{DenseAm, beta_from_time};
 pub use error::MemoryError;
 pub use retrieval::{Certificate, Retrieval, RetrievalSettings, certify, retrieve};

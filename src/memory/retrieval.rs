@@ -4,17 +4,17 @@ use ndarray_linalg::{EigValsh, UPLO};
 use super::{DenseAm, MemoryError};
 use crate::ops::{Element, Memories, OpError, Want};
 
-/// When the retrieval dynamics x <- m(x) stops.
+/// Stopping rule of the retrieval dynamics x <- m(x).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetrievalSettings {
-    /// Distance to the fixed point, in the units of the memories, at which a state has converged. It is
-    /// estimated as r q / (1 - q) from the length r of the last step and the ratio q of the last two.
+    /// Distance to the fixed point at which a state has converged, in the units of the memories. The distance is
+    /// estimated as r q / (1 - q) from the length r of the last step and the ratio q of the last two lengths.
     pub tolerance: f64,
-    /// Steps after which a state is given up as not converged.
+    /// Most steps of a state.
     pub max_steps: usize,
 }
 
-/// Where the retrieval dynamics ended, one entry a start.
+/// End states of the retrieval dynamics, one for each of m starts.
 #[derive(Debug, Clone)]
 pub struct Retrieval<T> {
     /// End states, `[m, N]`.
@@ -23,19 +23,32 @@ pub struct Retrieval<T> {
     pub energy: Array1<f64>,
     /// ||m(x) - x|| at the end, `[m]`.
     pub residual: Array1<f64>,
-    /// Steps made.
+    /// Number of steps, `[m]`.
     pub steps: Vec<usize>,
-    /// Whether the stopping rule was met within the steps allowed.
+    /// Whether the state converged within the allowed steps, `[m]`.
     pub converged: Vec<bool>,
     /// Entropy of the weights at the end in nats, `[m]`.
     pub entropy: Array1<f64>,
 }
 
-/// Runs x <- m(x) from every start until it converges. States that have are left out of later passes,
-/// so the cost is that of the steps really made.
+/// Iterates x <- m(x) from starts `[m, N]` until each converges. Converged states are left out of later passes, so that
+/// the cost is that of the steps taken.
+///
+/// ```
+/// use mem2gen::memory::{RetrievalSettings, retrieve};
+/// use mem2gen::ops::Memories;
+/// use ndarray::array;
+///
+/// let memories = Memories::new(array![[1.0, 0.0], [-1.0, 0.0]])?;
+/// let settings = RetrievalSettings { tolerance: 1e-9, max_steps: 100 };
+/// let end = retrieve(&memories, array![[0.3, 0.4]].view(), 50.0, settings)?;
+/// // At high beta the state falls onto the nearest memory.
+/// assert!(end.converged[0] && (end.states[[0, 0]] - 1.0).abs() < 1e-9 && end.states[[0, 1]].abs() < 1e-9);
+/// # Ok::<(), mem2gen::memory::MemoryError>(())
+/// ```
 ///
 /// # Errors
-/// [`OpError`] for arguments that the read-out refuses or a tolerance that is not positive.
+/// [`OpError`] for arguments that the read-out refuses, or a tolerance that is not positive.
 pub fn retrieve<T: Element>(
     memories: &Memories<T>,
     starts: ArrayView2<'_, T>,
@@ -69,7 +82,7 @@ pub fn retrieve<T: Element>(
             out.entropy[i] = read.entropy[row];
             let before = out.residual[i];
             out.residual[i] = residual;
-            // The first pass has no ratio: infinity gives q = 0, which only a residual of 0 may use.
+            // The first pass has no ratio: q is 0, and only a residual of 0 has converged.
             let known = before.is_finite() || residual == 0.0;
             if known && q < 1.0 && residual <= settings.tolerance && distance <= settings.tolerance {
                 out.converged[i] = true;
@@ -88,7 +101,7 @@ pub fn retrieve<T: Element>(
     Ok(out)
 }
 
-/// What is proved about a state x.
+/// Proven bounds on the distance from a state x to a fixed point of x <- m(x).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Certificate {
     /// ||m(x) - x||.
@@ -96,19 +109,30 @@ pub struct Certificate {
     /// Largest eigenvalue of the Jacobian of m at x, 2 beta lambda_max(Cov_w). Below 1 the map contracts
     /// and the Hessian of E^AM is positive definite.
     pub contraction: f64,
-    /// Where it is Some(rho), a stable fixed point of x <- m(x), and only one, lies within rho of x.
+    /// If `Some(rho)`, exactly one stable fixed point lies within rho of x. `None` when there is no proof.
     pub radius: Option<f64>,
 }
 
-/// Proves, where it can, that a stable fixed point lies near x.
+/// Proves that a stable fixed point lies near x, if the bounds allow it.
 ///
-/// With r the residual (rounding allowed for) and L the contraction at x, m maps the ball of radius
-/// rho = 2 r / (1 - L) about x into itself and contracts it as long as its Jacobian grows by no more
-/// than (1 - L) / 2 inside. The Jacobian is 2 beta Cov_w and its derivative 4 beta^2 times the third
-/// central moment of the memories under the weights. Inside the ball no weight grows by more than
-/// exp(2 beta rho D), D being the diameter of the set, and a third central moment is at most 8 times
-/// the moment about any point: the growth is at most
+/// Let r be the residual with its rounding and L the contraction at x. Then m maps the ball of radius
+/// rho = 2 r / (1 - L) about x into itself and contracts it if the Jacobian of m grows by at most (1 - L) / 2 inside. The
+/// Jacobian is 2 beta Cov_w, and its derivative is 4 beta^2 times the third central moment of the memories under the
+/// weights. Inside the ball a weight grows by at most exp(2 beta rho D), where D is the diameter of the set. A third
+/// central moment is at most 8 times the third moment about any point. So the Jacobian grows by at most
 /// 32 beta^2 rho exp(2 beta rho D) sum_mu w_mu ||xi^mu - x||^3.
+///
+/// ```
+/// use mem2gen::memory::{DenseAm, certify};
+/// use ndarray::array;
+///
+/// let am = DenseAm::new(array![[1.0, 0.0], [-1.0, 0.0]], 2.0)?;
+/// // The midpoint is a saddle: the map expands by 2 beta = 4, and there is no certificate.
+/// let saddle = certify(&am, array![0.0, 0.0].view())?;
+/// assert_eq!((saddle.residual, saddle.radius), (0.0, None));
+/// assert!((saddle.contraction - 4.0).abs() < 1e-12);
+/// # Ok::<(), mem2gen::memory::MemoryError>(())
+/// ```
 ///
 /// # Errors
 /// As [`DenseAm::energy`]; [`MemoryError::Lapack`].
@@ -132,7 +156,7 @@ pub fn certify(am: &DenseAm, x: ArrayView1<'_, f64>) -> Result<Certificate, Memo
     Ok(Certificate { residual, contraction, radius })
 }
 
-/// Largest eigenvalue of Cov_w, from whichever Gram matrix is smaller.
+/// Largest eigenvalue of Cov_w, from the smaller of the two Gram matrices.
 fn largest_variance(
     am: &DenseAm,
     x: ArrayView1<'_, f64>,
@@ -168,7 +192,7 @@ mod tests {
         // xi = +-a on the axis: u = a tanh(2 beta a u), Eq. 7's exact condition.
         let a = 0.8;
         let pair = array![[a, 0.0], [-a, 0.0]];
-        let memories = Memories::new(pair.view()).unwrap();
+        let memories = Memories::new(pair.clone()).unwrap();
         for beta in [0.9, 1.2, 3.0] {
             let end = retrieve(&memories, array![[0.3, 0.4]].view(), beta, TIGHT).unwrap();
             let mut u = a;
@@ -178,7 +202,7 @@ mod tests {
             assert!(end.converged[0]);
             assert!((end.states[[0, 0]] - u).abs() < 1e-9, "{beta}: {} {u}", end.states[[0, 0]]);
             assert!(end.states[[0, 1]].abs() < 1e-12);
-            let am = DenseAm::new(pair.view(), beta).unwrap();
+            let am = DenseAm::new(pair.clone(), beta).unwrap();
             let proof = certify(&am, end.states.row(0)).unwrap();
             let rho = proof.radius.unwrap();
             assert!((end.states[[0, 0]] - u).abs() <= rho && rho < 1e-6, "{rho}");
@@ -191,7 +215,7 @@ mod tests {
     #[test]
     fn a_saddle_gets_no_certificate() {
         let pair = array![[1.0, 0.0], [-1.0, 0.0]];
-        let am = DenseAm::new(pair.view(), 2.0).unwrap();
+        let am = DenseAm::new(pair.clone(), 2.0).unwrap();
         let proof = certify(&am, array![0.0, 0.0].view()).unwrap();
         assert_eq!(proof.residual, 0.0);
         assert!((proof.contraction - 4.0).abs() < 1e-12);
@@ -203,7 +227,7 @@ mod tests {
         let mut s = Stream::new(4, "retrieval");
         let rows = Array2::from_shape_fn((40, 6), |_| s.normal());
         let starts = Array2::from_shape_fn((15, 6), |_| s.normal());
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let mut last = memories.energy(starts.view(), 0.4).unwrap();
         for steps in 1..12 {
             let cut = RetrievalSettings { tolerance: 1e-12, max_steps: steps };
@@ -223,11 +247,11 @@ mod tests {
         let mut s = Stream::new(5, "retrieval");
         let rows = Array2::from_shape_fn((200, 20), |_| s.normal());
         let starts = Array2::from_shape_fn((30, 20), |(i, k)| rows[[i, k]] + 0.3 * s.normal());
-        let double = retrieve(&Memories::new(rows.view()).unwrap(), starts.view(), 0.5, TIGHT).unwrap();
+        let double = retrieve(&Memories::new(rows.clone()).unwrap(), starts.view(), 0.5, TIGHT).unwrap();
         let rows = rows.mapv(|v| v as f32);
         let settings = RetrievalSettings { tolerance: 1e-4, max_steps: 1000 };
         let single =
-            retrieve(&Memories::new(rows.view()).unwrap(), starts.mapv(|v| v as f32).view(), 0.5, settings)
+            retrieve(&Memories::new(rows.clone()).unwrap(), starts.mapv(|v| v as f32).view(), 0.5, settings)
                 .unwrap();
         assert!(single.converged.iter().all(|&c| c));
         for (a, b) in single.states.iter().zip(&double.states) {

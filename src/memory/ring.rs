@@ -1,24 +1,42 @@
-//! The toy model with infinitely many memories on the unit circle, in closed form (Eqs. 13 to 18).
+//! Closed form of the toy model with infinitely many memories on the unit circle (Eqs. 13 to 18).
 //!
-//! All of it is a function of the radius R and beta through the exponentially scaled Bessel functions
-//! e^-z I_0(z) and e^-z I_1(z) at z = 2 beta R, so nothing overflows at any beta.
+//! Everything is a function of the radius R and of beta, through the exponentially scaled Bessel functions e^-z I_0(z)
+//! and e^-z I_1(z) at z = 2 beta R. Nothing overflows at any beta.
 
 use spec_math::cephes64::{i0e, i1e};
 
 use crate::ops::OpError;
 
-/// E^AM(R) = R^2 + 1 - (1/beta) log I_0(2 beta R) of Eq. 15, written as
-/// (R - 1)^2 - (1/beta) log(e^-z I_0(z)). The density of the memories is normalised to 1, so a finite
-/// set of K approaches it as E_K + (log K)/beta.
+/// E^AM(R) = R^2 + 1 - (1/beta) log I_0(2 beta R) of Eq. 15, computed as (R - 1)^2 - (1/beta) log(e^-z I_0(z)).
+///
+/// The density of the memories is normalised to 1: E_K + (log K)/beta of K memories approaches this energy.
+///
+/// ```
+/// use mem2gen::memory::ring;
+///
+/// assert_eq!(ring::energy(0.0, 3.0)?, 1.0);
+/// // 2 - log I_0(2)
+/// assert!((ring::energy(1.0, 1.0)? - 1.1760067708882843).abs() < 1e-12);
+/// # Ok::<(), mem2gen::ops::OpError>(())
+/// ```
 ///
 /// # Errors
-/// [`OpError::Parameter`] for a beta that is not positive and finite, or a negative or non-finite R.
+/// [`OpError::Parameter`] unless beta is positive and finite and R is finite and at least 0.
 pub fn energy(radius: f64, beta: f64) -> Result<f64, OpError> {
     check(radius, beta)?;
     Ok((radius - 1.0).powi(2) - i0e(2.0 * beta * radius).ln() / beta)
 }
 
-/// dE/dR = 2 (R - I_1(z)/I_0(z)), z = 2 beta R.
+/// dE/dR = 2 (R - I_1(z)/I_0(z)) with z = 2 beta R.
+///
+/// ```
+/// use mem2gen::memory::ring;
+///
+/// assert_eq!(ring::slope(0.0, 3.0)?, 0.0);
+/// // 2 (1 - I_1(2)/I_0(2))
+/// assert!((ring::slope(1.0, 1.0)? - 0.6044506841158372).abs() < 1e-12);
+/// # Ok::<(), mem2gen::ops::OpError>(())
+/// ```
 ///
 /// # Errors
 /// As [`energy`].
@@ -27,8 +45,7 @@ pub fn slope(radius: f64, beta: f64) -> Result<f64, OpError> {
     Ok(2.0 * (radius - ratio(2.0 * beta * radius)))
 }
 
-/// Radial score of p ~ exp(-beta E): 2 beta (I_1(z)/I_0(z) - R) (Eqs. 17 and 18). The vector is this
-/// times x/R.
+/// Radial score of p ~ exp(-beta E): 2 beta (I_1(z)/I_0(z) - R) (Eqs. 17 and 18). The score vector is this times x/R.
 ///
 /// # Errors
 /// As [`energy`].
@@ -38,6 +55,14 @@ pub fn score(radius: f64, beta: f64) -> Result<f64, OpError> {
 
 /// Radius of the minimum: 0 for beta <= 1, else the root of I_1(2 beta R)/I_0(2 beta R) = R.
 ///
+/// ```
+/// use mem2gen::memory::ring;
+///
+/// assert_eq!(ring::minimum_radius(0.7)?, 0.0);
+/// assert!((ring::minimum_radius(2.0)? - 0.83146).abs() < 6e-6);
+/// # Ok::<(), mem2gen::ops::OpError>(())
+/// ```
+///
 /// # Errors
 /// As [`energy`].
 pub fn minimum_radius(beta: f64) -> Result<f64, OpError> {
@@ -45,8 +70,8 @@ pub fn minimum_radius(beta: f64) -> Result<f64, OpError> {
     if beta <= 1.0 {
         return Ok(0.0);
     }
-    // ratio(z)/z falls from 1/2 to 0, so ratio(2 beta R) - R changes its sign once between 0 and 1:
-    // bisection to the last bit.
+    // ratio(z)/z falls from 1/2 to 0, so ratio(2 beta R) - R changes sign once between 0 and 1. Bisection to the last
+    // bit.
     let (mut low, mut high) = (0.0f64, 1.0f64);
     loop {
         let middle = 0.5 * (low + high);
@@ -80,8 +105,8 @@ mod tests {
     use super::*;
     use std::f64::consts::TAU;
 
-    /// -(1/beta) log of the mean of exp(-beta ||x - y||^2) over the circle: the periodic trapezoid rule,
-    /// which converges faster than any power.
+    /// -(1/beta) log of the mean of exp(-beta ||x - y||^2) over the circle, by the periodic trapezoid rule, which
+    /// converges exponentially.
     fn quadrature(radius: f64, beta: f64) -> f64 {
         let n = 20_000;
         let least = (radius - 1.0).powi(2);

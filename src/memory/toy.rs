@@ -1,8 +1,8 @@
-//! The toy model's training points, exactly as the paper's public code draws them.
+//! Training points of the toy model, as the paper's public code draws them.
 //!
-//! `data/toy/make_points.py` made them once with numpy (legacy generator, seed 9) and torch
-//! (`random_split` under seed 42): 60,000 angles on the unit circle, of which a training set of size K is
-//! the first K of one permutation. The first 1000 come with the crate.
+//! `data/toy/make_points.py` draws 60,000 angles on the unit circle with numpy (legacy generator, seed 9) and one
+//! permutation with torch (`random_split`, seed 42). A training set of size K is the first K of that permutation. The
+//! crate contains the first 1000.
 
 use ndarray::{Array2, s};
 use ndarray_npy::ReadNpyExt;
@@ -12,10 +12,19 @@ use crate::ops::OpError;
 
 static POINTS: &[u8] = include_bytes!("../../data/toy/points.npy");
 
-/// How many points there are.
+/// Number of points in the crate.
 pub const POINTS_MAX: usize = 1000;
 
-/// The first `k` training points, `[k, 2]`, all on the unit circle.
+/// The first `k` training points, `[k, 2]`, on the unit circle.
+///
+/// ```
+/// use mem2gen::memory::toy;
+///
+/// let points = toy::points(2)?;
+/// assert_eq!(points.dim(), (2, 2));
+/// assert!((points[[0, 0]].hypot(points[[0, 1]]) - 1.0).abs() < 1e-15);
+/// # Ok::<(), mem2gen::memory::MemoryError>(())
+/// ```
 ///
 /// # Errors
 /// [`OpError::Empty`] for 0, [`MemoryError::TooMany`] for more than [`POINTS_MAX`].
@@ -31,9 +40,8 @@ pub fn points(k: usize) -> Result<Array2<f64>, MemoryError> {
             most: POINTS_MAX,
         });
     }
-    // The file is part of the program, and a test reads it.
-    let all = Array2::<f64>::read_npy(POINTS).unwrap_or_else(|_| Array2::zeros((0, 2)));
-    Ok(all.slice(s![..k.min(all.nrows()), ..]).to_owned())
+    let all = Array2::<f64>::read_npy(POINTS).expect("points.npy in the crate is a float64 matrix");
+    Ok(all.slice(s![..k, ..]).to_owned())
 }
 
 #[cfg(test)]
@@ -68,16 +76,16 @@ mod tests {
         let critical = critical_beta_of_pair(two.row(0), two.row(1));
         assert!((critical - 0.50155).abs() < 5e-6 && (2.0 / critical - 3.98766).abs() < 5e-6);
         let quick = AttractorSettings { random_starts: 300, ..AttractorSettings::default() };
-        assert_eq!(attractors(two.view(), 0.40, &quick).unwrap().found.len(), 1);
-        assert_eq!(attractors(two.view(), 0.52, &quick).unwrap().found.len(), 2);
+        assert_eq!(attractors(two.clone(), 0.40, &quick).unwrap().found.len(), 1);
+        assert_eq!(attractors(two.clone(), 0.52, &quick).unwrap().found.len(), 2);
 
         let nine = points(9).unwrap();
         for (beta, count) in [(10.0 / 3.0, 3), (10.0, 3), (20.0, 5), (50.0, 5), (200.0, 8), (1000.0, 8)] {
-            let got = attractors(nine.view(), beta, &quick).unwrap();
+            let got = attractors(nine.clone(), beta, &quick).unwrap();
             assert_eq!(got.found.len(), count, "{beta}");
             assert!(got.found.iter().all(|a| a.spectrum[0] > 0.0 && a.certificate.radius.is_some()));
         }
-        let got = attractors(nine.view(), 10.0 / 3.0, &quick).unwrap();
+        let got = attractors(nine.clone(), 10.0 / 3.0, &quick).unwrap();
         for (x, y, distance) in [(-0.807, 0.545, 0.105), (0.859, -0.458, 0.113), (-0.802, -0.545, 0.031)] {
             assert!(
                 got.found.iter().any(|a| (a.x[0] - x).abs() < 6e-4

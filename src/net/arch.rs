@@ -10,10 +10,19 @@ use super::toy::ToySettings;
 use super::unet::UnetSettings;
 use super::{Builder, ConvSettings, Graph, Init, LayerInit, NetError, NodeId};
 
-/// A network as settings; with the shape of a sample they give its [`Graph`].
+/// Settings of a network, which give its [`Graph`] for a shape of the samples.
 ///
-/// Every network maps a sample and its time to a sample of the same shape. What the output means is the business of
-/// who trains it: no network divides by sigma.
+/// Every network maps a sample and its time to an output of the same shape. What the output predicts is a setting of
+/// training; no network divides by sigma.
+///
+/// ```
+/// use mem2gen::net::{Arch, MlpSettings};
+/// use mem2gen::shape::Shape;
+///
+/// let graph = Arch::Mlp(MlpSettings::default()).graph(Shape::image(7, 7, 1))?;
+/// assert_eq!(graph.trained(), 901_937);
+/// # Ok::<(), mem2gen::net::NetError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Arch {
@@ -35,11 +44,11 @@ impl Arch {
         }
     }
 
-    /// The network for samples of this shape. The MLP and the toy network see a vector: the numbers of a sample in
-    /// the order in which they lie.
+    /// The network for samples of this shape. The MLP and the toy network take a sample as a vector, in the order row,
+    /// column, channel.
     ///
     /// # Errors
-    /// [`NetError::Graph`] that names the first setting out of its range, or the first layer that does not fit.
+    /// [`NetError::Graph`] with the first setting out of its range, or the first layer whose shapes do not fit.
     pub fn graph(&self, input: Shape) -> Result<Arc<Graph>, NetError> {
         for (name, value, most) in [
             ("height", input.height, 4096),
@@ -56,7 +65,7 @@ impl Arch {
     }
 }
 
-/// Refuses a setting out of its range.
+/// Checks that a setting lies between `least` and `most`.
 pub(super) fn within(
     layer: &str,
     setting: &str,
@@ -73,8 +82,8 @@ pub(super) fn within(
     })
 }
 
-/// Uniform values of variance `scale` / mean of fan-in and fan-out, and a bias of nought: `default_init` of
-/// score_sde. There a scale of nought stands for 1e-10; here it is nought.
+/// Uniform weights of variance `scale` / mean of fan-in and fan-out, and a zero bias: `default_init` of score_sde. A
+/// scale of zero means 1e-10 there, and zero here.
 pub(super) fn fan_avg(scale: f64, side: usize, inputs: usize, outputs: usize) -> LayerInit {
     let fan = (side * side * (inputs + outputs)) as f64 / 2.0;
     let weight = match scale {
@@ -84,13 +93,13 @@ pub(super) fn fan_avg(scale: f64, side: usize, inputs: usize, outputs: usize) ->
     LayerInit { weight, bias: Init::Zeros }
 }
 
-/// PyTorch's own values of a dense layer: weight and bias uniform within 1/sqrt(inputs).
+/// PyTorch's default initial values of a dense layer: weight and bias uniform within 1/sqrt(inputs).
 pub(super) fn fan_in(inputs: usize) -> LayerInit {
     let uniform = Init::Uniform(1.0 / (inputs as f64).sqrt());
     LayerInit { weight: uniform, bias: uniform }
 }
 
-/// A dense layer on each pixel.
+/// A dense layer, applied to each pixel.
 pub(super) fn dense(
     b: &mut Builder,
     layer: &str,

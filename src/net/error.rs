@@ -1,60 +1,60 @@
-//! What can go wrong with a network.
+//! Errors of networks.
 
 use std::path::PathBuf;
 
 use crate::store::StoreError;
 
-/// What can go wrong with a network.
+/// Errors of networks.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// A network can't be put together so.
+    /// Settings or shapes from which no network can be built.
     #[error("network: {layer}: {reason}")]
     Graph {
-        /// The layer.
+        /// Name of the layer.
         layer: String,
-        /// What is wrong with it.
+        /// What is wrong, and what was expected.
         reason: String,
     },
-    /// Numbers of one length where another is needed.
-    #[error("{operation}: {argument} has {found} numbers, expected {expected}")]
+    /// An array of the wrong length.
+    #[error("{operation}: {argument} has {found} elements, expected {expected}")]
     Length {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// How many there are.
+        /// Number found.
         found: usize,
-        /// How many there should be.
+        /// Number expected.
         expected: usize,
     },
-    /// More samples than there is room for.
+    /// A batch that is empty or too large.
     #[error("{operation}: {rows} samples, expected 1 to {room}")]
     Rows {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// How many there are.
+        /// Number found.
         rows: usize,
-        /// How many there is room for.
+        /// Largest batch size.
         room: usize,
     },
-    /// A backward without the forward that it belongs to.
+    /// A backward pass without the forward pass that it needs.
     #[error("backward: {reason}")]
     Backward {
         /// What is missing.
         reason: &'static str,
     },
-    /// A file of weights that does not fit the network.
+    /// A file that does not hold the weights of the network.
     #[error("weights {}: {reason}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it: names that are missing or too many, shapes, types.
+        /// All missing and unknown names, and all wrong shapes and types.
         reason: String,
     },
-    /// A file.
+    /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Candle. In a box, as its errors are large.
+    /// An error of candle, boxed because it is large.
     #[error("candle: {0}")]
     Candle(Box<candle_core::Error>),
 }

@@ -1,4 +1,4 @@
-//! Weights in safetensors files, under PyTorch's names and in its layout.
+//! Weights in safetensors files, in PyTorch's layout.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -14,7 +14,7 @@ use super::{Arch, Graph, NetError, Weights};
 use crate::shape::Shape;
 use crate::store::{StoreError, write_atomic};
 
-/// Weights with all that is needed to use them: what a file holds.
+/// Weights with the architecture and shape that they belong to, as one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// The architecture.
@@ -25,7 +25,7 @@ pub struct Model {
     pub weights: Weights,
 }
 
-/// What a file says of itself. One entry of its metadata, so that equal weights make equal files.
+/// The metadata of a file, in one entry, so that equal weights give equal files.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct About {
@@ -33,7 +33,7 @@ struct About {
     input: Shape,
 }
 
-/// Its key.
+/// Key of [`About`] in the metadata.
 const ABOUT: &str = "mem2gen";
 
 impl Model {
@@ -49,22 +49,23 @@ impl Model {
     /// Reads a file that [`Self::write`] wrote.
     ///
     /// # Errors
-    /// [`NetError::Weights`] for a file without settings, and as [`Weights::read`].
+    /// [`NetError::Weights`] for a file without architecture and shape, and as [`Weights::read`].
     pub fn read(path: &Path) -> Result<Self, NetError> {
         let bytes = bytes(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(path, e.to_string()))?;
         let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
-        let about = about.ok_or_else(|| bad(path, format!("no metadata {ABOUT:?} with the architecture")))?;
+        let about =
+            about.ok_or_else(|| bad(path, format!("has no metadata {ABOUT:?} with the architecture")))?;
         let About { arch, input } =
             serde_json::from_str(about).map_err(|e| bad(path, format!("metadata {ABOUT:?}: {e}")))?;
         let weights = from_bytes(path, &bytes, arch.graph(input)?)?;
         Ok(Self { arch, input, weights })
     }
 
-    /// Writes weights and settings.
+    /// Writes weights, architecture and shape.
     ///
     /// # Errors
-    /// [`NetError::Store`], [`NetError::Weights`] for what can't be said in that format.
+    /// [`NetError::Store`]; [`NetError::Weights`] for values that the format can't hold.
     pub fn write(&self, path: &Path) -> Result<(), NetError> {
         let about = About { arch: self.arch.clone(), input: self.input };
         let about = serde_json::to_string(&about).map_err(|e| bad(path, e.to_string()))?;
@@ -88,12 +89,11 @@ impl Model {
 }
 
 impl Weights {
-    /// Reads the weights of a network from a safetensors file of f32, or of f16 or bf16, which become f32. Its
-    /// metadata are not looked at.
+    /// Reads the weights of a network from a safetensors file of f32, f16 or bf16 values. Its metadata are ignored.
     ///
     /// # Errors
-    /// [`NetError::Weights`] names all parameters that are missing, all tensors that the network does not have, and
-    /// all shapes and types that are not as they should be. [`NetError::Store`] where the file can't be read.
+    /// [`NetError::Weights`] with all missing parameters, all tensors that the network does not have, and all wrong
+    /// shapes and types. [`NetError::Store`] when the file can't be read.
     pub fn read(path: &Path, graph: Arc<Graph>) -> Result<Self, NetError> {
         from_bytes(path, &bytes(path)?, graph)
     }
@@ -105,9 +105,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>, NetError> {
 
 fn from_bytes(path: &Path, bytes: &[u8], graph: Arc<Graph>) -> Result<Weights, NetError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| bad(path, e.to_string()))?;
-    let found: Vec<Found> = file
+    let found: Vec<FileTensor> = file
         .iter()
-        .map(|(name, view)| Found {
+        .map(|(name, view)| FileTensor {
             name: name.to_owned(),
             shape: view.shape().to_vec(),
             float: matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16),
@@ -119,23 +119,27 @@ fn from_bytes(path: &Path, bytes: &[u8], graph: Arc<Graph>) -> Result<Weights, N
     let mut weights = Weights::new(graph.clone(), vec![0.0; graph.len()])?;
     for p in graph.params() {
         let view = file.tensor(&p.name).map_err(|e| bad(path, e.to_string()))?;
-        weights.set_file_values(p, &numbers(&view.load(&Device::Cpu)?)?)?;
+        weights.set_file_values(p, &values(&view.load(&Device::Cpu)?)?)?;
     }
     Ok(weights)
 }
 
 /// A tensor in a file.
-pub(super) struct Found {
+pub(super) struct FileTensor {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
-    /// Whether it has floating-point numbers that f32 has too.
+    /// Whether f32 holds its values.
     pub(super) float: bool,
     pub(super) dtype: String,
 }
 
-/// Refuses a file that has not just these tensors, and names all that is wrong.
-pub(super) fn check(path: &Path, wanted: &[(String, Vec<usize>)], found: &[Found]) -> Result<(), NetError> {
-    let by_name: HashMap<&str, &Found> = found.iter().map(|f| (f.name.as_str(), f)).collect();
+/// Checks that a file has exactly these tensors; the error names everything that differs.
+pub(super) fn check(
+    path: &Path,
+    wanted: &[(String, Vec<usize>)],
+    found: &[FileTensor],
+) -> Result<(), NetError> {
+    let by_name: HashMap<&str, &FileTensor> = found.iter().map(|f| (f.name.as_str(), f)).collect();
     let names: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
     let mut missing = Vec::new();
     let mut wrong = Vec::new();
@@ -162,8 +166,8 @@ pub(super) fn check(path: &Path, wanted: &[(String, Vec<usize>)], found: &[Found
     if reasons.is_empty() { Ok(()) } else { Err(bad(path, reasons.join("; "))) }
 }
 
-/// All numbers of a tensor.
-pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, NetError> {
+/// All values of a tensor, in order.
+fn values(tensor: &Tensor) -> Result<Vec<f32>, NetError> {
     Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
@@ -184,13 +188,13 @@ mod tests {
         Model::init(Arch::Unet(UnetSettings::desk(input, 4)), input, 3).unwrap()
     }
 
-    /// The model's tensors by name, to be spoilt.
+    /// The model's tensors by name.
     fn tensors(model: &Model) -> HashMap<String, Tensor> {
-        let of = |p: &crate::net::Param| {
+        let tensor = |p: &crate::net::Param| {
             let tensor = Tensor::new(model.weights.file_values(p), &Device::Cpu).unwrap();
             (p.name.clone(), tensor.reshape(p.layout.file_shape()).unwrap())
         };
-        model.weights.graph().params().iter().map(of).collect()
+        model.weights.graph().params().iter().map(tensor).collect()
     }
 
     #[test]
@@ -219,7 +223,7 @@ mod tests {
         assert_eq!(file["time.0.weight"].dims(), [16, 4]);
         let p = model.weights.graph().params().iter().find(|p| p.name == "time.0.weight").unwrap();
         let own = &model.weights.values()[p.offset..];
-        // [inputs, outputs] here, [outputs, inputs] there.
+        // [inputs, outputs] here, [outputs, inputs] in the file.
         assert_eq!(file["time.0.weight"].to_vec2::<f32>().unwrap()[5][2], own[2 * 16 + 5]);
     }
 

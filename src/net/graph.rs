@@ -1,41 +1,41 @@
-//! What a network computes, apart from how.
+//! The computation of a network, independent of how it is evaluated.
 
 use super::NetError;
 use crate::shape::Shape;
 
-/// A node of a [`Graph`].
+/// Index of a node of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) usize);
 
-/// A parameter of a [`Graph`].
+/// Index of a parameter of a [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub(super) usize);
 
-/// How a parameter lies in [`super::Weights`], and in files.
+/// Layout of a parameter, in [`super::Weights`] and in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// `[n]`, the same in both.
+    /// A vector `[n]`, in both.
     Vector(usize),
-    /// A dense layer: `[inputs, outputs]` here, `[outputs, inputs]` in files.
+    /// A dense layer: `[inputs, outputs]` in memory, `[outputs, inputs]` in files.
     Dense {
-        /// Channels that it reads.
+        /// Input channels.
         inputs: usize,
-        /// Channels that it gives.
+        /// Output channels.
         outputs: usize,
     },
-    /// A convolution: `[side, side, inputs, outputs]` here, `[outputs, inputs, side, side]` in files.
+    /// A convolution: `[side, side, inputs, outputs]` in memory, `[outputs, inputs, side, side]` in files.
     Conv {
-        /// Rows and columns of the window.
+        /// Height and width of the window.
         side: usize,
-        /// Channels that it reads.
+        /// Input channels.
         inputs: usize,
-        /// Channels that it gives.
+        /// Output channels.
         outputs: usize,
     },
 }
 
 impl Layout {
-    /// Numbers in the parameter.
+    /// Number of elements.
     pub const fn len(self) -> usize {
         match self {
             Self::Vector(n) => n,
@@ -44,12 +44,12 @@ impl Layout {
         }
     }
 
-    /// Whether it has none.
+    /// Whether there are no elements.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Its shape in files, PyTorch's.
+    /// Shape in files, which is PyTorch's.
     pub fn file_shape(self) -> Vec<usize> {
         match self {
             Self::Vector(n) => vec![n],
@@ -59,86 +59,85 @@ impl Layout {
     }
 }
 
-/// What a parameter is before training.
+/// Initial values of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// Nought.
+    /// Zero.
     Zeros,
     /// One.
     Ones,
     /// Uniform in `[-bound, bound)`.
     Uniform(f64),
-    /// Normal with this standard deviation.
+    /// Normal of mean 0 and this standard deviation.
     Normal(f64),
 }
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
-    /// Its name in files.
+    /// Name in files.
     pub name: String,
-    /// Its shape and layout.
+    /// Shape and layout.
     pub layout: Layout,
-    /// What it is before training.
+    /// Initial values.
     pub init: Init,
-    /// Whether it is trained. What is not is drawn once and kept, such as the frequencies of Fourier features.
+    /// Whether it is trained. Others, such as the frequencies of Fourier features, keep their initial values.
     pub trained: bool,
-    /// Where it begins in [`super::Weights`]; parameters that are trained come first.
+    /// Index of the first element in [`super::Weights`]; trained parameters come first.
     pub offset: usize,
 }
 
-/// What a node computes, for each sample.
+/// Operation of a node, for each sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
     /// The sample itself.
     Input,
-    /// The embedding of DDPM of the sample's time t: with h = channels / 2, the sines and then the cosines of
+    /// DDPM's embedding of the sample's time t: with h = channels / 2, the sines and then the cosines of
     /// t period^(-i / (h - 1)), i = 0..h.
     Sinusoid {
-        /// The longest period over 2 pi: 10000 in DDPM.
+        /// Longest period over 2 pi; 10000 in DDPM.
         period: f64,
     },
     /// Random Fourier features of the sample's time: the sines and then the cosines of 2 pi t w_i.
     Fourier {
-        /// The frequencies w, a vector of half as many as there are channels, not trained.
+        /// Frequencies w, `[channels / 2]`, not trained.
         frequencies: ParamId,
     },
-    /// A linear map of each window of pixels, side 1 or 3: y = W x + b. Beyond the edge there is nought.
+    /// A linear map of each window of pixels, of side 1 or 3: y = W x + b. Pixels outside the image are zero.
     ///
     /// With stride 1 windows are centred. With stride 2 (side 3) the window of output pixel (i, j) begins at (2i, 2j),
-    /// so that there is one row and column of nought below and on the right of an even image, as in DDPM. With
-    /// `upsample` every pixel is taken for a block of 2 x 2 first.
+    /// so that an even image is padded by one row below and one column on the right, as in DDPM. With `upsample` each
+    /// pixel is first repeated as a block of 2 x 2.
     ///
-    /// A second input, where there is one, is a vector a sample that is added to the bias.
+    /// The optional second input is a vector for each sample that is added to the bias.
     Conv {
         /// W: [`Layout::Conv`], or [`Layout::Dense`] for side 1.
         weight: ParamId,
         /// b.
         bias: ParamId,
-        /// Rows and columns of the window.
+        /// Height and width of the window.
         side: usize,
-        /// Pixels between windows.
+        /// Stride of the windows in pixels.
         stride: usize,
-        /// Whether the image is doubled first.
+        /// Whether height and width are doubled first.
         upsample: bool,
     },
-    /// Group normalisation with a scale and a shift for each channel, then x sigmoid(x) with `silu`, then dropout
-    /// while training.
+    /// Group normalisation with a scale and a shift for each channel, then SiLU if `silu`, then dropout in training.
     Norm {
-        /// The scale.
+        /// Scale of each channel.
         scale: ParamId,
-        /// The shift.
+        /// Shift of each channel.
         shift: ParamId,
-        /// Groups of neighbouring channels; the mean and the variance are those of a group over all pixels.
+        /// Number of groups of neighbouring channels; mean and variance are taken over a group and all pixels.
         groups: usize,
         /// Added to the variance.
         epsilon: f64,
         /// Whether x sigmoid(x) follows.
         silu: bool,
-        /// Share of numbers that training makes nought; the others are divided by one minus it.
+        /// Probability that training sets an element to zero; other elements are divided by one minus it.
         dropout: f64,
     },
-    /// x sigmoid(x), then dropout while training.
+    /// x sigmoid(x), then dropout in training.
     Silu {
         /// As in [`Op::Norm`].
         dropout: f64,
@@ -147,24 +146,35 @@ pub enum Op {
     Attention,
     /// The sum of two nodes.
     Add,
-    /// The channels of two nodes side by side.
+    /// The channels of one node followed by those of another.
     Concat,
 }
 
-/// An operation on earlier nodes.
+/// A node: an operation on earlier nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What it computes.
+    /// The operation.
     pub op: Op,
-    /// The nodes that it reads.
+    /// Nodes that it reads.
     pub inputs: Vec<NodeId>,
-    /// The shape of a sample of it.
+    /// Shape of its value for one sample.
     pub shape: Shape,
-    /// The layer that it belongs to, for lists of layers and profiles.
+    /// Name of its layer, for tables and errors.
     pub layer: String,
 }
 
-/// A network: nodes in the order in which they are computed, the last one being its output, and parameters.
+/// A network: nodes in order of evaluation, of which the last is the output, and parameters.
+///
+/// ```
+/// use mem2gen::net::{Arch, ToySettings};
+/// use mem2gen::shape::Shape;
+///
+/// let graph = Arch::Toy(ToySettings::code()).graph(Shape::vector(2))?;
+/// assert_eq!((graph.input(), graph.output()), (Shape::vector(2), Shape::vector(2)));
+/// // 64 frequencies of the Fourier features are not trained.
+/// assert_eq!(graph.len() - graph.trained(), 64);
+/// # Ok::<(), mem2gen::net::NetError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     nodes: Vec<Node>,
@@ -184,7 +194,7 @@ impl Graph {
         &self.nodes[id.0]
     }
 
-    /// The parameters, in the order in which they were named.
+    /// The parameters, in the order in which they were added.
     pub fn params(&self) -> &[Param] {
         &self.params
     }
@@ -194,12 +204,12 @@ impl Graph {
         &self.params[id.0]
     }
 
-    /// Numbers that are trained: the count that papers give. They come first in [`super::Weights`].
+    /// Number of trained parameters, as papers count them. They come first in [`super::Weights`].
     pub fn trained(&self) -> usize {
         self.trained
     }
 
-    /// All numbers in [`super::Weights`].
+    /// Length of [`super::Weights`].
     pub fn len(&self) -> usize {
         self.len
     }
@@ -209,23 +219,23 @@ impl Graph {
         self.len == 0
     }
 
-    /// The shape of a sample that goes in.
+    /// Shape of an input sample.
     pub fn input(&self) -> Shape {
         self.nodes[0].shape
     }
 
-    /// The shape of what comes out.
+    /// Shape of an output sample.
     pub fn output(&self) -> Shape {
         self.nodes[self.nodes.len() - 1].shape
     }
 
-    /// Floating-point operations of the linear maps and attention for one sample, forward.
+    /// Floating-point operations of linear maps and attention in one forward pass of one sample.
     pub fn flops(&self) -> f64 {
         self.nodes.iter().map(|n| self.node_flops(n)).sum()
     }
 
-    /// Floating-point operations of a node for one sample, forward: multiplications and additions of linear maps and
-    /// attention, nought for others.
+    /// Floating-point operations of a node in one forward pass of one sample: multiplications and additions of linear
+    /// maps and attention, zero for other operations.
     pub fn node_flops(&self, node: &Node) -> f64 {
         match node.op {
             Op::Conv { side, .. } => {
@@ -238,28 +248,28 @@ impl Graph {
     }
 }
 
-/// Puts a [`Graph`] together. Every method adds a node, checked against the shapes of what it reads.
+/// Builds a [`Graph`]. Each method adds a node and checks the shapes of its inputs.
 pub struct Builder {
     nodes: Vec<Node>,
     params: Vec<Param>,
 }
 
 impl Builder {
-    /// A network of samples of this shape, and its first node.
+    /// A network for samples of this shape, and its input node.
     pub fn new(input: Shape) -> (Self, NodeId) {
         let node = Node { op: Op::Input, inputs: vec![], shape: input, layer: "input".into() };
         (Self { nodes: vec![node], params: vec![] }, NodeId(0))
     }
 
-    /// The shape of a node.
+    /// Shape of a node's value.
     pub fn shape(&self, id: NodeId) -> Shape {
         self.nodes[id.0].shape
     }
 
-    /// Names a parameter.
+    /// Adds a parameter.
     ///
     /// # Errors
-    /// [`NetError::Graph`] where the name is taken.
+    /// [`NetError::Graph`] when the name exists.
     pub fn param(&mut self, name: String, layout: Layout, init: Init) -> Result<ParamId, NetError> {
         self.named(name, layout, init, true)
     }
@@ -272,7 +282,7 @@ impl Builder {
         trained: bool,
     ) -> Result<ParamId, NetError> {
         if self.params.iter().any(|p| p.name == name) {
-            return Err(NetError::Graph { layer: name, reason: "there is a parameter of that name".into() });
+            return Err(NetError::Graph { layer: name, reason: "a parameter of this name exists".into() });
         }
         self.params.push(Param { name, layout, init, trained, offset: 0 });
         Ok(ParamId(self.params.len() - 1))
@@ -290,27 +300,27 @@ impl Builder {
     /// DDPM's embedding of time with an even number of channels.
     ///
     /// # Errors
-    /// [`NetError::Graph`] for an odd or too small number.
+    /// [`NetError::Graph`] for an odd number or one below 4.
     pub fn sinusoid(&mut self, layer: &str, channels: usize, period: f64) -> Result<NodeId, NetError> {
         if channels < 4 || !channels.is_multiple_of(2) {
             return Self::refuse(
                 layer,
-                format!("{channels} channels of time, expected an even number from 4 on"),
+                format!("{channels} channels of time, expected an even number of at least 4"),
             );
         }
         Ok(self.push(layer, Op::Sinusoid { period }, &[], Shape::vector(channels)))
     }
 
     /// Random Fourier features of time with an even number of channels and normal frequencies of this standard
-    /// deviation, kept as `layer.frequencies`.
+    /// deviation, the parameter `layer.frequencies`.
     ///
     /// # Errors
-    /// [`NetError::Graph`] for an odd number or a name that is taken.
+    /// [`NetError::Graph`] for an odd number or an existing name.
     pub fn fourier(&mut self, layer: &str, channels: usize, scale: f64) -> Result<NodeId, NetError> {
         if channels < 2 || !channels.is_multiple_of(2) {
             return Self::refuse(
                 layer,
-                format!("{channels} channels of time, expected an even number from 2 on"),
+                format!("{channels} channels of time, expected an even number of at least 2"),
             );
         }
         let name = format!("{layer}.frequencies");
@@ -340,11 +350,11 @@ impl Builder {
         if stride == 2 && (!from.height.is_multiple_of(2) || !from.width.is_multiple_of(2)) {
             return Self::refuse(
                 layer,
-                format!("stride 2 wants an even image, found {}x{}", from.height, from.width),
+                format!("stride 2 needs an even height and width, found {}x{}", from.height, from.width),
             );
         }
         if outputs == 0 {
-            return Self::refuse(layer, "no channels come out".into());
+            return Self::refuse(layer, "0 output channels, expected at least 1".into());
         }
         let (height, width) = match (upsample, stride) {
             (true, _) => (2 * from.height, 2 * from.width),
@@ -355,7 +365,7 @@ impl Builder {
             if self.shape(shift) != Shape::vector(outputs) {
                 return Self::refuse(
                     layer,
-                    format!("the shift has shape {:?}, not {outputs} channels", self.shape(shift)),
+                    format!("the shift has shape {:?}, expected {outputs} channels", self.shape(shift)),
                 );
             }
             inputs.push(shift);
@@ -374,7 +384,7 @@ impl Builder {
     /// Group normalisation with parameters `layer.weight` and `layer.bias`.
     ///
     /// # Errors
-    /// [`NetError::Graph`] for groups that do not divide the channels, or a dropout outside of 0 to below 1.
+    /// [`NetError::Graph`] for groups that do not divide the channels, or a dropout below 0 or at least 1.
     pub fn norm(
         &mut self,
         layer: &str,
@@ -386,7 +396,10 @@ impl Builder {
     ) -> Result<NodeId, NetError> {
         let shape = self.shape(x);
         if groups == 0 || !shape.channels.is_multiple_of(groups) {
-            return Self::refuse(layer, format!("{groups} groups of {} channels", shape.channels));
+            return Self::refuse(
+                layer,
+                format!("{groups} groups of {} channels, expected a divisor", shape.channels),
+            );
         }
         Self::check_dropout(layer, dropout)?;
         let n = Layout::Vector(shape.channels);
@@ -398,27 +411,27 @@ impl Builder {
     fn check_dropout(layer: &str, dropout: f64) -> Result<(), NetError> {
         match (0.0..1.0).contains(&dropout) {
             true => Ok(()),
-            false => Self::refuse(layer, format!("dropout {dropout}, expected 0 to below 1")),
+            false => Self::refuse(layer, format!("dropout {dropout}, expected at least 0 and below 1")),
         }
     }
 
     /// x sigmoid(x) and dropout.
     ///
     /// # Errors
-    /// [`NetError::Graph`] for a dropout outside of 0 to below 1.
+    /// [`NetError::Graph`] for a dropout below 0 or at least 1.
     pub fn silu(&mut self, layer: &str, x: NodeId, dropout: f64) -> Result<NodeId, NetError> {
         Self::check_dropout(layer, dropout)?;
         Ok(self.push(layer, Op::Silu { dropout }, &[x], self.shape(x)))
     }
 
-    /// Attention over pixels.
+    /// Attention with one head over pixels.
     ///
     /// # Errors
-    /// [`NetError::Graph`] where the three shapes are not one.
+    /// [`NetError::Graph`] when the three shapes differ.
     pub fn attention(&mut self, layer: &str, q: NodeId, k: NodeId, v: NodeId) -> Result<NodeId, NetError> {
         let shape = self.shape(q);
         if self.shape(k) != shape || self.shape(v) != shape {
-            return Self::refuse(layer, "q, k and v differ in shape".into());
+            return Self::refuse(layer, "q, k and v differ in shape, expected one shape".into());
         }
         Ok(self.push(layer, Op::Attention, &[q, k, v], shape))
     }
@@ -426,29 +439,35 @@ impl Builder {
     /// a + b.
     ///
     /// # Errors
-    /// [`NetError::Graph`] where the shapes differ.
+    /// [`NetError::Graph`] when the shapes differ.
     pub fn add(&mut self, layer: &str, a: NodeId, b: NodeId) -> Result<NodeId, NetError> {
         let shape = self.shape(a);
         if self.shape(b) != shape {
-            return Self::refuse(layer, format!("{shape:?} and {:?} are added", self.shape(b)));
+            return Self::refuse(
+                layer,
+                format!("a sum of {shape:?} and {:?}, expected one shape", self.shape(b)),
+            );
         }
         Ok(self.push(layer, Op::Add, &[a, b], shape))
     }
 
-    /// The channels of a and then those of b.
+    /// The channels of a followed by those of b.
     ///
     /// # Errors
-    /// [`NetError::Graph`] where the images differ in size.
+    /// [`NetError::Graph`] when heights or widths differ.
     pub fn concat(&mut self, layer: &str, a: NodeId, b: NodeId) -> Result<NodeId, NetError> {
         let (left, right) = (self.shape(a), self.shape(b));
         if (left.height, left.width) != (right.height, right.width) {
-            return Self::refuse(layer, format!("{left:?} and {right:?} are put side by side"));
+            return Self::refuse(
+                layer,
+                format!("channels of {left:?} and {right:?}, expected one height and width"),
+            );
         }
         let shape = Shape { channels: left.channels + right.channels, ..left };
         Ok(self.push(layer, Op::Concat, &[a, b], shape))
     }
 
-    /// The network whose output is the last node.
+    /// The network, whose output is the last node.
     pub fn finish(mut self) -> Graph {
         let mut len = 0;
         let mut trained = 0;
@@ -468,22 +487,22 @@ impl Builder {
 /// Initial values of a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerInit {
-    /// Of its weight.
+    /// Weight.
     pub weight: Init,
-    /// Of its bias.
+    /// Bias.
     pub bias: Init,
 }
 
 /// Settings of [`Builder::conv`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvSettings {
-    /// Rows and columns of the window, 1 or 3.
+    /// Height and width of the window, 1 or 3.
     pub side: usize,
-    /// Pixels between windows, 1 or 2.
+    /// Stride in pixels, 1 or 2.
     pub stride: usize,
-    /// Whether the image is doubled first.
+    /// Whether height and width are doubled first.
     pub upsample: bool,
-    /// A vector a sample that is added to the bias.
+    /// A vector for each sample that is added to the bias.
     pub shift: Option<NodeId>,
     /// Whether files hold a window of side 1 as a dense layer, `[outputs, inputs]`.
     pub dense: bool,

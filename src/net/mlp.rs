@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 use super::arch::{dense, fan_avg, within};
 use super::{Builder, Graph, NetError};
 
-/// Settings of the residual MLP, which is this project's own. For 7x7 images the defaults make 0.9 million parameters.
+/// Settings of the residual MLP, which is this project's own. For 7x7 images the defaults give 0.9 million parameters.
 ///
-/// The sample goes through a linear map to `width`, `blocks` residual blocks and a linear map back. A block is
-/// layer normalisation, SiLU, linear with a shift by time, layer normalisation, SiLU, dropout, linear. Time is DDPM's
-/// embedding and two linear maps. Initial values are as in [`super::UnetSettings`].
+/// A linear map takes the sample to `width`, then follow `blocks` residual blocks and a linear map back. A block is
+/// layer normalisation, SiLU, linear with a shift by time, layer normalisation, SiLU, dropout, linear. Time enters by
+/// DDPM's embedding and two linear layers. Initial values are as in [`super::UnetSettings`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MlpSettings {
-    /// Numbers between the blocks and within them.
+    /// Width of the blocks.
     pub width: usize,
-    /// Residual blocks.
+    /// Number of residual blocks.
     pub blocks: usize,
-    /// Sines and cosines of time.
+    /// Number of sines and cosines of time.
     pub time: usize,
-    /// Dropout within blocks.
+    /// Dropout probability within blocks.
     pub dropout: f64,
 }
 

@@ -1,8 +1,9 @@
-//! Networks: what the paper trains, on the processor's own engine and on candle.
+//! Networks: the paper's architectures, computed by this crate's CPU engine or by candle.
 //!
-//! A [`Graph`] says what a network computes: nodes in order, each an operation on earlier ones, and the parameters
-//! that they name. Parameters are one vector, [`Weights`], in the order and layout of the graph, so that the optimiser
-//! passes over memory once; files have them under their names and in PyTorch's layout.
+//! A [`Graph`] describes the computation: nodes in order of evaluation, each an operation on earlier nodes, and the
+//! parameters that they use. All parameters form one vector, [`Weights`], in the order and layout of the graph, so that
+//! the optimiser passes over memory once. Files hold them by name and in PyTorch's layout. [`Engine`] evaluates a graph
+//! on the CPU, [`CandleNet`] on the devices of candle. [`Checkpoint`] reads the authors' PyTorch files.
 
 mod arch;
 mod candle;
@@ -19,12 +20,12 @@ mod weights;
 pub use arch::Arch;
 pub use candle::{CandleNet, Pass};
 pub(crate) use engine::Linear;
-pub use engine::{Dropout, Engine, Part, Profile, Purpose};
+pub use engine::{Dropout, Engine, Part, Purpose, Timings};
 pub use error::NetError;
 pub use file::Model;
 pub use graph::{Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId};
 pub use mlp::MlpSettings;
-pub use torch::CheckpointPart;
+pub use torch::{Checkpoint, CheckpointPart};
 pub use toy::{ToyForm, ToySettings};
 pub use unet::UnetSettings;
 pub use weights::Weights;

@@ -1,4 +1,4 @@
-//! The network of the toy model, as the paper's text has it and as the public code has it.
+//! The network of the toy model, after the paper's text and after the public code.
 
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -6,40 +6,39 @@ use serde::{Deserialize, Serialize};
 use super::arch::{dense, fan_in, within};
 use super::{Builder, Graph, NetError};
 
-/// Which of the two descriptions of the toy network.
+/// The two descriptions of the toy network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToyForm {
-    /// The paper's text: random Fourier features of time and a linear map to 256, an encoder of four residual blocks,
-    /// the same as a decoder, Swish. The text leaves open what follows, and this project does it so. A linear map
-    /// takes the point to `width`, another one takes it back, and all blocks between have that width. A block is
-    /// Swish, linear with a shift by time, Swish, linear, and adds its input. Time goes through Swish once more before
-    /// the shifts, which are linear maps of it.
+    /// The paper's text: random Fourier features of time and a linear map to 256, an encoder of four residual blocks, an
+    /// equal decoder, Swish. The rest, which the text leaves open, is this project's choice. A linear map takes the point
+    /// to `width`, another takes it back, and all blocks have that width. A block is Swish, linear with a shift by time,
+    /// Swish, linear, plus its input. The shifts are linear maps of Swish of the embedding of time.
     Paper,
     /// The public code: `depth` linear layers with SiLU between them, and Fourier features of time with two linear
-    /// layers, SiLU after each. How time enters is this project's reading: beside the point, as further inputs of the
-    /// first layer.
+    /// layers, each followed by SiLU. Time enters as additional inputs of the first layer, which is this project's
+    /// reading.
     Code,
 }
 
-/// Settings of the toy network. Initial values are PyTorch's for linear layers.
+/// Settings of the toy network. Initial values are PyTorch's defaults for linear layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToySettings {
-    /// Which description.
+    /// Description that is followed.
     pub form: ToyForm,
-    /// Numbers between the layers.
+    /// Width of the hidden layers.
     pub width: usize,
-    /// Residual blocks of encoder and of decoder, or linear layers.
+    /// Residual blocks of the encoder and of the decoder, or number of linear layers.
     pub depth: usize,
-    /// Numbers of the embedding of time.
+    /// Width of the embedding of time.
     pub time: usize,
     /// Standard deviation of the frequencies of the Fourier features.
     pub scale: f64,
 }
 
 impl ToySettings {
-    /// The paper's text. The scale of the frequencies is the code's, the width the one number that the text has.
+    /// The paper's text. The scale of the frequencies is that of the code, as the text has none.
     pub const fn paper() -> Self {
         Self { form: ToyForm::Paper, width: 256, depth: 4, time: 256, scale: 16.0 }
     }

@@ -9,24 +9,34 @@ use crate::shape::Shape;
 
 /// Settings of the U-Net of Ho et al. (2020) in the layout of score_sde, which is the paper's.
 ///
-/// Initial values are those of score_sde's DDPM (`default_init`, variance 1 / mean of fan-in and fan-out; 0.1 / that
-/// for the maps of attention and for the shortcuts; biases nought), but that the last convolution of a block, the last
-/// map of attention and the convolution that gives the output begin at nought, not at a scale of 1e-10.
+/// Initial values are those of score_sde's DDPM: `default_init` with variance 1 / mean of fan-in and fan-out, 0.1 of
+/// that for shortcuts and the maps of attention, and zero biases. Where score_sde has a scale of 1e-10 (the last
+/// convolution of a block, the output map of attention and the output convolution) initial values are zero.
+///
+/// ```
+/// use mem2gen::net::{Arch, UnetSettings};
+/// use mem2gen::shape::Shape;
+///
+/// let unet = UnetSettings::paper("mnist", 128)?;
+/// let graph = Arch::Unet(unet).graph(Shape::image(28, 28, 1))?;
+/// assert_eq!(graph.trained(), 24_515_585);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnetSettings {
     /// Channels of the first level.
     pub channels: usize,
-    /// Channels of each level, in units of `channels`. Each level has half the side of the one before.
+    /// Channels of each level, as multiples of `channels`. Each level halves height and width.
     pub multipliers: Vec<usize>,
-    /// Residual blocks of a level on the way down; there is one more on the way up.
+    /// Residual blocks of a level on the way down; the way up has one more.
     pub blocks: usize,
-    /// Sides of the levels that have attention after each block, on the way down and up. The middle has it always.
+    /// Heights of the levels with attention after each block, on the way down and up. The middle always has attention.
     pub attention: Vec<usize>,
-    /// Groups of group normalisation. Left out: [`Self::default_groups`].
+    /// Groups of group normalisation; `None` for [`Self::default_groups`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<usize>,
-    /// Dropout within blocks.
+    /// Dropout probability within blocks.
     pub dropout: f64,
 }
 
@@ -34,11 +44,11 @@ pub struct UnetSettings {
 const EPSILON: f64 = 1e-6;
 
 impl UnetSettings {
-    /// The paper's network for one of its data sets, at any width; its own widths are 128 for MNIST and
+    /// The paper's network for one of its data sets, with any number of channels. The paper has 128 for MNIST and
     /// Fashion-MNIST, and 64, 96 and 128 for CIFAR10 and LSUN-CHURCH.
     ///
     /// # Errors
-    /// [`DataError`] for a name that is not in the registry.
+    /// [`DataError`] for an unknown data set.
     pub fn paper(dataset: &str, channels: usize) -> Result<Self, DataError> {
         let (multipliers, dropout): (&[usize], f64) = match find(dataset)?.name {
             "lsun-church" => (&[1, 1, 2, 2, 4, 4], 0.0),
@@ -55,9 +65,9 @@ impl UnetSettings {
         })
     }
 
-    /// A network for images of any size; the rule is this project's own. The side is halved as long as it is even
-    /// and its half at least 4, at most three times; the first level is 1 wide, the others 2. At 28 and 32 that is
-    /// the paper's network, at 14 it has levels 14 and 7, at 7 one level.
+    /// A network for images of any size, by this project's own rule. Height and width are halved while they are even and
+    /// at least 8, at most three times. The multiplier is 1 for the first level and 2 for others. For 28 and 32 pixels
+    /// this is the paper's network; 14 pixels give levels of 14 and 7, and 7 pixels one level.
     pub fn desk(input: Shape, channels: usize) -> Self {
         let mut multipliers = vec![1];
         let (mut height, mut width) = (input.height, input.width);
@@ -72,8 +82,8 @@ impl UnetSettings {
         Self { channels, multipliers, blocks: 2, attention: vec![16], groups: None, dropout: 0.1 }
     }
 
-    /// Groups where none are set: 32 from 64 channels on, as in the paper. Below that a quarter of the channels (this
-    /// project's own choice), as 32 groups would leave one channel a group.
+    /// Default number of groups: 32 for at least 64 channels, as in the paper; else a quarter of the channels, which is
+    /// this project's own choice, as 32 groups would leave one channel in a group.
     pub const fn default_groups(channels: usize) -> usize {
         match channels {
             64.. => 32,
@@ -95,8 +105,9 @@ impl UnetSettings {
             return Err(NetError::Graph {
                 layer: "unet".into(),
                 reason: format!(
-                    "{} levels want sides that can be halved {halvings} times, found {}x{}",
+                    "{} levels need height and width divisible by {}, found {}x{}",
                     halvings + 1,
+                    1 << halvings,
                     input.height,
                     input.width
                 ),
@@ -111,7 +122,7 @@ impl UnetSettings {
         let t = dense(b, "time.0", t, wide, None, fan_avg(1.0, 1, self.channels, wide))?;
         let t = b.silu("time.act", t, 0.0)?;
         let t = dense(b, "time.1", t, wide, None, fan_avg(1.0, 1, wide, wide))?;
-        // Every block begins with the same x sigmoid(x) of it.
+        // Every block begins with SiLU of the embedding, so it is shared.
         let time = b.silu("time.out", t, 0.0)?;
 
         let mut parts = Parts { b, time, groups, dropout: self.dropout };
@@ -139,7 +150,7 @@ impl UnetSettings {
             let outputs = multiplier * self.channels;
             for i in 0..=self.blocks {
                 let layer = format!("up.{level}.block.{i}");
-                // As many were kept as are taken.
+                // As many values are kept on the way down as are used on the way up.
                 if let Some(skip) = kept.pop() {
                     h = parts.b.concat(&format!("{layer}.concat"), h, skip)?;
                 }
@@ -162,17 +173,17 @@ impl UnetSettings {
     }
 }
 
-/// What a convolution is there for.
+/// Role of a convolution.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
     Down,
     Up,
-    /// Begins at nought.
+    /// Initially zero.
     Last,
 }
 
-/// The pieces of the network.
+/// Builder of the network's parts.
 struct Parts<'b> {
     b: &'b mut Builder,
     time: NodeId,
@@ -205,7 +216,7 @@ impl Parts<'_> {
         self.b.conv(layer, x, outputs, settings)
     }
 
-    /// A map of each pixel.
+    /// A linear map of each pixel's channels.
     fn map(&mut self, layer: &str, x: NodeId, outputs: usize, scale: f64) -> Result<NodeId, NetError> {
         let init = fan_avg(scale, 1, self.b.shape(x).channels, outputs);
         dense(self.b, layer, x, outputs, None, init)
@@ -299,7 +310,7 @@ mod tests {
         }
         let settings = UnetSettings::paper("mnist", 32).unwrap();
         let error = settings.graph(Shape::image(14, 14, 1)).unwrap_err().to_string();
-        assert_eq!(error, "network: unet: 3 levels want sides that can be halved 2 times, found 14x14");
+        assert_eq!(error, "network: unet: 3 levels need height and width divisible by 4, found 14x14");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The parameters of a network as one vector.
+//! All parameters of a network as one vector.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Initial values: each parameter from its own stream, `init/NAME`, in the order of files.
+    /// Initial values. Each parameter has a random stream of its own, `init/NAME`, and is drawn in the layout of files.
     pub fn init(graph: Arc<Graph>, seed: u64) -> Self {
         let mut values = vec![0.0; graph.len()];
         for p in graph.params() {
@@ -31,10 +31,10 @@ impl Weights {
         Self { graph, values }
     }
 
-    /// Values as they lie in a vector of the graph's length.
+    /// Parameters from a vector in the graph's order and layout.
     ///
     /// # Errors
-    /// [`NetError::Length`].
+    /// [`NetError::Length`] for a vector of another length.
     pub fn new(graph: Arc<Graph>, values: Vec<f32>) -> Result<Self, NetError> {
         if values.len() != graph.len() {
             let (found, expected) = (values.len(), graph.len());
@@ -48,27 +48,27 @@ impl Weights {
         &self.graph
     }
 
-    /// All numbers, those that are trained first.
+    /// All values, those of trained parameters first.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// All numbers, to be changed.
+    /// All values, mutable.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }
 
-    /// The numbers of a parameter in the layout of files.
+    /// Values of a parameter in the layout of files.
     pub fn file_values(&self, param: &Param) -> Vec<f32> {
         let mut out = vec![0.0; param.layout.len()];
         to_file_layout(param.layout, &self.values[param.offset..param.offset + param.layout.len()], &mut out);
         out
     }
 
-    /// Takes the numbers of a parameter from the layout of files.
+    /// Sets a parameter from values in the layout of files.
     ///
     /// # Errors
-    /// [`NetError::Length`].
+    /// [`NetError::Length`] for another number of values.
     pub fn set_file_values(&mut self, param: &Param, values: &[f32]) -> Result<(), NetError> {
         let expected = param.layout.len();
         if values.len() != expected {
@@ -86,14 +86,14 @@ impl Weights {
 
 /// `[outputs, inputs, windows]` -> `[windows, inputs, outputs]`.
 pub(super) fn from_file_layout<T: Copy>(layout: Layout, file: &[T], own: &mut [T]) {
-    each(layout, |here, there| own[here] = file[there]);
+    each(layout, |memory, stored| own[memory] = file[stored]);
 }
 
 fn to_file_layout(layout: Layout, own: &[f32], file: &mut [f32]) {
-    each(layout, |here, there| file[there] = own[here]);
+    each(layout, |memory, stored| file[stored] = own[memory]);
 }
 
-/// Calls `pair` with the place of every number here and in files.
+/// Calls `pair` with the index of each element in memory and in files.
 fn each(layout: Layout, mut pair: impl FnMut(usize, usize)) {
     let (windows, inputs, outputs) = match layout {
         Layout::Vector(n) => (1, 1, n),

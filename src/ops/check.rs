@@ -3,13 +3,13 @@ use rayon::prelude::*;
 
 use super::{Element, OpError};
 
-/// Err with the place of the first NaN or infinity.
+/// Err with the position of the first NaN or infinity.
 pub(crate) fn finite_rows<T: Element>(
     operation: &'static str,
     argument: &'static str,
     rows: &ArrayView2<'_, T>,
 ) -> Result<(), OpError> {
-    // A sum of zeroed products is NaN as soon as one term is not finite: one fast pass says all is well.
+    // A sum of values times 0 is NaN when one value is not finite: one fast pass in the common case.
     let clean = rows.axis_iter(Axis(0)).into_par_iter().with_min_len(64).all(|row| {
         let probe = match row.as_slice() {
             Some(s) => s.iter().fold(0.0, |a: f64, &v| a + v.f64() * 0.0),
@@ -34,7 +34,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     #[test]
-    fn the_place_of_the_first_bad_number_is_named() {
+    fn the_position_of_the_first_bad_value_is_named() {
         let mut a = Array2::<f32>::zeros((3, 4));
         assert!(finite_rows("energy", "queries", &a.view()).is_ok());
         a[[1, 2]] = f32::NEG_INFINITY;
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_are_finite() {
+    fn the_largest_values_are_finite() {
         let a = array![[f64::MAX, f64::MIN], [f64::MAX, 1.0]];
         assert!(finite_rows("energy", "queries", &a.view()).is_ok());
     }

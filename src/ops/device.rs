@@ -1,4 +1,4 @@
-//! From a choice of a device to the device.
+//! The device for a choice of device.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::cuda::device::CudaDriver;
 use super::cuda::driver::{Driver, DriverError};
 use crate::device::{Device, DeviceChoice};
 
-/// The device that a choice stands for here, and its driver where it is a CUDA device.
+/// The device that a choice selects on this machine, with its driver for a CUDA device. `auto` selects the CPU when no
+/// CUDA device can be used.
 ///
 /// # Errors
-/// [`DriverError::Missing`] for a CUDA device that was asked for by number and can't be used. `auto` then
-/// stands for the processor.
+/// [`DriverError::Missing`] when a CUDA device was chosen by number and can't be used.
 pub fn resolve(choice: DeviceChoice) -> Result<(Device, Option<Arc<dyn Driver>>), DriverError> {
     settle(choice, |number| CudaDriver::open(number).map(|driver| driver as Arc<dyn Driver>))
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_auto_falls_back_to_the_processor() {
+    fn only_auto_falls_back_to_the_cpu() {
         let there = Ok::<usize, DriverError>;
         let missing = |number| -> Result<usize, _> {
             Err(DriverError::Missing { device: format!("cuda:{number}"), why: "test".to_owned() })

@@ -1,4 +1,4 @@
-use ndarray::{Array2, ArrayView2};
+use ndarray::{ArcArray2, Array2, ArrayView2};
 
 use super::cuda::Resident;
 use super::knn::{self, Knn};
@@ -8,33 +8,33 @@ use super::placed::{Nowhere, Placed};
 use super::readout::{self, Betas, Readout, Want};
 use super::{Memories, OpError};
 
-/// How many partial sums a reduction keeps, so that the compiler may use vectors for it. Fixed, hence
-/// the same sums on every instruction set.
+/// Partial sums of a reduction, which let the compiler use vectors. The number is fixed, so that the sums are the same
+/// on every instruction set.
 const LANES: usize = 16;
 
-/// f32 or f64. Sealed; the methods are what the fused operations need of a number, compiled once in
-/// this crate so that a caller built without optimisation (a notebook cell) runs the same machine code.
+/// f32 or f64. Sealed. The fused operations are compiled once in this crate, so that a caller built without
+/// optimisation (a notebook cell) runs the same machine code.
 pub trait Element:
     Lanes + Copy + Send + Sync + PartialOrd + std::fmt::Debug + 'static + sealed::Sealed
 {
     /// Half a unit in the last place of 1.
     const ROUNDING: f64;
-    /// Error that the softmax may carry into a logit's share of the weights.
+    /// Error that a logit may carry into its share of the softmax weights.
     const TOLERANCE: f64;
     /// Zero.
     const ZERO: Self;
     /// Minus infinity.
     const LOWEST: Self;
-    /// What holds memories of this precision on a device.
+    /// Memories of this precision on a device.
     #[doc(hidden)]
     type Resident: Placed<Self>;
 
-    /// The same number in f64.
+    /// The value in f64.
     fn f64(self) -> f64;
-    /// The nearest number to `x`.
+    /// `x` rounded to this precision.
     fn from_f64(x: f64) -> Self;
 
-    /// ||x - y||^2 in f64 from the numbers as given.
+    /// ||x - y||^2 in f64, from the values as given.
     #[doc(hidden)]
     fn distance2(x: &[Self], y: &[Self]) -> f64;
     /// sum_k += weight (y_k - x_k), in f64.
@@ -45,9 +45,7 @@ pub trait Element:
     fn centred(out: &mut [Self], row: &[Self], centre: &[Self]);
 
     #[doc(hidden)]
-    fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<Self>, OpError>
-    where
-        Self: Sized;
+    fn prepare(rows: ArcArray2<Self>) -> Result<Memories<Self>, OpError>;
     #[doc(hidden)]
     fn readout(
         memories: &Memories<Self>,
@@ -68,7 +66,7 @@ pub trait Element:
         queries: ArrayView2<'_, Self>,
         tile: impl FnMut(PairTile<'_, Self>),
     ) -> Result<(), OpError>;
-    /// An array in standard layout in as many even parts as there are numbers in `by`, each over its own.
+    /// Divides each of as many even parts of an array in standard layout as `by` has values by its value.
     #[doc(hidden)]
     fn divide(a: &mut Array2<Self>, by: &[f64]);
 }
@@ -79,8 +77,8 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// e^x for x <= 0 to 2 units in the last place, 0 below -87, and what is not a number for such. Branch-free, so loops
-/// over it vectorise.
+/// e^x for x <= 0 to 2 units in the last place, 0 below -87, NaN for NaN. Branch-free, so that loops over it
+/// vectorise.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; n comes from the low bits of x log2(e) + 1.5 2^23, ln 2 is
 /// subtracted in two parts, and e^r is its Taylor polynomial of degree 7 (error under 2^-27).
@@ -151,7 +149,7 @@ macro_rules! element {
             }
 
             fn distance2(x: &[Self], y: &[Self]) -> f64 {
-                // Not a closure: one of this size is not inlined, and so not compiled for vectors.
+                // Not a closure: a closure of this size is not inlined and so not compiled for vectors.
                 struct Op<'a>(&'a [$t], &'a [$t]);
                 impl pulp::WithSimd for Op<'_> {
                     type Output = f64;
@@ -197,7 +195,7 @@ macro_rules! element {
                 );
             }
 
-            fn prepare(rows: ArrayView2<'_, Self>) -> Result<Memories<Self>, OpError> {
+            fn prepare(rows: ArcArray2<Self>) -> Result<Memories<Self>, OpError> {
                 readout::prepare(rows)
             }
 
@@ -229,8 +227,8 @@ macro_rules! element {
 
             fn divide(a: &mut Array2<Self>, by: &[f64]) {
                 let part = (a.len() / by.len().max(1)).max(1);
-                let parts = a.as_slice_mut().unwrap_or_default().chunks_exact_mut(part);
-                for (part, by) in parts.zip(by) {
+                let values = a.as_slice_mut().expect("the array is in standard layout");
+                for (part, by) in values.chunks_exact_mut(part).zip(by) {
                     part.iter_mut().for_each(|v| *v = (*v as f64 / by) as $t);
                 }
             }

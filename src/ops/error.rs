@@ -1,24 +1,24 @@
 use super::cuda::driver::DriverError;
 use crate::device::Device;
 
-/// What can be wrong with an operation: its arguments, or the device.
+/// An operation that failed: its arguments or the device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OpError {
     /// NaN or infinity in an input.
-    #[error("{operation}: {argument} holds {value} at row {row}, column {column}")]
+    #[error("{operation}: {argument} has {value} at row {row}, column {column}, expected finite values")]
     NotFinite {
         /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// Row of the first such number.
+        /// Row of the first such value.
         row: usize,
-        /// Column of the first such number.
+        /// Column of the first such value.
         column: usize,
-        /// The number.
+        /// The value.
         value: f64,
     },
-    /// Shapes that don't fit each other.
+    /// Shapes that don't match.
     #[error("{operation}: {argument} has shape {found:?}, expected {expected}")]
     Shape {
         /// The operation.
@@ -27,11 +27,13 @@ pub enum OpError {
         argument: &'static str,
         /// Its shape.
         found: Vec<usize>,
-        /// What would fit.
+        /// The expected shape.
         expected: String,
     },
-    /// A set without members.
-    #[error("{operation}: {argument} is empty, its shape is {found:?}")]
+    /// An array without elements.
+    #[error(
+        "{operation}: {argument} is empty, its shape is {found:?}; expected at least one row and one column"
+    )]
     Empty {
         /// The operation.
         operation: &'static str,
@@ -40,16 +42,17 @@ pub enum OpError {
         /// Its shape.
         found: Vec<usize>,
     },
-    /// A query so far off that its squared distance overflows.
+    /// A query so far from the memories that its squared distance overflows.
     #[error(
-        "{operation}: query {row} lies {norm:e} from the memories' mean, too far for a squared distance in their precision"
+        "{operation}: query {row} is {norm:e} from the mean of the memories, and its squared distance overflows; \
+         scale the data or use double precision"
     )]
     TooFar {
         /// The operation.
         operation: &'static str,
         /// Row of the query.
         row: usize,
-        /// Its distance from the memories' mean.
+        /// Its distance from the mean of the memories.
         norm: f64,
     },
     /// A number outside its range.
@@ -61,7 +64,7 @@ pub enum OpError {
         argument: &'static str,
         /// Its value.
         value: f64,
-        /// What would do.
+        /// The accepted values.
         need: &'static str,
     },
     /// A device that is missing or fails.
@@ -69,11 +72,11 @@ pub enum OpError {
     Device {
         /// The operation.
         operation: &'static str,
-        /// What its driver said.
+        /// The error of its driver.
         source: DriverError,
     },
-    /// Numbers of a precision that the device has no kernels for.
-    #[error("{operation}: {device} has kernels for f32 alone, not for f64")]
+    /// A precision for which the device has no kernels.
+    #[error("{operation}: {device} has no kernels for f64; use f32 or the CPU")]
     Precision {
         /// The operation.
         operation: &'static str,

@@ -14,7 +14,7 @@ pub struct Knn {
     pub index: Array2<usize>,
     /// l2 distances to them (not squared), `[m, k]`.
     pub distance: Array2<f64>,
-    /// Where it was computed.
+    /// Device on which it was computed.
     pub device: Device,
 }
 
@@ -25,7 +25,7 @@ pub struct Nearest {
     pub index: Vec<usize>,
     /// l2 distance to it (not squared), `[m]`.
     pub distance: Vec<f64>,
-    /// Where it was computed.
+    /// Device on which it was computed.
     pub device: Device,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn knn<T: Element>(
             argument: "queries",
             found: queries.shape().to_vec(),
             expected: format!(
-                "[{}, {}]: with self excluded the queries are the memories",
+                "[{}, {}], the shape of the memories, when self is excluded",
                 memories.len(),
                 memories.dim()
             ),
@@ -76,7 +76,7 @@ pub(super) fn knn<T: Element>(
             operation,
             argument: "k",
             value: k as f64,
-            need: "at least 1 and at most the number of memories, without self where it is excluded",
+            need: "at least 1 and at most the number of memories, one less when self is excluded",
         });
     }
     if let Some(resident) = &memories.resident {
@@ -86,7 +86,7 @@ pub(super) fn knn<T: Element>(
     let blocks = sweep(
         memories,
         &queries.view(),
-        // Up to so many wait in each sieve.
+        // Most entries of a sieve.
         3 * k + WAITING,
         |tile, panels, chunk| {
             let mut sieves: Vec<Vec<Sieve<T>>> = panels
@@ -104,7 +104,7 @@ pub(super) fn knn<T: Element>(
         |panels, parts| {
             let queries: Vec<&[T]> = panels.iter().flat_map(|p| (0..p.count).map(|q| p.query(q))).collect();
             let mut parts = parts.into_iter();
-            let mut sieves = parts.next().unwrap_or_default();
+            let mut sieves = parts.next().expect("there is at least one chunk of memories");
             for part in parts {
                 sieves.iter_mut().zip(part).for_each(|(sieve, other)| sieve.join(other));
             }
@@ -117,26 +117,21 @@ pub(super) fn knn<T: Element>(
     );
     let found = blocks.into_iter().flatten().flatten();
     let (index, distance) = found.map(|(d2, j)| (j, d2.sqrt())).unzip();
-    let shaped = |_| OpError::Shape {
-        operation,
-        argument: "queries",
-        found: queries.shape().to_vec(),
-        expected: "k memories for every query".to_owned(),
-    };
+    let full = "every query has k memories";
     Ok(Knn {
-        index: Array2::from_shape_vec((m, k), index).map_err(shaped)?,
-        distance: Array2::from_shape_vec((m, k), distance).map_err(shaped)?,
+        index: Array2::from_shape_vec((m, k), index).expect(full),
+        distance: Array2::from_shape_vec((m, k), distance).expect(full),
         device: memories.device(),
     })
 }
 
-/// Rows of a tile after which the sieves are tightened: at first everything goes through them.
+/// Rows of a tile after which the sieves are tightened: an empty sieve passes everything.
 const RUN: usize = 32;
 
-/// Memories beyond 2 k that wait to be looked at.
+/// Candidates beyond 2 k that a sieve keeps before it is tightened.
 const WAITING: usize = 32;
 
-/// Shows the memories of a tile to the queries of a panel.
+/// Passes the memories of a tile through the sieves of the queries of a panel.
 fn scan<T: Element>(
     memories: &Memories<T>,
     tile: &mut Tile<T>,
@@ -166,16 +161,16 @@ fn scan<T: Element>(
 
 /// The search for the k nearest memories of one query.
 ///
-/// Closeness and its error only say who can be among them; distances taken directly in f64 say who is.
+/// Closeness and the bound on its error select candidates. Distances computed directly in f64 decide among them.
 struct Sieve<T> {
     k: usize,
     norm2: f64,
     slack: Slack,
-    /// Closeness below which no memory can be among the k nearest.
+    /// Closeness below which a memory can't be among the k nearest.
     floor: T,
-    /// Closeness and index of memories that can be.
+    /// Closeness and index of the candidates.
     waiting: Vec<(T, usize)>,
-    /// Squared distance and index of the best of those that were looked at, in order.
+    /// Squared distance and index of the nearest memories whose distance is known, in order.
     best: Vec<(f64, usize)>,
 }
 
@@ -185,7 +180,7 @@ impl<T: Element> Sieve<T> {
         Self { k, norm2, slack, floor: T::LOWEST, waiting: Vec::new(), best: Vec::new() }
     }
 
-    /// Takes in what came of later memories.
+    /// Adds the candidates among later memories.
     fn join(&mut self, other: Self) {
         self.waiting.extend(other.waiting);
         self.best.extend(other.best);
@@ -194,8 +189,8 @@ impl<T: Element> Sieve<T> {
         }
     }
 
-    /// No memory that is further than k others by more than the error is kept; if too many are left,
-    /// their distances are taken.
+    /// Drops every candidate that is further than k others by more than the error. If too many are left, computes
+    /// their distances.
     fn tighten(&mut self, memories: &Memories<T>, x: &[T]) {
         self.thin();
         if self.waiting.len() > self.k + WAITING / 2 {
@@ -213,7 +208,7 @@ impl<T: Element> Sieve<T> {
         self.waiting.retain(|(closeness, _)| *closeness >= floor);
     }
 
-    /// Moves the floor up to what is as close as this, less the errors of both sides.
+    /// Raises the floor to this closeness, less the errors of both sides.
     fn raise(&mut self, closeness: f64) {
         let floor = T::from_f64(closeness - 2.0 * self.slack.at(closeness));
         if floor > self.floor {
@@ -221,7 +216,7 @@ impl<T: Element> Sieve<T> {
         }
     }
 
-    /// Takes the distances of all that wait.
+    /// Computes the distances of all candidates.
     fn resolve(&mut self, memories: &Memories<T>, x: &[T]) {
         let looked_at = self.waiting.drain(..).map(|(_, j)| (T::distance2(x, memories.row(j)), j));
         self.best.extend(looked_at);
@@ -271,7 +266,7 @@ mod tests {
     }
 
     fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>, k: usize, exclude_self: bool) {
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let got = memories.knn(queries.view(), k, exclude_self).unwrap();
         let exact = brute(rows, queries, k, exclude_self);
         let what = format!("{:?}, {} queries, k {k}, exclude {exclude_self}", rows.dim(), queries.nrows());
@@ -323,7 +318,7 @@ mod tests {
     #[test]
     fn among_many_copies_the_lowest_indices_are_nearest() {
         let rows = Array2::from_shape_fn((3000, 30), |(_, j)| 1.0 + j as f32);
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let got = memories.knn(rows.slice(s![5..8, ..]), 100, false).unwrap();
         for (index, distance) in got.index.outer_iter().zip(got.distance.outer_iter()) {
             assert!(index.iter().copied().eq(0..100), "{index}");
@@ -332,9 +327,9 @@ mod tests {
     }
 
     #[test]
-    fn a_k_that_is_not_there_is_refused() {
+    fn a_k_out_of_range_is_refused() {
         let rows = planted(20, 3, 0.0);
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         for (k, exclude) in [(0, false), (0, true), (21, false), (20, true)] {
             assert!(matches!(
                 memories.knn(rows.view(), k, exclude),
@@ -345,15 +340,15 @@ mod tests {
     }
 
     #[test]
-    fn self_is_excluded_by_index_so_a_copy_is_at_nought() {
+    fn self_is_excluded_by_index_so_a_copy_is_at_zero() {
         let mut rows = Array2::<f32>::zeros((4, 3));
         rows.slice_mut(s![2.., ..]).fill(5.0);
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let got = memories.nearest(rows.view(), true).unwrap();
         assert_eq!(got.index, [1, 0, 3, 2]);
         assert_eq!(got.distance, [0.0; 4]);
         assert!(memories.nearest(rows.slice(s![..2, ..]), true).is_err());
-        let lone = Memories::new(rows.slice(s![..1, ..])).unwrap();
+        let lone = Memories::new(rows.slice(s![..1, ..]).to_owned()).unwrap();
         assert!(matches!(lone.nearest(rows.slice(s![..1, ..]), true), Err(OpError::Empty { .. })));
     }
 }

@@ -1,23 +1,22 @@
 //! The inner loops of every operation, with queries side by side in the lanes of vectors.
 //!
-//! A panel is up to [`Lanes::PANEL`] queries, turned: `[n, width]`, width a whole number of
-//! [`Lanes::LINE`]s, missing queries being nought. Memories are read as they lie, a row each. What is
-//! computed of a query and a memory is the same chain of operations wherever the two stand, so it does
-//! not depend on how many queries there are or which ones share a panel.
+//! A panel is up to [`Lanes::PANEL`] queries, transposed: `[n, width]`, where the width is a multiple of
+//! [`Lanes::LINE`] and missing queries are zero. Memories are read row by row. The result for a query and a memory comes
+//! from the same chain of operations at every position, so it does not depend on the number of queries or on the queries
+//! that share a panel.
 
 use pulp::{Simd, WithSimd, bytemuck};
 
-/// Products of so many dimensions are summed in registers at a time: a panel of as many fits the first
-/// cache.
+/// Dimensions whose products are summed in registers at a time: a panel of this many fits the first cache.
 const DEPTH: usize = 192;
 
-/// Rows of memories come in multiples of this, the last ones being padding.
+/// Rows of memories come in multiples of this; the last rows are padding.
 pub(super) const ROWS: usize = 8;
 
-/// Rows whose moments are summed in registers, before the sum goes on in f64.
+/// Rows whose moments are summed in registers before they are added in f64.
 const SLAB: usize = 256;
 
-/// Weights that are summed in the precision of the memories before the sum goes on in f64.
+/// Weights that are summed in the precision of the memories before they are added in f64.
 const RUN: usize = 32;
 
 /// Dimensions in one chain of additions, for N of them.
@@ -25,28 +24,28 @@ fn depth(n: usize) -> usize {
     n.div_ceil(n.div_ceil(DEPTH))
 }
 
-/// Additions that a product of n dimensions passes through at most.
+/// Largest number of additions in the chain of a product of n dimensions.
 pub(super) fn chain(n: usize) -> usize {
     depth(n) + n.div_ceil(DEPTH)
 }
 
-/// What of a query and a memory [`Lanes::closeness`] is to be computed from.
+/// How [`Lanes::closeness`] is computed from a query and a memory.
 #[derive(Clone, Copy)]
 pub enum Pairs<'a, T> {
-    /// x.y - h, from centred numbers and half the squared norm h of every memory.
+    /// x.y - h, from centred values and half the squared norm h of every memory.
     Products(&'a [T]),
-    /// -|x - y|^2 / 2, from the numbers as they are.
+    /// -|x - y|^2 / 2, from the values as given.
     Differences,
 }
 
-/// Rows of memories, so many numbers apart.
+/// Rows of memories, `stride` values apart.
 #[derive(Clone, Copy)]
 pub struct Rows<'a, T> {
     pub(super) values: &'a [T],
     pub(super) stride: usize,
 }
 
-/// Numbers that start on a cache line, where vectors of them are read fastest.
+/// Values that start on a cache line, where vectors are read fastest.
 #[derive(Default)]
 pub(crate) struct Buffer<T> {
     values: Vec<T>,
@@ -55,7 +54,7 @@ pub(crate) struct Buffer<T> {
 }
 
 impl<T: Lanes> Buffer<T> {
-    /// So many times nought.
+    /// `len` zeros.
     pub(crate) fn new(len: usize) -> Self {
         let values = vec![T::default(); len + T::LINE];
         let from = values.as_ptr().align_offset(64);
@@ -79,13 +78,13 @@ impl<T> std::ops::DerefMut for Buffer<T> {
 
 /// The inner loops for one precision.
 pub trait Lanes: Copy + Default + 'static {
-    /// Numbers in 64 bytes.
+    /// Values in 64 bytes.
     const LINE: usize;
     /// Most queries in a panel.
     const PANEL: usize;
 
-    /// out_(j, q) <- x_q.y_j - |y_j|^2/2 or -|x_q - y_j|^2/2, so that what is larger is closer.
-    /// `out` is `[rows, width]` with as many rows as it has, a multiple of [`ROWS`].
+    /// out_(j, q) <- x_q.y_j - |y_j|^2/2 or -|x_q - y_j|^2/2, larger for closer memories. `out` is `[rows, width]`, and
+    /// its number of rows is a multiple of [`ROWS`].
     fn closeness(out: &mut [Self], panel: &[Self], rows: Rows<'_, Self>, n: usize, pairs: Pairs<'_, Self>);
     /// most_q <- max_j values_(j, q).
     fn column_max(most: &mut [Self], values: &[Self]);
@@ -214,7 +213,7 @@ macro_rules! lanes {
                     type Output = ();
                     #[inline(always)]
                     fn with_simd<S: Simd>(self, simd: S) {
-                        // As many sums as there are registers for them.
+                        // As many sums as fit the registers.
                         if S::REGISTER_COUNT >= 32 {
                             all::<S, ROWS>(simd, self);
                         } else {
@@ -276,7 +275,7 @@ macro_rules! lanes {
                                     }
                                     sum[i] += w;
                                     if MOMENTS {
-                                        // The product of no weight and minus infinity is no moment.
+                                        // Zero weight times minus infinity counts as 0.
                                         moment[i] += if w > 0.0 { w * l } else { 0.0 };
                                     }
                                 }
@@ -298,7 +297,7 @@ macro_rules! lanes {
                     moments: Option<&'a mut [f64]>,
                     store: bool,
                 }
-                // Not a closure: one that is called by value is not inlined, and so not compiled for vectors.
+                // Not a closure: a closure called by value is not inlined and so not compiled for vectors.
                 impl WithSimd for Op<'_> {
                     type Output = ();
                     #[inline(always)]
@@ -363,8 +362,7 @@ macro_rules! lanes {
                     assert!(j0 < j1 && j1 * width <= op.weights.len());
                     assert!(j1 * stride <= op.rows.values.len());
                     let mut sums = [[simd.$splat(0.0); V]; R];
-                    // SAFETY: the asserts above bound every index below; a vector has the alignment of
-                    // its numbers.
+                    // SAFETY: the asserts above bound every index below; a vector has the alignment of its elements.
                     unsafe {
                         let mut w = op.weights.as_ptr().add(j0 * width + q);
                         let mut y = op.rows.values.as_ptr().add(j0 * stride + v * S::$count);

@@ -8,7 +8,7 @@ use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, tile_rows};
 use super::{Element, Memories, OpError};
 
-/// Tiles of the inner loops in a tile as it is handed out, which are computed at the same time.
+/// Tiles of the inner loops in one tile that is handed out. They are computed in parallel.
 const TOGETHER: usize = 32;
 
 /// Squared distances between some queries and some memories.
@@ -18,13 +18,13 @@ pub struct PairTile<'a, T> {
     pub queries: Range<usize>,
     /// Rows of the memories.
     pub memories: Range<usize>,
-    /// ||x - y||^2, a row a query and a column a memory.
+    /// ||x - y||^2, `[queries, memories]`.
     pub squared: ArrayView2<'a, T>,
 }
 
 impl<T> PairTile<'_, T> {
-    /// Largest relative error of a squared distance, in units of half the spacing of the numbers above 1:
-    /// 6e-5 in f32 and 1.1e-13 in f64.
+    /// Largest relative error of a squared distance in roundings, half units in the last place of 1: 6e-5 in f32 and
+    /// 1.1e-13 in f64.
     pub const ERROR: f64 = 1024.0;
 }
 
@@ -40,7 +40,7 @@ pub(super) fn pairwise<T: Element>(
     }
     let n = memories.dim();
     let queries = queries.as_standard_layout();
-    let rows = queries.as_slice().unwrap_or_default();
+    let rows = queries.as_slice().expect("the queries are in standard layout");
     let most = tile_rows(memories);
     let mut out = Vec::new();
     for (first, x) in (0..).step_by(T::PANEL).zip(rows.chunks(T::PANEL * n)) {
@@ -56,7 +56,7 @@ pub(super) fn pairwise<T: Element>(
                 },
             );
             let shape = (columns.len(), panel.width);
-            let Ok(view) = ArrayView2::from_shape(shape, &out) else { continue };
+            let view = ArrayView2::from_shape(shape, &out).expect("the tile has this many values");
             tile(PairTile {
                 queries: first..first + panel.count,
                 memories: columns,
@@ -68,17 +68,12 @@ pub(super) fn pairwise<T: Element>(
 }
 
 /// Squared distances of the memories of a tile to the queries of a panel, `[size, width]`.
-fn distances<T: Element>(
-    memories: &Memories<T>,
-    tile: &mut Tile<T>,
-    panel: &Panel<'_, T>,
-    out: &mut [T],
-) {
+fn distances<T: Element>(memories: &Memories<T>, tile: &mut Tile<T>, panel: &Panel<'_, T>, out: &mut [T]) {
     let start = tile.start;
     let mut floors = vec![T::from_f64(f64::INFINITY); panel.width];
     let mut norms2 = vec![0.0; panel.width];
     for (q, norm2) in panel.norms2.iter().enumerate() {
-        // What is closer than this has lost too many digits in the expansion.
+        // Closer memories have lost too many digits in the expansion.
         let limit = 2.0 * Slack::new(memories, *norm2).at(0.0) / (PairTile::<T>::ERROR * T::ROUNDING);
         floors[q] = T::from_f64((norm2 - limit) / 2.0);
         norms2[q] = *norm2;
@@ -102,7 +97,7 @@ mod tests {
     use ndarray::Array2;
 
     fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>) {
-        let memories = Memories::new(rows.view()).unwrap();
+        let memories = Memories::new(rows.clone()).unwrap();
         let mut next = (0, 0);
         let bound = PairTile::<T>::ERROR * T::ROUNDING;
         memories

@@ -1,4 +1,4 @@
-//! Memories that lie on a device, if their precision has kernels there.
+//! Memories on a device, for precisions that have kernels there.
 
 use super::resolve;
 use crate::device::{Device, DeviceChoice};
@@ -7,11 +7,11 @@ use ndarray::ArrayView2;
 use super::cuda::Resident;
 use super::{Element, Knn, OpError, PREPARE, PairTile, Readout, Want};
 
-/// The operations of [`super::Memories`] on a device, whose arguments were checked before.
+/// The operations of [`super::Memories`] on a device. The caller has checked the arguments.
 pub trait Placed<T: Element>: Sized + Send + Sync {
-    /// Copies memories to the device of that choice; None where it is the processor.
+    /// Copies memories to the chosen device; `None` when it is the CPU.
     fn place(rows: ArrayView2<'_, T>, choice: DeviceChoice) -> Result<Option<Self>, OpError>;
-    /// Where they are.
+    /// Device that holds the memories.
     fn device(&self) -> Device;
     /// As [`super::Memories::readout`].
     fn readout(&self, queries: ArrayView2<'_, T>, beta: f64, want: Want) -> Result<Readout<T>, OpError>;
@@ -49,7 +49,7 @@ impl Placed<f32> for Resident {
     }
 }
 
-/// What a precision without kernels has on a device: nothing, ever.
+/// Memories of a precision without kernels: no value exists.
 pub enum Nowhere {}
 
 impl Placed<f64> for Nowhere {
@@ -89,21 +89,21 @@ mod tests {
     #[test]
     fn only_f32_goes_to_a_device_and_a_missing_one_is_named() {
         let rows = array![[1.0, 2.0], [3.0, 4.0]];
-        let there = |name: &str| Memories::on(rows.view(), name.parse().unwrap()).map(|m| m.device());
+        let there = |name: &str| Memories::on(rows.clone(), name.parse().unwrap()).map(|m| m.device());
         assert_eq!(there("cpu"), Ok(Device::Cpu));
         assert_eq!(there("auto"), Ok(Device::Cpu));
         let device = Device::Cuda(0);
         assert_eq!(there("cuda:0"), Err(OpError::Precision { operation: PREPARE, device }));
 
         let single = rows.mapv(|v| v as f32);
-        // No machine has so many.
-        let missing = Memories::on(single.view(), "cuda:4096".parse().unwrap()).map(|m| m.device());
+        // No machine has this many devices.
+        let missing = Memories::on(single.clone(), "cuda:4096".parse().unwrap()).map(|m| m.device());
         assert!(
             matches!(&missing, Err(OpError::Device { source: DriverError::Missing { device, .. }, .. })
                 if device == "cuda:4096"),
             "{missing:?}"
         );
-        let memories = Memories::on(single.view(), DeviceChoice::Auto).unwrap();
+        let memories = Memories::on(single.clone(), DeviceChoice::Auto).unwrap();
         let device = memories.device();
         assert_eq!(memories.readout(single.view(), 1.0, Want::ALL).unwrap().device, device);
         assert_eq!(memories.nearest(single.view(), false).unwrap().device, device);

@@ -8,41 +8,41 @@ use rayon::prelude::*;
 use super::lanes::{Buffer, Pairs, ROWS, Rows, chain};
 use super::{Element, Memories};
 
-/// Most panels of queries that share a tile once it is made.
+/// Most panels of queries that share one tile.
 const PANELS: usize = 20;
 
-/// Most numbers that a chunk may have to hold for one query of each panel of a block.
-const PANEL_NUMBERS: usize = 10_000;
+/// Most values that a chunk holds for one query of each panel of a block.
+const PANEL_VALUES: usize = 10_000;
 
-/// Memories in a tile, where they are short.
+/// Most memories in a tile.
 const TILE: usize = 256;
 
-/// Most numbers in a tile, where memories are long.
-const TILE_NUMBERS: usize = 1 << 19;
+/// Most values in a tile of long memories.
+const TILE_VALUES: usize = 1 << 19;
 
-/// Chunks that the memories are cut into, where there are enough of them.
+/// Number of chunks that the memories are cut into, if they are enough.
 const CHUNKS: usize = 8;
 
 /// Fewest memories in a chunk.
 const CHUNK: usize = 2048;
 
-/// Up to so many dimensions distances are taken directly: it costs no more than the expansion, and each
-/// has an error relative to itself.
+/// Up to this number of dimensions, distances are computed directly. That costs no more than the expansion, and each
+/// error is relative to its own distance.
 const FEW: usize = 8;
 
 /// Up to [`Lanes::PANEL`] queries side by side.
 pub(super) struct Panel<'a, T> {
-    /// Row of the first one.
+    /// Row of the first query.
     pub(super) first: usize,
     /// The queries as given, `[count, n]`.
     pub(super) given: &'a [T],
-    /// How many.
+    /// Number of queries.
     pub(super) count: usize,
-    /// How many with padding.
+    /// Number of queries with padding.
     pub(super) width: usize,
-    /// `[n, width]`: about the memories' centre, or as given where distances are taken directly.
-    turned: Buffer<T>,
-    /// What -2 closeness lacks to the squared distance: the squared norm, or 0.
+    /// `[n, width]`: about the memories' centre, or as given when distances are computed directly.
+    transposed: Buffer<T>,
+    /// Squared distance plus twice the closeness: the squared norm, or 0 for direct distances.
     pub(super) norms2: Vec<f64>,
 }
 
@@ -51,7 +51,7 @@ impl<'a, T: Element> Panel<'a, T> {
         let n = memories.dim();
         let count = given.len() / n;
         let width = count.next_multiple_of(T::LINE);
-        let mut turned = Buffer::new(n * width);
+        let mut transposed = Buffer::new(n * width);
         let mut norms2 = vec![0.0; count];
         let mut centred = vec![T::ZERO; n];
         for (q, x) in given.chunks_exact(n).enumerate() {
@@ -62,10 +62,10 @@ impl<'a, T: Element> Panel<'a, T> {
                 norms2[q] = centred.iter().map(|v| v.f64() * v.f64()).sum();
             }
             for (k, v) in centred.iter().enumerate() {
-                turned[k * width + q] = *v;
+                transposed[k * width + q] = *v;
             }
         }
-        Self { first, given, count, width, turned, norms2 }
+        Self { first, given, count, width, transposed, norms2 }
     }
 
     /// Query q as given.
@@ -75,19 +75,19 @@ impl<'a, T: Element> Panel<'a, T> {
     }
 }
 
-/// Some memories, made ready, and how close they are to a panel.
+/// A range of memories, centred, with their closeness to a panel of queries.
 pub(super) struct Tile<T> {
     /// The first memory.
     pub(super) start: usize,
-    /// How many.
+    /// Number of memories.
     pub(super) size: usize,
     /// About the centre, `[size, stride]`.
     centred: Buffer<T>,
     stride: usize,
-    /// As given, where distances are taken directly.
+    /// As given, when distances are computed directly.
     given: Buffer<T>,
     half_norms: Buffer<T>,
-    /// `[size, width]`: half of (|x|^2 - d^2), so that what is larger is closer.
+    /// `[size, width]`: (|x|^2 - d^2) / 2, larger for closer memories.
     closeness: Buffer<T>,
 }
 
@@ -96,7 +96,7 @@ impl<T: Element> Tile<T> {
         let n = memories.dim();
         let rows = tile_rows(memories).next_multiple_of(ROWS);
         let mut stride = n.next_multiple_of(T::LINE);
-        // A power of two would put all rows into the same few lines of a cache.
+        // A power of two would map all rows to the same few lines of a cache.
         if stride.is_multiple_of(16 * T::LINE) {
             stride += T::LINE;
         }
@@ -111,7 +111,7 @@ impl<T: Element> Tile<T> {
         }
     }
 
-    /// Takes these memories. Rows of padding keep what they had: nobody reads what comes of them.
+    /// Loads a range of memories. Padding rows keep their old values, and their results are never read.
     pub(super) fn fill(&mut self, memories: &Memories<T>, range: Range<usize>) {
         let n = memories.dim();
         (self.start, self.size) = (range.start, range.len());
@@ -126,34 +126,34 @@ impl<T: Element> Tile<T> {
         self.half_norms[..range.len()].copy_from_slice(&memories.half_norms[range]);
     }
 
-    /// How close each memory is to each query of the panel, `[size, width]`.
+    /// Closeness of each memory to each query of the panel, `[size, width]`.
     pub(super) fn closeness(&mut self, panel: &Panel<'_, T>) -> &mut [T] {
-        let n = panel.turned.len() / panel.width;
+        let n = panel.transposed.len() / panel.width;
         let rows = self.size.next_multiple_of(ROWS);
         let (from, pairs) = if n <= FEW {
             (Rows { values: &self.given, stride: n }, Pairs::Differences)
         } else {
             (Rows { values: &self.centred, stride: self.stride }, Pairs::Products(&self.half_norms))
         };
-        T::closeness(&mut self.closeness[..rows * panel.width], &panel.turned, from, n, pairs);
+        T::closeness(&mut self.closeness[..rows * panel.width], &panel.transposed, from, n, pairs);
         &mut self.closeness[..self.size * panel.width]
     }
 
-    /// Adds the memories about the centre, weighted by what stands in place of closeness, to the sums
-    /// `[count, n]` of the panel.
+    /// Adds the centred memories to the sums `[count, n]` of the panel, with the weights that have replaced the
+    /// closeness.
     pub(super) fn add_moments(&self, panel: &Panel<'_, T>, sums: &mut [f64]) {
         let weights = &self.closeness[..self.size * panel.width];
         let from = Rows { values: &self.centred, stride: self.stride };
-        T::moments(sums, weights, panel.width, from, panel.turned.len() / panel.width);
+        T::moments(sums, weights, panel.width, from, panel.transposed.len() / panel.width);
     }
 }
 
-/// How far the closeness of a memory to one query may be from the truth.
+/// Bound on the error of the closeness of memories to one query.
 #[derive(Clone, Copy)]
 pub(super) struct Slack {
-    /// In any case.
+    /// Constant part.
     flat: f64,
-    /// For each unit of closeness.
+    /// Part for each unit of closeness.
     share: f64,
 }
 
@@ -169,34 +169,34 @@ impl Slack {
         Self { flat, share: 0.0 }
     }
 
-    /// For memories about as close as this.
+    /// Bound for memories of this closeness.
     pub(super) fn at(self, closeness: f64) -> f64 {
         self.flat + self.share * closeness.abs()
     }
 }
 
-/// Whether distances are taken directly in so many dimensions.
+/// Whether distances in n dimensions are computed directly.
 pub(super) fn is_direct(n: usize) -> bool {
     n <= FEW
 }
 
-/// Memories in a tile: by N alone.
+/// Memories in a tile. Depends on N only.
 pub(super) fn tile_rows<T: Element>(memories: &Memories<T>) -> usize {
-    (TILE_NUMBERS / memories.dim()).clamp(128, TILE)
+    (TILE_VALUES / memories.dim()).clamp(128, TILE)
 }
 
-/// A range in pieces of at most `most`, as even as can be.
+/// Cuts a range into as few and as even pieces of at most `most` as possible.
 pub(super) fn pieces(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = range.len().div_ceil(most);
     let (start, size) = (range.start, range.len());
     (0..count).map(move |i| start + i * size / count..start + (i + 1) * size / count)
 }
 
-/// `work` on every panel of queries with every chunk of memories, `join` on what came of a block of
-/// panels, chunk by chunk in order. The results of the blocks come in order.
+/// Calls `work` for every block of panels of queries and every chunk of memories, and `join` for each block with the
+/// results of its chunks in order. The results of the blocks come in order.
 ///
-/// `held` is how many numbers come of a query and a chunk. Chunks depend on K alone, so that nothing that is
-/// added up depends on how many queries there are. All cores have work even for one query.
+/// `held` is the number of values that a chunk holds for one query. Chunks depend on K only, so that no sum depends on
+/// the number of queries. One query is enough work for all cores.
 pub(super) fn sweep<T: Element, P: Send, R: Send>(
     memories: &Memories<T>,
     queries: &ArrayView2<'_, T>,
@@ -205,13 +205,13 @@ pub(super) fn sweep<T: Element, P: Send, R: Send>(
     join: impl Fn(&[Panel<'_, T>], Vec<P>) -> R + Sync,
 ) -> Vec<R> {
     let (n, len) = (memories.dim(), memories.len());
-    let queries = queries.as_slice().unwrap_or_default();
+    let queries = queries.as_slice().expect("the queries are in standard layout");
     let chunk = len.div_ceil(CHUNKS).max(CHUNK);
     let chunks: Vec<Range<usize>> = pieces(0..len, chunk).collect();
     let panels: Vec<(usize, &[T])> = (0..).step_by(T::PANEL).zip(queries.chunks(T::PANEL * n)).collect();
     let blocks: Vec<Range<usize>> =
-        pieces(0..panels.len(), (PANEL_NUMBERS / held.max(1)).clamp(1, PANELS)).collect();
-    // Every chunk of a block holds sums until they are joined: only so many blocks at a time.
+        pieces(0..panels.len(), (PANEL_VALUES / held.max(1)).clamp(1, PANELS)).collect();
+    // Every chunk of a block holds sums until they are joined, so the number of blocks in flight is limited.
     let together = (4 * rayon::current_num_threads() / chunks.len()).max(1);
     let mut out = Vec::with_capacity(blocks.len());
     for group in blocks.chunks(together) {

@@ -1,18 +1,11 @@
+use crate::setting::SettingError;
+
 /// What can go wrong with a process.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ProcessError {
     /// A setting out of its range.
-    #[error("{process}: setting {setting} is {value}, expected {need}")]
-    Setting {
-        /// The process.
-        process: &'static str,
-        /// The setting.
-        setting: &'static str,
-        /// What it is.
-        value: f64,
-        /// What would do.
-        need: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A time at which the process isn't defined.
     #[error("{process}: there is no time {t}, expected a number from {clean} to {horizon}")]
     Time {

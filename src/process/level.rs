@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ProcessError;
+use crate::setting::SettingError;
 
 /// A noise level: p(x_t | x_0) = N(alpha x_0, sigma^2 I) at time t.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +44,7 @@ impl Level {
     /// [`ProcessError::Setting`] for a t that is not finite, an alpha that is not positive and finite, or a
     /// sigma that is negative or not finite.
     pub fn new(t: f64, alpha: f64, sigma: f64) -> Result<Self, ProcessError> {
-        let refused = |setting, value, need| ProcessError::Setting { process: "level", setting, value, need };
+        let refused = |setting, value: f64, need| SettingError::new("level", setting, value, need).into();
         if !t.is_finite() {
             return Err(refused("t", t, "a finite number"));
         }
@@ -194,7 +195,7 @@ mod tests {
         for (t, alpha, sigma) in
             [(f64::NAN, 1.0, 1.0), (0.0, 0.0, 1.0), (0.0, 1.0, -1.0), (0.0, f64::INFINITY, 1.0)]
         {
-            assert!(matches!(Level::new(t, alpha, sigma), Err(ProcessError::Setting { .. })));
+            assert!(matches!(Level::new(t, alpha, sigma), Err(ProcessError::Setting(_))));
         }
     }
 }

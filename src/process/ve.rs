@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Coefficients, Level, Process, ProcessError};
+use crate::setting::SettingError;
 
 /// Settings of [`Ve`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ impl VeSettings {
         {
             if !(value > 0.0 && value.is_finite()) {
                 let need = "a finite number above 0";
-                return Err(ProcessError::Setting { process: Ve::NAME, setting, value, need });
+                return Err(SettingError::new(Ve::NAME, setting, value, need).into());
             }
         }
         Ok(Ve(self))
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn bad_settings_and_times_are_refused() {
         for (sigma, horizon) in [(0.0, 1.0), (1.0, -1.0), (f64::NAN, 1.0), (1e200, 1.0)] {
-            assert!(matches!(VeSettings { sigma, horizon }.check(), Err(ProcessError::Setting { .. })));
+            assert!(matches!(VeSettings { sigma, horizon }.check(), Err(ProcessError::Setting(_))));
         }
         for t in [-1e-9, 1.1, f64::NAN] {
             assert!(matches!(Ve::default().level(t), Err(ProcessError::Time { .. })));

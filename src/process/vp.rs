@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Coefficients, Level, Process, ProcessError, Steps};
+use crate::setting::SettingError;
 
 /// Settings of [`Vp`]; the defaults are the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ impl VpSettings {
     /// [`ProcessError::Setting`] that names the first one out of its range.
     pub fn check(self) -> Result<Vp, ProcessError> {
         let refused =
-            |setting, value, need| Err(ProcessError::Setting { process: Vp::NAME, setting, value, need });
+            |setting, value: f64, need| Err(SettingError::new(Vp::NAME, setting, value, need).into());
         if !(2..=Vp::MOST).contains(&self.levels) {
             return refused("levels", self.levels as f64, "2 to 1000000");
         }
@@ -297,7 +298,7 @@ mod tests {
             VpSettings { beta_end: 1.0, ..d },
             VpSettings { levels: 100_000, ..d },
         ] {
-            assert!(matches!(bad.check(), Err(ProcessError::Setting { .. })), "{bad:?}");
+            assert!(matches!(bad.check(), Err(ProcessError::Setting(_))), "{bad:?}");
         }
         for t in [-1.1, 999.1, f64::NAN] {
             assert!(matches!(Vp::default().level(t), Err(ProcessError::Time { .. })));

@@ -5,6 +5,7 @@ use crate::process::{Level, Prediction, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
 use crate::score::{Score, check_rows};
+use crate::setting::SettingError;
 
 /// DDPM's ancestral sampling from `x` `[m, N]` at the first level to the last: each step draws from
 /// p(x_s | x_t, x_0) at the predicted x_0, with the variance that DDPM calls "fixed_small".
@@ -71,7 +72,7 @@ fn walk<F: Fn(f64, f64, f64) -> f64 + Sync>(
     check_rows(sampler, "x", &x.view(), (x.nrows(), score.dim()))?;
     if let Some(value) = clip.filter(|c| !(*c > 0.0 && c.is_finite())) {
         let need = "a finite number above 0";
-        return Err(SampleError::Setting { sampler, setting: "clip", value, need });
+        return Err(SettingError::new(sampler, "clip", value, need).into());
     }
     let most = clip.unwrap_or(f64::INFINITY);
     for (i, pair) in steps.levels().windows(2).enumerate() {
@@ -105,7 +106,7 @@ mod tests {
     fn the_exact_score_gives_the_memories_in_their_shares() {
         // The third memory stands twice, so it has half of the weight.
         let rows = array![[0.9, 0.1], [-0.6, 0.7], [-0.2, -0.8], [-0.2, -0.8]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
         let m = 1500;
         let mut streams = Streams::new(1, "ancestral", 0..m);
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn samples_do_not_depend_on_their_batch_and_ddim_on_nothing() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7], [-0.2, -0.8]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
         let steps = vp.steps(20, Spacing::Leading).unwrap();
         let run = |range| {
@@ -220,7 +221,7 @@ mod tests {
         for clip in [0.0, -1.0, f64::NAN] {
             assert!(matches!(
                 ddim(&well, &steps, x(), Some(clip), &Silent),
-                Err(SampleError::Setting { .. })
+                Err(SampleError::Setting(_))
             ));
         }
         assert!(matches!(ddim(&well, &steps, array![[1.0]], None, &Silent), Err(SampleError::Op(_))));

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use crate::ops::OpError;
 use crate::process::ProcessError;
 use crate::score::ScoreError;
+use crate::setting::SettingError;
 use crate::store::StoreError;
 
 /// What can go wrong in a sampler or a likelihood.
@@ -18,17 +19,8 @@ pub enum SampleError {
     #[error(transparent)]
     Score(#[from] ScoreError),
     /// A setting out of its range.
-    #[error("{sampler}: setting {setting} is {value}, expected {need}")]
-    Setting {
-        /// The sampler.
-        sampler: &'static str,
-        /// The setting.
-        setting: &'static str,
-        /// What it is.
-        value: f64,
-        /// What would do.
-        need: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// Random streams for another number of samples than there are.
     #[error("{sampler}: {streams} random streams for {samples} samples")]
     Streams {

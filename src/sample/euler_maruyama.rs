@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_exact_score_gives_the_memories() {
         let rows = array![[0.2, 0.1], [-0.6, 0.7]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let ve = Ve::default();
         let steps = Steps::even(&ve, 1.0, 0.0, 1000).unwrap();
         let m = 1500;
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn samples_do_not_depend_on_their_batch_and_errors_name_the_place() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let ve = Ve::default();
         let steps = Steps::even(&ve, 1.0, 0.5, 5).unwrap();
         let run = |range| {

@@ -7,6 +7,7 @@ use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
 use crate::score::{Density, Probe, Score, ScoreError, check_rows, check_shape};
+use crate::setting::SettingError;
 
 /// The probability-flow equation of a score under a process, dx/dt = f x - (1/2) g^2 score, whose
 /// trajectories carry p_t along.
@@ -104,8 +105,7 @@ impl Flow<'_> {
             Divergence::Hutchinson { probes, probe, streams } => {
                 check_streams(Self::NAME, streams, m)?;
                 if probes < 2 {
-                    let (value, need) = (probes as f64, "at least 2");
-                    return Err(SampleError::Setting { sampler: Self::NAME, setting: "probes", value, need });
+                    return Err(SettingError::new(Self::NAME, "probes", probes, "at least 2").into());
                 }
                 (0..probes).map(|_| probe.draw(streams, n)).collect()
             }
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn likelihoods_of_a_mixture_and_the_ring_are_their_densities() {
         let rows = toy::points(9).unwrap();
-        let empirical = Empirical::new(Memories::new(rows.view()).unwrap());
+        let empirical = Empirical::new(Memories::new(rows.clone()).unwrap());
         let (ve, vp) = (Ve::default(), Vp::default());
         let x = array![[0.8, -0.3], [-0.7, 0.7], [0.1, 0.0], [1.5, 1.5]];
         let solver = Rk45Settings { rtol: 1e-8, atol: 1e-8, ..Rk45Settings::default() }.check().unwrap();
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn hutchinson_gives_the_exact_value_within_its_standard_error() {
         let rows = toy::points(4).unwrap();
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let ve = Ve::default();
         let flow = Flow { score: &score, process: &ve, solver: Rk45::default() };
         let x = array![[0.8, -0.3], [-0.7, 0.6], [0.2, 0.1]];
@@ -282,7 +282,7 @@ mod tests {
         let mut streams = Streams::new(1, "likelihood", 0..3);
         let one = Divergence::Hutchinson { probes: 1, probe: Probe::Gaussian, streams: &mut streams };
         let e = flow.log_density(x.view(), 0.05, Prior::Gaussian, one, &Silent).unwrap_err();
-        assert!(matches!(e, SampleError::Setting { setting: "probes", .. }), "{e}");
+        assert!(matches!(e, SampleError::Setting(SettingError { ref setting, .. }) if setting == "probes"), "{e}");
     }
 
     /// For data N(0, v I) every direction u gives c |u|^2 with c = (1/2) log((v + T) / (v + t)): the same for
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn the_flow_of_the_exact_score_ends_on_the_memories() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7], [-0.2, -0.8]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let (ve, vp) = (Ve::default(), Vp::default());
         let processes: [(&dyn Process, f64); 2] = [(&ve, EPS), (&vp, 0.0)];
         for (process, end) in processes {
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn the_flow_goes_there_and_back() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
         let solver = Rk45Settings { rtol: 1e-9, atol: 1e-9, ..Rk45Settings::default() }.check().unwrap();
         let flow = Flow { score: &score, process: &vp, solver };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::SampleError;
 use crate::progress::ProgressSink;
 use crate::score::first_bad;
+use crate::setting::SettingError;
 
 /// Settings of [`Rk45`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl Rk45Settings {
     /// [`SampleError::Setting`] that names the first one out of its range.
     pub fn check(self) -> Result<Rk45, SampleError> {
         let refused =
-            |setting, value, need| Err(SampleError::Setting { sampler: Rk45::NAME, setting, value, need });
+            |setting, value: f64, need| Err(SettingError::new(Rk45::NAME, setting, value, need).into());
         if !(self.rtol >= 1e-14 && self.rtol < 1.0) {
             return refused("rtol", self.rtol, "a number from 1e-14 to below 1");
         }
@@ -122,7 +123,7 @@ impl Rk45 {
         for (setting, value) in [("from", from), ("to", to)] {
             if !value.is_finite() {
                 let need = "a finite number";
-                return Err(SampleError::Setting { sampler: Self::NAME, setting, value, need });
+                return Err(SettingError::new(Self::NAME, setting, value, need).into());
             }
         }
         let m = y.nrows();
@@ -362,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_cannot_arrive_says_so() {
-        let refused = |s: Rk45Settings| matches!(s.check(), Err(SampleError::Setting { .. }));
+        let refused = |s: Rk45Settings| matches!(s.check(), Err(SampleError::Setting(_)));
         let d = Rk45Settings::default();
         assert!(refused(Rk45Settings { rtol: 0.0, ..d }) && refused(Rk45Settings { atol: f64::NAN, ..d }));
         assert!(refused(Rk45Settings { max_steps: 0, ..d }) && refused(Rk45Settings { rtol: 1.0, ..d }));

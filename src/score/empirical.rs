@@ -12,18 +12,18 @@ use crate::process::Level;
 ///
 /// x/alpha and sigma/alpha turn it into the variance-exploding one, so the memories are prepared once for
 /// all levels.
-pub struct Empirical<'a> {
-    memories: Memories<'a, f64>,
+pub struct Empirical {
+    memories: Memories<f64>,
 }
 
-impl<'a> Empirical<'a> {
+impl Empirical {
     /// From K memories in N dimensions.
-    pub fn new(memories: Memories<'a, f64>) -> Self {
+    pub fn new(memories: Memories<f64>) -> Self {
         Self { memories }
     }
 
     /// The memories.
-    pub fn memories(&self) -> &Memories<'a, f64> {
+    pub fn memories(&self) -> &Memories<f64> {
         &self.memories
     }
 
@@ -72,7 +72,7 @@ impl Posterior<'_> {
     }
 }
 
-impl Score for Empirical<'_> {
+impl Score for Empirical {
     fn dim(&self) -> usize {
         self.memories.dim()
     }
@@ -120,7 +120,7 @@ impl Score for Empirical<'_> {
     }
 }
 
-impl Density for Empirical<'_> {
+impl Density for Empirical {
     fn dim(&self) -> usize {
         self.memories.dim()
     }
@@ -149,10 +149,10 @@ mod tests {
     #[test]
     fn the_variance_exploding_score_is_that_of_the_energy() {
         let rows = array![[0.3, 0.8], [-0.4, 0.1], [0.9, -0.7]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let x = array![[0.2, -0.3], [1.4, 0.6]];
         let level = Ve::default().level(0.15).unwrap();
-        let am = DenseAm::new(rows.view(), level.beta()).unwrap();
+        let am = DenseAm::new(rows.clone(), level.beta()).unwrap();
         let log = score.log_density(x.view(), &[level; 2]).unwrap();
         let got = score.score(x.view(), &[level; 2]).unwrap();
         for i in 0..2 {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_variance_preserving_score_is_the_direct_sum() {
         let rows = array![[0.3, 0.8], [-0.4, 0.1], [0.9, -0.7]];
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let x = array![[0.2, -0.3]];
         for t in [0.0, 150.0, 700.0, 999.0] {
             let level = Vp::default().level(t).unwrap();
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn rows_at_levels_of_their_own_are_as_rows_alone() {
         let rows = toy::points(9).unwrap();
-        let score = Empirical::new(Memories::new(rows.view()).unwrap());
+        let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
         let levels: Vec<Level> =
             [3.0, 3.0, 500.0, 3.0, 900.0].iter().map(|&t| vp.level(t).unwrap()).collect();

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
 use crate::device::Device;
-use crate::net::{Engine, NetError, Profile, Purpose, CandleNet, Weights};
+use crate::net::{CandleNet, Engine, NetError, Purpose, Timings, Weights};
 use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
@@ -173,10 +173,10 @@ impl Network {
     }
 
     /// Where the time of scores went on the processor since the network was made.
-    pub fn profile(&self) -> Profile {
+    pub fn timings(&self) -> Timings {
         let idle = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.iter().fold(Profile::default(), |sum, worker| match worker {
-            Worker::Engine(engine) => sum.plus(engine.profile()),
+        idle.iter().fold(Timings::default(), |sum, worker| match worker {
+            Worker::Engine(engine) => sum.plus(engine.timings()),
             Worker::Candle { .. } => sum,
         })
     }

@@ -114,7 +114,7 @@ mod tests {
         let angle = |i: usize| TAU * i as f64 / n as f64;
         let rows =
             Array2::from_shape_fn((n, 2), |(i, k)| if k == 0 { angle(i).cos() } else { angle(i).sin() });
-        let many = Empirical::new(Memories::new(rows.view()).unwrap());
+        let many = Empirical::new(Memories::new(rows.clone()).unwrap());
         let x = array![[0.0, 0.0], [0.3, 0.1], [-0.7, 0.7], [1.9, -0.2]];
         let v = array![[1.0, 0.5], [0.2, -1.0], [0.6, 0.6], [1.0, 0.0]];
         for level in [

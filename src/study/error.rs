@@ -1,71 +1,82 @@
+use std::path::PathBuf;
+
+use crate::class::Group;
 use crate::distance::DistanceError;
 use crate::memory::MemoryError;
 use crate::ops::OpError;
 use crate::process::ProcessError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
+use crate::setting::SettingError;
 use crate::store::StoreError;
 
-/// What can go wrong in an analysis.
+/// An error of a study.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
-    /// An argument that the operations refuse.
+    /// Errors of the operations.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// The theory modules.
+    /// Errors of the memory models.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A time that the process does not have.
+    /// Errors of the process, such as a time that it does not have.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A score.
+    /// Errors of a score.
     #[error(transparent)]
     Score(#[from] ScoreError),
-    /// A sampler or a likelihood.
+    /// Errors of samplers and likelihoods.
     #[error(transparent)]
     Sample(#[from] SampleError),
-    /// A distance of images.
+    /// Errors of a distance between images.
     #[error(transparent)]
     Distance(#[from] DistanceError),
-    /// A file.
+    /// Errors of files.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A setting out of its range.
-    #[error("{analysis}: setting {setting} is {value}, expected {need}")]
-    Setting {
-        /// The analysis.
-        analysis: &'static str,
-        /// The setting's name in the profile.
-        setting: &'static str,
-        /// What it is.
-        value: String,
-        /// What would do.
-        need: String,
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A folder that can't be measured.
+    #[error("{}: {reason}", path.display())]
+    Subject {
+        /// The folder.
+        path: PathBuf,
+        /// What was found and what is expected.
+        reason: String,
     },
-    /// Numbers of one sample that can't be used.
+    /// Samples of a training run outside a sweep.
+    #[error("{} is a training run without {group} samples; give the cell of a sweep", path.display())]
+    NoSamples {
+        /// The folder.
+        path: PathBuf,
+        /// The group asked for.
+        group: Group,
+    },
+    /// Values of one sample that are NaN or infinite.
     #[error("{analysis}: {what} {sample} holds {value}")]
     NotFinite {
-        /// The analysis.
+        /// The study.
         analysis: &'static str,
-        /// What holds it.
+        /// The array that holds the value.
         what: &'static str,
-        /// Number of the sample.
+        /// Row of the sample.
         sample: usize,
-        /// What was found.
+        /// The value.
         value: f64,
     },
-    /// LAPACK gave up.
+    /// A decomposition that LAPACK could not finish.
     #[error("{analysis}: LAPACK failed on a {rows} x {columns} matrix of sample {sample}: {source}")]
     Lapack {
-        /// The analysis.
+        /// The study.
         analysis: &'static str,
-        /// Number of the sample.
+        /// Row of the sample.
         sample: usize,
-        /// Rows of the matrix.
+        /// Number of rows of the matrix.
         rows: usize,
-        /// Its columns.
+        /// Number of its columns.
         columns: usize,
-        /// LAPACK's own words.
+        /// LAPACK's message.
         source: ndarray_linalg::error::LinalgError,
     },
 }

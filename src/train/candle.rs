@@ -7,7 +7,7 @@ use super::TrainError;
 use super::adam::{Factors, State};
 use super::batch::Batch;
 use super::learner::{Learner, StepReport};
-use crate::net::{Dropout, Graph, NetError, CandleNet, Weights};
+use crate::net::{CandleNet, Dropout, Graph, NetError, Weights};
 
 /// On a device of candle, by its operations and its gradients: the same steps as on the processor, but for rounding.
 pub struct Candle {

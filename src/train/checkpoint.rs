@@ -25,7 +25,7 @@ const DAMAGED: &str = "damaged";
 const KEPT: usize = 2;
 
 /// One row of metrics: a stretch of steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetricsRow {
     /// The last step of the stretch.
     pub step: u64,

@@ -1,4 +1,4 @@
-use ndarray::Array2;
+use ndarray::{ArcArray2, Array2};
 use sha2::{Digest, Sha256};
 
 use super::TrainError;
@@ -6,13 +6,14 @@ use super::settings::DataSettings;
 use crate::data::{Dataset, Range, Split, load};
 use crate::memory::toy::points;
 use crate::project::Layout;
+use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::hex;
 
 /// The training set, as networks see it: a row a datum, images in the order row, column, channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingData {
-    rows: Array2<f32>,
+    rows: ArcArray2<f32>,
     shape: Shape,
 }
 
@@ -28,6 +29,7 @@ impl TrainingData {
                 Self::of_images(&load(layout, dataset, Split::Train)?.subset(*k)?, *size)
             }
             DataSettings::Toy { k } => Self::new(points(*k)?.mapv(|v| v as f32), Shape::vector(2)),
+            DataSettings::Unknown => Err(TrainError::UnknownData),
         }
     }
 
@@ -38,11 +40,13 @@ impl TrainingData {
     pub fn of_images(images: &Dataset, size: usize) -> Result<Self, TrainError> {
         let from = images.shape();
         if size == 0 || !from.height.is_multiple_of(size) || !from.width.is_multiple_of(size) {
-            return Err(TrainError::Setting {
-                setting: "data.size",
-                value: size.to_string(),
-                need: format!("a divisor of {} and {}", from.height, from.width),
-            });
+            return Err(SettingError::new(
+                "training",
+                "data.size",
+                size,
+                format!("a divisor of {} and {}", from.height, from.width),
+            )
+            .into());
         }
         let (down, across) = (from.height / size, from.width / size);
         let shape = Shape::image(size, size, from.channels);
@@ -68,18 +72,21 @@ impl TrainingData {
     /// # Errors
     /// [`TrainError::Setting`] where there are none, they have another length, or one is not finite.
     pub fn new(rows: Array2<f32>, shape: Shape) -> Result<Self, TrainError> {
-        let refused = |value: String, need: String| TrainError::Setting { setting: "data", value, need };
+        let refused = |value: String, need: String| {
+            TrainError::from(SettingError::new("training", "data", value, need))
+        };
         if rows.nrows() == 0 || rows.ncols() != shape.len() || shape.is_empty() {
             return Err(refused(format!("{:?}", rows.dim()), format!("[K, {}] with K above 0", shape.len())));
         }
         if let Some(((row, column), v)) = rows.indexed_iter().find(|(_, v)| !v.is_finite()) {
             return Err(refused(format!("{v} in row {row}, column {column}"), "finite numbers".into()));
         }
-        Ok(Self { rows: rows.as_standard_layout().into_owned(), shape })
+        let rows = if rows.is_standard_layout() { rows } else { rows.as_standard_layout().into_owned() };
+        Ok(Self { rows: rows.into_shared(), shape })
     }
 
     /// The rows, `[K, N]`.
-    pub fn rows(&self) -> &Array2<f32> {
+    pub fn rows(&self) -> &ArcArray2<f32> {
         &self.rows
     }
 
@@ -128,7 +135,10 @@ mod tests {
         assert!((f64::from(half.rows()[[1, 8]]) - (mean / 127.5 - 1.0)).abs() < 1e-7);
         for size in [0, 3, 8] {
             let error = TrainingData::of_images(&images, size).unwrap_err();
-            assert!(matches!(error, TrainError::Setting { setting: "data.size", .. }), "{error}");
+            assert!(
+                matches!(error, TrainError::Setting(SettingError { ref setting, .. }) if setting == "data.size"),
+                "{error}"
+            );
         }
     }
 

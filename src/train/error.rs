@@ -4,21 +4,15 @@ use crate::data::DataError;
 use crate::memory::MemoryError;
 use crate::net::NetError;
 use crate::process::ProcessError;
+use crate::setting::SettingError;
 use crate::store::StoreError;
 
 /// What can go wrong with training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting out of its range.
-    #[error("training: setting {setting} is {value}, expected {need}")]
-    Setting {
-        /// The setting.
-        setting: &'static str,
-        /// What it is.
-        value: String,
-        /// What would do.
-        need: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A folder that is no run, or a damaged one.
     #[error("run {}: {reason}", path.display())]
     Run {
@@ -79,6 +73,11 @@ pub enum TrainError {
         /// Why not.
         reason: String,
     },
+    /// The training set of an imported network is unknown.
+    #[error(
+        "the training set of this network is unknown; import its checkpoint again with --dataset and --k"
+    )]
+    UnknownData,
     /// Data sets.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -5,7 +5,7 @@ use super::batch::{Batch, Batches};
 use super::learner::{Learner, Processor};
 use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
-use crate::net::{Engine, Profile, Purpose, Weights};
+use crate::net::{Engine, Purpose, Timings, Weights};
 
 /// Steps that come before those that are timed.
 const BEFORE: u64 = 2;
@@ -18,7 +18,7 @@ pub fn pace(
     params: &TrainParams,
     data: &TrainingData,
     steps: u64,
-) -> Result<(Vec<f64>, Profile), TrainError> {
+) -> Result<(Vec<f64>, Timings), TrainError> {
     let settings = params.settings();
     let mut batches = Batches::new(params, data)?;
     let engine = Engine::new(params.graph().clone(), batches.rows(), Purpose::Train)?;
@@ -28,7 +28,7 @@ pub fn pace(
     let mut seconds = Vec::new();
     for step in 0..BEFORE + steps {
         if step == BEFORE {
-            learner.engine_mut().reset_profile();
+            learner.engine_mut().reset_timings();
         }
         let clock = Instant::now();
         batches.fill(step, &mut batch)?;
@@ -42,5 +42,5 @@ pub fn pace(
             seconds.push(clock.elapsed().as_secs_f64());
         }
     }
-    Ok((seconds, learner.engine_mut().profile()))
+    Ok((seconds, learner.engine_mut().timings()))
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::run_dir::{Config, Kind, RunDir, RunManifest};
 use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
-use crate::net::{Model, NetError, Weights};
+use crate::net::{NetError, Weights};
 use crate::store::{StoreError, hex, sha256_hex, write_atomic};
 
 /// The key of a file's metadata.
@@ -119,12 +119,9 @@ impl RunDir {
                 there.data_sha256()
             )));
         }
-        let model = Model { arch: params.settings().arch.clone(), input: there.shape(), weights };
-        let kept = path.join(Kind::Ema.file());
-        model.write(&kept)?;
-        let sum = sha256_hex(&fs::read(&kept).map_err(StoreError::io("open", &kept))?);
+        there.write_weights(Kind::Ema, weights)?;
         there.write_manifest(&RunManifest {
-            files: [(Kind::Ema.file().to_owned(), sum)].into(),
+            files: there.checksums(&[Kind::Ema.file()])?,
             restored_from: Some(sha256_hex(&bytes)),
             ..run.manifest
         })?;

@@ -8,12 +8,13 @@ use super::checkpoint::{Checkpoint, Header, MetricsRow, Stretch};
 use super::learner::{Learner, Processor};
 use super::metrics::metrics_bytes;
 use super::run_dir::{Kind, METRICS, RunDir};
-use super::settings::{DataSettings, TrainParams, TrainSettings};
+use super::settings::{TrainParams, TrainSettings};
 use super::{TrainError, TrainingData};
 use crate::device::{Device, DeviceChoice};
-use crate::net::{Engine, Model, Purpose, Weights};
+use crate::net::{Engine, Purpose, Weights};
 use crate::progress::ProgressSink;
 use crate::project::Layout;
+use crate::setting::SettingError;
 use crate::store::write_atomic;
 
 /// What came of a call of [`train`].
@@ -46,11 +47,13 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let place = place(device)?;
     if data.shape().len() != params.input().len() {
-        return Err(TrainError::Setting {
-            setting: "data",
-            value: format!("rows of {} numbers", data.shape().len()),
-            need: format!("rows of {}", params.input().len()),
-        });
+        return Err(SettingError::new(
+            "training",
+            "data",
+            format!("rows of {} numbers", data.shape().len()),
+            format!("rows of {}", params.input().len()),
+        )
+        .into());
     }
     let (run, _lock) = RunDir::begin(path, params, data, &device.to_string())?;
     let steps = params.settings().steps;
@@ -66,7 +69,8 @@ pub fn train(
         header: Header {
             step: 0,
             key: params.key(),
-            settings: serde_json::to_value(params.settings()).unwrap_or_default(),
+            settings: serde_json::to_value(params.settings())
+                .expect("settings have named fields and finite numbers, which JSON can hold"),
             metrics: vec![],
             stretch: Stretch::default(),
             seconds: 0.0,
@@ -139,10 +143,7 @@ impl Walk<'_> {
         progress: &dyn ProgressSink,
     ) -> Result<(), TrainError> {
         let settings = self.run.params().settings();
-        let unit = match settings.data {
-            DataSettings::Images { .. } => "images",
-            DataSettings::Toy { .. } => "points",
-        };
+        let unit = settings.data.unit();
         progress.resume(self.header.step);
         let mut batch = Batch::default();
         let mut clock = Instant::now();
@@ -214,15 +215,14 @@ impl Walk<'_> {
 
     fn finish(&self, learner: &dyn Learner) -> Result<(), TrainError> {
         self.keep(learner)?;
-        let (state, settings) = (learner.state()?, self.run.params().settings());
+        let state = learner.state()?;
         for (kind, values) in [(Kind::Ema, &state.ema), (Kind::Raw, &state.weights)] {
             let weights = Weights::new(self.run.graph().clone(), values.clone())?;
-            let model = Model { arch: settings.arch.clone(), input: self.run.shape(), weights };
-            model.write(&self.run.path().join(kind.file()))?;
+            self.run.write_weights(kind, weights)?;
         }
         let header = &self.header;
-        let loss = header.metrics.last().map_or(f64::NAN, |row| row.loss);
-        self.run.finish(header.step, loss, header.seconds)
+        let last = header.metrics.last().expect("the last step of a run closes an interval of metrics");
+        self.run.finish(header.step, last.loss, header.seconds)
     }
 
     fn diverged(&self, step: u64, what: String) -> TrainError {
@@ -376,7 +376,10 @@ mod tests {
         let three =
             TrainingData::new(ndarray::Array2::zeros((9, 3)), crate::shape::Shape::vector(3)).unwrap();
         let error = train(&path, &params, &three, Device::Cpu, &Silent).unwrap_err();
-        assert!(matches!(error, TrainError::Setting { setting: "data", .. }), "{error}");
+        assert!(
+            matches!(error, TrainError::Setting(SettingError { ref setting, .. }) if setting == "data"),
+            "{error}"
+        );
         assert!(!path.exists());
     }
 }

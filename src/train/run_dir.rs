@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
 use super::{TrainError, TrainingData};
-use crate::net::{Graph, Weights};
+use crate::net::{Graph, Model, Weights};
 use crate::process::Prediction;
 use crate::project::Layout;
 use crate::shape::Shape;
@@ -75,6 +75,19 @@ pub(super) struct DataRecord {
     pub(super) sha256: String,
 }
 
+impl DataRecord {
+    pub(super) fn of(data: &TrainingData) -> Self {
+        let Shape { height, width, channels } = data.shape();
+        Self { k: data.len(), shape: [height, width, channels], sha256: data.sha256() }
+    }
+
+    /// Of an unknown training set of this shape.
+    pub(super) fn unknown(shape: Shape) -> Self {
+        let Shape { height, width, channels } = shape;
+        Self { k: 0, shape: [height, width, channels], sha256: "unknown".into() }
+    }
+}
+
 /// What is written last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,16 +104,30 @@ pub struct RunManifest {
     pub data_sha256: String,
     /// Steps.
     pub steps: u64,
-    /// Mean loss of the last stretch.
+    /// Mean loss of the last stretch; NaN for an imported network, which has none.
+    #[serde(default = "no_loss", skip_serializing_if = "is_nan")]
     pub loss: f64,
     /// Seconds of training.
     pub seconds: f64,
     /// SHA-256 of the other files.
     pub files: BTreeMap<String, String>,
-    /// SHA-256 of the published file that the weights came out of, in half precision; none of a run that was trained
-    /// there.
+    /// SHA-256 of the published file of half-precision weights that the run was restored from; `None` for a run that
+    /// was trained in this folder or imported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<String>,
+    /// SHA-256 of the checkpoint that the weights were imported from; `None` for any other run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
+}
+
+fn no_loss() -> f64 {
+    f64::NAN
+}
+
+/// Serde passes a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_nan(value: &f64) -> bool {
+    value.is_nan()
 }
 
 /// A training run's folder.
@@ -151,25 +178,30 @@ impl RunDir {
         root.join(&params.key()[..16])
     }
 
-    /// Begins a run or takes one up, for this process alone.
+    /// Begins a run or opens an existing one, with a lock that excludes other processes.
     pub(super) fn begin(
         path: &Path,
         params: &TrainParams,
         data: &TrainingData,
         device: &str,
     ) -> Result<(Self, Lock), TrainError> {
-        let shape = data.shape();
+        Self::begin_on(path, params, DataRecord::of(data), device)
+    }
+
+    /// As [`Self::begin`], on a training set that need not be known.
+    pub(super) fn begin_on(
+        path: &Path,
+        params: &TrainParams,
+        data: DataRecord,
+        device: &str,
+    ) -> Result<(Self, Lock), TrainError> {
         let config = Config {
             format: FORMAT,
             key: params.key(),
             program: env!("CARGO_PKG_VERSION").into(),
             numbers: VERSION,
             device: device.into(),
-            data: DataRecord {
-                k: data.len(),
-                shape: [shape.height, shape.width, shape.channels],
-                sha256: data.sha256(),
-            },
+            data,
             settings: params.settings().clone(),
         };
         let file = path.join(CONFIG);
@@ -330,26 +362,43 @@ impl RunDir {
         manifest.files.keys().try_for_each(|name| self.verify(manifest, name))
     }
 
-    /// Writes the manifest over files that are there.
+    /// Writes the manifest of a run that was trained in this folder, with checksums of its files.
     pub(super) fn finish(&self, steps: u64, loss: f64, seconds: f64) -> Result<(), TrainError> {
-        let mut files = BTreeMap::new();
-        for name in [Kind::Ema.file(), Kind::Raw.file(), METRICS] {
+        let files = self.checksums(&[Kind::Ema.file(), Kind::Raw.file(), METRICS])?;
+        self.write_manifest(&RunManifest { seconds, loss, ..self.new_manifest(steps, files) })
+    }
+
+    /// Writes weights, with architecture and shape, as the file of their kind.
+    pub(super) fn write_weights(&self, kind: Kind, weights: Weights) -> Result<(), TrainError> {
+        let model = Model { arch: self.params.settings().arch.clone(), input: self.shape(), weights };
+        Ok(model.write(&self.path.join(kind.file()))?)
+    }
+
+    /// SHA-256 of files of the folder.
+    pub(super) fn checksums(&self, names: &[&str]) -> Result<BTreeMap<String, String>, TrainError> {
+        let checksum = |name: &&str| {
             let file = self.path.join(name);
             let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
-            files.insert(name.to_owned(), sha256_hex(&bytes));
-        }
-        self.write_manifest(&RunManifest {
+            Ok(((*name).to_owned(), sha256_hex(&bytes)))
+        };
+        names.iter().map(checksum).collect()
+    }
+
+    /// The manifest of this run with these files, without loss and time.
+    pub(super) fn new_manifest(&self, steps: u64, files: BTreeMap<String, String>) -> RunManifest {
+        RunManifest {
             format: FORMAT,
             key: self.config.key.clone(),
             program: env!("CARGO_PKG_VERSION").into(),
             device: self.config.device.clone(),
             data_sha256: self.config.data.sha256.clone(),
             steps,
-            loss,
-            seconds,
+            loss: f64::NAN,
+            seconds: 0.0,
             files,
             restored_from: None,
-        })
+            imported_from: None,
+        }
     }
 
     pub(super) fn write_manifest(&self, manifest: &RunManifest) -> Result<(), TrainError> {
@@ -413,9 +462,8 @@ fn lock(path: &Path) -> Result<Lock, TrainError> {
     }
 }
 
-/// What was read from JSON, or is about to be written there, always has a value.
-fn value<T: Serialize>(of: &T) -> Value {
-    serde_json::to_value(of).unwrap_or(Value::Null)
+fn value<T: Serialize>(record: &T) -> Value {
+    serde_json::to_value(record).expect("settings have named fields and finite numbers, which JSON can hold")
 }
 
 /// Name and both values of the first difference, which is at `name` or below it.

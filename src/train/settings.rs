@@ -6,6 +6,7 @@ use super::TrainError;
 use crate::net::{Arch, Graph};
 use crate::process::{Prediction, Process, Ve, VeSettings, Vp, VpSettings};
 use crate::random::SEED;
+use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
 
@@ -27,6 +28,28 @@ pub enum DataSettings {
         /// K: the first so many.
         k: usize,
     },
+    /// Images in [-1, 1] that this project does not know: those of an imported network.
+    Unknown,
+}
+
+impl DataSettings {
+    /// K; `None` when the training set is unknown.
+    pub const fn k(&self) -> Option<usize> {
+        match self {
+            Self::Images { k, .. } | Self::Toy { k } => Some(*k),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Whether the rows are images, with values in [-1, 1].
+    pub const fn is_of_images(&self) -> bool {
+        matches!(self, Self::Images { .. } | Self::Unknown)
+    }
+
+    /// What the rows are called in messages.
+    pub const fn unit(&self) -> &'static str {
+        if self.is_of_images() { "images" } else { "points" }
+    }
 }
 
 /// The process whose score is learned, and the times that are trained at.
@@ -200,9 +223,9 @@ impl TrainSettings {
     /// # Errors
     /// [`TrainError::Setting`] that names the first one out of its range, or what process and network refuse.
     pub fn check(self, input: Shape) -> Result<TrainParams, TrainError> {
-        let ok = |ok: bool, setting, value: String, need: &str| match ok {
+        let ok = |ok: bool, setting: &'static str, value: String, need: &str| match ok {
             true => Ok(()),
-            false => Err(TrainError::Setting { setting, value, need: need.into() }),
+            false => Err(TrainError::from(SettingError::new("training", setting, value, need.to_owned()))),
         };
         for (setting, value) in [
             ("steps", self.steps),
@@ -249,11 +272,8 @@ impl TrainSettings {
             &format!("from and to {}", input.len()),
         )?;
         // Fields come in the order in which they are declared, and numbers so that they are read back to the bit.
-        let canonical = serde_json::to_string(&self).map_err(|e| TrainError::Setting {
-            setting: "all",
-            value: e.to_string(),
-            need: "what JSON can hold".into(),
-        })?;
+        let canonical = serde_json::to_string(&self)
+            .map_err(|e| SettingError::new("training", "all", e, "what JSON can hold"))?;
         Ok(TrainParams { settings: self, process, input, graph, canonical })
     }
 }
@@ -416,7 +436,7 @@ pub(super) mod tests {
             let mut settings = tiny(9, 20);
             change(&mut settings);
             match settings.check(Shape::vector(2)) {
-                Err(TrainError::Setting { setting, .. }) => assert_eq!(setting, name),
+                Err(TrainError::Setting(e)) => assert_eq!(e.setting, name),
                 other => panic!("{name}: {other:?}"),
             }
         }

@@ -505,7 +505,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     ];
     candle_core::safetensors::save(&both.into(), &two).unwrap();
     refuses(&train, &two, &[], &["two.safetensors", "a, b", "--tensor"]);
-    refuses(&train, &two, &["--tensor", "c"], &["two.safetensors", "a, b", " c "]);
+    refuses(&train, &two, &["--tensor", "c"], &["two.safetensors", "a, b", " c,"]);
     let mixed = pictures(&folder, "mixed", &world.synthetic, as_gray);
     fs::write(folder.path("mixed/zzz.png"), encoded(GrayImage::new(9, 8).into(), ImageFormat::Png)).unwrap();
     refuses(&train, &mixed, &[], &["zzz.png", "(8, 9, 1)"]);

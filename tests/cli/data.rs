@@ -33,7 +33,7 @@ fn the_list_tells_what_the_registry_knows() {
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 6, "{table}");
     assert_eq!(lines[1][..7], ["mnist", "60000", "10000", "28x28x1", "l2", "4000", "32000"]);
-    assert_eq!(lines[4][..7], ["lsun-church", "126227", "-", "64x64x3", "LPIPS-AlexNet", "2000", "16000"]);
+    assert_eq!(lines[4][..7], ["lsun-church", "126227", "-", "64x64x3", "lpips-alex", "2000", "16000"]);
     assert_eq!(lines[5][0], "lpips-weights");
     assert!(lines[1..].iter().all(|line| line.last() == Some(&"absent")), "{table}");
 }

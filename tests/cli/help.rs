@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["energy"],
     &["score"],
@@ -28,8 +28,6 @@ const COMMANDS: [&[&str]; 27] = [
     &["curvature"],
     &["potential"],
     &["claims"],
-    &["bench"],
-    &["bench-net"],
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],

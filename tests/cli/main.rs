@@ -5,7 +5,6 @@
 
 mod arch;
 mod basin;
-mod bench;
 mod claims;
 mod classify;
 mod common;
@@ -13,6 +12,7 @@ mod curvature;
 mod data;
 mod energy;
 mod help;
+mod import;
 mod knn;
 mod likelihood;
 mod minima;
@@ -20,6 +20,7 @@ mod potential;
 mod sample;
 mod score;
 mod sweep;
+mod timings;
 mod toy;
 mod train;
 mod train_resume;

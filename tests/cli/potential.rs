@@ -113,7 +113,7 @@ fn the_exact_score_gives_differences_of_energies() {
         assert_eq!(rows.len(), 2 * (3 * 8 + K));
         let mut sums = std::collections::BTreeMap::new();
         for row in &rows {
-            let x = match row.class.label() {
+            let x = match row.group.label() {
                 Some(label) => {
                     assert_eq!(CLASSES[row.sample % 4], label.name());
                     samples.row(row.sample)
@@ -123,12 +123,12 @@ fn the_exact_score_gives_differences_of_energies() {
             let expected = energy(&points, points.row(row.reference), t) - energy(&points, x, t);
             assert!((row.u - expected).abs() <= 1e-6, "{row:?} {expected}");
             assert!(row.error.unwrap() <= 1e-6);
-            *sums.entry((row.class.name(), row.reference)).or_insert(0.0) += row.u;
+            *sums.entry((row.group.name(), row.reference)).or_insert(0.0) += row.u;
         }
         for gap in gaps_rows(&read_parquet(&folder.path("G.parquet")).unwrap()).unwrap() {
-            assert_eq!((gap.k, gap.n), (K, if gap.class.label().is_some() { 8 } else { K }));
+            assert_eq!((gap.k, gap.n), (K, if gap.group.label().is_some() { 8 } else { K }));
             let of =
-                |r: usize| sums[&(gap.class.name(), r)] / gap.n as f64 - sums[&("training", r)] / K as f64;
+                |r: usize| sums[&(gap.group.name(), r)] / gap.n as f64 - sums[&("training", r)] / K as f64;
             if let Some(reference) = gap.reference {
                 assert!((gap.gap - of(reference)).abs() < 1e-12, "{gap:?}");
             }
@@ -163,7 +163,7 @@ fn a_network_gives_the_same_in_any_batch_and_legacy_is_another_number() {
     assert!(plain.iter().zip(&legacy).all(|(a, b)| a.sample == b.sample && a.u != b.u));
     let one = of(&["--classes", "spurious"]);
     let same: Vec<_> =
-        plain.into_iter().filter(|r| matches!(r.class.name(), "spurious" | "training")).collect();
+        plain.into_iter().filter(|r| matches!(r.group.name(), "spurious" | "training")).collect();
     assert_eq!((one.len(), &one), (10 + K, &same));
     // A plain training run has training images alone.
     let train = folder.at("vp/train");

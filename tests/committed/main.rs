@@ -5,3 +5,4 @@
 mod claims;
 mod data_sets;
 mod results;
+mod tables;

@@ -17,13 +17,14 @@ use mem2gen::project::Layout;
 use mem2gen::score::Network;
 use mem2gen::study::basin::frame::basin_summary_rows;
 use mem2gen::study::basin::{BasinSettings, Distance, Search, summarise};
-use mem2gen::study::claims::frame::{claims_markdown, claims_rows};
+use mem2gen::study::claims::Claims;
+use mem2gen::study::claims::frame::claims_rows;
 use mem2gen::study::context::Profile;
 use mem2gen::study::curvature::frame::sets_rows;
 use mem2gen::study::curvature::{CurvatureSettings, Points, curvature, point_rows, set_row};
-use mem2gen::study::load::frame::load_cells;
+use mem2gen::study::load::frame::load_rows;
 use mem2gen::study::load::{LoadData, LoadSettings, load_cell, null_distance};
-use mem2gen::study::subject::networks_of;
+use mem2gen::study::subject::networks_rows;
 use mem2gen::study::sweep::frame::cells_rows;
 use mem2gen::study::sweep::{self, Options, Plan, Task, Watch};
 use mem2gen::study::toy::frame::ladder_rows;
@@ -81,7 +82,7 @@ fn errors_of_the_trained_toy_follow_from_its_grid() {
     for (row, network) in summary.iter().zip(&settings.networks) {
         assert_eq!(row.k, network.k);
         let points = points(row.k).unwrap();
-        let memories = Memories::new(points.view()).unwrap();
+        let memories = Memories::new(points.clone()).unwrap();
         let constant = ((row.k as f64).ln() + (std::f64::consts::PI / row.beta).ln()) / row.beta;
         let of: Vec<&GridRow> = grid.iter().filter(|r| r.k == row.k).collect();
         let least = of.iter().map(|r| r.exact).fold(f64::INFINITY, f64::min);
@@ -101,7 +102,7 @@ fn errors_of_the_trained_toy_follow_from_its_grid() {
             seed: settings.seed,
             ..AttractorSettings::default()
         };
-        let exact = memory::attractors(points.view(), row.beta, &search).unwrap();
+        let exact = memory::attractors(points.clone(), row.beta, &search).unwrap();
         assert_eq!(exact.found.len(), row.exact_attractors);
         for (a, committed) in exact.found.iter().zip(attractors.iter().filter(|a| a.k == row.k && !a.trained))
         {
@@ -112,7 +113,7 @@ fn errors_of_the_trained_toy_follow_from_its_grid() {
 
 #[test]
 fn cells_of_the_memory_load_come_out_again() {
-    let committed = load_cells(&table("memory_load")).unwrap();
+    let committed = load_rows(&table("memory_load")).unwrap();
     let params = settings::<LoadSettings>("load").check().unwrap();
     for name in &params.settings().datasets {
         let Ok(train) = data::load(&layout(), name, Split::Train) else {
@@ -123,17 +124,17 @@ fn cells_of_the_memory_load_come_out_again() {
         let test = data::load(&layout(), name, Split::Test).unwrap();
         let set = LoadData {
             name: name.clone(),
-            train: train.subset(train.len()).unwrap().to_f32(Range::Unit),
+            train: train.subset(train.len()).unwrap().to_f32(Range::Unit).into_shared(),
             held_out: test.to_f32(Range::Unit),
         };
         let held_out = set.held_out.slice(s![..params.settings().held_out, ..]);
         let delta = params.settings().delta_fraction
-            * null_distance(held_out, set.train.view(), DeviceChoice::default()).unwrap();
+            * null_distance(held_out, set.train.clone(), DeviceChoice::default()).unwrap();
         let small = committed.iter().filter(|c| c.dataset == *name && c.k <= 512).step_by(17);
         for wanted in small {
-            let stored = set.train.slice(s![..wanted.k, ..]);
+            let stored = set.train.clone().slice_move(s![..wanted.k, ..]);
             let noise = params.noise(&wanted.noise).unwrap();
-            let got = load_cell(name, stored, noise, wanted.beta, delta, &params).unwrap();
+            let got = load_cell(name, &stored, noise, wanted.beta, delta, &params).unwrap();
             assert!((got.delta - wanted.delta).abs() <= 1e-9 * wanted.delta);
             assert_eq!(got.starts, wanted.starts);
             let two = 2.0 / wanted.starts as f64 + 1e-12;
@@ -159,7 +160,7 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
         let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
         let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        let record = sweep::Cell::of(runs.path(), task).record(task).unwrap();
+        let record = sweep::SweepCell::of(runs.path(), task).record(task).unwrap();
         assert!(record.network.is_none_or(|n| n.restored));
         let committed =
             rows.iter().find(|r| r.k == task.k && r.network == task.network && r.multiple == 4).unwrap();
@@ -181,8 +182,8 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
 #[test]
 fn landscapes_follow_from_the_published_weights() {
     let (basin, spectrum): (BasinSettings, CurvatureSettings) = (settings("basin"), settings("curvature"));
-    let basins = networks_of(&table("basins"), basin_summary_rows).unwrap();
-    let sets = networks_of(&table("curvature_sets"), sets_rows).unwrap();
+    let basins = networks_rows(&table("basins"), basin_summary_rows).unwrap();
+    let sets = networks_rows(&table("curvature_sets"), sets_rows).unwrap();
     let (runs, networks) = (tempfile::tempdir().unwrap(), layout().results().join("networks"));
     for (dataset, plan) in [("mnist", "mnist-mlp"), ("fashion-mnist", "fashion-mnist-mlp")] {
         if data::load(&layout(), dataset, Split::Train).is_err() {
@@ -194,13 +195,13 @@ fn landscapes_follow_from_the_published_weights() {
         let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
         let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        let train = RunDir::open(&sweep::Cell::of(runs.path(), task).train()).unwrap();
+        let train = RunDir::open(&sweep::SweepCell::of(runs.path(), task).train()).unwrap();
         let score = Network::new(train.weights(Kind::Ema).unwrap().0, train.prediction(), 128).unwrap();
         let data = train.data(&layout()).unwrap();
         let (images, ids, vp) = (data.rows(), Vec::from_iter(0..16), plan.process());
 
         let params = basin.check(None).unwrap();
-        let search = Search { score: &score, vp, params, distance: Distance::l2() };
+        let search = Search { score: &score, vp, params, distance: &Distance::l2() };
         let rows = search.rows(Group::Training, images.view(), &ids, &Silent).unwrap();
         let got = &summarise(16, &rows, &params)[0];
         let of = basins.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
@@ -231,7 +232,7 @@ fn landscapes_follow_from_the_published_weights() {
 #[test]
 fn the_page_of_claims_is_that_of_the_table() {
     let page = std::fs::read_to_string(layout().root().join("docs/claims.md")).unwrap();
-    let printed = claims_markdown(&claims_rows(&table("claims")).unwrap());
+    let printed = Claims { rows: claims_rows(&table("claims")).unwrap() }.markdown();
     assert!(page.ends_with(&format!("\n{printed}")), "docs/claims.md is not of data/results/claims.parquet");
 }
 

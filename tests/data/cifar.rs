@@ -41,7 +41,7 @@ fn planes_become_pixels() {
 fn empty_files_part_records_and_labels_above_nine_are_refused() {
     assert!(matches!(read_batch(path(), &[]), Err(DataError::Empty { .. })));
     let message = read_batch(path(), &[0; 2 * RECORD - 1]).unwrap_err().to_string();
-    assert_eq!(message, "read data_batch_1.bin: 6145 bytes are no whole number of 3073-byte records");
+    assert_eq!(message, "read data_batch_1.bin: 6145 bytes, expected a multiple of 3073");
     let mut bytes = vec![0; 2 * RECORD];
     bytes[RECORD] = 10;
     assert!(matches!(read_batch(path(), &bytes), Err(DataError::Label { index: 1, label: 10, .. })));

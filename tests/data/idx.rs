@@ -66,9 +66,9 @@ fn bad_magic_is_refused() {
 #[test]
 fn lengths_must_be_those_of_the_header() {
     let message = images(&[3, 2, 2], &[0; 11]).unwrap_err().to_string();
-    assert_eq!(message, "read some/train-images: truncated, 27 bytes where 28 are due");
+    assert_eq!(message, "read some/train-images: truncated, 27 bytes, expected 28");
     let message = images(&[3, 2, 2], &[0; 13]).unwrap_err().to_string();
-    assert_eq!(message, "read some/train-images: trailing bytes, 29 bytes where 28 are due");
+    assert_eq!(message, "read some/train-images: trailing bytes, 29 bytes, expected 28");
     let read = read_labels(path(), file(8, &[4], &[0; 3]), 10);
     assert!(matches!(read, Err(DataError::Truncated { expected: 12, found: 11, .. })));
     let read = read_labels(path(), file(8, &[2], &[0; 3]), 10);
@@ -114,7 +114,7 @@ fn empty_files_and_arrays_are_refused() {
 #[test]
 fn labels_out_of_range_are_named() {
     let message = read_labels(path(), file(8, &[3], &[9, 10, 11]), 10).unwrap_err().to_string();
-    assert_eq!(message, "read some/train-images: label 10 at index 1 is out of range, there are 10 classes");
+    assert_eq!(message, "read some/train-images: label 10 at index 1, expected a label below 10");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! from the whole process; what reads the data of this checkout, where that variable counts, is in `tests/committed`.
 //! `fuzz_readers` brings an allocator that counts, thread by thread, so that the tests beside it are not counted.
 
+mod checkpoint;
 mod cifar;
 mod fetch;
 mod fuzz_readers;

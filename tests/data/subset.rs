@@ -1,6 +1,7 @@
 //! Nested training sets, and the arrays that they are cut from.
 
-use mem2gen::data::registry::{Metric, REGISTRY};
+use mem2gen::data::registry::REGISTRY;
+use mem2gen::metric::Metric;
 use mem2gen::data::subset::{indices, order};
 use mem2gen::data::{DataError, Dataset, Range, find};
 use mem2gen::shape::Shape;
@@ -46,7 +47,7 @@ fn sizes_of_nothing_and_of_too_much_are_refused() {
     assert!(matches!(indices(10, 11), Err(DataError::SubsetSize { k: 11, n: 10 })));
     assert!(matches!(indices(0, 0), Err(DataError::SubsetSize { k: 0, n: 0 })));
     let message = small().subset(21).unwrap_err().to_string();
-    assert_eq!(message, "take subset: size 21 is not in 1..=20");
+    assert_eq!(message, "training set: size is 21, expected 1 to 20");
 }
 
 const SHAPE: Shape = Shape { height: 1, width: 2, channels: 1 };
@@ -106,8 +107,8 @@ fn the_registry_is_the_papers_table() {
     };
     assert_eq!(row("mnist"), (4_000, 32_000, 60_000, Metric::L2, 784));
     assert_eq!(row("fashion-mnist"), (4_000, 16_000, 60_000, Metric::L2, 784));
-    assert_eq!(row("cifar10"), (2_000, 16_000, 50_000, Metric::LpipsAlexNet, 3072));
-    assert_eq!(row("lsun-church"), (2_000, 16_000, 126_227, Metric::LpipsAlexNet, 12288));
+    assert_eq!(row("cifar10"), (2_000, 16_000, 50_000, Metric::LpipsAlex, 3072));
+    assert_eq!(row("lsun-church"), (2_000, 16_000, 126_227, Metric::LpipsAlex, 12288));
     for entry in &REGISTRY {
         assert!(entry.critical.a < entry.critical.b && entry.critical.b < entry.train.images);
         let sums = [entry.train.sha256, entry.test.and_then(|t| t.sha256)];

@@ -63,18 +63,18 @@ fn what_a_pickle_must_not_do_is_refused_by_name() {
     refused(b"\x80\x03]q\0.", 2, "instruction EMPTY_LIST");
     refused(b"\x80\x03}\xff.", 3, "instruction 0xff");
     // Calls of what is allowed, but with other arguments.
-    refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "numbers are 'O8', expected 'f4'");
+    refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "the dtype is 'O8', expected 'f4'");
     refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 20, "other arguments");
     refused(b"\x80\x03NK\x01\x85R.", 6, "None is called");
     // Too little, too much, too deep.
-    refused(b"", 0, "truncated, 1 bytes are due and 0 there");
-    refused(b"\x80\x03X\xff\xff\xff\xffab", 2, "truncated, 4294967295 bytes are due and 2 there");
+    refused(b"", 0, "truncated, 0 bytes, expected 1");
+    refused(b"\x80\x03X\xff\xff\xff\xffab", 2, "truncated, 2 bytes, expected 4294967295");
     refused(b"\x80\x03.", 3, "ends with nothing");
     refused(b"\x80\x03}}.", 5, "ends with a dictionary");
     refused(b"\x80\x03}.}", 4, "1 bytes left over");
     refused(b"\x80\x03}q\0h\0.", 5, "a dictionary is used twice");
     refused(b"\x80\x03}X\x01\0\0\0aK\x01s.", 13, "'a' is an integer");
-    refused(b"\x80\x03}X\x01\0\0\0a}sX\x01\0\0\0a}s.", 18, "key 'a' is there twice");
+    refused(b"\x80\x03}X\x01\0\0\0a}sX\x01\0\0\0a}s.", 18, "key 'a' occurs twice");
     refused(b"\x80\x03}K\x01}s.", 6, "a key is an integer");
     refused(b"\x80\x03}X\x03\0\0\0a.b}s.", 12, "'a.b'");
     refused(b"\x80\x03}(X\x01\0\0\0as.", 10, "too few values");

@@ -17,8 +17,7 @@ use mem2gen::plot::{
 use mem2gen::process::Ve;
 use mem2gen::progress::Silent;
 use mem2gen::score::Empirical;
-use mem2gen::study::toy::trained::figure::{trained_errors, trained_landscapes};
-use mem2gen::study::toy::trained::{ToyNetwork, TrainedSettings, TrainedToy, analyse};
+use mem2gen::study::toy::trained::{ExactLandscapes, ToyNetwork, TrainedSettings, TrainedToy, analyse};
 use mem2gen::study::toy::{self, Panel, Size};
 use ndarray::{Array2, Array3};
 
@@ -430,7 +429,7 @@ fn the_trained_half_of_the_second_figure() {
     };
     let params = settings.check().unwrap();
     let mut rows = TrainedToy::default();
-    let mut exact = Vec::new();
+    let mut sizes = Vec::new();
     let panel = |size, beta| Panel {
         landscape: toy::landscape(size, beta, 20, 1.5).unwrap(),
         points: points(40).unwrap(),
@@ -438,16 +437,16 @@ fn the_trained_half_of_the_second_figure() {
     };
     for k in [2, 9, 40] {
         let points = points(k).unwrap();
-        let score = Empirical::new(Memories::new(points.view()).unwrap());
+        let score = Empirical::new(Memories::new(points.clone()).unwrap());
         rows.extend(analyse(&score, Ve::default(), (k, 0.5), &params, &Silent).unwrap());
-        exact.push(Panel { points, ..panel(Size::Points(k), 10.0 / 3.0) });
+        sizes.push(Panel { points, ..panel(Size::Points(k), 10.0 / 3.0) });
     }
-    exact.push(panel(Size::Infinite, 10.0 / 3.0));
-    let published = panel(Size::Infinite, 20.0);
-    check("trained", trained_landscapes("Trained and exact energies", &rows, &exact, &published).unwrap());
-    check("trained-error", trained_errors("Trained minus exact energy", &rows, 100.0).unwrap());
+    sizes.push(panel(Size::Infinite, 10.0 / 3.0));
+    let exact = ExactLandscapes { sizes, published: panel(Size::Infinite, 20.0) };
+    check("trained", rows.landscapes(&exact).unwrap());
+    check("trained-error", rows.errors(0.01).unwrap());
     rows.grid.pop();
-    for none in [trained_landscapes("cut", &rows, &exact, &published), trained_errors("cut", &rows, 100.0)] {
-        assert!(matches!(none, Err(FigureError::Input { reason, .. }) if reason.contains("no square grid")));
+    for refused in [rows.landscapes(&exact), rows.errors(0.01)] {
+        assert!(matches!(refused, Err(FigureError::Input { reason, .. }) if reason.contains("square grid")));
     }
 }

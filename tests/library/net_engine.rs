@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use mem2gen::net::{
-    Arch, Dropout, Engine, MlpSettings, Purpose, CandleNet, ToySettings, UnetSettings, Weights,
+    Arch, CandleNet, Dropout, Engine, MlpSettings, Purpose, ToySettings, UnetSettings, Weights,
 };
 use mem2gen::random::Stream;
 use mem2gen::shape::Shape;

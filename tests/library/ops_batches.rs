@@ -37,7 +37,7 @@ fn bits<T: Element>(memories: &Memories<T>, queries: ArrayView2<'_, T>, beta: f6
 }
 
 fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>, beta: f64) {
-    let memories = Memories::new(rows.view()).unwrap();
+    let memories = Memories::new(rows.clone()).unwrap();
     let whole = bits(&memories, queries.view(), beta);
     for size in [1, 2, 7, 48, 49, 256] {
         let pieces: Vec<Vec<u64>> =

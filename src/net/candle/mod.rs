@@ -1,7 +1,7 @@
-//! Networks on candle: the same graph by candle's operations, with candle's gradients.
+//! Networks on candle: the same graph evaluated with candle's operations and gradients.
 //!
-//! It is what the engine is held against, in f64, and it runs on every device of candle. Inside, images lie as
-//! candle's convolutions want them, channels first; at the border samples are as everywhere else.
+//! This is how networks run on CUDA devices; in f64 it is also the implementation that tests compare the engine with.
+//! Images have channels first inside, as candle's convolutions expect, and the common order of samples outside.
 
 use crate::shape::Shape;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use candle_nn::GroupNorm;
 use crate::net::weights::from_file_layout;
 use crate::net::{Dropout, Graph, NetError, Node, NodeId, Op, ParamId, Weights};
 
-/// A network as candle's tensors, in the layout of files.
+/// A network on a device of candle, with parameters in the layout of files.
 pub struct CandleNet {
     graph: Arc<Graph>,
     params: Vec<Var>,
@@ -21,21 +21,22 @@ pub struct CandleNet {
     device: Device,
 }
 
-/// An output and gradients of the sum of output times `dy`.
+/// Output of a network, and gradients of sum(output * dy).
 pub struct Pass {
-    /// The output, `[m, numbers of a sample]`.
+    /// Output, `[m, N]`.
     pub output: Tensor,
-    /// The gradient by the input, of the same shape as it.
+    /// Gradient with respect to the input, `[m, N]`.
     pub dx: Tensor,
-    /// The gradient by each parameter in the order of [`Graph::params`], nought for those that are not trained.
+    /// Gradient with respect to each parameter, in the order of [`Graph::params`]; zero for parameters that are not
+    /// trained.
     pub dparams: Vec<Tensor>,
 }
 
 impl CandleNet {
-    /// The parameters on a device, as f32 or f64.
+    /// Copies the parameters to a device, as f32 or f64.
     ///
     /// # Errors
-    /// [`NetError::Candle`], among others where the device has not that type.
+    /// [`NetError::Candle`], for example for a type that the device does not support.
     pub fn new(weights: &Weights, dtype: DType, device: &Device) -> Result<Self, NetError> {
         let params = tensors(weights, dtype, device)?
             .iter()
@@ -44,7 +45,7 @@ impl CandleNet {
         Ok(Self { graph: weights.graph().clone(), params, dtype, device: device.clone() })
     }
 
-    /// Takes other numbers for the parameters.
+    /// Replaces the values of all parameters.
     ///
     /// # Errors
     /// [`NetError::Length`] for weights of another network, [`NetError::Candle`].
@@ -64,21 +65,20 @@ impl CandleNet {
         &self.params
     }
 
-    /// The output `[m, numbers of a sample]` for samples `[m, numbers of a sample]` at times `[m]`, all of the
-    /// parameters' type and device. Dropout
-    /// leaves out what it leaves out in the engine.
+    /// The output `[m, N]` for samples `[m, N]` at times `[m]`, all of the parameters' type and device. Dropout sets the
+    /// same elements to zero as in the engine.
     ///
     /// # Errors
-    /// [`NetError::Rows`] or [`NetError::Length`] for tensors of other shapes, [`NetError::Candle`].
+    /// [`NetError::Length`] for tensors of other shapes, [`NetError::Candle`].
     pub fn forward(&self, x: &Tensor, t: &Tensor, dropout: Option<Dropout>) -> Result<Tensor, NetError> {
         let input = self.graph.input();
-        let (rows, numbers) = x.dims2()?;
-        if numbers != input.len() {
+        let (rows, length) = x.dims2()?;
+        if length != input.len() {
             let expected = input.len();
             return Err(NetError::Length {
                 operation: "forward",
                 argument: "a sample",
-                found: numbers,
+                found: length,
                 expected,
             });
         }
@@ -101,7 +101,7 @@ impl CandleNet {
         Ok(output.permute((0, 2, 3, 1))?.contiguous()?.reshape((rows, self.graph.output().len()))?)
     }
 
-    /// The output and the gradients of the sum of output times `dy` `[m, numbers of a sample]`.
+    /// The output, and the gradients of sum(output * dy) for `dy` of shape `[m, N]`.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -114,20 +114,19 @@ impl CandleNet {
     ) -> Result<Pass, NetError> {
         let x = Var::from_tensor(x)?;
         let output = self.forward(&x, t, dropout)?;
-        // A `dy` that was made from an output of this network is no way back into it.
+        // `dy` may have been computed from an output of this network; its own gradient must not be followed.
         let grads = (&output * dy.detach())?.sum_all()?.backward()?;
-        let of = |var: &Var| gradient(&grads, var);
         let dparams = self
             .params
             .iter()
             .zip(self.graph.params())
-            .map(|(var, p)| if p.trained { of(var) } else { Ok(var.zeros_like()?) })
+            .map(|(var, p)| if p.trained { gradient(&grads, var) } else { Ok(var.zeros_like()?) })
             .collect::<Result<_, NetError>>()?;
-        Ok(Pass { output: output.detach(), dx: of(&x)?, dparams })
+        Ok(Pass { output: output.detach(), dx: gradient(&grads, &x)?, dparams })
     }
 
-    /// Tensors of the shapes of the parameters, as one vector in the layout of [`Weights`]. Its first
-    /// [`Graph::trained`] numbers are what the engine gives as the gradient.
+    /// Tensors of the parameters' shapes as one vector in the layout of [`Weights`]. For gradients, the first
+    /// [`Graph::trained`] elements are the engine's gradient.
     ///
     /// # Errors
     /// [`NetError::Candle`] for tensors of other shapes.
@@ -154,7 +153,6 @@ impl CandleNet {
         dropout: Option<Dropout>,
     ) -> Result<Tensor, NetError> {
         Ok(match node.op {
-            // The caller has it.
             Op::Input => reads[0].clone(),
             Op::Sinusoid { period } => {
                 let half = node.shape.channels / 2;
@@ -234,7 +232,7 @@ fn tensors(weights: &Weights, dtype: DType, device: &Device) -> Result<Vec<Tenso
     each.collect()
 }
 
-/// The gradient, nought where the output does not depend on it.
+/// The gradient; zero when the output does not depend on the variable.
 fn gradient(grads: &GradStore, var: &Var) -> Result<Tensor, NetError> {
     match grads.get(var) {
         Some(gradient) => Ok(gradient.clone()),
@@ -248,7 +246,7 @@ fn waves(t: &Tensor, frequencies: &Tensor) -> Result<Tensor, NetError> {
     Ok(Tensor::cat(&[phases.sin()?, phases.cos()?], 1)?.unsqueeze(2)?.unsqueeze(3)?)
 }
 
-/// A linear map of the channels of each pixel.
+/// A linear map of each pixel's channels.
 fn per_pixel(x: &Tensor, weight: &Tensor, shape: Shape) -> Result<Tensor, NetError> {
     let (rows, inputs, height, width) = x.dims4()?;
     let x = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((rows * height * width, inputs))?;
@@ -256,8 +254,8 @@ fn per_pixel(x: &Tensor, weight: &Tensor, shape: Shape) -> Result<Tensor, NetErr
     Ok(y.reshape((rows, height, width, shape.channels))?.permute((0, 3, 1, 2))?.contiguous()?)
 }
 
-/// Every pixel as a block of 2 x 2. Candle's own `upsample_nearest2d` is not taken, as its backward forgets other
-/// uses of what it read.
+/// Each pixel repeated as a block of 2 x 2. Candle's `upsample_nearest2d` is not used: its backward drops the gradient of
+/// other uses of its input.
 fn doubled(x: &Tensor) -> Result<Tensor, NetError> {
     let (rows, channels, height, width) = x.dims4()?;
     let blocks = x.reshape((rows, channels, height, 1, width, 1))?;

@@ -6,13 +6,13 @@ use super::passes::{TASKS, Target, parts, rows_a_task, with_scratch};
 use crate::ops::exp32;
 use crate::shape::Shape;
 
-/// [`crate::net::Op::Attention`]. No weights are kept: backward computes them again, a sample at a time.
+/// [`crate::net::Op::Attention`]. Attention weights are not kept; the backward pass recomputes them for each sample.
 pub(super) struct Attention {
     pub(super) shape: Shape,
 }
 
 impl Attention {
-    /// Rows in a task, from the multiplications in a row.
+    /// Rows per task, by the number of multiplications per row.
     fn step(&self, m: usize) -> usize {
         rows_a_task(m, self.shape.pixels() * self.shape.len() / 8)
     }
@@ -33,7 +33,7 @@ impl Attention {
         });
     }
 
-    #[allow(clippy::too_many_arguments, reason = "q, k, v, their gradients and what they are made from")]
+    #[allow(clippy::too_many_arguments, reason = "q, k, v, their gradients and dy")]
     pub(super) fn backward(
         &self,
         m: usize,
@@ -58,19 +58,19 @@ impl Attention {
                 for ((((q, k), v), dy), ((dq, dk), dv)) in rows {
                     self.weights(q, k, p);
                     if let Some((dv, accumulate)) = dv {
-                        self.product(turned(self.square(p)), self.sample(dy), dv, accumulate);
+                        self.product(transposed(self.square(p)), self.sample(dy), dv, accumulate);
                     }
                     if dq.is_none() && dk.is_none() {
                         continue;
                     }
-                    self.product(self.sample(dy), turned(self.sample(v)), ds, false);
+                    self.product(self.sample(dy), transposed(self.sample(v)), ds, false);
                     let back = SoftmaxBack { p, d: ds, n: pixels, scale: self.scale() };
                     pulp::Arch::new().dispatch(back);
                     if let Some((dq, accumulate)) = dq {
                         self.product(self.square(ds), self.sample(k), dq, accumulate);
                     }
                     if let Some((dk, accumulate)) = dk {
-                        self.product(turned(self.square(ds)), self.sample(q), dk, accumulate);
+                        self.product(transposed(self.square(ds)), self.sample(q), dk, accumulate);
                     }
                 }
             });
@@ -93,7 +93,7 @@ impl Attention {
 
     /// p <- softmax(q k^T / sqrt(channels)).
     fn weights(&self, q: &[f32], k: &[f32], p: &mut [f32]) {
-        self.product(self.sample(q), turned(self.sample(k)), p, false);
+        self.product(self.sample(q), transposed(self.sample(k)), p, false);
         let (n, scale) = (self.shape.pixels(), self.scale());
         pulp::Arch::new().dispatch(Softmax { values: p, n, scale });
     }
@@ -143,7 +143,7 @@ impl Matrix<'_> {
     }
 }
 
-fn turned(a: Matrix<'_>) -> Matrix<'_> {
+fn transposed(a: Matrix<'_>) -> Matrix<'_> {
     Matrix { rows: a.columns, columns: a.rows, down: a.right, right: a.down, ..a }
 }
 

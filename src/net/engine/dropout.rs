@@ -1,18 +1,17 @@
-//! Which numbers dropout leaves out, as a function of where they stand, so that nothing has to be kept for backward.
+//! Dropout masks as a function of position, so that nothing has to be kept for the backward pass.
 
 use crate::net::NodeId;
 
-/// Dropout of one pass: a number is left out or not by the key, its node, its row and its place in the row, and by
-/// nothing else.
+/// Dropout of one pass. Whether an element is set to zero depends on the key, the node, the row and the position in the
+/// row alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dropout {
-    /// Another key is another choice.
+    /// Seed of the masks.
     pub key: u64,
 }
 
 impl Dropout {
-    /// What the numbers of one row of a node are multiplied by: nought for a share of `rate` of them, and
-    /// 1 / (1 - rate) for the others.
+    /// Factors for the elements of one row of a node: zero with probability `rate`, else 1 / (1 - rate).
     pub fn factors(self, node: NodeId, rate: f64, row: usize, out: &mut [f32]) {
         let mask = self.mask(node.0, rate, row);
         for (i, f) in out.iter_mut().enumerate() {
@@ -25,14 +24,14 @@ impl Dropout {
         Mask {
             low: bits as u32,
             high: (bits >> 32) as u32,
-            // Share of dropped numbers to 2^-32.
+            // The probability, to 2^-32.
             least: (rate * 4_294_967_296.0).round() as u32,
             scale: (1.0 / (1.0 - rate)) as f32,
         }
     }
 }
 
-/// The choice for one row.
+/// The mask of one row.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Mask {
     low: u32,
@@ -42,11 +41,10 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// What the number at this place is multiplied by.
+    /// Factor of the element at this position.
     #[inline(always)]
     pub(super) fn at(self, place: u32) -> f32 {
-        // Shifts and multiplications by odd numbers, both of which can be undone, with half of the key before each of
-        // two rounds.
+        // Two rounds of shifts and multiplications by odd numbers, which are invertible, each with half of the key.
         let mut x = place ^ self.low;
         x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
         x = (x ^ (x >> 15)).wrapping_add(self.high).wrapping_mul(0x846c_a68b);
@@ -55,7 +53,7 @@ impl Mask {
     }
 }
 
-/// A bijection of 64 bits whose every output bit depends on every input bit (the finalizer of SplitMix64).
+/// A bijection of 64 bits in which each output bit depends on every input bit: the finalizer of SplitMix64.
 fn mix64(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,8 @@
 //! Linear maps of windows of pixels: dense layers and convolutions.
 //!
-//! No pixel is copied: [`map`] lists which pixels meet which weights, and [`kernel`] goes through its lists with a block
-//! of pixels and channels in registers. What is computed of a pixel is one chain of operations wherever it stands in
-//! a block, so it depends neither on other samples nor on the number of threads.
+//! No pixel is copied: [`map`] lists the pairs of pixels and weights, and [`kernel`] processes them with a block of pixels
+//! and channels in registers. A pixel's result is the same chain of operations at any position in a block, so it depends
+//! neither on other samples nor on the number of threads.
 
 mod kernel;
 mod map;
@@ -18,36 +18,36 @@ use crate::shape::Shape;
 use kernel::{Dots, FEW, Outer, PASS, Sweep, most_vectors};
 use map::Map;
 
-/// Numbers of x and dy that a pass over the weights' gradient has in the second cache.
+/// Elements of x and dy that one pass over the weight gradient keeps in the second-level cache.
 const SLICE: usize = 96 * 1024;
 
-/// Multiplications that are not worth waking a thread for.
+/// Fewest multiplications that are worth waking a thread for.
 const LEAST: usize = 1 << 19;
 
 /// A linear map y = W x + b of each window of pixels; see [`crate::net::Op::Conv`].
 pub(crate) struct Linear {
     from: Shape,
     to: Shape,
-    /// Places in the window.
+    /// Positions in the window.
     places: usize,
     map: Map,
     simd: Arch,
-    /// Numbers in a vector, and most vectors in a block.
+    /// Elements of a vector register, and most vectors in a block.
     lanes: usize,
     vectors: usize,
-    /// Whether the weights' gradient is computed as `[matrices, outputs, inputs]`: with fewer outputs than a vector has
-    /// numbers the inputs are its columns.
-    turned: bool,
-    /// Sums over parts of the samples, of which the weights' gradient is made.
+    /// Whether the weight gradient is computed as `[matrices, outputs, inputs]`, with inputs as columns. This is faster
+    /// when there are fewer outputs than elements of a vector.
+    transposed: bool,
+    /// Sums over parts of the samples, which add up to the weight gradient.
     parts: Vec<f32>,
     /// The sum of dy over the pixels of each sample.
     sums: Vec<f32>,
 }
 
-/// What threads write, each its own part.
+/// Memory that threads write, each its own part.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
-// SAFETY: every task writes numbers of its own, and none is read before all are done.
+// SAFETY: every task writes elements of its own, and none is read before all tasks are done.
 unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
@@ -57,12 +57,12 @@ impl Shared {
     }
 }
 
-/// The fewest tasks that a thread gets.
+/// Fewest tasks per thread.
 fn tasks_a_piece(threads: usize) -> usize {
     if threads == 1 { usize::MAX } else { 1 }
 }
 
-/// The size of vectors and the number of registers.
+/// Elements of a vector, and number of registers.
 struct Sizes;
 impl WithSimd for Sizes {
     type Output = (usize, usize);
@@ -73,7 +73,7 @@ impl WithSimd for Sizes {
 }
 
 impl Linear {
-    /// For at most so many rows a call.
+    /// A map for batches of at most `rows` samples.
     pub(super) fn new(
         from: Shape,
         outputs: usize,
@@ -85,8 +85,7 @@ impl Linear {
         Self::on(Arch::new(), from, outputs, side, stride, upsample, rows)
     }
 
-    /// For windows of any side that begin `before` pixels outside of the image, of which the output has as many as lie
-    /// in it with as much padding behind. Gives the output's shape as well.
+    /// A map with windows of any side and `before` pixels of zero padding on each side, with the shape of its output.
     pub(crate) fn padded(
         from: Shape,
         outputs: usize,
@@ -100,7 +99,7 @@ impl Linear {
         (Self::between(Arch::new(), from, to, (side, stride, before), false, rows), to)
     }
 
-    /// As [`Self::new`], with these instructions.
+    /// As [`Self::new`], with a given instruction set.
     fn on(
         simd: Arch,
         from: Shape,
@@ -112,12 +111,12 @@ impl Linear {
     ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let to = Shape::image(scale * from.height / stride, scale * from.width / stride, outputs);
-        // A window with stride 2 begins at its own pixel, others are centred.
+        // A window with stride 2 begins at its pixel; others are centred.
         let before = if stride == 1 { side / 2 } else { 0 };
         Self::between(simd, from, to, (side, stride, before), upsample, rows)
     }
 
-    /// Between these shapes, for windows of a side and a stride of which the first begins so far outside of the image.
+    /// A map between two shapes, for windows given by side, stride and padding before the first.
     fn between(
         simd: Arch,
         from: Shape,
@@ -128,28 +127,28 @@ impl Linear {
     ) -> Self {
         let outputs = to.channels;
         let (lanes, registers) = simd.dispatch(Sizes);
-        let turned = 2 * outputs <= lanes && from.channels > outputs;
+        let transposed = 2 * outputs <= lanes && from.channels > outputs;
         Self {
             from,
             to,
             places: window.0 * window.0,
-            map: Map::new(from, to, window, upsample, turned),
+            map: Map::new(from, to, window, upsample, transposed),
             simd,
             lanes,
             vectors: most_vectors(registers),
-            turned,
+            transposed,
             parts: vec![],
             sums: vec![0.0; rows * outputs],
         }
     }
 
-    /// Threads that work on m rows.
+    /// Number of threads for m rows.
     fn threads(&self, m: usize) -> usize {
         let products = m * self.to.len() * self.places * self.from.channels;
         if products < LEAST { 1 } else { rayon::current_num_threads() }
     }
 
-    /// Channels that a block computes at a time.
+    /// Ranges of channels that a block computes together.
     fn panels(&self, channels: usize) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
         let (lanes, vectors) = (self.lanes, channels.div_ceil(self.lanes));
         let count = vectors.div_ceil(self.vectors);
@@ -158,7 +157,7 @@ impl Linear {
     }
 
     /// y = W x + b, plus `shift[m, outputs]` for each sample, plus `add`, which has the shape of y.
-    #[expect(clippy::too_many_arguments, reason = "as many as the sum has terms")]
+    #[expect(clippy::too_many_arguments, reason = "one for each term of the sum")]
     pub(crate) fn forward(
         &mut self,
         m: usize,
@@ -196,7 +195,7 @@ impl Linear {
         self.sweep(true, m, dy, weight, [none, none, add], dx);
     }
 
-    /// Runs a kernel on all pixels, forward or, with `back`, from dy to dx.
+    /// Runs a kernel on all pixels: forward, or from dy to dx if `back`.
     fn sweep(&self, back: bool, m: usize, x: &[f32], weight: &[f32], added: [*const f32; 3], y: *mut f32) {
         let (inputs, outputs) = (self.from.channels, self.to.channels);
         let (gather, channels) = match back {
@@ -207,7 +206,7 @@ impl Linear {
         let dots = channels.1 <= FEW && channels.0 >= self.lanes;
         let panels = if dots { 1 } else { self.panels(channels.1).count() };
         let threads = self.threads(m);
-        // Every task packs its panel, which is worth it where that fills the cores.
+        // Each task packs its own panel, so the samples are split only if the panels don't occupy all threads.
         let splits =
             if panels.is_multiple_of(threads) || panels >= 4 * threads { 1 } else { threads.min(groups) };
         let [bias, shift, add] = added.map(|p| Shared(p.cast_mut()));
@@ -221,7 +220,7 @@ impl Linear {
                     pack::straight(places, weight, rows, outputs, columns.clone(), width, panel);
                 } else {
                     let len = inputs * outputs;
-                    pack::turned(self.simd, places, weight, rows, len, columns.clone(), width, panel);
+                    pack::transposed(self.simd, places, weight, rows, len, columns.clone(), width, panel);
                 }
                 let (x, weight) = (x.as_ptr(), panel.as_ptr());
                 let (bias, shift, add, y) = (bias.at(0), shift.at(0), add.at(0), y.at(0));
@@ -254,7 +253,7 @@ impl Linear {
         });
     }
 
-    /// The gradients of the weights and the bias, and of the shift with whether it is added to what is there.
+    /// Gradients of weights, bias and shift; the flag says whether that of the shift is added to its content.
     pub(super) fn backward_weight(
         &mut self,
         m: usize,
@@ -276,14 +275,14 @@ impl Linear {
         let matrices = self.map.matrices.len();
         let size = matrices * matrix;
         let batches = m.div_ceil(self.map.batch);
-        // Sums over parts of the samples are worth their memory where samples are more than weights. How many there
-        // are is no matter of threads, as the result depends on it.
+        // Sums over parts of the samples are worth their memory when samples have more elements than the weights. Their
+        // number must not depend on threads, as the result depends on it.
         let parts = match 4 * size <= x.len() + dy.len() {
             true if size <= 32 * 1024 => batches.min(4),
             true => batches.min(2),
             false => 1,
         };
-        let direct = parts == 1 && matrices == self.places && !self.turned;
+        let direct = parts == 1 && matrices == self.places && !self.transposed;
         let out = if direct {
             Shared(dweight.as_mut_ptr())
         } else {
@@ -295,10 +294,10 @@ impl Linear {
         let one_pixel = self.to.pixels() == 1;
         let sums = Shared(self.sums.as_mut_ptr());
         assert!(self.sums.len() >= m * outputs);
-        // Rows of the matrices are shared out where parts do not fill the cores.
+        // Rows of the matrices are divided among threads when parts do not occupy all of them.
         let (a, b) = ((x.as_ptr(), self.from.len()), (dy.as_ptr(), self.to.len()));
         let (a, b, rows, columns) =
-            if self.turned { (b, a, outputs, inputs) } else { (a, b, inputs, outputs) };
+            if self.transposed { (b, a, outputs, inputs) } else { (a, b, inputs, outputs) };
         let (a, b) = ((Shared(a.0.cast_mut()), a.1), (Shared(b.0.cast_mut()), b.1));
         let threads = self.threads(m);
         let shares = threads.div_ceil(parts).min(rows);
@@ -306,8 +305,8 @@ impl Linear {
         let (this, stride) = (&*self, columns);
         (0..parts * shares).into_par_iter().with_min_len(tasks_a_piece(threads)).for_each(|task| {
             let (part, share) = (task / shares, task % shares);
-            let of_part = |i: usize| (i * batches / parts * this.map.batch).min(m);
-            let samples = of_part(part)..of_part(part + 1);
+            let start = |i: usize| (i * batches / parts * this.map.batch).min(m);
+            let samples = start(part)..start(part + 1);
             let rows = share * rows / shares..(share + 1) * rows / shares;
             for from in samples.clone().step_by(slice) {
                 let samples = from..samples.end.min(from + slice);
@@ -335,7 +334,7 @@ impl Linear {
                                 columns: columns.clone(),
                                 out: out.at(part * size + t * matrix),
                                 stride,
-                                accumulate: from > of_part(part),
+                                accumulate: from > start(part),
                                 room,
                             });
                         });
@@ -351,7 +350,7 @@ impl Linear {
                 for (t, _) in own {
                     for part in parts.chunks_exact(size) {
                         let part = &part[t * matrix..][..matrix];
-                        if self.turned {
+                        if self.transposed {
                             for (o, part) in part.chunks_exact(inputs).enumerate() {
                                 let own = dweight[o..].iter_mut().step_by(outputs);
                                 own.zip(part).for_each(|(dw, p)| *dw += p);
@@ -382,7 +381,7 @@ impl Linear {
 /// The sum of dy over the pixels of each sample.
 struct PixelSums<'a> {
     dy: &'a [f32],
-    /// Numbers in a sample.
+    /// Elements of a sample.
     len: usize,
     outputs: usize,
     sums: *mut f32,
@@ -393,7 +392,7 @@ impl WithSimd for PixelSums<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (i, sample) in self.dy.chunks_exact(self.len).enumerate() {
-            // SAFETY: there are `outputs` numbers for each sample, and no other task has these samples.
+            // SAFETY: `sums` has `outputs` elements for each sample, and no other task has these samples.
             let sums =
                 unsafe { std::slice::from_raw_parts_mut(self.sums.add(i * self.outputs), self.outputs) };
             sums.fill(0.0);

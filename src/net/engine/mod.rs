@@ -1,8 +1,8 @@
-//! The processor's engine: a graph computed forward and backward in f32, in buffers that are made once.
+//! The CPU engine: forward and backward passes of a graph in f32, in buffers that are allocated once.
 //!
-//! A [`plan::Plan`] says which operation runs when and which buffer it writes. A row's result is the same sequence of
-//! operations whatever other rows there are, and sums over rows are split in a way that the sizes alone fix, so that
-//! nothing depends on the number of threads.
+//! A [`plan::Plan`] fixes the order of operations and the buffer that each writes. The result of a row is computed by
+//! the same sequence of operations whatever the other rows are, and sums over rows are split by the sizes alone, so that
+//! no result depends on the number of threads.
 
 mod attention;
 mod dropout;
@@ -10,8 +10,8 @@ mod linear;
 mod norm;
 mod passes;
 mod plan;
-mod profile;
 mod time;
+mod timings;
 
 #[cfg(test)]
 mod tests;
@@ -29,37 +29,51 @@ use time::Waves;
 
 pub use dropout::Dropout;
 pub(crate) use linear::Linear;
-pub use profile::{Part, Profile};
+pub use timings::{Part, Timings};
 
 use super::{Graph, NetError, Node, Op, ParamId};
 use crate::ops::Buffer;
 
-/// What an [`Engine`] is for.
+/// Purpose of an [`Engine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Forward only; buffers are used again as soon as nothing reads them.
+    /// Forward passes only; buffers are reused as soon as nothing reads them.
     Evaluate,
-    /// Forward and backward; what backward reads is kept.
+    /// Forward and backward passes; the values that a backward pass reads are kept.
     Train,
 }
 
-/// A graph, ready to be computed for up to so many samples at a time.
+/// Evaluates a graph on the CPU, for batches up to a fixed size.
+///
+/// ```
+/// use mem2gen::net::{Arch, Engine, Purpose, ToySettings, Weights};
+/// use mem2gen::shape::Shape;
+///
+/// let graph = Arch::Toy(ToySettings::code()).graph(Shape::vector(2))?;
+/// let weights = Weights::init(graph.clone(), 1);
+/// let mut engine = Engine::new(graph, 4, Purpose::Evaluate)?;
+/// let (x, t) = ([0.5, -1.0, 0.25, 0.0], [0.1, 0.9]);
+/// let y = engine.forward(weights.values(), &x, &t, None)?.to_vec();
+/// // A row does not depend on the others.
+/// assert_eq!(engine.forward(weights.values(), &x[2..], &t[1..], None)?, &y[2..]);
+/// # Ok::<(), mem2gen::net::NetError>(())
+/// ```
 pub struct Engine {
     graph: Arc<Graph>,
     rows: usize,
     plan: Plan,
     kernels: Vec<Kernel>,
     slots: Vec<Buffer<f32>>,
-    /// The rows and the dropout of the last forward.
+    /// Batch size and dropout of the last forward pass.
     last: Option<(usize, Option<Dropout>)>,
-    profile: Profile,
+    timings: Timings,
 }
 
-/// What computes a node.
+/// Implementation of a node.
 enum Kernel {
     Input,
     Waves(Waves),
-    /// Random frequencies, which are among the weights.
+    /// Random frequencies, which are part of the weights.
     Fourier(Waves, Range<usize>),
     Linear {
         linear: Box<Linear>,
@@ -79,10 +93,10 @@ enum Kernel {
 }
 
 impl Engine {
-    /// For at most so many rows a call.
+    /// An engine for batches of at most `rows` samples.
     ///
     /// # Errors
-    /// [`NetError::Rows`] for no rows.
+    /// [`NetError::Rows`] for 0 rows.
     pub fn new(graph: Arc<Graph>, rows: usize, purpose: Purpose) -> Result<Self, NetError> {
         if rows == 0 {
             return Err(NetError::Rows { operation: "engine", rows, room: usize::MAX });
@@ -90,7 +104,7 @@ impl Engine {
         let plan = Plan::new(&graph, purpose);
         let kernels = (0..graph.nodes().len()).map(|n| Kernel::new(&graph, n, rows)).collect();
         let slots = plan.slots.iter().map(|n| Buffer::new(n * rows)).collect();
-        Ok(Self { graph, rows, plan, kernels, slots, last: None, profile: Profile::default() })
+        Ok(Self { graph, rows, plan, kernels, slots, last: None, timings: Timings::default() })
     }
 
     /// The network.
@@ -98,26 +112,26 @@ impl Engine {
         &self.graph
     }
 
-    /// The most rows a call.
+    /// Largest batch size.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Where the time went since the engine was made, or since [`Self::reset_profile`].
-    pub fn profile(&self) -> Profile {
-        self.profile
+    /// Time by kind of operation since the engine was made or [`Self::reset_timings`] was called.
+    pub fn timings(&self) -> Timings {
+        self.timings
     }
 
-    /// Forgets where the time went.
-    pub fn reset_profile(&mut self) {
-        self.profile = Profile::default();
+    /// Sets all times to zero.
+    pub fn reset_timings(&mut self) {
+        self.timings = Timings::default();
     }
 
-    /// The outputs `[m, output]` for samples `[m, input]` at times `[m]`. A row's outputs do not depend on other rows,
-    /// nor on how many there are, but for the place of its dropout.
+    /// The output `[m, outputs]` for samples `[m, inputs]` at times `[m]`. A row of the output depends on no other row
+    /// and not on m, except that dropout depends on the index of the row.
     ///
     /// # Errors
-    /// [`NetError::Rows`] and [`NetError::Length`].
+    /// [`NetError::Rows`] for an empty or too large batch, [`NetError::Length`] for arrays of another length.
     pub fn forward(
         &mut self,
         weights: &[f32],
@@ -134,8 +148,8 @@ impl Engine {
         check(OPERATION, "x", x.len(), m * self.graph.input().len())?;
         self.last = None;
         let nodes = self.graph.nodes();
-        let Self { plan, kernels, slots, profile, .. } = self;
-        // In a thread of the pool, so that no operation has to go there first.
+        let Self { plan, kernels, slots, timings, .. } = self;
+        // In a thread of the pool, so that operations do not enter the pool one by one.
         rayon::scope(|_| {
             for step in &plan.steps {
                 let shape = nodes[step.node].shape;
@@ -191,18 +205,19 @@ impl Engine {
                     }
                 };
                 slots[step.out] = buffer;
-                profile.add(part, clock);
+                timings.add(part, clock);
             }
         });
         self.last = Some((m, dropout));
         Ok(&self.slots[self.plan.output][..m * self.graph.output().len()])
     }
 
-    /// The gradients of sum(dy y) of the last forward, in the trained weights and in the samples, as far as they are
-    /// asked for. What is there before is overwritten. It may be called again for another `dy`.
+    /// Gradients of sum(dy * y) for the output y of the last forward pass: `dweights` with respect to the trained weights
+    /// and `dx` with respect to the samples, each of which may be left out. Both are overwritten. One forward pass serves
+    /// any number of calls.
     ///
     /// # Errors
-    /// [`NetError::Backward`] without a forward, or in an engine that is not for training; [`NetError::Length`].
+    /// [`NetError::Backward`] without a forward pass or for an engine that is not for training; [`NetError::Length`].
     pub fn backward(
         &mut self,
         weights: &[f32],
@@ -212,10 +227,12 @@ impl Engine {
     ) -> Result<(), NetError> {
         const OPERATION: &str = "backward";
         if self.plan.backward.is_empty() {
-            return Err(NetError::Backward { reason: "the engine is made to evaluate" });
+            return Err(NetError::Backward {
+                reason: "the engine was made for evaluation, expected Purpose::Train",
+            });
         }
         let Some((m, dropout)) = self.last else {
-            return Err(NetError::Backward { reason: "there was no forward" });
+            return Err(NetError::Backward { reason: "no forward pass precedes it" });
         };
         check(OPERATION, "weights", weights.len(), self.graph.len())?;
         check(OPERATION, "dy", dy.len(), m * self.graph.output().len())?;
@@ -227,7 +244,7 @@ impl Engine {
         }
         let wanted = Wanted { weights: dweights.is_some(), input: dx.is_some() };
         let Some(place) = Wanted::ALL.iter().position(|w| *w == wanted) else { return Ok(()) };
-        let Self { graph, plan, kernels, slots, profile, .. } = self;
+        let Self { graph, plan, kernels, slots, timings, .. } = self;
         let (graph, plan) = (&**graph, &*plan);
         let backward = &plan.backward[place];
         if let Some(dweights) = dweights.as_deref_mut() {
@@ -245,7 +262,7 @@ impl Engine {
                     &mut kernels[step.node],
                     slots,
                     dweights,
-                    profile,
+                    timings,
                 );
             }
         });
@@ -259,7 +276,7 @@ impl Engine {
     }
 }
 
-/// What [`back_step`] reads.
+/// Arguments of [`back_step`] that it only reads.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     graph: &'a Graph,
@@ -275,7 +292,7 @@ fn back_step(
     kernel: &mut Kernel,
     slots: &mut [Buffer<f32>],
     dweights: Option<&mut [f32]>,
-    profile: &mut Profile,
+    timings: &mut Timings,
 ) {
     let Call { graph, m, weights, dropout, back, step } = call;
     let shape = graph.nodes()[step.node].shape;
@@ -291,7 +308,7 @@ fn back_step(
                 let dy = &slots[back.dy][..n];
                 linear.backward_input(m, dy, &weights[weight.clone()], &mut dx[..len], to.accumulate);
                 slots[to.slot] = dx;
-                profile.add(if *dense { Part::DenseInput } else { Part::ConvInput }, clock);
+                timings.add(if *dense { Part::DenseInput } else { Part::ConvInput }, clock);
             }
             let clock = Instant::now();
             let to = back.targets.get(1).copied().flatten();
@@ -314,8 +331,8 @@ fn back_step(
             if let Some((to, buffer)) = shift {
                 slots[to.slot] = buffer;
             }
-            profile.add(if *dense { Part::DenseWeight } else { Part::ConvWeight }, clock);
-            add_back(call, slots, profile);
+            timings.add(if *dense { Part::DenseWeight } else { Part::ConvWeight }, clock);
+            add_back(call, slots, timings);
             return;
         }
         Kernel::Norm { norm, scale, shift } => {
@@ -364,23 +381,23 @@ fn back_step(
             Part::Copy
         }
         Kernel::Concat => {
-            let of = channels(graph, step.node);
+            let widths = channels(graph, step.node);
             for (i, to) in back.targets.iter().enumerate().filter_map(|(i, to)| Some((i, (*to)?))) {
                 let mut dx = take(&mut slots[to.slot]);
-                let from = if i == 0 { 0 } else { of[0] };
+                let from = if i == 0 { 0 } else { widths[0] };
                 let dy = (&slots[back.dy][..n], shape.channels);
-                passes::split(m * shape.pixels(), dy, from, (&mut dx, of[i]), to.accumulate);
+                passes::split(m * shape.pixels(), dy, from, (&mut dx, widths[i]), to.accumulate);
                 slots[to.slot] = dx;
             }
             Part::Copy
         }
     };
-    profile.add(part, clock);
-    add_back(call, slots, profile);
+    timings.add(part, clock);
+    add_back(call, slots, timings);
 }
 
-/// The gradients that are copies.
-fn add_back(call: Call<'_>, slots: &mut [Buffer<f32>], profile: &mut Profile) {
+/// Gradients that are copies of others.
+fn add_back(call: Call<'_>, slots: &mut [Buffer<f32>], timings: &mut Timings) {
     let Call { graph, m, back, step, .. } = call;
     let clock = Instant::now();
     if let Some(to) = back.add {
@@ -395,13 +412,13 @@ fn add_back(call: Call<'_>, slots: &mut [Buffer<f32>], profile: &mut Profile) {
         passes::copy(&slots[fold.from][..n], &mut sum[..n], true);
         slots[fold.to] = sum;
     }
-    profile.add(Part::Copy, clock);
+    timings.add(Part::Copy, clock);
 }
 
 impl Kernel {
     fn new(graph: &Graph, node: usize, rows: usize) -> Self {
         let Node { op, inputs, shape, .. } = &graph.nodes()[node];
-        let of = |id: ParamId| {
+        let range = |id: ParamId| {
             let p = graph.param(id);
             p.offset..p.offset + p.layout.len()
         };
@@ -409,7 +426,7 @@ impl Kernel {
             Op::Input => Self::Input,
             Op::Sinusoid { period } => Self::Waves(Waves::sinusoid(shape.channels, period)),
             Op::Fourier { frequencies } => {
-                let frequencies = of(frequencies);
+                let frequencies = range(frequencies);
                 Self::Fourier(Waves { frequencies: vec![0.0; frequencies.len()] }, frequencies)
             }
             Op::Conv { weight, bias, side, stride, upsample } => {
@@ -417,14 +434,14 @@ impl Kernel {
                 let linear = Linear::new(from, shape.channels, side, stride, upsample, rows);
                 Self::Linear {
                     linear: Box::new(linear),
-                    weight: of(weight),
-                    bias: of(bias),
+                    weight: range(weight),
+                    bias: range(bias),
                     dense: side == 1,
                 }
             }
             Op::Norm { scale, shift, groups, epsilon, silu, dropout: rate } => {
                 let settings = norm::Settings { node, shape: *shape, groups, epsilon, silu, rate };
-                Self::Norm { norm: Norm::new(settings, rows), scale: of(scale), shift: of(shift) }
+                Self::Norm { norm: Norm::new(settings, rows), scale: range(scale), shift: range(shift) }
             }
             Op::Silu { dropout: rate } => Self::Silu(Silu { node, len: shape.len(), rate }),
             Op::Attention => Self::Attention(Attention { shape: *shape }),
@@ -443,13 +460,13 @@ fn check(
     if found == expected { Ok(()) } else { Err(NetError::Length { operation, argument, found, expected }) }
 }
 
-/// The channels of the two inputs of a node.
+/// Channels of the two inputs of a node.
 fn channels(graph: &Graph, node: usize) -> [usize; 2] {
     let inputs = &graph.nodes()[node].inputs;
     [0, 1].map(|i| graph.node(inputs[i]).shape.channels)
 }
 
-/// Two parts of a vector that do not overlap.
+/// Two disjoint parts of a slice.
 fn two<'a>(all: &'a mut [f32], a: &Range<usize>, b: &Range<usize>) -> (&'a mut [f32], &'a mut [f32]) {
     if a.start <= b.start {
         let (low, high) = all.split_at_mut(b.start);
@@ -460,7 +477,7 @@ fn two<'a>(all: &'a mut [f32], a: &Range<usize>, b: &Range<usize>) -> (&'a mut [
     }
 }
 
-/// The parameters of an operation that are trained.
+/// The trained parameters of an operation.
 fn params(op: Op) -> [Option<ParamId>; 2] {
     match op {
         Op::Conv { weight, bias, .. } => [Some(weight), Some(bias)],
@@ -469,7 +486,7 @@ fn params(op: Op) -> [Option<ParamId>; 2] {
     }
 }
 
-/// Nought for the parameters that no gradient reaches.
+/// Sets the gradient of parameters that the output does not depend on to zero.
 fn clear(graph: &Graph, backward: &Backward, dweights: &mut [f32]) {
     let mut written = vec![false; graph.params().len()];
     for (node, _) in graph.nodes().iter().zip(&backward.reached).filter(|(_, reached)| **reached) {

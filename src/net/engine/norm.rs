@@ -7,25 +7,25 @@ use super::dropout::{Dropout, Mask};
 use super::passes::{TASKS, Target, parts, rows_a_task, sigmoid, silu_slope, with_scratch};
 use crate::shape::Shape;
 
-/// Vectors that are summed side by side: an addition takes as many cycles.
+/// Vectors that are summed in parallel, as an addition takes this many cycles.
 const SIDE: usize = 4;
 
-/// Numbers in as many of the widest vectors.
+/// Elements of [`SIDE`] vectors of the largest size.
 const BLOCK: usize = 16 * SIDE;
 
-/// Numbers that are added up in f32 before the sum goes on in f64.
+/// Elements that are summed in f32 before the sum is added in f64.
 const RUN: usize = 32;
 
 /// [`crate::net::Op::Norm`].
 pub(super) struct Norm {
     settings: Settings,
-    /// For each row the means and then the inverse deviations of its groups.
+    /// For each row the means and then the inverse standard deviations of its groups.
     stats: Vec<f32>,
-    /// For each task the sums for the scale and then those for the shift.
+    /// For each task the sums for the gradient of the scale and then of the shift.
     partial: Vec<f64>,
 }
 
-/// What [`Norm::new`] takes.
+/// Settings of [`Norm`].
 #[derive(Clone, Copy)]
 pub(super) struct Settings {
     pub(super) node: usize,
@@ -37,7 +37,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Numbers after which channels come again in the lanes of vectors.
+    /// Number of elements after which the assignment of channels to lanes repeats.
     fn period(&self) -> usize {
         let (mut a, mut b) = (self.shape.channels, BLOCK);
         while b > 0 {
@@ -46,22 +46,22 @@ impl Settings {
         self.shape.channels / a * BLOCK
     }
 
-    /// Numbers of a sample in a group.
+    /// Elements of a group in one sample.
     fn size(&self) -> f64 {
         (self.shape.len() / self.groups) as f64
     }
 
-    /// Whether the numbers of a group lie side by side.
-    fn in_a_piece(&self) -> bool {
+    /// Whether the elements of a group are contiguous.
+    fn is_contiguous(&self) -> bool {
         self.groups == 1 || self.shape.pixels() == 1
     }
 
-    /// From the sum of the numbers.
+    /// The mean, from the sum of the elements.
     fn mean(&self, sum: f64) -> f32 {
         (sum / self.size()) as f32
     }
 
-    /// One over the deviation, from the sum of the squares of what is left without the mean.
+    /// The inverse standard deviation, from the sum of squared deviations from the mean.
     fn inverse(&self, squares: f64) -> f32 {
         (1.0 / (squares / self.size() + self.epsilon).sqrt()) as f32
     }
@@ -72,7 +72,7 @@ impl Settings {
 }
 
 impl Norm {
-    /// For at most so many rows a call.
+    /// A normalisation for batches of at most `rows` samples.
     pub(super) fn new(settings: Settings, rows: usize) -> Self {
         Self {
             settings,
@@ -112,9 +112,9 @@ impl Norm {
         });
     }
 
-    /// Of the last forward: `dx` is overwritten or, with its flag, added to; the gradients of scale and shift are
-    /// overwritten.
-    #[allow(clippy::too_many_arguments, reason = "as many as the gradient has inputs and outputs")]
+    /// Gradients of the last forward pass. `dx` is overwritten, or added to according to its flag; the gradients of scale
+    /// and shift are overwritten.
+    #[allow(clippy::too_many_arguments, reason = "one for each input and output of the gradient")]
     pub(super) fn backward(
         &mut self,
         m: usize,
@@ -155,12 +155,12 @@ impl Norm {
             });
         });
         if let Some((dscale, dshift)) = dweights {
-            let of = |at: usize| -> f64 {
+            let sum = |at: usize| -> f64 {
                 self.partial.chunks_exact(2 * channels).take(m.div_ceil(step)).map(|p| p[at]).sum()
             };
             for c in 0..channels {
-                dscale[c] = of(c) as f32;
-                dshift[c] = of(channels + c) as f32;
+                dscale[c] = sum(c) as f32;
+                dshift[c] = sum(channels + c) as f32;
             }
         }
     }
@@ -194,8 +194,8 @@ impl WithSimd for Forward<'_> {
         let rows = x.chunks_exact(len).zip(y.chunks_exact_mut(len)).zip(stats.chunks_exact_mut(2 * groups));
         for (r, ((x, y), stats)) in rows.enumerate() {
             let (means, inverses) = stats.split_at_mut(groups);
-            if settings.in_a_piece() {
-                // A group is a run of numbers: there are no channels to be told apart.
+            if settings.is_contiguous() {
+                // A group is contiguous, so its channels need no distinction.
                 let lanes = &mut lanes[..BLOCK];
                 let parts = x.chunks_exact(len / groups).zip(means.iter_mut()).zip(inverses.iter_mut());
                 for ((x, m), i) in parts {
@@ -308,7 +308,7 @@ impl WithSimd for Backward<'_> {
                         *dscale += f64::from((x - means[g]) * inverse * du);
                         *dshift += f64::from(*du);
                     }
-                    // All of a group has one mean.
+                    // The whole group has one mean.
                     let (lanes, lanes_x) = (&mut lanes[..BLOCK], &mut lanes_x[..BLOCK]);
                     one_mean.fill(means[g]);
                     lane_products(simd, &scaled[group], x, one_mean, lanes, lanes_x);
@@ -346,7 +346,7 @@ impl WithSimd for Backward<'_> {
     }
 }
 
-/// Repeats the first `n` numbers to the end.
+/// Repeats the first `n` elements to the end.
 #[inline(always)]
 fn again(out: &mut [f32], n: usize) {
     let (from, to) = out.split_at_mut(n);
@@ -355,14 +355,14 @@ fn again(out: &mut [f32], n: usize) {
     }
 }
 
-/// Numbers of the channels, over and over.
+/// The values of the channels, repeated.
 #[inline(always)]
 fn repeat(out: &mut [f32], channels: &[f32]) {
     out[..channels.len()].copy_from_slice(channels);
     again(out, channels.len());
 }
 
-/// Numbers of the groups for each of their channels, over and over.
+/// The values of the groups for each of their channels, repeated.
 #[inline(always)]
 fn spread(out: &mut [f32], groups: &[f32], channels: usize) {
     let per = channels / groups.len();
@@ -372,7 +372,7 @@ fn spread(out: &mut [f32], groups: &[f32], channels: usize) {
     again(out, channels);
 }
 
-/// The scale of each channel over the deviation of its group, over and over.
+/// The scale of each channel over the standard deviation of its group, repeated.
 #[inline(always)]
 fn slopes(out: &mut [f32], inverses: &[f32], scale: &[f32]) {
     let per = scale.len() / inverses.len();
@@ -384,7 +384,7 @@ fn slopes(out: &mut [f32], inverses: &[f32], scale: &[f32]) {
     again(out, scale.len());
 }
 
-/// Sums of lanes as sums of channels.
+/// Sums over lanes as sums over channels.
 #[inline(always)]
 fn fold(lanes: &[f64], sums: &mut [f64]) {
     let n = sums.len();
@@ -474,19 +474,19 @@ fn lane_products<S: Simd>(
     }
 }
 
-/// The sums of [`SIDE`] vectors at a time, and which vector is their first.
+/// The sums of [`SIDE`] vectors together, with the index of the first vector.
 #[inline(always)]
 fn lanes_of<S: Simd>(lanes: &mut [f64]) -> impl Iterator<Item = (usize, &mut [f64])> {
     lanes.chunks_exact_mut(SIDE * S::F32_LANES).enumerate().map(|(i, l)| (SIDE * i, l))
 }
 
-/// [`SIDE`] vectors at a time.
+/// Blocks of [`SIDE`] vectors.
 #[inline(always)]
 fn blocks_of<S: Simd>(_: S, x: &[f32]) -> impl Iterator<Item = &[S::f32s; SIDE]> {
     S::as_simd_f32s(x).0.as_chunks::<SIDE>().0.iter()
 }
 
-/// [`SIDE`] vectors from vector `v` on.
+/// [`SIDE`] vectors starting at vector `v`.
 #[inline(always)]
 fn block<S: Simd>(_: S, x: &[f32], v: usize) -> [S::f32s; SIDE] {
     let x = &S::as_simd_f32s(x).0[v..v + SIDE];
@@ -549,7 +549,7 @@ fn undo<const SILU: bool, const DROP: bool>(
     }
 }
 
-/// dx <- slope du + tilt (x - mean) + rest, plus what it holds with `ADD`.
+/// dx <- slope du + tilt (x - mean) + rest, added to its content if `ADD`.
 #[inline(always)]
 fn pull<const ADD: bool>(
     x: &[f32],

@@ -1,4 +1,4 @@
-//! Passes over memory: SiLU, sums and copies, and how rows are shared out to threads.
+//! Elementwise operations: SiLU, sums and copies; and the division of rows into tasks.
 
 use std::cell::RefCell;
 
@@ -7,22 +7,22 @@ use rayon::prelude::*;
 use super::dropout::{Dropout, Mask};
 use crate::ops::{Buffer, exp32};
 
-/// Most tasks that a pass is split into.
+/// Largest number of tasks of an operation.
 pub(super) const TASKS: usize = 32;
 
-/// Least numbers in a task: less is not worth waking a thread for.
+/// Fewest elements in a task; fewer are not worth waking a thread for.
 const LEAST: usize = 1 << 14;
 
-/// Rows in a task, for m rows of so many numbers. It is fixed by the sizes, so that sums over tasks do not depend on
+/// Rows per task, for m rows of `len` elements. It depends on the sizes alone, so that sums over tasks do not depend on
 /// the number of threads.
 pub(super) fn rows_a_task(m: usize, len: usize) -> usize {
     m.div_ceil(TASKS).max(LEAST.div_ceil(len.max(1)))
 }
 
-/// A gradient that is written, and whether it is added to what is there.
+/// A gradient to be written, and whether it is added to the content of the slice.
 pub(super) type Target<'a> = Option<(&'a mut [f32], bool)>;
 
-/// A target cut into parts of so many numbers, or as many times nothing.
+/// Parts of `size` elements of a target; as many times `None` when there is no target.
 pub(super) fn parts(target: Target<'_>, n: usize, size: usize) -> impl Iterator<Item = Target<'_>> {
     let (all, accumulate) = target.map_or((None, false), |(all, a)| (Some(all), a));
     let count = n.div_ceil(size);
@@ -34,7 +34,7 @@ thread_local! {
     static SCRATCH: RefCell<(Buffer<f32>, Buffer<f64>)> = RefCell::default();
 }
 
-/// Calls `f` with so many numbers of this thread's own, which hold anything. `f` must not wait for other tasks.
+/// Calls `f` with scratch memory of this thread, with undefined content. `f` must not wait for other tasks.
 pub(super) fn with_scratch(singles: usize, doubles: usize, f: impl FnOnce(&mut [f32], &mut [f64])) {
     SCRATCH.with_borrow_mut(|(single, double)| {
         if single.len() < singles {
@@ -188,7 +188,7 @@ fn copy_run(x: &[f32], y: &mut [f32], accumulate: bool) {
     );
 }
 
-/// y <- the channels of a and then of b, for so many pixels.
+/// y <- the channels of a followed by those of b, for each pixel.
 pub(super) fn concat(pixels: usize, (a, of_a): (&[f32], usize), (b, of_b): (&[f32], usize), y: &mut [f32]) {
     let (of_y, step) = (of_a + of_b, rows_a_task(pixels, of_a + of_b));
     let parts = a[..pixels * of_a].par_chunks(step * of_a).zip(b[..pixels * of_b].par_chunks(step * of_b));
@@ -200,7 +200,7 @@ pub(super) fn concat(pixels: usize, (a, of_a): (&[f32], usize), (b, of_b): (&[f3
     });
 }
 
-/// The gradient of [`concat`] in one of its parts, whose channels begin at `from`.
+/// The gradient of [`concat`] with respect to one of its inputs, whose channels begin at `from`.
 pub(super) fn split(
     pixels: usize,
     (dy, of_y): (&[f32], usize),

@@ -1,15 +1,15 @@
-//! In which order and in which buffers a graph is computed.
+//! Order of a graph's operations, and the buffers they use.
 
 use crate::net::{Graph, Op};
 
 use super::Purpose;
 
-/// What is computed, forward and backward. Buffers are named by their place in `slots`.
+/// The operations of forward and backward passes. Buffers are indices into `slots`.
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// For each of [`Wanted::ALL`]; empty where nothing is trained.
+    /// For each of [`Wanted::ALL`]; empty for an engine that only evaluates.
     pub(super) backward: Vec<Backward>,
-    /// Numbers a row in each buffer.
+    /// Elements per row of each buffer.
     pub(super) slots: Vec<usize>,
     pub(super) output: usize,
 }
@@ -18,14 +18,14 @@ pub(super) struct Plan {
 pub(super) struct Step {
     /// The node whose operation it is.
     pub(super) node: usize,
-    /// The buffers of what it reads.
+    /// The buffers of its inputs.
     pub(super) inputs: Vec<usize>,
-    /// The buffer of what a linear map adds to its result.
+    /// The buffer that a linear map adds to its result.
     pub(super) add: Option<usize>,
     pub(super) out: usize,
 }
 
-/// Which gradients a backward is to give.
+/// The gradients that a backward pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) weights: bool,
@@ -40,30 +40,30 @@ impl Wanted {
     ];
 }
 
-/// All of a backward.
+/// The operations of a backward pass.
 pub(super) struct Backward {
-    /// The buffer that the gradient of the output is put into, where any of it is needed.
+    /// The buffer of the gradient of the output; `None` when it is not needed.
     pub(super) output: Option<usize>,
     pub(super) steps: Vec<BackStep>,
     /// The buffer of the gradient of the input.
     pub(super) input: Option<usize>,
-    /// Whether the parameters of each node get their gradient; those of others are nought.
+    /// Whether the gradient reaches the parameters of each node; otherwise it is zero.
     pub(super) reached: Vec<bool>,
 }
 
 /// The gradient of one operation.
 pub(super) struct BackStep {
-    /// Which of [`Plan::steps`].
+    /// Index in [`Plan::steps`].
     pub(super) step: usize,
     /// The buffer of the gradient of its result.
     pub(super) dy: usize,
-    /// Whether those of its parameters are wanted.
+    /// Whether gradients of its parameters are computed.
     pub(super) weights: bool,
-    /// Where the gradients of its inputs go. None where it is not wanted, and where the buffer `dy` becomes it.
+    /// Targets of the gradients of its inputs; `None` when one is not needed, or when the buffer `dy` becomes it.
     pub(super) targets: Vec<Option<Target>>,
-    /// That of what a linear map added.
+    /// Target of the gradient of the value that a linear map added.
     pub(super) add: Option<Target>,
-    /// Buffers to be added to others at last: those of inputs that the operation has twice.
+    /// Buffers that are added to others at the end, for inputs that the operation reads twice.
     pub(super) folds: Vec<Fold>,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct BackStep {
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub(super) slot: usize,
-    /// Whether it is added to what is there.
+    /// Whether it is added to the content of the buffer.
     pub(super) accumulate: bool,
 }
 
@@ -79,19 +79,19 @@ pub(super) struct Target {
 pub(super) struct Fold {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Numbers a row.
+    /// Elements per row.
     pub(super) len: usize,
 }
 
-/// Buffers, and which of them hold nothing.
+/// Buffers, and the free ones among them.
 struct Pool {
     sizes: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Pool {
-    /// The smallest free buffer that is large enough, the one that was used last among equals; else the largest, made
-    /// larger.
+    /// The smallest free buffer that is large enough, among equals the one that was freed last; else the largest free
+    /// buffer, enlarged.
     fn take(&mut self, size: usize) -> usize {
         let fits = |s: &usize| self.sizes[*s] >= size;
         let place = (0..self.free.len()).rev().min_by_key(|&i| {
@@ -122,7 +122,7 @@ struct Work {
     node: usize,
     inputs: Vec<usize>,
     add: Option<usize>,
-    /// The node whose value it gives: `node`, or the sum that `node` was folded into.
+    /// The node whose value it computes: `node`, or the sum that `node` was merged into.
     gives: usize,
 }
 
@@ -138,7 +138,7 @@ impl Plan {
         let size = |n: usize| graph.nodes()[n].shape.len();
         let count = graph.nodes().len();
 
-        // Values that backward reads stay.
+        // Values that the backward pass reads are kept.
         let mut kept = vec![false; count];
         if purpose == Purpose::Train {
             for w in &work {
@@ -182,7 +182,8 @@ impl Plan {
     }
 }
 
-/// The operations that the output needs, in order. A sum with a linear map that nothing else reads is part of it.
+/// The operations that the output depends on, in order. A sum is merged into one of its linear maps if nothing else reads
+/// that map.
 fn work(graph: &Graph) -> Vec<Work> {
     let nodes = graph.nodes();
     let mut readers = vec![0; nodes.len()];
@@ -220,7 +221,7 @@ impl Backward {
     fn new(graph: &Graph, work: &[Work], wanted: Wanted, pool: &mut Pool) -> Self {
         let nodes = graph.nodes();
         let trained = |n: usize| matches!(nodes[n].op, Op::Conv { .. } | Op::Norm { .. });
-        // Nodes whose gradient something is made of.
+        // Nodes whose gradient is needed.
         let mut useful = vec![false; nodes.len()];
         for w in work {
             useful[w.gives] = (wanted.weights && trained(w.node))
@@ -239,7 +240,7 @@ impl Backward {
             let Some(dy) = slots[w.gives] else { continue };
             let mut moved = false;
             let mut folds = vec![];
-            // A sum hands its gradient on to the first that has none yet.
+            // A sum passes its gradient on to the first input that has none yet.
             let sum = nodes[w.node].op == Op::Add && w.inputs[0] != w.inputs[1];
             let mut targets = vec![];
             for (place, &n) in w.inputs.iter().enumerate() {

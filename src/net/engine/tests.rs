@@ -262,7 +262,7 @@ fn naive(
     row: usize,
     dropout: Option<Dropout>,
 ) -> Vec<f64> {
-    let of = |id: ParamId| {
+    let values = |id: ParamId| {
         let p = graph.param(id);
         &weights[p.offset..p.offset + p.layout.len()]
     };
@@ -286,7 +286,7 @@ fn naive(
                 (0..2 * half).map(|i| if i < half { angle(i).sin() } else { angle(i - half).cos() }).collect()
             }
             Op::Fourier { frequencies } => {
-                let angles = of(frequencies).iter().map(|w| 2.0 * std::f64::consts::PI * t * w);
+                let angles = values(frequencies).iter().map(|w| 2.0 * std::f64::consts::PI * t * w);
                 angles.clone().map(f64::sin).chain(angles.map(f64::cos)).collect()
             }
             Op::Conv { weight, bias, side, stride, upsample } => {
@@ -304,12 +304,13 @@ fn naive(
                 let mut y = vec![];
                 for p in 0..shape.pixels() {
                     for o in 0..shape.channels {
-                        let mut v = of(bias)[o] + if inputs.len() == 2 { read(1)[o] } else { 0.0 };
+                        let mut v = values(bias)[o] + if inputs.len() == 2 { read(1)[o] } else { 0.0 };
                         for (a, b) in (0..side).flat_map(|a| (0..side).map(move |b| (a, b))) {
                             let i = (p / shape.width * stride + a) as isize - before;
                             let j = (p % shape.width * stride + b) as isize - before;
                             for c in 0..f.channels {
-                                let w = of(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
+                                let w =
+                                    values(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
                                 v += w * at(i, j, c);
                             }
                         }
@@ -328,7 +329,7 @@ fn naive(
                     let var = group.iter().map(|i| (x[*i] - mean).powi(2)).sum::<f64>() / n;
                     for i in group {
                         let c = i % shape.channels;
-                        let v = (x[i] - mean) / (var + epsilon).sqrt() * of(scale)[c] + of(shift)[c];
+                        let v = (x[i] - mean) / (var + epsilon).sqrt() * values(scale)[c] + values(shift)[c];
                         y[i] = if with { silu(v) } else { v };
                     }
                 }
@@ -496,12 +497,12 @@ fn nothing_depends_on_threads_or_on_what_was_computed_before() {
     Case::new(&graph, 64).run(&mut engine);
     assert_eq!(first, in_pool(3, &mut engine));
 
-    let profile = engine.profile();
+    let timings = engine.timings();
     for part in Part::ALL {
-        assert!(profile.seconds(part) > 0.0, "{part:?}");
+        assert!(timings.seconds(part) > 0.0, "{part:?}");
     }
-    engine.reset_profile();
-    assert_eq!(engine.profile().total(), 0.0);
+    engine.reset_timings();
+    assert_eq!(engine.timings().total(), 0.0);
 }
 
 #[test]
@@ -546,22 +547,22 @@ fn wrong_arguments_are_refused() {
     };
     assert_eq!(refused(&case.weights, &case.x, &[0.0; 3]), "forward: 3 samples, expected 1 to 2");
     assert_eq!(refused(&case.weights, &case.x, &[]), "forward: 0 samples, expected 1 to 2");
-    assert_eq!(refused(&case.weights, &case.x[1..], &case.t), "forward: x has 31 numbers, expected 32");
+    assert_eq!(refused(&case.weights, &case.x[1..], &case.t), "forward: x has 31 elements, expected 32");
     let n = case.weights.len();
     assert_eq!(
         refused(&case.weights[1..], &case.x, &case.t),
-        format!("forward: weights has {} numbers, expected {n}", n - 1)
+        format!("forward: weights has {} elements, expected {n}", n - 1)
     );
     engine.forward(&case.weights, &case.x, &case.t, None).unwrap();
     let mut refused = |dy: &[f32], dw: Option<&mut [f32]>, dx: Option<&mut [f32]>| {
         engine.backward(&case.weights, dy, dw, dx).unwrap_err().to_string()
     };
-    assert_eq!(refused(&case.dy[1..], None, None), "backward: dy has 31 numbers, expected 32");
-    assert_eq!(refused(&case.dy, None, Some(&mut [0.0])), "backward: dx has 1 numbers, expected 32");
+    assert_eq!(refused(&case.dy[1..], None, None), "backward: dy has 31 elements, expected 32");
+    assert_eq!(refused(&case.dy, None, Some(&mut [0.0])), "backward: dx has 1 elements, expected 32");
     let short = dw.len() - 1;
     assert_eq!(
         refused(&case.dy, Some(&mut dw[1..]), None),
-        format!("backward: dweights has {short} numbers, expected {}", short + 1)
+        format!("backward: dweights has {short} elements, expected {}", short + 1)
     );
     // A forward that is refused leaves the last one as it was.
     assert!(engine.forward(&case.weights, &case.x, &[0.0; 3], None).is_err());

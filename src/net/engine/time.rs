@@ -11,7 +11,7 @@ pub(super) struct Waves {
 }
 
 impl Waves {
-    /// The frequencies of DDPM's embedding with so many channels.
+    /// The frequencies of DDPM's embedding with this number of channels.
     pub(super) fn sinusoid(channels: usize, period: f64) -> Self {
         let half = channels / 2;
         let turn = std::f64::consts::TAU;
@@ -21,7 +21,7 @@ impl Waves {
 
     pub(super) fn forward(&self, t: &[f32], y: &mut [f32]) {
         let half = self.frequencies.len();
-        // A sine costs as much as a dozen multiplications.
+        // A sine costs about as much as 12 multiplications.
         let step = rows_a_task(t.len(), 8 * half);
         y[..t.len() * 2 * half].par_chunks_mut(step * 2 * half).zip(t.par_chunks(step)).for_each(|(y, t)| {
             for (y, t) in y.chunks_exact_mut(2 * half).zip(t) {
@@ -45,8 +45,8 @@ fn waves(t: f64, frequencies: &[f64], sines: &mut [f32], cosines: &mut [f32]) {
     );
 }
 
-/// Sine and cosine of so many turns, to 1e-11. From 2^49 turns on, where f64 has no fraction of a turn left to speak
-/// of, those of none.
+/// Sine and cosine of an angle in turns, to 1e-11. Angles of at least 2^49 turns, for which f64 has almost no fraction of
+/// a turn left, count as 0.
 ///
 /// x = n/4 + g with |g| <= 1/8, and n from the low bits of 4 x + 1.5 2^52; the polynomials are Taylor's of degree 11
 /// and 12 in 2 pi g, at most pi/4. Branch-free, so that loops over it vectorise.

@@ -1,4 +1,4 @@
-//! From a source in `kernels/` to what a device loads: a cache on disk, NVRTC, or the PTX of the release.
+//! Compiled kernels for a device: from a cache on disk, from NVRTC, or from the PTX of the release.
 
 use std::env;
 use std::fmt;
@@ -10,17 +10,17 @@ use super::nvrtc::{Nvrtc, Target};
 use super::sources::Module;
 use crate::store::{StoreError, sha256_hex, write_atomic};
 
-/// What every compilation of the kernels is told, beside the architecture.
+/// Compiler options of every kernel, besides the architecture.
 pub const OPTIONS: &[&str] = &["--std=c++17"];
 
-/// Where an image came from.
+/// Origin of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Compiled in an earlier process.
+    /// Compiled by an earlier process.
     Cache,
-    /// Compiled by this one.
+    /// Compiled by this process.
     Nvrtc,
-    /// The PTX that the release carries: NVRTC is missing, or makes nothing that device and driver take.
+    /// The PTX of the release: NVRTC is missing, or the device or driver refuses its output.
     Release,
 }
 
@@ -34,24 +34,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One source as a device loads it.
+/// One compiled source.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// ELF, or PTX with a null byte at its end.
+    /// ELF, or PTX that ends in a null byte.
     pub image: Vec<u8>,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
-    /// Warnings of the compiler, if it ran.
+    /// Warnings of the compiler; empty when it did not run.
     pub log: String,
 }
 
-/// Makes a source ready for devices of a compute capability (90 for 9.0).
+/// Compiles a source for devices of a compute capability (90 for 9.0), or takes it from the cache.
 ///
-/// `cache` is the folder of earlier compilations, see [`cache_folder`]. A file in it that is torn, or that
-/// something else wrote, is made again; a folder that can't be written to is done without.
+/// `cache` is the folder of earlier compilations, see [`cache_folder`]. A file there with a wrong checksum is compiled
+/// again. A folder that can't be written to is not used.
 ///
 /// # Errors
-/// [`DriverError::Compile`] with the compiler's log.
+/// [`DriverError::Compile`] with the log of the compiler.
 pub fn build(
     module: &Module,
     capability: u32,
@@ -71,14 +71,14 @@ pub fn build(
         .compile(module.name, &unit, target, OPTIONS)
         .map_err(|log| DriverError::Compile { module: module.name, log })?;
     if let Some(file) = file {
-        // Without it the next process compiles again, and that is all.
+        // If this fails, the next process compiles again.
         let _ = keep(&file, &compiled.image);
     }
     Ok(Built { image: compiled.image, origin: Origin::Nvrtc, log: compiled.log })
 }
 
-/// Where compiled kernels are kept: `MEM2GEN_CACHE`, else `mem2gen/kernels` in the user's cache folder. `None`
-/// where there is no home.
+/// Folder of compiled kernels: `MEM2GEN_CACHE`, else `mem2gen/kernels` in the user's cache folder. `None` when the user
+/// has no home.
 pub fn cache_folder() -> Option<PathBuf> {
     folder_of(|name| env::var_os(name).map(PathBuf::from))
 }
@@ -87,23 +87,23 @@ fn folder_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     if let Some(folder) = variable("MEM2GEN_CACHE") {
         return Some(folder);
     }
-    // Its specification has relative paths ignored.
+    // The XDG specification says to ignore relative paths.
     let user = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
     Some(user.or_else(|| Some(variable("HOME")?.join(".cache")))?.join("mem2gen/kernels"))
 }
 
-/// All that the image depends on, hashed.
+/// SHA-256 of everything that the image depends on.
 fn key(unit: &str, target: Target, version: &str) -> String {
     let mut parts = vec![unit.to_owned(), target.to_string(), version.to_owned()];
     parts.extend(OPTIONS.iter().map(|o| (*o).to_owned()));
-    // Each with its length, so that nothing can move from one to the next.
+    // Each with its length, so that different parts never give the same text.
     sha256_hex(parts.iter().map(|p| format!("{}:{p}", p.len())).collect::<String>().as_bytes())
 }
 
 /// Length of a SHA-256 in hexadecimal.
 const SUM: usize = 64;
 
-/// The image in a file, if it is as [`keep`] wrote it: its SHA-256, then itself.
+/// The image in a file, if the file is intact: the SHA-256, then the image.
 fn recall(file: &Path) -> Option<Vec<u8>> {
     let bytes = fs::read(file).ok()?;
     let (sum, image) = bytes.split_at_checked(SUM)?;
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_lies_where_it_is_asked_for_or_with_the_users_other_caches() {
+    fn the_cache_is_where_the_variables_say() {
         let at = |set: &[(&str, &str)]| {
             let set: Vec<_> =
                 set.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_that_is_whole_is_recalled() {
+    fn only_an_intact_file_is_recalled() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/er");
         assert_eq!(recall(&file), None);

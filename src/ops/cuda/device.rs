@@ -19,9 +19,9 @@ use super::sources::{MODULES, Module, module_of};
 use super::standing::{Standing, ends_context};
 use crate::device::Device;
 
-/// One CUDA device: its primary context and one stream, on which all calls follow each other.
+/// One CUDA device: its primary context and one stream, on which all calls run in order.
 ///
-/// A source is compiled when one of its kernels is first launched, see [`super::compile::build`].
+/// A source is compiled at the first launch of one of its kernels, see [`super::compile::build`].
 pub struct CudaDriver {
     name: String,
     capability: u32,
@@ -29,12 +29,12 @@ pub struct CudaDriver {
     inner: Mutex<Inner>,
 }
 
-/// What a kernel's launches took together.
+/// Total time of the launches of a kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct KernelTime {
-    /// How often it was launched.
+    /// Number of launches.
     pub launches: u64,
-    /// From before each launch until it was waited for, by the host's clock.
+    /// Time from each launch to its end in seconds, by the host's clock.
     pub seconds: f64,
 }
 
@@ -42,10 +42,10 @@ struct Inner {
     standing: Standing,
     memory: HashMap<Handle, Block>,
     next: u64,
-    /// Sources that are loaded, and where each came from.
+    /// Loaded sources with their origins.
     origins: BTreeMap<&'static str, Origin>,
     functions: HashMap<&'static str, Function>,
-    /// Where launches are timed.
+    /// `None` when launches are not timed.
     times: Option<BTreeMap<&'static str, KernelTime>>,
 }
 
@@ -53,27 +53,25 @@ struct Inner {
 struct Block {
     pointer: CUdeviceptr,
     bytes: usize,
-    /// Whether it is this driver's to free.
-    own: bool,
 }
 
 struct Function {
     raw: CUfunction,
     signature: Vec<Kind>,
-    /// Bytes of dynamic shared memory that it is opted in to.
+    /// Bytes of dynamic shared memory that it is allowed.
     shared: u32,
 }
 
-// SAFETY: a function handle belongs to its context, not to a thread.
+// SAFETY: a function handle belongs to its context and not to a thread.
 unsafe impl Send for Function {}
 
-/// What every kernel may have without being opted in to more.
+/// Shared memory in bytes that every kernel is allowed by default.
 const SHARED_BY_DEFAULT: u32 = 48 * 1024;
 
-/// The CUDA devices of this machine by name, in the order of their numbers; none where there is no driver.
+/// Names of the CUDA devices of this machine in the order of their numbers; empty without a driver.
 ///
 /// # Errors
-/// [`DriverError::Call`] where a driver is there but does not work.
+/// [`DriverError::Call`] when the driver is present and does not work.
 pub fn devices() -> Result<Vec<String>, DriverError> {
     let call = |call| move |e: result::DriverError| DriverError::Call { call, why: format!("{:?}", e.0) };
     (0..count().map_err(|code| call("cuInit")(result::DriverError(code)))?)
@@ -83,7 +81,7 @@ pub fn devices() -> Result<Vec<String>, DriverError> {
 }
 
 fn count() -> Result<i32, CUresult> {
-    if !library_is_there() {
+    if !library_is_present() {
         return Ok(0);
     }
     match CudaContext::device_count() {
@@ -94,18 +92,18 @@ fn count() -> Result<i32, CUresult> {
 
 /// Without the library every call of cudarc panics.
 #[cfg(not(feature = "cuda"))]
-fn library_is_there() -> bool {
+fn library_is_present() -> bool {
     // SAFETY: only tries to open the library by its name.
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// With candle's kernels the program is linked against the library, and would not have started without.
+/// With candle's kernels the program is linked against the library and does not start without it.
 #[cfg(feature = "cuda")]
-fn library_is_there() -> bool {
+fn library_is_present() -> bool {
     true
 }
 
-/// Whether the device of a number can be had, from the count of devices or the driver's answer instead.
+/// Whether a device number is valid, from the number of devices or the driver's error.
 fn choose(number: usize, count: Result<i32, CUresult>) -> Result<i32, String> {
     match (count, i32::try_from(number)) {
         (Err(code), _) => Err(format!("the CUDA driver answers {code:?}")),
@@ -116,10 +114,10 @@ fn choose(number: usize, count: Result<i32, CUresult>) -> Result<i32, String> {
 }
 
 impl CudaDriver {
-    /// The device of this number. A process has one driver for each, which whoever asks again gets as well.
+    /// The device of this number. A process has one driver for each device, and later calls return the same one.
     ///
     /// # Errors
-    /// [`DriverError::Missing`] if there is no such device, or it gives out no context.
+    /// [`DriverError::Missing`] when there is no such device or it refuses a context.
     pub fn open(number: usize) -> Result<Arc<Self>, DriverError> {
         static OPEN: Mutex<BTreeMap<usize, Arc<CudaDriver>>> = Mutex::new(BTreeMap::new());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,14 +132,13 @@ impl CudaDriver {
         Ok(open.entry(number).or_insert(Arc::new(driver)).clone())
     }
 
-    /// A driver whose calls go to a stream that others use too.
-    pub(super) fn on(stream: Arc<CudaStream>) -> Result<Self, result::DriverError> {
+    fn on(stream: Arc<CudaStream>) -> Result<Self, result::DriverError> {
         let context = stream.context();
         let (major, minor) = context.compute_capability()?;
         let standing = Standing::new(Device::Cuda(context.ordinal()).to_string());
         Ok(Self {
             name: context.name()?,
-            capability: u32::try_from(10 * major + minor).unwrap_or(0),
+            capability: u32::try_from(10 * major + minor).expect("a compute capability is positive"),
             stream,
             inner: Mutex::new(Inner {
                 standing,
@@ -154,7 +151,7 @@ impl CudaDriver {
         })
     }
 
-    /// Which it is.
+    /// The device.
     pub fn device(&self) -> Device {
         Device::Cuda(self.stream.context().ordinal())
     }
@@ -164,23 +161,10 @@ impl CudaDriver {
         self.capability
     }
 
-    /// The stream that all its calls go to.
-    #[cfg(feature = "cuda")]
-    pub(super) fn stream(&self) -> &Arc<CudaStream> {
-        &self.stream
-    }
-
-    /// A handle for memory of somebody else, who keeps it longer than the handle. Freeing it forgets it.
-    #[cfg(feature = "cuda")]
-    pub(super) fn borrow(&self, pointer: CUdeviceptr, bytes: usize) -> Handle {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.insert(Block { pointer, bytes, own: false })
-    }
-
-    /// Loads every source, and says where each came from.
+    /// Loads every source, and gives the origin of each.
     ///
     /// # Errors
-    /// [`DriverError::Compile`], or what the driver answers.
+    /// [`DriverError::Compile`], or the driver's error.
     pub fn load_all(&self) -> Result<BTreeMap<&'static str, Origin>, DriverError> {
         let mut inner = self.enter()?;
         for module in MODULES {
@@ -191,7 +175,7 @@ impl CudaDriver {
         Ok(inner.origins.clone())
     }
 
-    /// Waits for all that was launched.
+    /// Waits for all launches.
     ///
     /// # Errors
     /// The error of an earlier launch.
@@ -199,7 +183,8 @@ impl CudaDriver {
         self.wait(&mut *self.enter()?)
     }
 
-    /// From now on each launch is waited for and timed, or no longer. Gives the times so far.
+    /// Starts or stops timing launches, each of which is then waited for. Gives the times so far; empty when launches
+    /// were not timed.
     ///
     /// # Errors
     /// The error of an earlier launch.
@@ -214,7 +199,7 @@ impl CudaDriver {
         Ok(())
     }
 
-    /// The state, if the device takes work, with its context made the calling thread's.
+    /// The state, if the device accepts work. Binds the context to the calling thread.
     fn enter(&self) -> Result<MutexGuard<'_, Inner>, DriverError> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.standing.check()?;
@@ -224,12 +209,12 @@ impl CudaDriver {
 
     fn attribute(&self, inner: &mut Inner, attribute: CUdevice_attribute) -> Result<usize, DriverError> {
         let value = inner.told("cuDeviceGetAttribute", self.stream.context().attribute(attribute))?;
-        Ok(usize::try_from(value).unwrap_or(0))
+        Ok(usize::try_from(value).expect("a size is at least 0"))
     }
 }
 
 impl Inner {
-    /// Puts an answer of the driver on record.
+    /// Records an answer of the driver.
     fn told<T>(
         &mut self,
         call: &'static str,
@@ -253,7 +238,7 @@ impl Inner {
         }
     }
 
-    /// An argument as the driver takes it: its bytes at the start of eight.
+    /// An argument for the driver: its bytes at the start of eight.
     fn value(&self, arg: Arg) -> Result<[u8; 8], String> {
         let mut value = [0; 8];
         match arg {
@@ -271,7 +256,7 @@ impl Inner {
         let mut built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref())?;
         let mut answer = load_image(&built.image);
         if built.origin != Origin::Release && answer.is_err_and(|e| !ends_context(e.0)) {
-            // An NVRTC newer than the driver makes what the driver does not take.
+            // The driver may refuse the output of a newer NVRTC.
             built = build(module, capability, None, None)?;
             answer = load_image(&built.image);
         }
@@ -284,10 +269,10 @@ impl Inner {
         })?;
         for kernel in module.kernels {
             let missing = |why| DriverError::Compile { module: module.name, log: format!("{kernel}: {why}") };
-            let signature =
-                signature(module, kernel).ok_or_else(|| missing("no such signature".to_owned()))?;
+            let signature = signature(module, kernel)
+                .ok_or_else(|| missing("its parameters can't be read from the source".to_owned()))?;
             let name = CString::new(*kernel).map_err(|e| missing(e.to_string()))?;
-            // SAFETY: the module is loaded, and stays so.
+            // SAFETY: the module is loaded and is never unloaded.
             let raw =
                 unsafe { module::get_function(loaded, name) }.map_err(|e| missing(format!("{:?}", e.0)))?;
             self.functions.insert(kernel, Function { raw, signature, shared: SHARED_BY_DEFAULT });
@@ -298,7 +283,7 @@ impl Inner {
 }
 
 fn load_image(image: &[u8]) -> Result<CUmodule, result::DriverError> {
-    // SAFETY: the image is whole, and PTX ends in a null byte.
+    // SAFETY: the image is complete, and PTX ends in a null byte.
     unsafe { module::load_data(image.as_ptr().cast()) }
 }
 
@@ -326,7 +311,7 @@ impl Driver for CudaDriver {
         let mut inner = self.enter()?;
         // SAFETY: nothing reads the memory before it is written. The driver refuses 0 bytes.
         match unsafe { result::malloc_sync(bytes.max(1)) } {
-            Ok(pointer) => Ok(inner.insert(Block { pointer, bytes, own: true })),
+            Ok(pointer) => Ok(inner.insert(Block { pointer, bytes })),
             Err(result::DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 let (free, _) = inner.told("cuMemGetInfo", result::mem_get_info())?;
                 Err(DriverError::OutOfMemory { asked: bytes, free })
@@ -341,12 +326,12 @@ impl Driver for CudaDriver {
             let why = format!("{memory:?} is not allocated");
             return inner.standing.later(DriverError::Call { call: "free", why });
         };
-        if !block.own || inner.standing.is_stopped() {
+        if inner.standing.is_stopped() {
             return;
         }
         // A kernel may still use it.
         let freed = self.wait(&mut inner).and_then(|()| {
-            // SAFETY: it was allocated here, its handle is gone, and nothing runs.
+            // SAFETY: it was allocated here, its handle is gone, and no kernel runs.
             inner.told("cuMemFree", unsafe { result::free_sync(block.pointer) })
         });
         if let Err(e) = freed {
@@ -358,7 +343,7 @@ impl Driver for CudaDriver {
         let mut inner = self.enter()?;
         let address =
             inner.address(to, offset, bytes.len()).map_err(|why| DriverError::Call { call: "write", why })?;
-        // SAFETY: the block is as long, and the bytes are borrowed until the copy is waited for.
+        // SAFETY: the block has this length, and the bytes are borrowed until the copy is complete.
         let copied = unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) };
         inner.told("cuMemcpyHtoDAsync", copied)?;
         self.wait(&mut inner)
@@ -379,14 +364,14 @@ impl Driver for CudaDriver {
         let mut inner = self.enter()?;
         let refused = |why: String| DriverError::Launch { kernel: launch.kernel, shape: launch.into(), why };
         if !inner.functions.contains_key(launch.kernel) {
-            let module =
-                module_of(launch.kernel).ok_or_else(|| refused("there is no such kernel".to_owned()))?;
+            let module = module_of(launch.kernel)
+                .ok_or_else(|| refused("unknown kernel, expected one of `sources::MODULES`".to_owned()))?;
             inner.load(module, self.capability)?;
         }
         let values: Result<Vec<_>, _> = launch.args.iter().map(|arg| inner.value(*arg)).collect();
         let mut values = values.map_err(refused)?;
         let function = &inner.functions[launch.kernel];
-        if !launch.args.iter().map(Kind::of).eq(function.signature.iter().copied()) {
+        if !launch.args.iter().map(Kind::of_arg).eq(function.signature.iter().copied()) {
             return Err(refused(format!("it takes {:?}", function.signature)));
         }
         let (raw, opted) = (function.raw, function.shared);
@@ -396,9 +381,7 @@ impl Driver for CudaDriver {
             // SAFETY: the function is loaded.
             let answer = unsafe { result::function::set_function_attribute(raw, attribute, bytes) };
             answer.map_err(|e| inner.standing.failed_launch(launch, e.0))?;
-            if let Some(function) = inner.functions.get_mut(launch.kernel) {
-                function.shared = launch.shared;
-            }
+            inner.functions.get_mut(launch.kernel).expect("the kernel is loaded").shared = launch.shared;
         }
         if inner.times.is_some() {
             self.wait(&mut inner)?;
@@ -406,8 +389,8 @@ impl Driver for CudaDriver {
         let clock = Instant::now();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
-        // SAFETY: the arguments are of the number and the sizes that the kernel takes, and the driver copies
-        // them before it returns.
+        // SAFETY: the arguments have the number and sizes that the kernel takes, and the driver copies them before it
+        // returns.
         let answer = unsafe {
             result::launch_kernel(
                 raw,
@@ -437,14 +420,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_not_there_is_said_to_be_missing_and_why() {
+    fn a_missing_device_is_named_with_the_reason() {
         assert_eq!(choose(1, Ok(2)), Ok(1));
         assert!(choose(0, Ok(0)).unwrap_err().contains("no CUDA"));
         assert!(choose(2, Ok(2)).unwrap_err().contains("cuda:1"));
         assert!(choose(usize::MAX, Ok(2)).unwrap_err().contains("cuda:1"));
         let broken = choose(0, Err(CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)).unwrap_err();
         assert!(broken.contains("SYSTEM_DRIVER_MISMATCH"), "{broken}");
-        // No machine has as many, and one without a driver must not panic.
+        // No machine has this many devices, and a machine without a driver must not panic.
         let error = CudaDriver::open(1 << 20).err().unwrap();
         assert!(matches!(error, DriverError::Missing { .. }), "{error}");
         assert!(error.to_string().starts_with("cuda:1048576 can't be used: "), "{error}");

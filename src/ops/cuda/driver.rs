@@ -1,17 +1,17 @@
-//! The raw layer: what kernels need of a device, and what can go wrong there.
+//! The raw layer: memory, copies and launches on a device, and their errors.
 
 use std::fmt;
 
-/// Memory on a device, by a number that its driver gave out.
+/// Number of a block of device memory, given out by its driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
 /// One argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg {
-    /// A pointer into device memory, so many bytes past its start.
+    /// A pointer into device memory: a block and an offset in bytes.
     Buffer(Handle, usize),
-    /// A null pointer, where a kernel takes an output that is not wanted.
+    /// A null pointer for an output that is not wanted.
     Null,
     /// `int`.
     I32(i32),
@@ -26,11 +26,11 @@ pub enum Arg {
 /// One launch of one kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
-    /// Name of the `extern "C" __global__` function; [`super::sources::module_of`] says where it is.
+    /// Name of the `extern "C" __global__` function; [`super::sources::module_of`] gives its source.
     pub kernel: &'static str,
-    /// Blocks.
+    /// Number of blocks.
     pub grid: [u32; 3],
-    /// Threads a block.
+    /// Threads of a block.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared: u32,
@@ -38,83 +38,82 @@ pub struct Launch<'a> {
     pub args: &'a [Arg],
 }
 
-/// What a device has.
+/// Resources of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory that can be had now.
+    /// Bytes of free memory.
     pub free: usize,
-    /// Bytes of memory in all.
+    /// Bytes of memory in total.
     pub total: usize,
-    /// Multiprocessors.
+    /// Number of multiprocessors.
     pub processors: usize,
-    /// Bytes of shared memory that a block can be given, opted in to.
+    /// Largest dynamic shared memory of a block in bytes, after opting in.
     pub shared: usize,
 }
 
-/// The raw layer: memory, copies and launches, in the order in which they are called.
+/// The raw layer: memory, copies and launches, which take effect in the order of the calls.
 ///
-/// A CUDA device is one implementation; the tests bring two more, which run the same kernels on the
-/// processor.
+/// A CUDA device is one implementation. The tests have two more, which run the same kernels on the CPU.
 pub trait Driver: Send + Sync {
-    /// Name of the device, for people.
+    /// Name of the device.
     fn name(&self) -> String;
-    /// What it has.
+    /// Its resources.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     fn limits(&self) -> Result<Limits, DriverError>;
-    /// So many bytes of memory, of unspecified content, aligned to 256 bytes.
+    /// Allocates memory of unspecified content, aligned to 256 bytes.
     ///
     /// # Errors
-    /// [`DriverError::OutOfMemory`], or what the driver answers.
+    /// [`DriverError::OutOfMemory`], or the driver's error.
     fn alloc(&self, bytes: usize) -> Result<Handle, DriverError>;
-    /// Gives memory back. A driver that can't, says so at the next call.
+    /// Frees memory. An error is returned by the next call.
     fn free(&self, memory: Handle);
     /// Copies to the device.
     ///
     /// # Errors
-    /// What the driver answers.
+    /// The driver's error.
     fn write(&self, to: Handle, offset: usize, bytes: &[u8]) -> Result<(), DriverError>;
-    /// Copies from the device, after all launches before are done.
+    /// Copies from the device, after all earlier launches.
     ///
     /// # Errors
-    /// What the driver answers, which may be the error of an earlier launch.
+    /// The driver's error, which may be that of an earlier launch.
     fn read(&self, from: Handle, offset: usize, bytes: &mut [u8]) -> Result<(), DriverError>;
-    /// Starts a kernel. It may run on after this returns, but before any later call.
+    /// Starts a kernel. The kernel may still run when this returns, and ends before any later call takes effect.
     ///
     /// # Errors
-    /// [`DriverError::Compile`], [`DriverError::Launch`], or what the driver answers.
+    /// [`DriverError::Compile`], [`DriverError::Launch`], or the driver's error.
     fn launch(&self, launch: &Launch<'_>) -> Result<(), DriverError>;
 }
 
-/// What can go wrong on a device.
+/// An error of a device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DriverError {
-    /// No driver or no device.
+    /// No driver or no such device.
     #[error("{device} can't be used: {why}")]
     Missing {
-        /// The device asked for.
+        /// The requested device.
         device: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// A kernel that does not compile for the device at hand.
+    /// A kernel that does not compile for the device.
     #[error("the kernels of {module} don't compile: {log}")]
     Compile {
         /// The source, by name.
         module: &'static str,
-        /// What the compiler said.
+        /// The log of the compiler.
         log: String,
     },
     /// More memory than is free.
-    #[error("{asked} bytes of device memory asked for, {free} free")]
+    #[error("allocate device memory: {asked} bytes requested, {free} free")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Bytes requested.
         asked: usize,
         /// Bytes free.
         free: usize,
     },
-    /// A launch that failed, or the call after it that was told of it.
+    /// A launch that failed, reported by the launch or by a later call.
     #[error("kernel {kernel} in {shape}: {why}")]
     Launch {
         /// The kernel.
@@ -124,18 +123,20 @@ pub enum DriverError {
         /// The driver's answer.
         why: String,
     },
-    /// An earlier error that the context does not survive.
-    #[error("{device} stopped at an earlier error and takes no more work in this process: {why}")]
+    /// Work after an error that ended the context.
+    #[error(
+        "{device} stopped after an earlier error and accepts no more work in this process: {why}; run again"
+    )]
     Stopped {
         /// The device.
         device: String,
         /// The first error.
         why: String,
     },
-    /// Any other answer.
+    /// Any other error.
     #[error("{call}: {why}")]
     Call {
-        /// What was called.
+        /// The call.
         call: &'static str,
         /// The driver's answer.
         why: String,
@@ -145,9 +146,9 @@ pub enum DriverError {
 /// Grid, block and shared memory of a launch, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaunchShape {
-    /// Blocks.
+    /// Number of blocks.
     pub grid: [u32; 3],
-    /// Threads a block.
+    /// Threads of a block.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub shared: u32,

@@ -1,26 +1,26 @@
-//! Checked wrappers: each knows its kernel's grid, block, shared memory and order of arguments, and that every
-//! buffer is as large as what the kernel goes over.
+//! Checked wrappers: each knows the grid, block, shared memory and arguments of its kernel, and checks that every buffer
+//! is as large as the kernel's accesses.
 
 use super::driver::{Arg, Driver, DriverError, Handle, Launch};
 use super::memory::{Buffer, DeviceRows};
 use crate::ops::Element;
 
-/// Threads a block, of every kernel.
+/// Threads of a block, in every kernel.
 const THREADS: usize = 128;
-/// Threads a warp.
+/// Threads of a warp.
 const WARP: usize = 32;
-/// Queries a block and memories a tile of the kernels on tiles; `TILE_Q` and `TILE_K` of `tile.cuh`.
+/// Queries of a block and memories of a tile in the tiled kernels; `TILE_Q` and `TILE_K` of `tile.cuh`.
 pub(super) const TILE_QUERIES: usize = 64;
 pub(super) const TILE_MEMORIES: usize = 128;
-/// Shared memory of the kernels on tiles: two chunks of 16 dimensions, and the tile's values.
+/// Shared memory of the tiled kernels in bytes: two chunks of 16 dimensions, and the values of the tile.
 const TILE_SHARED: usize = 4 * (2 * (TILE_QUERIES + TILE_MEMORIES) * 16 + TILE_MEMORIES * TILE_QUERIES);
-/// What a block of the read-out holds for its queries besides: `BlockSums`.
+/// Further shared memory of a block of the read-out in bytes: `BlockSums`.
 const SUMS_SHARED: usize = TILE_QUERIES * (5 * 8 + 4) + 16;
-/// Rows that a thread of `column_sums` adds up.
+/// Rows that a thread of `column_sums` adds.
 const SLAB: usize = 1024;
-/// With at most so many dimensions read-out and sieve take differences instead of products.
+/// Most dimensions in which read-out and sieve take differences instead of products.
 pub(super) const FEW: usize = 32;
-/// Most splits of the memories, which bounds the shared memory of `readout_merge`.
+/// Most splits of the memories; bounds the shared memory of `readout_merge`.
 pub(super) const SPLITS: usize = 64;
 
 /// Memories in splits of `span`.
@@ -31,15 +31,15 @@ pub(super) struct Splits {
 }
 
 impl Splits {
-    /// Splits of about `span` memories, whole tiles. They depend on the number of memories alone, so that no result
-    /// depends on how many queries there are.
-    pub fn of(memories: usize, span: usize) -> Self {
+    /// Splits of about `span` memories, in whole tiles. They depend on the number of memories only, so that no result
+    /// depends on the number of queries.
+    pub fn new(memories: usize, span: usize) -> Self {
         let span = span.max(memories.div_ceil(SPLITS)).next_multiple_of(TILE_MEMORIES);
         Self { count: memories.div_ceil(span), span }
     }
 }
 
-/// Memories on a device with what kernels want to know of them.
+/// Memories on a device with their mean and norms.
 pub(super) struct Prepared<'a> {
     pub rows: DeviceRows,
     pub centre: &'a Buffer,
@@ -57,7 +57,7 @@ pub(super) struct Sums {
     pub shift: Option<Buffer>,
 }
 
-/// What the read-out gives, in device memory; `shift` with the bytes before its first row.
+/// Results of the read-out, in device memory.
 pub(super) struct Outputs {
     pub energy: Buffer,
     pub entropy: Buffer,
@@ -65,7 +65,7 @@ pub(super) struct Outputs {
     pub heaviest: Buffer,
 }
 
-/// Lists of the sieve: `keep` values and memories of each split and query.
+/// Lists of the sieve: `keep` values and memories for each split and query.
 pub(super) struct Lists {
     pub value: Buffer,
     pub index: Buffer,
@@ -81,7 +81,7 @@ fn long(value: usize) -> Result<Arg, DriverError> {
 }
 
 fn too_many(value: usize) -> DriverError {
-    DriverError::Call { call: "launch", why: format!("{value} is more than a kernel counts to") }
+    DriverError::Call { call: "launch", why: format!("{value} exceeds the integers of the kernels") }
 }
 
 fn start(
@@ -101,7 +101,7 @@ fn start(
     })
 }
 
-/// The mean of every column, and zeros up to the rows' width.
+/// The mean of every column, with zeros up to the width of the rows.
 pub(super) fn column_means(
     driver: &std::sync::Arc<dyn Driver>,
     rows: &DeviceRows,
@@ -156,7 +156,7 @@ fn norms(
     start(driver, kernel, [rows.count.div_ceil(THREADS / WARP), 1], 0, &args)
 }
 
-/// Rows of any stride, copied to where kernels may load them, `[count, width]`.
+/// Copies rows of any stride to `[count, width]`, which kernels can load.
 pub(super) fn pad_rows(driver: &dyn Driver, rows: &DeviceRows, out: &Buffer) -> Result<(), DriverError> {
     let size = rows.count * rows.width();
     let args = [
@@ -170,7 +170,7 @@ pub(super) fn pad_rows(driver: &dyn Driver, rows: &DeviceRows, out: &Buffer) -> 
     start(driver, "pad_rows", [size.div_ceil(THREADS), 1], 0, &args)
 }
 
-/// First pass of the read-out, with the shift where `sums` has room for it.
+/// First pass of the read-out, with the shift when `sums` has a buffer for it.
 pub(super) fn readout(
     driver: &dyn Driver,
     memories: &Prepared<'_>,
@@ -224,8 +224,8 @@ pub(super) fn readout(
     start(driver, kernel, grid, TILE_SHARED + SUMS_SHARED, &args)
 }
 
-/// Second pass of the read-out. `shift` is where `[m, N]` numbers go, so many bytes past the memory's start.
-#[expect(clippy::too_many_arguments, reason = "as many as the kernel has groups of arguments")]
+/// Second pass of the read-out. `shift` is the memory of the shift `[m, N]` and an offset in bytes.
+#[expect(clippy::too_many_arguments, reason = "one for each group of arguments of the kernel")]
 pub(super) fn readout_merge(
     driver: &dyn Driver,
     queries: &DeviceRows,
@@ -268,12 +268,12 @@ pub(super) fn readout_merge(
     start(driver, "readout_merge", [m.div_ceil(warps), 1], 8 * warps * splits.count, &args)
 }
 
-/// Shared memory of a block of the sieve.
+/// Shared memory of a block of the sieve in bytes.
 pub(super) fn sieve_shared(keep: usize) -> usize {
     TILE_SHARED + 8 * TILE_QUERIES * keep
 }
 
-/// The `keep` best of each split and query by the matrix product. With `own` query i passes over memory own + i.
+/// The `keep` best memories of each split and query by the matrix product. With `own` query i skips memory own + i.
 pub(super) fn knn_sieve(
     driver: &dyn Driver,
     memories: &Prepared<'_>,
@@ -304,7 +304,7 @@ pub(super) fn knn_sieve(
     start(driver, kernel, [m.div_ceil(TILE_QUERIES), splits.count], sieve_shared(keep), &args)
 }
 
-/// The k nearest among what the sieve kept: squared distances and memories, `[m, k]`, and whether they are certain.
+/// The k nearest memories that the sieve kept: squared distances and indices, `[m, k]`, and whether they are certain.
 #[derive(Debug)]
 pub(super) struct Refined<B> {
     pub squared: B,
@@ -312,8 +312,8 @@ pub(super) struct Refined<B> {
     pub certain: B,
 }
 
-/// Takes the distances of what the sieve kept again; `eligible` is how many neighbours a query could have.
-#[expect(clippy::too_many_arguments, reason = "as many as the kernel has groups of arguments")]
+/// Recomputes the distances of the memories that the sieve kept; `eligible` is the number of possible neighbours.
+#[expect(clippy::too_many_arguments, reason = "one for each group of arguments of the kernel")]
 pub(super) fn knn_refine(
     driver: &dyn Driver,
     memories: &Prepared<'_>,
@@ -351,8 +351,8 @@ pub(super) fn knn_refine(
     start(driver, "knn_refine", [m.div_ceil(warps), 1], 16 * warps * keep, &args)
 }
 
-/// Squared distances of queries and `count` memories from `first` on, f32 `[m, count]`, to a relative error of
-/// `allowed`.
+/// Squared distances between queries and `count` memories from memory `first`, f32 `[m, count]`, to a relative error
+/// of `allowed`.
 pub(super) fn pairwise(
     driver: &dyn Driver,
     memories: &Prepared<'_>,
@@ -384,7 +384,7 @@ pub(super) fn pairwise(
     start(driver, "pairwise", grid, TILE_SHARED, &args)
 }
 
-/// Squared distances of queries and all memories in f64, `[m, K]` from row `to` of `out` on.
+/// Squared distances between queries and all memories in f64, written to `out` `[.., K]` from row `to`.
 pub(super) fn distances(
     driver: &dyn Driver,
     memories: &DeviceRows,

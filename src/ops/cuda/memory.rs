@@ -1,11 +1,11 @@
-//! Memory on a device that is given back, and rows of numbers in it.
+//! Owned memory on a device, and rows of values in it.
 
 use std::mem::size_of;
 use std::sync::Arc;
 
 use super::driver::{Arg, Driver, DriverError, Handle};
 
-/// Numbers that go to a device as they lie in memory.
+/// Values that are copied to a device byte by byte.
 pub(super) trait Number: Copy + Default + sealed::Plain {}
 
 mod sealed {
@@ -27,7 +27,7 @@ fn bytes_mut<T: Number>(values: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
-/// Memory that goes back to its driver when this is dropped.
+/// Device memory that is freed on drop.
 pub(super) struct Buffer {
     driver: Arc<dyn Driver>,
     handle: Handle,
@@ -35,7 +35,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Room for `count` numbers, of unspecified content. What is free is looked at before.
+    /// Memory for `count` values of unspecified content. Fails without an allocation when too little is free.
     pub fn new<T: Number>(driver: &Arc<dyn Driver>, count: usize) -> Result<Self, DriverError> {
         let bytes = count.max(1).saturating_mul(size_of::<T>());
         let free = driver.limits()?.free;
@@ -45,7 +45,7 @@ impl Buffer {
         Ok(Self { driver: driver.clone(), handle: driver.alloc(bytes)?, bytes })
     }
 
-    /// Writes numbers from number `start` on.
+    /// Writes values from position `start`.
     pub fn write<T: Number>(&self, start: usize, values: &[T]) -> Result<(), DriverError> {
         if values.is_empty() {
             return Ok(());
@@ -53,7 +53,7 @@ impl Buffer {
         self.driver.write(self.handle, start * size_of::<T>(), bytes(values))
     }
 
-    /// The first `count` numbers.
+    /// The first `count` values.
     pub fn read<T: Number>(&self, count: usize) -> Result<Vec<T>, DriverError> {
         let mut values = vec![T::default(); count];
         if count > 0 {
@@ -62,19 +62,19 @@ impl Buffer {
         Ok(values)
     }
 
-    /// As a kernel's argument that is read or written over `count` numbers.
+    /// The argument of a kernel that reads or writes `count` values.
     pub fn arg<T: Number>(&self, count: usize) -> Result<Arg, DriverError> {
         let asked = count.saturating_mul(size_of::<T>());
         if asked > self.bytes {
             return Err(DriverError::Call {
                 call: "launch",
-                why: format!("a kernel goes over {asked} bytes of a buffer of {}", self.bytes),
+                why: format!("a kernel accesses {asked} bytes of a buffer of {}", self.bytes),
             });
         }
         Ok(Arg::Buffer(self.handle, 0))
     }
 
-    /// Its memory.
+    /// The memory.
     pub fn handle(&self) -> Handle {
         self.handle
     }
@@ -86,33 +86,33 @@ impl Drop for Buffer {
     }
 }
 
-/// f32 rows on a device: `count` rows of `dim` numbers, each row `stride` numbers after the one before.
+/// f32 rows on a device, `[count, dim]` with a stride between rows.
 #[derive(Debug, Clone, Copy)]
 pub struct DeviceRows {
-    /// The memory that holds them.
+    /// The memory that holds the rows.
     pub memory: Handle,
     /// Bytes before the first row.
     pub offset: usize,
-    /// Rows.
+    /// Number of rows.
     pub count: usize,
-    /// Numbers a row, N.
+    /// Values of a row, N.
     pub dim: usize,
-    /// Numbers from one row to the next.
+    /// Stride between rows in values.
     pub stride: usize,
 }
 
 impl DeviceRows {
-    /// `dim` rounded up to a multiple of 4, as kernels load.
+    /// `dim` rounded up to a multiple of 4, as the kernels load rows.
     pub(super) fn width(&self) -> usize {
         self.dim.next_multiple_of(4)
     }
 
-    /// Whether kernels may take them as they are: loads of 16 bytes are aligned and meet no foreign numbers.
+    /// Whether kernels can load the rows without a copy: loads of 16 bytes are aligned and stay inside a row.
     pub(super) fn is_aligned(&self) -> bool {
         self.dim.is_multiple_of(4) && self.stride.is_multiple_of(4) && self.offset.is_multiple_of(16)
     }
 
-    /// Rows from `start` on.
+    /// `count` rows from row `start`.
     pub(super) fn part(&self, start: usize, count: usize) -> Self {
         Self { offset: self.offset + start * self.stride * size_of::<f32>(), count, ..*self }
     }

@@ -1,8 +1,6 @@
-//! The operations on CUDA devices, in three layers: the raw launch ([`driver::Driver`]), checked wrappers
-//! that know each kernel's arguments, and the functions that [`super::Memories`] calls.
+//! The operations on CUDA devices, in three layers: raw launches ([`driver::Driver`]), checked wrappers that know the
+//! arguments of each kernel, and the functions that [`super::Memories`] calls.
 
-#[cfg(feature = "cuda")]
-pub mod candle;
 pub mod compile;
 pub mod device;
 pub mod driver;

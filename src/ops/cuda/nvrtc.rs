@@ -1,7 +1,7 @@
-//! NVIDIA's run-time compiler, opened where a machine has it.
+//! NVIDIA's run-time compiler, if the machine has it.
 //!
-//! Bound here and not through cudarc, which panics on a library that is missing or too old, and which takes
-//! the first that the system offers.
+//! Not bound through cudarc, which panics when the library is missing or too old and always takes the first one of the
+//! system.
 
 use std::env;
 use std::error::Error;
@@ -16,12 +16,12 @@ use libloading::Library;
 
 use crate::project::Layout;
 
-/// What a compilation makes.
+/// Output format of a compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Machine code for devices of this compute capability, 90 for 9.0.
+    /// Machine code for devices of this compute capability (90 for 9.0).
     Cubin(u32),
-    /// PTX, which the driver translates for devices of this compute capability and later ones.
+    /// PTX, which the driver translates for devices of this compute capability or a later one.
     Ptx(u32),
 }
 
@@ -41,7 +41,7 @@ pub struct Nvrtc {
     path: PathBuf,
     version: (c_int, c_int),
     architectures: Vec<u32>,
-    // What `api` points into.
+    // `api` points into it.
     _library: Library,
 }
 
@@ -69,20 +69,20 @@ struct Api {
     cubin: (GetSize, GetBytes),
 }
 
-/// What a compilation made, and what the compiler said to it.
+/// Output of a compilation.
 pub(super) struct Compiled {
-    /// ELF, or PTX with a null byte at its end.
+    /// ELF, or PTX that ends in a null byte.
     pub image: Vec<u8>,
-    /// Warnings; empty where there are none.
+    /// Warnings; empty when there are none.
     pub log: String,
 }
 
 impl Nvrtc {
-    /// The library that `MEM2GEN_NVRTC` names; without it the one below the project's `.mem2gen/cuda`,
-    /// without that the system's. Looked for once a process.
+    /// The library that `MEM2GEN_NVRTC` names, else the one below the project's `.mem2gen/cuda`, else the system's. The
+    /// search runs once in a process.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why no library can be opened.
     pub fn find() -> Result<&'static Self, String> {
         static FOUND: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
         let find = || {
@@ -104,21 +104,21 @@ impl Nvrtc {
         FOUND.get_or_init(find).as_ref().map_err(Clone::clone)
     }
 
-    /// Opens the library at a path, or by the name that the system knows it by.
+    /// Opens the library at a path or of a name that the system knows.
     ///
     /// # Errors
-    /// That it can't be opened or lacks a function.
+    /// The reason why it can't be opened, or the missing function.
     pub fn open(path: &Path) -> Result<Self, String> {
-        // The loader's own words are the source of the error.
+        // The message of the loader is the source of the error.
         let failed = |e: libloading::Error| {
             let why = e.source().map_or_else(|| e.to_string(), ToString::to_string);
             format!("{}: {why}", path.display())
         };
-        // It looks for its builtins by name alone, which finds them beside it only where they are open already.
+        // It looks for its builtins by name, and finds those in its own folder only when they are already open.
         for builtins in beside(path) {
             // SAFETY: NVIDIA's library, whose initialisers only set up its own state.
             let opened = unsafe { Library::new(&builtins) }.map_err(failed)?;
-            // Open to the end of the process.
+            // They stay open to the end of the process.
             std::mem::forget(opened);
         }
         // SAFETY: as above.
@@ -141,18 +141,19 @@ impl Nvrtc {
         let get_count: unsafe extern "C" fn(*mut c_int) -> c_int = symbol!(c"nvrtcGetNumSupportedArchs");
         let get_all: unsafe extern "C" fn(*mut c_int) -> c_int = symbol!(c"nvrtcGetSupportedArchs");
         let (mut major, mut minor, mut count) = (0, 0, 0);
-        // SAFETY: each writes to the integers pointed to.
+        // SAFETY: each writes to the given integers.
         let answers = unsafe { [get_version(&mut major, &mut minor), get_count(&mut count)] };
-        let mut all = vec![0; usize::try_from(count).unwrap_or(0)];
-        // SAFETY: writes as many integers as the count said.
+        let silent = || format!("{}: does not list the architectures that it compiles for", path.display());
+        let mut all = vec![0; usize::try_from(count).map_err(|_| silent())?];
+        // SAFETY: writes `count` integers.
         if answers != [SUCCESS; 2] || unsafe { get_all(all.as_mut_ptr()) } != SUCCESS {
-            return Err(format!("{}: does not say what it can do", path.display()));
+            return Err(silent());
         }
         let architectures = all.into_iter().filter_map(|a| u32::try_from(a).ok()).collect();
         Ok(Self { api, path: path.to_path_buf(), version: (major, minor), architectures, _library: library })
     }
 
-    /// Where it was found.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -162,13 +163,13 @@ impl Nvrtc {
         format!("{}.{}", self.version.0, self.version.1)
     }
 
-    /// The best that it can make for devices of a compute capability: machine code, or PTX of the latest
-    /// capability before. `None` where it knows only later ones.
+    /// Best output format for devices of a compute capability: machine code, or PTX of the latest earlier capability.
+    /// `None` when it knows later capabilities only.
     pub fn target(&self, capability: u32) -> Option<Target> {
         best_target(capability, &self.architectures)
     }
 
-    /// Compiles one translation unit. The error is the compiler's log.
+    /// Compiles one translation unit. The error is the log of the compiler.
     pub(super) fn compile(
         &self,
         name: &str,
@@ -196,16 +197,17 @@ impl Nvrtc {
         if code != SUCCESS {
             return Err(format!("nvrtcCreateProgram answers {code}"));
         }
-        // SAFETY: the program lives, and the options outlive the call.
+        // SAFETY: the program exists, and the options outlive the call.
         let code = unsafe { (self.api.compile)(program, count, pointers.as_ptr()) };
         let log = self.bytes(program, self.api.log);
         let image = self
             .bytes(program, if matches!(target, Target::Cubin(_)) { self.api.cubin } else { self.api.ptx });
-        // SAFETY: the program lives, and is not used again.
+        // SAFETY: the program exists and is not used again.
         unsafe { (self.api.destroy)(&mut program) };
 
-        let log =
-            String::from_utf8_lossy(&log.unwrap_or_default()).trim_matches(['\0', '\n', ' ']).to_owned();
+        let unread =
+            |why| format!("nvrtcCompileProgram answers {code} for {target}, and its log is lost: {why}");
+        let log = String::from_utf8_lossy(&log.map_err(unread)?).trim_matches(['\0', '\n', ' ']).to_owned();
         match image {
             Ok(image) if code == SUCCESS && !image.is_empty() => Ok(Compiled { image, log }),
             Err(why) if code == SUCCESS => Err(why),
@@ -216,12 +218,12 @@ impl Nvrtc {
 
     fn bytes(&self, program: Program, (size, get): (GetSize, GetBytes)) -> Result<Vec<u8>, String> {
         let mut length = 0;
-        // SAFETY: the program lives.
+        // SAFETY: the program exists.
         let code = unsafe { size(program, &mut length) };
         let mut bytes = vec![0u8; length];
-        // SAFETY: the library writes as many bytes as it said.
+        // SAFETY: the library writes the number of bytes that it reported.
         if code != SUCCESS || unsafe { get(program, bytes.as_mut_ptr().cast()) } != SUCCESS {
-            return Err("NVRTC gives out nothing".to_owned());
+            return Err("NVRTC returns no data".to_owned());
         }
         Ok(bytes)
     }
@@ -234,14 +236,14 @@ fn best_target(capability: u32, known: &[u32]) -> Option<Target> {
     known.iter().copied().filter(|a| *a < capability).max().map(Target::Ptx)
 }
 
-/// The library of the pinned toolchain, if the project has it.
+/// The library of the pinned toolchain, if it is installed.
 fn wheel() -> Option<PathBuf> {
     let python = fs::read_dir(Layout::find().root().join(".mem2gen/cuda/lib")).ok()?;
     let library = "site-packages/nvidia/cu13/lib/libnvrtc.so.13";
     python.filter_map(|entry| Some(entry.ok()?.path().join(library))).find(|path| path.is_file())
 }
 
-/// The builtins in the same folder, for a library that is named by its path.
+/// The builtins in the folder of a library that is given by its path.
 fn beside(path: &Path) -> Vec<PathBuf> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     let named = |name: OsString| name.to_string_lossy().starts_with("libnvrtc-builtins.so");
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machine_code_for_what_is_known_and_the_latest_ptx_before_for_what_is_not() {
+    fn machine_code_for_known_capabilities_and_earlier_ptx_for_others() {
         let known = [75, 80, 86, 90, 100];
         assert_eq!(best_target(90, &known), Some(Target::Cubin(90)));
         assert_eq!(best_target(89, &known), Some(Target::Ptx(86)));
@@ -264,10 +266,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_library_is_refused_by_its_path() {
+    fn a_file_that_is_not_nvrtc_is_refused_by_its_path() {
         let error = Nvrtc::open(Path::new("/nonexistent/libnvrtc.so")).unwrap_err();
         assert!(error.contains("/nonexistent/libnvrtc.so"), "{error}");
-        // A library, but another.
+        // Another library.
         let error = Nvrtc::open(Path::new("libc.so.6")).unwrap_err();
         assert!(error.contains("nvrtcCreateProgram"), "{error}");
     }

@@ -1,7 +1,7 @@
 //! Memories on a device, and the operations on them.
 //!
-//! Queries are cut into batches that fit into the device's memory. What a kernel computes for a query depends on
-//! neither its block's other queries nor their number, so results don't depend on the cut, to the last bit.
+//! Queries are cut into batches that fit the memory of the device. The result for a query does not depend on the other
+//! queries of its batch, to the last bit.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,25 +15,27 @@ use super::memory::{Buffer, DeviceRows};
 use crate::device::Device;
 use crate::ops::{Element, Knn, OpError, PairTile, Readout, Want};
 
-/// Device memory that the batches of one operation take at most.
+/// Most device memory of the batches of one operation in bytes.
 const BUDGET: usize = 1 << 30;
-/// Memories in a split of the read-out and of the sieve.
+/// Memories in a split of the read-out.
 const READOUT_SPAN: usize = 1024;
+/// Memories in a split of the sieve.
 const KNN_SPAN: usize = 4096;
-/// Most neighbours that the sieve looks for, and how many more it keeps, so that rounding rarely hides one.
+/// Most neighbours that the sieve searches for.
 const MOST: usize = 64;
+/// Further candidates that the sieve keeps, so that rounding rarely hides a neighbour.
 const SLACK: usize = 8;
 /// Memories in a tile of [`Resident::pairwise`].
 const PAIR_MEMORIES: usize = 8192;
-/// Rows that are copied to the device at a time where they have to be padded.
+/// Rows that are padded and copied to the device at a time.
 const UPLOAD: usize = 4096;
 
-/// Queries as an operation takes them.
+/// Queries of an operation.
 #[derive(Debug, Clone, Copy)]
 pub enum Queries<'a> {
-    /// `[m, N]` in the processor's memory.
+    /// `[m, N]` in host memory.
     Host(ArrayView2<'a, f32>),
-    /// On the memories' device.
+    /// On the device of the memories.
     Device(DeviceRows),
 }
 
@@ -60,8 +62,8 @@ impl Queries<'_> {
 
 /// K memories in N dimensions on a device, with their mean and their norms about it.
 ///
-/// Rows are padded to a multiple of 4 numbers; rows on the device that fit already are taken as they are. Numbers are
-/// expected to be finite and squared distances not to overflow, which [`crate::ops::Memories`] checks.
+/// Rows are padded to a multiple of 4 values. Values must be finite and squared distances must not overflow, which
+/// [`crate::ops::Memories`] checks.
 pub struct Resident {
     driver: Arc<dyn Driver>,
     device: Device,
@@ -71,15 +73,15 @@ pub struct Resident {
     /// Largest norm of a centred row, rounded up.
     reach: f64,
     spans: [usize; 2],
-    /// Keeps `rows` where they are a copy.
+    /// Owner of `rows` when they are a copy.
     _copy: Option<Buffer>,
 }
 
 impl Resident {
-    /// Copies memories to a device, one a row. `device` is what results say of where they come from.
+    /// Copies memories `[K, N]` to a device. `device` is the device that results name.
     ///
     /// # Errors
-    /// [`OpError::Empty`] for no rows or no columns, [`OpError::Device`] if memory or a launch fails.
+    /// [`OpError::Empty`] when there are no rows or no columns, [`OpError::Device`] when an allocation or a launch fails.
     pub fn upload(
         driver: Arc<dyn Driver>,
         device: Device,
@@ -95,23 +97,23 @@ impl Resident {
         };
         let copy = copied().map_err(failed("prepare memories"))?;
         let rows = DeviceRows { memory: copy.handle(), offset: 0, count, dim, stride: width };
-        Self::of(driver, device, rows, Some(copy))
+        Self::prepare(driver, device, rows, Some(copy))
     }
 
-    /// Takes memories that lie on the driver's device, without a copy where each row is a multiple of 16 bytes and
-    /// the first one is aligned to as much.
+    /// Takes memories on the device of the driver, without a copy when rows and strides are multiples of 16 bytes and
+    /// the first row is aligned to 16 bytes.
     ///
-    /// The rows have to stay there, unchanged, for as long as this is used.
+    /// The rows must stay unchanged as long as this is used.
     ///
     /// # Errors
     /// As [`Self::upload`].
     pub fn take(driver: Arc<dyn Driver>, device: Device, rows: DeviceRows) -> Result<Self, OpError> {
         not_empty(rows.count, rows.dim)?;
         let (rows, copy) = aligned(&driver, &rows).map_err(failed("prepare memories"))?;
-        Self::of(driver, device, rows, copy)
+        Self::prepare(driver, device, rows, copy)
     }
 
-    fn of(
+    fn prepare(
         driver: Arc<dyn Driver>,
         device: Device,
         rows: DeviceRows,
@@ -131,7 +133,7 @@ impl Resident {
         Ok(Self { driver, device, rows, centre, half_norms, reach, spans, _copy: copy })
     }
 
-    /// Cuts the memories into splits of about so many, for tests and for tuning. Results change by rounding only.
+    /// Cuts the memories into splits of about `memories`, for tests and tuning. Results change by rounding only.
     #[must_use]
     pub fn with_span(mut self, memories: usize) -> Self {
         self.spans = [memories; 2];
@@ -143,7 +145,7 @@ impl Resident {
         self.rows.count
     }
 
-    /// Never true: a set without memories can't be made.
+    /// Always false: a set has at least one memory.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -153,7 +155,7 @@ impl Resident {
         self.rows.dim
     }
 
-    /// Where it is.
+    /// The device.
     pub fn device(&self) -> Device {
         self.device
     }
@@ -161,7 +163,7 @@ impl Resident {
     /// [`crate::ops::Memories::readout`] on the device.
     ///
     /// # Errors
-    /// [`OpError::Parameter`] for a beta whose double is no normal number in f32, [`OpError::Shape`],
+    /// [`OpError::Parameter`] for a beta whose double is not a normal number in f32, [`OpError::Shape`],
     /// [`OpError::Device`].
     pub fn readout<'q>(
         &self,
@@ -172,8 +174,8 @@ impl Resident {
         self.read(queries.into(), beta, want, None)
     }
 
-    /// [`Self::readout`] that leaves the shift on the device, as contiguous `[m, N]` so many bytes past the start of
-    /// `memory`. The result's own shift is empty.
+    /// [`Self::readout`] that leaves the shift on the device, contiguous `[m, N]` at `offset` bytes in `memory`. The shift
+    /// of the result is empty.
     ///
     /// # Errors
     /// As [`Self::readout`].
@@ -230,7 +232,7 @@ impl Resident {
         let (driver, [m, n]) = (&self.driver, queries.shape());
         let width = self.rows.width();
         let wide = want.shift || to.is_some();
-        let splits = Splits::of(self.len(), self.spans[0]);
+        let splits = Splits::new(self.len(), self.spans[0]);
         let each = splits.count * (36 + if wide { 4 * width } else { 0 }) + 8 * width + 64;
         let size = self.batch(m, each, TILE_QUERIES)?;
         let pairs = splits.count * size;
@@ -289,11 +291,11 @@ impl Resident {
 
     /// [`crate::ops::Memories::knn`] on the device. With `exclude_self` query i is memory i.
     ///
-    /// Where rounding of the matrix product could have hidden a neighbour, and for more than 64 of them, all distances
-    /// are taken in double.
+    /// When rounding of the matrix product could have hidden a neighbour, and for k above 64, all distances are computed
+    /// in f64.
     ///
     /// # Errors
-    /// [`OpError::Parameter`] for a k that is 0 or more than there are, [`OpError::Shape`], [`OpError::Device`].
+    /// [`OpError::Parameter`] when k is 0 or exceeds the number of memories, [`OpError::Shape`], [`OpError::Device`].
     pub fn knn<'q>(
         &self,
         queries: impl Into<Queries<'q>>,
@@ -308,7 +310,7 @@ impl Resident {
                 argument: "queries",
                 found: queries.shape().to_vec(),
                 expected: format!(
-                    "[{}, {}]: with self excluded the queries are the memories",
+                    "[{}, {}], the shape of the memories, when self is excluded",
                     self.len(),
                     self.dim()
                 ),
@@ -319,7 +321,7 @@ impl Resident {
                 operation,
                 argument: "k",
                 value: k as f64,
-                need: "at least 1 and at most the number of memories, without self where it is excluded",
+                need: "at least 1 and at most the number of memories, one less when self is excluded",
             });
         }
         let mut out =
@@ -338,7 +340,7 @@ impl Resident {
         let (driver, [m, _]) = (&self.driver, queries.shape());
         let keep = k + SLACK;
         let sieved = k <= MOST && kernels::sieve_shared(keep) <= driver.limits()?.shared;
-        let splits = Splits::of(self.len(), self.spans[1]);
+        let splits = Splits::new(self.len(), self.spans[1]);
         let each = splits.count * keep * 8 + 12 * k + 4 * self.rows.width() + 16;
         let size = self.batch(m, each, TILE_QUERIES)?;
         let norms2 = Buffer::new::<f64>(driver, size)?;
@@ -392,7 +394,7 @@ impl Resident {
         Ok(())
     }
 
-    /// The k nearest of some queries of a batch that starts at query `first`, from all distances in double.
+    /// The k nearest memories of some queries of a batch that starts at query `first`, from all distances in f64.
     fn knn_exact(
         &self,
         x: &DeviceRows,
@@ -464,9 +466,9 @@ impl Resident {
                 let prepared = self.prepared();
                 kernels::pairwise(&**driver, &prepared, (first, count), &x, &norms2, allowed, &squared)?;
                 let values = squared.read::<f32>(range.len() * count)?;
-                if let Ok(squared) = ArrayView2::from_shape((range.len(), count), &values) {
-                    tile(PairTile { queries: range.clone(), memories, squared });
-                }
+                let squared = ArrayView2::from_shape((range.len(), count), &values)
+                    .expect("the tile has this many values");
+                tile(PairTile { queries: range.clone(), memories, squared });
             }
         }
         Ok(())
@@ -476,7 +478,7 @@ impl Resident {
         Prepared { rows: self.rows, centre: &self.centre, half_norms: &self.half_norms, reach: self.reach }
     }
 
-    /// m, once the queries are known to fit the memories.
+    /// m, after a check that the queries match the memories.
     fn check(&self, operation: &'static str, queries: &Queries<'_>) -> Result<usize, OpError> {
         let [m, n] = queries.shape();
         if n != self.dim() {
@@ -495,13 +497,13 @@ impl Resident {
         Ok(m)
     }
 
-    /// Queries a batch, each of which takes so many bytes: as many times `block` as half of what is free holds.
+    /// Queries of a batch: the largest multiple of `block` that fits half of the free memory at `each` bytes a query.
     fn batch(&self, queries: usize, each: usize, block: usize) -> Result<usize, DriverError> {
         let room = (self.driver.limits()?.free / 2).min(BUDGET);
         Ok(queries.min((room / each / block).max(1) * block).max(1))
     }
 
-    /// Queries of a batch where kernels may load them.
+    /// Queries of a batch, in memory that kernels can load.
     fn fetch(
         &self,
         queries: &Queries<'_>,
@@ -516,7 +518,7 @@ impl Resident {
             }
             Queries::Host(rows) => {
                 let width = self.rows.width();
-                // Batches after the first are no larger.
+                // Later batches are at most as large.
                 let buffer = match scratch.take() {
                     Some(buffer) => buffer,
                     None => Buffer::new::<f32>(&self.driver, range.len() * width)?,
@@ -550,7 +552,7 @@ fn batches(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(size).map(move |start| start..count.min(start + size))
 }
 
-/// The rows themselves where kernels may load them, else a copy.
+/// The rows when kernels can load them, else a copy.
 fn aligned(driver: &Arc<dyn Driver>, rows: &DeviceRows) -> Result<(DeviceRows, Option<Buffer>), DriverError> {
     if rows.is_aligned() {
         return Ok((*rows, None));
@@ -560,7 +562,7 @@ fn aligned(driver: &Arc<dyn Driver>, rows: &DeviceRows) -> Result<(DeviceRows, O
     Ok((DeviceRows { memory: copy.handle(), offset: 0, stride: rows.width(), ..*rows }, Some(copy)))
 }
 
-/// Copies rows to the start of a buffer, each padded with zeros to a multiple of 4.
+/// Copies rows to the start of a buffer, each padded with zeros to a multiple of 4 values.
 fn write_rows(to: &Buffer, rows: ArrayView2<'_, f32>) -> Result<(), DriverError> {
     let n = rows.ncols();
     let width = n.next_multiple_of(4);
@@ -577,7 +579,7 @@ fn write_rows(to: &Buffer, rows: ArrayView2<'_, f32>) -> Result<(), DriverError>
     Ok(())
 }
 
-/// The k nearest by (distance, index), without memory `own`.
+/// The k nearest memories by (distance, index), without memory `own`.
 fn select(squared: &[f64], k: usize, own: Option<usize>) -> Vec<(f64, usize)> {
     let mut all: Vec<(f64, usize)> =
         squared.iter().copied().zip(0..).filter(|&(_, memory)| Some(memory) != own).collect();

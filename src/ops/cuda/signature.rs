@@ -1,10 +1,9 @@
-//! What a kernel takes, read from its source.
+//! The parameter types of a kernel, read from its source.
 
 use super::driver::Arg;
 use super::sources::Module;
 
-/// Type of a parameter. The driver is told neither number nor size of the arguments, and reads as many as the
-/// kernel has.
+/// Type of a parameter. The driver is not told the number and sizes of the arguments and reads those of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Pointer,
@@ -15,7 +14,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub fn of(arg: &Arg) -> Self {
+    pub fn of_arg(arg: &Arg) -> Self {
         match arg {
             Arg::Buffer(..) | Arg::Null => Self::Pointer,
             Arg::I32(_) => Self::Int,
@@ -26,7 +25,7 @@ impl Kind {
     }
 }
 
-/// The parameters of a kernel as its source declares them.
+/// The parameters that the source of a kernel declares; `None` when they are not of these types.
 pub(super) fn signature(module: &Module, kernel: &str) -> Option<Vec<Kind>> {
     let (_, after) = module
         .text

@@ -1,24 +1,24 @@
-//! The CUDA sources of `kernels/`, as they are handed to a compiler.
+//! The CUDA sources of `kernels/`, as a compiler gets them.
 
-/// One source file and the kernels that it holds.
+/// One source file with its kernels.
 #[derive(Debug, Clone, Copy)]
 pub struct Module {
     /// File name without `.cu`.
     pub name: &'static str,
-    /// The file as it lies in `kernels/`; it includes `port.cuh`, `tile.cuh` or not, and nothing else.
+    /// Text of the file in `kernels/`. It includes at most `port.cuh` and `tile.cuh`.
     pub text: &'static str,
-    /// What NVIDIA's compiler makes of it for compute capability 8.0 and later, for where NVRTC is missing.
+    /// PTX from NVIDIA's compiler for compute capability 8.0 and later, for machines without NVRTC.
     pub ptx: &'static str,
     /// Its `extern "C" __global__` functions.
     pub kernels: &'static [&'static str],
 }
 
-/// `kernels/port.cuh`: what NVRTC, nvcc and a processor's compiler name differently.
+/// `kernels/port.cuh`: names that differ between NVRTC, nvcc and compilers for the CPU.
 pub const PORT: &str = include_str!("../../../kernels/port.cuh");
 
 const INCLUDE: &str = "#include \"port.cuh\"\n";
 
-/// `kernels/tile.cuh`: the matrix product that read-out and distances share.
+/// `kernels/tile.cuh`: the matrix product of the read-out and of the distances.
 pub const TILE: &str = include_str!("../../../kernels/tile.cuh");
 
 const INCLUDE_TILE: &str = "#include \"tile.cuh\"\n";
@@ -61,13 +61,13 @@ pub const MODULES: &[Module] = &[
 ];
 
 impl Module {
-    /// The whole translation unit: the file with `port.cuh` and `tile.cuh` put where it includes them.
+    /// The translation unit: the file with `port.cuh` and `tile.cuh` in place of their includes.
     pub fn unit(&self) -> String {
         self.text.replacen(INCLUDE, PORT, 1).replacen(INCLUDE_TILE, TILE, 1)
     }
 }
 
-/// The source that holds a kernel.
+/// The source of a kernel; `None` for an unknown name.
 pub fn module_of(kernel: &str) -> Option<&'static Module> {
     MODULES.iter().find(|m| m.kernels.contains(&kernel))
 }

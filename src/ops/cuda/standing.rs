@@ -1,17 +1,17 @@
-//! What an answer of the CUDA driver means for the calls that follow it.
+//! The state of a CUDA context after each answer of the driver.
 
 use cudarc::driver::sys::CUresult;
 
 use super::driver::{DriverError, Launch, LaunchShape};
 
-/// Whether a context takes work, and which launches its next error may belong to.
+/// Whether a context accepts work, and the launches that may have caused its next error.
 #[derive(Debug)]
 pub(super) struct Standing {
     device: String,
-    /// Kernels started since the device was last waited for: the last shape of each, and how often.
+    /// Kernels started since the last wait, each with its last shape and its number of launches.
     unfinished: Vec<(&'static str, LaunchShape, u64)>,
     stopped: Option<String>,
-    /// An error of a call that could not return it.
+    /// An error of a call that can't return it.
     late: Option<DriverError>,
 }
 
@@ -20,7 +20,7 @@ impl Standing {
         Self { device, unfinished: Vec::new(), stopped: None, late: None }
     }
 
-    /// Asked before every call.
+    /// Err before a call when the context does not accept it.
     pub fn check(&mut self) -> Result<(), DriverError> {
         if let Some(late) = self.late.take() {
             return Err(late);
@@ -36,20 +36,20 @@ impl Standing {
         self.stopped.is_some()
     }
 
-    /// A kernel was started.
+    /// Records the start of a kernel.
     pub fn launched(&mut self, launch: &Launch<'_>) {
-        // Moved to the end: the last is the one that was started last.
+        // Moved to the end, so that the last entry is the kernel started last.
         let before = self.unfinished.iter().position(|(kernel, ..)| *kernel == launch.kernel);
         let times = before.map_or(0, |at| self.unfinished.remove(at).2);
         self.unfinished.push((launch.kernel, launch.into(), times + 1));
     }
 
-    /// Everything started before has ended well.
+    /// Records that all kernels have ended without an error.
     pub fn finished(&mut self) {
         self.unfinished.clear();
     }
 
-    /// A call other than a launch was answered with `code`.
+    /// The error of a call other than a launch that was answered with `code`.
     pub fn failed(&mut self, call: &'static str, code: CUresult) -> DriverError {
         if !ends_context(code) {
             return DriverError::Call { call, why: format!("{code:?}") };
@@ -59,7 +59,7 @@ impl Standing {
             Some(&(kernel, shape, _)) => {
                 let all: Vec<String> =
                     self.unfinished.iter().map(|(kernel, _, times)| format!("{kernel} x{times}")).collect();
-                let why = format!("{code:?}, found at {call}; not waited for until then: {}", all.join(", "));
+                let why = format!("{code:?}, reported by {call}; kernels not waited for: {}", all.join(", "));
                 DriverError::Launch { kernel, shape, why }
             }
         };
@@ -67,7 +67,7 @@ impl Standing {
         error
     }
 
-    /// The start of a kernel was answered with `code`. It may be told of the end of an earlier one.
+    /// The error of a launch that was answered with `code`. The code may be that of an earlier kernel.
     pub fn failed_launch(&mut self, launch: &Launch<'_>, code: CUresult) -> DriverError {
         if ends_context(code) {
             self.launched(launch);
@@ -76,13 +76,13 @@ impl Standing {
         DriverError::Launch { kernel: launch.kernel, shape: launch.into(), why: format!("{code:?}") }
     }
 
-    /// An error that the next call is to return.
+    /// Stores an error for the next call to return.
     pub fn later(&mut self, error: DriverError) {
         self.late.get_or_insert(error);
     }
 }
 
-/// Whether a context survives no such error: whatever is called after it gets the same answer.
+/// Whether an error ends the context: every later call gets the same answer.
 pub(super) fn ends_context(code: CUresult) -> bool {
     use CUresult::*;
     matches!(
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_found_later_names_what_was_launched_and_stops_the_device() {
+    fn a_late_error_names_the_launches_and_stops_the_device() {
         let mut standing = Standing::new("cuda:0".to_owned());
         standing.launched(&launch("before", 1));
         standing.finished();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_that_is_refused_stops_nothing() {
+    fn a_refused_launch_does_not_stop_the_device() {
         let mut standing = Standing::new("cuda:0".to_owned());
         standing.launched(&launch("merge", 1));
         let error = standing.failed_launch(&launch("score", 3), CUresult::CUDA_ERROR_INVALID_VALUE);
@@ -152,21 +152,21 @@ mod tests {
             matches!(error, DriverError::Launch { kernel: "score", ref why, .. } if !why.contains("merge"))
         );
         assert_eq!(standing.check(), Ok(()));
-        // The same call may be told of the end of an earlier kernel.
+        // The same call may return the error of an earlier kernel.
         let error = standing.failed_launch(&launch("score", 3), CUresult::CUDA_ERROR_LAUNCH_FAILED);
         assert!(error.to_string().contains("merge x1, score x1"), "{error}");
         assert!(matches!(standing.check(), Err(DriverError::Stopped { .. })));
     }
 
     #[test]
-    fn other_calls_say_what_was_called_and_a_late_error_is_said_once() {
+    fn other_errors_name_the_call_and_a_late_error_is_returned_once() {
         let mut standing = Standing::new("cuda:0".to_owned());
         let error = standing.failed("cuMemAlloc", CUresult::CUDA_ERROR_INVALID_VALUE);
         assert_eq!(error.to_string(), "cuMemAlloc: CUDA_ERROR_INVALID_VALUE");
         standing.later(error.clone());
         assert_eq!(standing.check(), Err(error));
         assert_eq!(standing.check(), Ok(()));
-        // Nothing was launched, so no kernel is blamed.
+        // Without a launch no kernel is named.
         let error = standing.failed("cuMemFree", CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
         assert!(matches!(error, DriverError::Call { call: "cuMemFree", .. }));
         standing.later(error.clone());

@@ -1,46 +1,48 @@
-//! Figures of basins of attraction over K: volumes (Figs. 4B, 16 and 17) and critical times (Figs. 18 and 19).
+//! Figures of basins of attraction against K: volumes (Figs. 4B, 16 and 17) and critical times (Figs. 18 and 19).
 
 use std::collections::BTreeSet;
 
 use crate::class::Group;
 use crate::plot::{Curve, CurvePanel, Figure, FigureError, Marker, Scale, curve_panels, unbroken};
-use crate::study::basin::{BasinSummary, Mean};
-use crate::study::subject::OfNetwork;
+use crate::study::basin::{BasinSummary, Basins, Mean};
+use crate::study::subject::NetworkRows;
 
-/// Mean log-volume of the basins against K, a panel for each network, with 95 percent bootstrap intervals. Classes with
-/// too few images are crosses without a line.
-///
-/// # Errors
-/// As [`curve_panels`]: nothing to draw, or a number that is not finite.
-pub fn log_volumes(title: &str, networks: &[OfNetwork<BasinSummary>]) -> Result<Figure, FigureError> {
-    panels(title, "mean log V\u{2099}(R), nats", networks, |row| row.log_volume)
-}
+impl Basins {
+    /// Mean log-volume of the basins against K, one panel for each network, with 95 percent bootstrap intervals. Classes
+    /// with too few images are crosses without a line.
+    ///
+    /// # Errors
+    /// As [`curve_panels`]: nothing to draw, or a value that is not finite.
+    pub fn log_volumes(&self) -> Result<Figure, FigureError> {
+        panels("Basins against K", "mean log V\u{2099}(R), nats", &self.classes, |row| row.log_volume)
+    }
 
-/// Mean critical time against K, as [`log_volumes`].
-///
-/// # Errors
-/// As [`log_volumes`].
-pub fn critical_times(title: &str, networks: &[OfNetwork<BasinSummary>]) -> Result<Figure, FigureError> {
-    panels(title, "mean critical time t_c", networks, |row| row.critical_time)
+    /// Mean critical time against K, as [`Self::log_volumes`].
+    ///
+    /// # Errors
+    /// As [`Self::log_volumes`].
+    pub fn critical_times(&self) -> Result<Figure, FigureError> {
+        panels("Critical times against K", "mean critical time t_c", &self.classes, |row| row.critical_time)
+    }
 }
 
 fn panels(
     title: &str,
     y: &str,
-    networks: &[OfNetwork<BasinSummary>],
+    networks: &[NetworkRows<BasinSummary>],
     mean: fn(&BasinSummary) -> Mean,
 ) -> Result<Figure, FigureError> {
-    let panel = |network: &OfNetwork<BasinSummary>| {
+    let panel = |network: &NetworkRows<BasinSummary>| {
         let empty = CurvePanel::new(&network.title(), "training images K", y).x_scale(Scale::Log2);
         let sizes: BTreeSet<usize> = network.rows.iter().map(|row| row.k).collect();
         Group::ALL.into_iter().fold(empty, |panel, group| {
-            let of = |too_few: bool| -> Vec<&BasinSummary> {
+            let select = |too_few: bool| -> Vec<&BasinSummary> {
                 network.rows.iter().filter(|row| row.group == group && row.too_few == too_few).collect()
             };
-            let curve = |label: &str, too_few: bool, of: Vec<&BasinSummary>| {
-                let x: Vec<f64> = of.iter().map(|row| row.k as f64).collect();
-                let band = of.iter().map(|row| (mean(row).low, mean(row).high)).collect();
-                let curve = Curve::new(label, x, of.iter().map(|row| mean(row).mean).collect())
+            let curve = |label: &str, too_few: bool, rows: Vec<&BasinSummary>| {
+                let x: Vec<f64> = rows.iter().map(|row| row.k as f64).collect();
+                let band = rows.iter().map(|row| (mean(row).low, mean(row).high)).collect();
+                let curve = Curve::new(label, x, rows.iter().map(|row| mean(row).mean).collect())
                     .colour(group.colour());
                 if too_few {
                     curve.marker(Marker::Cross).without_line()
@@ -48,7 +50,7 @@ fn panels(
                     curve.marker(group.marker()).band(band)
                 }
             };
-            let (enough, few) = (unbroken(of(false), &sizes, |row| row.k), of(true));
+            let (enough, few) = (unbroken(select(false), &sizes, |row| row.k), select(true));
             let enough = enough.into_iter().map(|run| curve(group.name(), false, run));
             let few = (!few.is_empty()).then(|| curve(&format!("{group}, too few"), true, few));
             enough.chain(few).fold(panel, CurvePanel::curve)
@@ -61,7 +63,7 @@ fn panels(
 mod tests {
     use super::*;
 
-    fn networks() -> Vec<OfNetwork<BasinSummary>> {
+    fn basins() -> Basins {
         let mean = |v: f64| Mean { mean: v, median: v, error: Some(1.0), low: v - 2.0, high: v + 1.0 };
         let row = |k, group, images, v| BasinSummary {
             k,
@@ -74,20 +76,22 @@ mod tests {
             critical_time: mean(100.0 + v),
             radius: mean(1.0),
         };
-        let of = |network: &str, rows| OfNetwork { dataset: "mnist".into(), network: network.into(), rows };
+        let network =
+            |network: &str, rows| NetworkRows { dataset: "mnist".into(), network: network.into(), rows };
         let wide = vec![
             row(64, Group::MEMORIZED, 100, -10.0),
             row(8, Group::MEMORIZED, 100, 20.0),
             row(64, Group::SPURIOUS, 3, -20.0),
             row(64, Group::Training, 64, -11.0),
         ];
-        vec![of("wide", wide), of("narrow", vec![row(64, Group::GENERALIZED, 100, -30.0)])]
+        let narrow = vec![row(64, Group::GENERALIZED, 100, -30.0)];
+        Basins { classes: vec![network("wide", wide), network("narrow", narrow)], attractors: vec![] }
     }
 
     #[test]
     fn classes_have_their_names_and_small_ones_are_marked() {
-        let networks = networks();
-        let drawn = [log_volumes("Volumes", &networks), critical_times("Times", &networks)];
+        let basins = basins();
+        let drawn = [basins.log_volumes(), basins.critical_times()];
         for figure in drawn.map(Result::unwrap) {
             let svg = figure.svg();
             for text in ["memorized", "spurious, too few", "generalized", "training", "mnist, wide", "narrow"]
@@ -111,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_what_is_not_finite_are_refused() {
-        assert!(log_volumes("none", &[]).is_err());
-        let mut bad = networks();
-        bad[0].rows[0].log_volume.mean = f64::NEG_INFINITY;
-        assert!(matches!(log_volumes("bad", &bad), Err(FigureError::NotFinite { .. })));
-        assert!(critical_times("good", &bad).is_ok());
+    fn no_rows_and_infinite_values_are_refused() {
+        assert!(Basins::default().log_volumes().is_err());
+        let mut bad = basins();
+        bad.classes[0].rows[0].log_volume.mean = f64::NEG_INFINITY;
+        assert!(matches!(bad.log_volumes(), Err(FigureError::NotFinite { .. })));
+        assert!(bad.critical_times().is_ok());
     }
 }

@@ -1,49 +1,50 @@
-//! What the paper claims, held against what was measured here: each claim with a number, its interval and a verdict.
+//! The paper's claims, each compared with a measured value, its interval and a verdict.
 //!
-//! The functions take curves over K and know nothing of where they come from. Every verdict follows from an interval
-//! by one rule: a claim holds where the whole interval is on its side, doesn't where the whole interval is on the
-//! other, and holds in part where the interval leaves it open. The paper says "near one" and the like; the numbers
-//! that stand for it here are this project's own.
+//! The functions take curves over K. One rule gives every verdict: a claim holds when the whole interval is on its side,
+//! does not hold when the whole interval is on the other side, and holds in part otherwise. Where the paper says "near
+//! one" and the like, the bounds are this project's own.
 //!
-//! Intervals are those of independent samples. Samples of one spurious group are not, so the intervals of fractions
-//! are rather too narrow than too wide; they leave out what another training seed would give.
+//! Intervals assume independent samples. Samples of one spurious group are not independent, so the intervals of
+//! fractions tend to be too narrow. They do not include the variation between training seeds.
 
 use serde::{Deserialize, Serialize};
 
 use crate::class::Group;
 use crate::detect::wilson;
 use crate::random::{SEED, Stream};
+use crate::setting::SettingError;
 use crate::study::StudyError;
 use crate::study::energy::GapRow;
 
-/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+/// Version of the numbers of this study. Raise it with every change that moves them.
 pub const VERSION: u32 = 2;
 
-/// A fraction from which on it is near one; less than one minus this is near nought.
+/// A fraction of at least this is near one; one of at most one minus this is near zero.
 pub const NEAR_ONE: f64 = 0.9;
 
-/// Fractions at most so far apart agree.
+/// Fractions that differ by at most this agree.
 pub const MARGIN: f64 = 0.1;
 
-/// Probability below which chance is ruled out.
+/// Significance level.
 pub const LEVEL: f64 = 0.05;
 
-/// Resamples of a bootstrap.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 2000;
 
 /// Whether a claim holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
-    /// All of its interval is on the claim's side.
+    /// The whole interval is on the claim's side.
     #[serde(rename = "holds")]
     Holds,
-    /// The interval leaves it open, or only a part of the claim holds; the statistic says which.
+    /// The interval includes both sides, or only a part of the claim holds; the statistic says which.
     #[serde(rename = "holds in part")]
     InPart,
-    /// All of its interval is on the other side, or it is met at no K.
+    /// The whole interval is on the other side, or the claim is met at no K.
     #[serde(rename = "does not hold here")]
     DoesNotHold,
-    /// What it takes was not measured; the statistic says what.
+    /// A quantity that the claim needs was not measured; the statistic says which.
+    #[default]
     #[serde(rename = "not measured")]
     NotMeasured,
 }
@@ -62,7 +63,7 @@ impl Verdict {
         }
     }
 
-    /// For a quantity that is claimed to be at least `bound`.
+    /// The verdict for a quantity claimed to be at least `bound`.
     fn above([low, high]: [f64; 2], bound: f64) -> Self {
         match (low >= bound, high < bound) {
             (true, _) => Self::Holds,
@@ -71,60 +72,67 @@ impl Verdict {
         }
     }
 
-    /// For a quantity that is claimed to be at most `bound`.
+    /// The verdict for a quantity claimed to be at most `bound`.
     fn below([low, high]: [f64; 2], bound: f64) -> Self {
         Self::above([-high, -low], -bound)
     }
 }
 
-/// A line of the table of claims.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One row of the table of claims.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// What is claimed.
+    /// The claim in words.
     pub claim: String,
-    /// Its figure in the paper, "-" where it has none.
+    /// Figure in the paper; "-" without one.
     pub figure: String,
     /// The data set.
     pub dataset: String,
     /// The network or networks.
     pub network: String,
-    /// What was measured for it, in words.
+    /// The measured statistic, in words.
     pub statistic: String,
-    /// Its value; None where it was not measured.
+    /// Value of the statistic; `None` when it was not measured.
     pub value: Option<f64>,
-    /// 95 percent interval of the value, ends included.
+    /// 95 percent interval of the value, including both ends.
     pub interval: Option<[f64; 2]>,
-    /// Probability of as much by chance, corrected for all that was compared, where the claim takes a test.
+    /// p-value, corrected for multiple comparisons, for claims with a test.
     pub p: Option<f64>,
-    /// Whether it holds.
+    /// Whether the claim holds.
     pub verdict: Verdict,
-    /// The command that measures it again.
+    /// The command that measures the statistic again.
     pub command: String,
 }
 
-/// What a claim is about.
+/// Claims, one row each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims {
+    /// The rows.
+    pub rows: Vec<Claim>,
+}
+
+/// The subject of a claim.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
     /// The data set.
     pub dataset: &'a str,
     /// The network or networks.
     pub network: &'a str,
-    /// The command that measures it again.
+    /// The command that measures the statistic again.
     pub command: &'a str,
 }
 
-/// How many samples of a model with K training images have a label.
+/// The number of samples with a label, for a model with K training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct SizeShare {
     /// Training images.
     pub k: usize,
-    /// Samples with the label.
+    /// Number of samples with the label.
     pub count: usize,
-    /// All samples.
+    /// Number of all samples.
     pub samples: usize,
 }
 
-impl Share {
+impl SizeShare {
     fn fraction(self) -> f64 {
         self.count as f64 / self.samples as f64
     }
@@ -136,25 +144,25 @@ impl Share {
 
 /// A mean at K training images.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mean {
+pub struct SizeMean {
     /// Training images.
     pub k: usize,
     /// The mean.
     pub mean: f64,
-    /// Its standard error; 0 for a number without one.
+    /// Its standard error; 0 for a mean without one.
     pub standard_error: f64,
 }
 
-/// The error is that of the images together with how far single references are apart: a network's score is no gradient,
-/// so that another reference would give another gap.
-impl From<&GapRow> for Mean {
+/// The standard error combines the error over images with the standard deviation between references: the score of a
+/// network is not a gradient, so that the gap depends on the reference.
+impl From<&GapRow> for SizeMean {
     fn from(row: &GapRow) -> Self {
         Self { k: row.k, mean: row.gap, standard_error: row.standard_error.hypot(row.between) }
     }
 }
 
-/// What was found for a claim.
-struct Found {
+/// The measured side of a claim.
+struct Measured {
     statistic: String,
     value: Option<f64>,
     interval: Option<[f64; 2]>,
@@ -162,7 +170,7 @@ struct Found {
     verdict: Verdict,
 }
 
-impl Found {
+impl Measured {
     fn new(statistic: String, value: f64, interval: [f64; 2], verdict: Verdict) -> Self {
         Self { statistic, value: Some(value), interval: Some(interval), p: None, verdict }
     }
@@ -174,8 +182,8 @@ impl Found {
 }
 
 impl About<'_> {
-    fn claim(&self, claim: &str, figure: &str, found: Found) -> Claim {
-        let Found { statistic, value, interval, p, verdict } = found;
+    fn claim(&self, claim: &str, figure: &str, found: Measured) -> Claim {
+        let Measured { statistic, value, interval, p, verdict } = found;
         Claim {
             claim: claim.into(),
             figure: figure.into(),
@@ -194,10 +202,10 @@ impl About<'_> {
     ///
     /// # Errors
     /// [`StudyError::Setting`] for a count above its samples.
-    pub fn memorized_at_small_sizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+    pub fn memorized_at_small_sizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
         let found = match tidy(memorized)?.first() {
-            None => Found::missing("no samples"),
-            Some(s) => Found::new(
+            None => Measured::missing("no samples"),
+            Some(s) => Measured::new(
                 format!("memorized fraction at the smallest K = {}, claimed near 1 ({NEAR_ONE})", s.k),
                 s.fraction(),
                 s.interval(),
@@ -207,20 +215,20 @@ impl About<'_> {
         Ok(self.claim("nearly all samples are memorized at small K", "Fig. 4A", found))
     }
 
-    /// "Many are not": the memorized fraction at the largest K is near nought.
+    /// "Many are not": the memorized fraction at the largest K is near zero.
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`].
-    pub fn not_memorized_at_large_sizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+    pub fn not_memorized_at_large_sizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
         let most = 1.0 - NEAR_ONE;
         let found = match tidy(memorized)?.as_slice() {
-            [_, .., s] => Found::new(
+            [_, .., s] => Measured::new(
                 format!("memorized fraction at the largest K = {}, claimed near 0 ({most:.1})", s.k),
                 s.fraction(),
                 s.interval(),
                 Verdict::below(s.interval(), most),
             ),
-            _ => Found::missing("fewer than two K"),
+            _ => Measured::missing("fewer than two K"),
         };
         Ok(self.claim("hardly any samples are memorized at large K", "Fig. 4A", found))
     }
@@ -231,11 +239,11 @@ impl About<'_> {
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`].
-    pub fn spurious_peak(&self, spurious: &[Share]) -> Result<Claim, StudyError> {
+    pub fn spurious_peak(&self, spurious: &[SizeShare]) -> Result<Claim, StudyError> {
         let all = tidy(spurious)?;
         let found = match all.as_slice() {
             [first, inner @ .., last] if !inner.is_empty() => {
-                let top = |a: Share, b: Share| if b.fraction() > a.fraction() { b } else { a };
+                let top = |a: SizeShare, b: SizeShare| if b.fraction() > a.fraction() { b } else { a };
                 let peak = all.iter().copied().fold(*first, top);
                 let p =
                     [first, last].map(|end| equal_proportions(peak, *end)).into_iter().fold(0.0, f64::max);
@@ -253,9 +261,9 @@ impl About<'_> {
                     last.fraction(),
                     last.k
                 );
-                Found { p: Some(p), ..Found::new(statistic, peak.fraction(), peak.interval(), verdict) }
+                Measured { p: Some(p), ..Measured::new(statistic, peak.fraction(), peak.interval(), verdict) }
             }
-            _ => Found::missing("fewer than three K"),
+            _ => Measured::missing("fewer than three K"),
         };
         Ok(self.claim("spurious samples are most frequent between small and large K", "Fig. 4A", found))
     }
@@ -264,10 +272,10 @@ impl About<'_> {
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`].
-    pub fn generalized_at_large_sizes(&self, generalized: &[Share]) -> Result<Claim, StudyError> {
+    pub fn generalized_at_large_sizes(&self, generalized: &[SizeShare]) -> Result<Claim, StudyError> {
         let found = match tidy(generalized)?.last() {
-            None => Found::missing("no samples"),
-            Some(s) => Found::new(
+            None => Measured::missing("no samples"),
+            Some(s) => Measured::new(
                 format!("generalized fraction at the largest K = {}, claimed above {NEAR_ONE}", s.k),
                 s.fraction(),
                 s.interval(),
@@ -277,12 +285,12 @@ impl About<'_> {
         Ok(self.claim("nearly all samples generalize at large K", "Fig. 4A", found))
     }
 
-    /// "The more parameters, the later the transition": log2 of the ratio of the K at which half the samples are
-    /// memorized, of the wider to the narrower network. The interval is a bootstrap of the counts.
+    /// "The more parameters, the later the transition": log2 of the ratio of the K at which half of the samples are
+    /// memorized, wider over narrower network. The interval is a bootstrap of the counts.
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`].
-    pub fn wider_is_later(&self, narrow: &[Share], wide: &[Share]) -> Result<Claim, StudyError> {
+    pub fn wider_is_later(&self, narrow: &[SizeShare], wide: &[SizeShare]) -> Result<Claim, StudyError> {
         let (narrow, wide) = (tidy(narrow)?, tidy(wide)?);
         let found = match (transition_size(&narrow, SEED)?, transition_size(&wide, SEED)?) {
             (Some(a), Some(b)) => {
@@ -294,20 +302,20 @@ impl About<'_> {
                     b.described(),
                     a.described()
                 );
-                Found::new(statistic, (b.k / a.k).log2(), interval, Verdict::above(interval, 0.0))
+                Measured::new(statistic, (b.k / a.k).log2(), interval, Verdict::above(interval, 0.0))
             }
-            _ => Found::missing("half of the samples are memorized at no K between those measured"),
+            _ => Measured::missing("half of the samples are memorized at no K between those measured"),
         };
         Ok(self.claim("the transition comes later for the wider network", "Figs. 7, 8", found))
     }
 
     /// "Fractions do not depend on whether |S| is 4 or 8 times K": the largest difference of a fraction between
     /// the two sets, over all K and classes. The interval is Agresti and Caffo's, and has 95 percent for all of them
-    /// together (Bonferroni). The claim holds where every interval is within [`MARGIN`] of nought.
+    /// together (Bonferroni). The claim holds when every interval is within [`MARGIN`] of zero.
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`]; pairs of different K.
-    pub fn sets_agree(&self, pairs: &[(Group, Share, Share)]) -> Result<Claim, StudyError> {
+    pub fn sets_agree(&self, pairs: &[(Group, SizeShare, SizeShare)]) -> Result<Claim, StudyError> {
         let z = normal_quantile(1.0 - 0.5 * LEVEL / pairs.len().max(1) as f64);
         let mut worst: Option<(f64, [f64; 2], Group, usize)> = None;
         let (mut most, mut least) = (0.0f64, 0.0f64);
@@ -317,7 +325,7 @@ impl About<'_> {
             if four.k != eight.k {
                 return refused("pairs", format!("of K = {} and {}", four.k, eight.k), "pairs of one K");
             }
-            let added = |s: Share| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
+            let added = |s: SizeShare| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
             let ((p, n), (q, m)) = (added(four), added(eight));
             let half = z * (p * (1.0 - p) / n + q * (1.0 - q) / m).sqrt();
             let size = (p - q).abs();
@@ -329,8 +337,8 @@ impl About<'_> {
             }
         }
         let found = match worst {
-            None => Found::missing("no two sets of one network"),
-            Some((value, interval, class, k)) => Found::new(
+            None => Measured::missing("no two sets of one network"),
+            Some((value, interval, class, k)) => Measured::new(
                 format!(
                     "largest difference of a fraction between 4K and 8K samples: {class}, K = {k}, of {} pairs; \
                      claimed at most {MARGIN}",
@@ -348,12 +356,12 @@ impl About<'_> {
     ///
     /// # Errors
     /// As [`Self::memorized_at_small_sizes`].
-    pub fn exact_memorizes(&self, memorized: &[Share]) -> Result<Claim, StudyError> {
+    pub fn exact_memorizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
         let all = tidy(memorized)?;
-        let least = |a: Share, b: Share| if b.fraction() < a.fraction() { b } else { a };
+        let least = |a: SizeShare, b: SizeShare| if b.fraction() < a.fraction() { b } else { a };
         let found = match all.iter().copied().reduce(least) {
-            None => Found::missing("no samples of the exact score"),
-            Some(s) => Found::new(
+            None => Measured::missing("no samples of the exact score"),
+            Some(s) => Measured::new(
                 format!(
                     "smallest memorized fraction of {} K, at K = {}, claimed near 1 ({NEAR_ONE})",
                     all.len(),
@@ -367,16 +375,16 @@ impl About<'_> {
         Ok(self.claim("the exact score memorizes at every K", "-", found))
     }
 
-    /// "Basins of memorized samples are larger than those of spurious ones, and those than the generalized
-    /// ones'": the difference of the mean log volumes, in nats, mean over the K that have both. It holds in part where
-    /// a single K contradicts it beyond chance.
+    /// "Basins of memorized samples are larger than those of spurious samples, which are larger than those of generalized
+    /// samples": the difference of the mean log-volumes in nats, averaged over the K with both classes. It holds in part
+    /// when a single K contradicts it significantly.
     ///
     /// # Errors
     /// [`StudyError::Setting`] for a mean that is not finite.
     pub fn larger_basins(
         &self,
-        (larger, high): (Group, &[Mean]),
-        (smaller, low): (Group, &[Mean]),
+        (larger, high): (Group, &[SizeMean]),
+        (smaller, low): (Group, &[SizeMean]),
     ) -> Result<Claim, StudyError> {
         let differences = differences(high, low)?;
         let what = format!("mean log V of {larger} minus {smaller} samples, nats");
@@ -388,15 +396,15 @@ impl About<'_> {
         ))
     }
 
-    /// "Spectra of training points fall with K": the slope of the mean singular value (or of its logarithm, whichever
-    /// the means are of) over log2 K, by least squares. It holds in part where a single step rises beyond chance.
+    /// "Spectra of training points fall with K": the least-squares slope of the mean singular value (or of its logarithm,
+    /// if the means are logarithms) over log2 K. It holds in part when a single step rises significantly.
     ///
     /// # Errors
     /// As [`Self::larger_basins`].
-    pub fn spectra_fall(&self, spectra: &[Mean]) -> Result<Claim, StudyError> {
+    pub fn spectra_fall(&self, spectra: &[SizeMean]) -> Result<Claim, StudyError> {
         let all = ascending(spectra)?;
         let found = if all.len() < 2 {
-            Found::missing("fewer than two K")
+            Measured::missing("fewer than two K")
         } else {
             let x: Vec<f64> = all.iter().map(|m| (m.k as f64).log2()).collect();
             let centre = x.iter().sum::<f64>() / x.len() as f64;
@@ -407,25 +415,25 @@ impl About<'_> {
             let half = normal_quantile(1.0 - 0.5 * LEVEL) * variance.sqrt();
             let interval = [slope - half, slope + half];
             let steps: Vec<Difference> =
-                all.windows(2).map(|w| Difference::of(w[1].k, &w[0], &w[1])).collect();
+                all.windows(2).map(|w| Difference::between(w[1].k, &w[0], &w[1])).collect();
             let falls = steps.iter().filter(|d| d.value > 0.0).count();
             let statistic = format!(
                 "slope of the mean singular value over log2 K; it falls in {falls} of {} steps",
                 steps.len()
             );
             let verdict = in_part_if(contradicted(&steps), Verdict::below(interval, 0.0));
-            Found::new(statistic, slope, interval, verdict)
+            Measured::new(statistic, slope, interval, verdict)
         };
         Ok(self.claim("spectra of training points fall with K", "Fig. 5A", found))
     }
 
-    /// "The memorized gap is near zero at first and then diverges": what its size grows by from the smallest to the
-    /// largest K that has memorized samples. It holds in part where that is above nought, and the first gap more than
-    /// a tenth of the last though not within its own error of nought.
+    /// "The memorized gap is near zero at first and then diverges": the increase of its absolute value from the smallest
+    /// to the largest K with memorized samples. It holds in part when the increase is above zero but the first gap is
+    /// neither within its error of zero nor at most a tenth of the last.
     ///
     /// # Errors
     /// As [`Self::larger_basins`].
-    pub fn memorized_gap_diverges(&self, memorized: &[Mean]) -> Result<Claim, StudyError> {
+    pub fn memorized_gap_diverges(&self, memorized: &[SizeMean]) -> Result<Claim, StudyError> {
         let found = match ascending(memorized)?.as_slice() {
             [first, .., last] => {
                 let z = normal_quantile(1.0 - 0.5 * LEVEL);
@@ -441,23 +449,23 @@ impl About<'_> {
                     first.mean,
                     if near { "near" } else { "not near" }
                 );
-                Found::new(statistic, value, interval, in_part_if(!near, Verdict::above(interval, 0.0)))
+                Measured::new(statistic, value, interval, in_part_if(!near, Verdict::above(interval, 0.0)))
             }
-            _ => Found::missing("fewer than two K with enough memorized samples"),
+            _ => Measured::missing("fewer than two K with enough memorized samples"),
         };
         Ok(self.claim("the memorized energy gap is near zero at small K and then diverges", "Fig. 6", found))
     }
 
-    /// "Spurious samples have the lowest energy in the transition": their gap minus the larger one of the other
-    /// classes' (the larger the gap, the lower the energy), mean over the K within `transition`, ends included. See
+    /// "Spurious samples have the lowest energy in the transition": their gap minus the largest gap of the other classes
+    /// (a larger gap is a lower energy), averaged over the K within `transition`, including both ends. See
     /// [`transition_range`].
     ///
     /// # Errors
     /// As [`Self::larger_basins`].
     pub fn spurious_lowest(
         &self,
-        spurious: &[Mean],
-        others: &[&[Mean]],
+        spurious: &[SizeMean],
+        others: &[&[SizeMean]],
         transition: Option<(f64, f64)>,
     ) -> Result<Claim, StudyError> {
         let mut all = Vec::new();
@@ -467,7 +475,7 @@ impl About<'_> {
             let there = others.iter().flatten().filter(|o| o.k == s.k);
             let rival = there.reduce(|a, b| if b.mean > a.mean { b } else { a });
             if let (true, Some(rival)) = (inside, rival) {
-                all.push(Difference::of(s.k, &s, rival));
+                all.push(Difference::between(s.k, &s, rival));
             }
         }
         let what = match transition {
@@ -481,24 +489,24 @@ impl About<'_> {
         Ok(self.claim("spurious samples have the lowest energy in the transition", "Fig. 6", found))
     }
 
-    /// "The generalized gap is the narrowest at large K": the smallest size of the other classes' gaps minus the size
-    /// of the generalized one, at the largest K that has generalized samples and one of the others.
+    /// "The generalized gap is the narrowest at large K": the smallest absolute gap of the other classes minus that of the
+    /// generalized samples, at the largest K with generalized samples and another class.
     ///
     /// # Errors
     /// As [`Self::larger_basins`].
     pub fn generalized_narrowest(
         &self,
-        generalized: &[Mean],
-        others: &[(Group, &[Mean])],
+        generalized: &[SizeMean],
+        others: &[(Group, &[SizeMean])],
     ) -> Result<Claim, StudyError> {
-        let mut found = Found::missing("no K with enough generalized samples and those of another class");
+        let mut found = Measured::missing("no K with enough generalized samples and those of another class");
         for g in ascending(generalized)?.iter().rev() {
             let mut rivals = Vec::new();
             for (class, means) in others {
                 rivals.extend(ascending(means)?.into_iter().filter(|m| m.k == g.k).map(|m| (*class, m)));
             }
             let narrower =
-                |a: (Group, Mean), b: (Group, Mean)| if b.1.mean.abs() < a.1.mean.abs() { b } else { a };
+                |a: (Group, SizeMean), b: (Group, SizeMean)| if b.1.mean.abs() < a.1.mean.abs() { b } else { a };
             let classes = rivals.len();
             if let Some((class, rival)) = rivals.into_iter().reduce(narrower) {
                 let value = rival.mean.abs() - g.mean.abs();
@@ -509,7 +517,7 @@ impl About<'_> {
                      ({:.4}), at K = {}, the largest with both",
                     rival.mean, g.mean, g.k
                 );
-                found = Found::new(statistic, value, interval, Verdict::above(interval, 0.0));
+                found = Measured::new(statistic, value, interval, Verdict::above(interval, 0.0));
                 break;
             }
         }
@@ -517,45 +525,45 @@ impl About<'_> {
     }
 }
 
-/// Where half the samples of a network are memorized.
+/// The K at which half of the samples of a network are memorized.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Transition {
-    /// K, interpolated in log K between the two sizes about it.
+pub struct HalfSize {
+    /// K, interpolated in log K between the two neighbouring sizes.
     pub k: f64,
-    /// 95 percent percentile interval of a bootstrap of the counts, within the sizes measured.
+    /// 95 percent percentile interval of a bootstrap of the counts, within the measured sizes.
     pub interval: [f64; 2],
 }
 
-impl Transition {
+impl HalfSize {
     fn described(&self) -> String {
         let [low, high] = self.interval;
         format!("{:.0} [{low:.0}, {high:.0}]", self.k)
     }
 }
 
-/// The K at which half the samples are memorized; None where that is at none between those measured.
+/// The K at which half of the samples are memorized; `None` when it is not between the measured sizes.
 ///
 /// # Errors
 /// [`StudyError::Setting`] for a count above its samples.
-pub fn transition_size(memorized: &[Share], seed: u64) -> Result<Option<Transition>, StudyError> {
+pub fn transition_size(memorized: &[SizeShare], seed: u64) -> Result<Option<HalfSize>, StudyError> {
     let all = tidy(memorized)?;
     let Some(k) = falls_to(&fractions(&all), 0.5) else { return Ok(None) };
-    Ok(Some(Transition { k, interval: percentiles(resampled(&all, seed, "transition")) }))
+    Ok(Some(HalfSize { k, interval: percentiles(resampled(&all, seed, "transition")) }))
 }
 
-/// The K between which the memorized fraction falls from [`NEAR_ONE`] to one minus that, interpolated in log K; the
-/// first or the last K where it doesn't come to that.
+/// The K at which the memorized fraction falls to [`NEAR_ONE`] and to one minus [`NEAR_ONE`], interpolated in log K. The
+/// first or the last K stands for a level that the fraction does not cross.
 ///
 /// # Errors
 /// As [`transition_size`].
-pub fn transition_range(memorized: &[Share]) -> Result<Option<(f64, f64)>, StudyError> {
+pub fn transition_range(memorized: &[SizeShare]) -> Result<Option<(f64, f64)>, StudyError> {
     let points = fractions(&tidy(memorized)?);
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(None) };
     let at = |level, other| falls_to(&points, level).unwrap_or(other);
     Ok(Some((at(NEAR_ONE, first.0), at(1.0 - NEAR_ONE, last.0))))
 }
 
-fn fractions(shares: &[Share]) -> Vec<(f64, f64)> {
+fn fractions(shares: &[SizeShare]) -> Vec<(f64, f64)> {
     shares.iter().map(|s| (s.k as f64, s.fraction())).collect()
 }
 
@@ -567,9 +575,9 @@ fn falls_to(points: &[(f64, f64)], level: f64) -> Option<f64> {
     })
 }
 
-/// Where half are memorized, for counts that are drawn again. A draw that never falls to a half is put at the end
-/// that it leans to.
-fn resampled(shares: &[Share], seed: u64, name: &str) -> Vec<f64> {
+/// The K at which half are memorized, for resampled counts. A resample that does not cross one half gives the first K
+/// when it starts below one half, else the last.
+fn resampled(shares: &[SizeShare], seed: u64, name: &str) -> Vec<f64> {
     let again = |i: usize| {
         let mut stream = Stream::new(seed, &format!("claims: {name}/{i}"));
         let points: Vec<(f64, f64)> = shares
@@ -584,7 +592,7 @@ fn resampled(shares: &[Share], seed: u64, name: &str) -> Vec<f64> {
     (0..RESAMPLES).map(again).collect()
 }
 
-/// A draw of a binomial distribution: by waiting times where it is skewed, else by its normal limit.
+/// A draw from a binomial distribution: from waiting times for a small variance, else from the normal limit.
 fn binomial(stream: &mut Stream, n: usize, p: f64) -> usize {
     let variance = n as f64 * p * (1.0 - p);
     if variance > 30.0 {
@@ -599,7 +607,7 @@ fn binomial(stream: &mut Stream, n: usize, p: f64) -> usize {
     }
     let (mut count, mut at) = (0, 0.0);
     loop {
-        // Trials up to and with the next success.
+        // Number of trials up to and including the next success.
         at += ((-stream.uniform()).ln_1p() / (-p).ln_1p()).floor() + 1.0;
         if at > n as f64 {
             return count;
@@ -613,7 +621,7 @@ fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
     [0.025, 0.975].map(|p| values[((values.len() - 1) as f64 * p).round() as usize])
 }
 
-/// A difference that is claimed to be above nought.
+/// A difference that is claimed to be above zero.
 struct Difference {
     k: usize,
     value: f64,
@@ -621,32 +629,32 @@ struct Difference {
 }
 
 impl Difference {
-    fn of(k: usize, more: &Mean, less: &Mean) -> Self {
+    fn between(k: usize, more: &SizeMean, less: &SizeMean) -> Self {
         Self { k, value: more.mean - less.mean, error: more.standard_error.hypot(less.standard_error) }
     }
 }
 
-fn differences(high: &[Mean], low: &[Mean]) -> Result<Vec<Difference>, StudyError> {
+fn differences(high: &[SizeMean], low: &[SizeMean]) -> Result<Vec<Difference>, StudyError> {
     let low = ascending(low)?;
-    let pair = |h: Mean| low.iter().find(|l| l.k == h.k).map(|l| Difference::of(h.k, &h, l));
+    let pair = |h: SizeMean| low.iter().find(|l| l.k == h.k).map(|l| Difference::between(h.k, &h, l));
     Ok(ascending(high)?.into_iter().filter_map(pair).collect())
 }
 
-/// Whether one of them is below nought beyond what chance gives among so many.
+/// Whether one of them is significantly below zero, corrected for their number (Bonferroni).
 fn contradicted(all: &[Difference]) -> bool {
     let z = normal_quantile(1.0 - LEVEL / all.len().max(1) as f64);
     all.iter().any(|d| d.value + z * d.error < 0.0)
 }
 
-fn in_part_if(but: bool, verdict: Verdict) -> Verdict {
-    if but && verdict == Verdict::Holds { Verdict::InPart } else { verdict }
+fn in_part_if(exception: bool, verdict: Verdict) -> Verdict {
+    if exception && verdict == Verdict::Holds { Verdict::InPart } else { verdict }
 }
 
-/// The mean of differences over K, each K counting the same. A claim that is met at no K does not hold, also where the
-/// interval of the mean leaves it open.
-fn direction(what: &str, all: &[Difference], missing: &str) -> Found {
+/// The mean of differences over K with equal weights. A claim that is met at no K does not hold, whatever the interval
+/// of the mean.
+fn direction(what: &str, all: &[Difference], missing: &str) -> Measured {
     if all.is_empty() {
-        return Found::missing(missing);
+        return Measured::missing(missing);
     }
     let n = all.len() as f64;
     let mean = all.iter().map(|d| d.value).sum::<f64>() / n;
@@ -663,23 +671,23 @@ fn direction(what: &str, all: &[Difference], missing: &str) -> Found {
         true => Verdict::DoesNotHold,
         false => in_part_if(contradicted(all), Verdict::above(interval, 0.0)),
     };
-    Found::new(format!("{what}; above 0 {at}"), mean, interval, verdict)
+    Measured::new(format!("{what}; above 0 {at}"), mean, interval, verdict)
 }
 
-/// Probability of a difference of fractions as large as that of `high` over `low` where both are the same.
-fn equal_proportions(high: Share, low: Share) -> f64 {
+/// One-sided p-value of the fraction of `high` being above that of `low`, for equal proportions (pooled).
+fn equal_proportions(high: SizeShare, low: SizeShare) -> f64 {
     let (n, m) = (high.samples as f64, low.samples as f64);
     let pooled = (high.count + low.count) as f64 / (n + m);
     let error = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
     if error == 0.0 { 1.0 } else { normal_tail((high.fraction() - low.fraction()) / error) }
 }
 
-/// Probability that a standard normal number is above z.
+/// Probability that a standard normal variable is above z.
 fn normal_tail(z: f64) -> f64 {
     0.5 * libm::erfc(z * std::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// The number that a standard normal one is below with probability p, by halving.
+/// Quantile of the standard normal distribution, by bisection.
 fn normal_quantile(p: f64) -> f64 {
     let (mut low, mut high) = (-40.0, 40.0);
     for _ in 0..80 {
@@ -690,22 +698,22 @@ fn normal_quantile(p: f64) -> f64 {
 }
 
 fn refused<T>(setting: &'static str, value: String, need: &str) -> Result<T, StudyError> {
-    Err(StudyError::Setting { analysis: "claims", setting, value, need: need.into() })
+    Err(SettingError::new("claims", setting, value, need.to_owned()).into())
 }
 
-fn check(s: Share) -> Result<(), StudyError> {
+fn check(s: SizeShare) -> Result<(), StudyError> {
     if s.k == 0 || s.samples == 0 || s.count > s.samples {
         let value = format!("{} of {} at K = {}", s.count, s.samples, s.k);
-        return refused("shares", value, "a count of at most the samples, which are not none");
+        return refused("shares", value, "K and samples above 0 and a count of at most the samples");
     }
     Ok(())
 }
 
-/// Shares in the order of K, those of one K put together.
-fn tidy(shares: &[Share]) -> Result<Vec<Share>, StudyError> {
+/// Shares in the order of K; shares of the same K are added.
+fn tidy(shares: &[SizeShare]) -> Result<Vec<SizeShare>, StudyError> {
     let mut all = shares.to_vec();
     all.sort_by_key(|s| s.k);
-    let mut out: Vec<Share> = Vec::with_capacity(all.len());
+    let mut out: Vec<SizeShare> = Vec::with_capacity(all.len());
     for s in all {
         check(s)?;
         match out.last_mut() {
@@ -719,18 +727,18 @@ fn tidy(shares: &[Share]) -> Result<Vec<Share>, StudyError> {
     Ok(out)
 }
 
-/// Means in the order of K, which has each once.
-fn ascending(means: &[Mean]) -> Result<Vec<Mean>, StudyError> {
+/// Means in the order of K, at most one for each K.
+fn ascending(means: &[SizeMean]) -> Result<Vec<SizeMean>, StudyError> {
     let mut all = means.to_vec();
     all.sort_by_key(|m| m.k);
     if let Some(m) = all
         .iter()
         .find(|m| !(m.k > 0 && m.mean.is_finite() && m.standard_error >= 0.0 && m.standard_error.is_finite()))
     {
-        return refused("means", format!("{m:?}"), "finite numbers with an error of at least 0");
+        return refused("means", format!("{m:?}"), "finite means with a standard error of at least 0");
     }
     if let Some(w) = all.windows(2).find(|w| w[0].k == w[1].k) {
-        return refused("means", format!("two of K = {}", w[0].k), "one of each K");
+        return refused("means", format!("two of K = {}", w[0].k), "one mean for each K");
     }
     Ok(all)
 }
@@ -741,14 +749,14 @@ mod tests {
 
     const ABOUT: About<'_> = About { dataset: "mnist", network: "mlp", command: "mem2gen sweep --plan desk" };
 
-    fn shares(samples: usize, of: &[(usize, f64)]) -> Vec<Share> {
+    fn shares(samples: usize, curve: &[(usize, f64)]) -> Vec<SizeShare> {
         let share =
-            |&(k, p): &(usize, f64)| Share { k, count: (p * samples as f64).round() as usize, samples };
-        of.iter().map(share).collect()
+            |&(k, p): &(usize, f64)| SizeShare { k, count: (p * samples as f64).round() as usize, samples };
+        curve.iter().map(share).collect()
     }
 
-    fn means(of: &[(usize, f64, f64)]) -> Vec<Mean> {
-        of.iter().map(|&(k, mean, standard_error)| Mean { k, mean, standard_error }).collect()
+    fn means(curve: &[(usize, f64, f64)]) -> Vec<SizeMean> {
+        curve.iter().map(|&(k, mean, standard_error)| SizeMean { k, mean, standard_error }).collect()
     }
 
     #[test]
@@ -772,28 +780,28 @@ mod tests {
         assert_eq!(ABOUT.memorized_at_small_sizes(&[]).unwrap().verdict, Verdict::NotMeasured);
         let one = shares(10, &[(2, 0.0)]);
         assert_eq!(ABOUT.not_memorized_at_large_sizes(&one).unwrap().verdict, Verdict::NotMeasured);
-        let bad = ABOUT.memorized_at_small_sizes(&[Share { k: 2, count: 3, samples: 2 }]);
-        assert!(matches!(bad, Err(StudyError::Setting { setting: "shares", .. })));
+        let bad = ABOUT.memorized_at_small_sizes(&[SizeShare { k: 2, count: 3, samples: 2 }]);
+        assert!(matches!(bad, Err(StudyError::Setting(e)) if e.setting == "shares"));
         // Two seeds of one K count together.
-        let two = [Share { k: 2, count: 90, samples: 100 }, Share { k: 2, count: 100, samples: 100 }];
+        let two = [SizeShare { k: 2, count: 90, samples: 100 }, SizeShare { k: 2, count: 100, samples: 100 }];
         assert_eq!(ABOUT.memorized_at_small_sizes(&two).unwrap().value, Some(0.95));
     }
 
     #[test]
     fn a_peak_has_to_lie_between_and_above_chance() {
-        let of = |samples, curve: &[(usize, f64)]| ABOUT.spurious_peak(&shares(samples, curve)).unwrap();
-        let holds = of(512, &[(2, 0.0), (64, 0.1), (256, 0.3), (1024, 0.05), (8192, 0.0)]);
+        let claim = |samples, curve: &[(usize, f64)]| ABOUT.spurious_peak(&shares(samples, curve)).unwrap();
+        let holds = claim(512, &[(2, 0.0), (64, 0.1), (256, 0.3), (1024, 0.05), (8192, 0.0)]);
         assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(154.0 / 512.0)));
         assert!(holds.statistic.contains("K = 256"), "{}", holds.statistic);
         // 3 of 512 over 0 of 512: z = 1.737 for one, p = 0.0412, times 5.
-        let weak = of(512, &[(2, 0.0), (64, 3.0 / 512.0), (256, 0.0), (1024, 0.0), (8192, 0.0)]);
+        let weak = claim(512, &[(2, 0.0), (64, 3.0 / 512.0), (256, 0.0), (1024, 0.0), (8192, 0.0)]);
         assert_eq!(weak.verdict, Verdict::InPart);
         assert!((weak.p.unwrap() - 5.0 * 0.0412).abs() < 2e-3, "{:?}", weak.p);
-        let rising = of(512, &[(2, 0.0), (64, 0.1), (256, 0.3)]);
+        let rising = claim(512, &[(2, 0.0), (64, 0.1), (256, 0.3)]);
         assert_eq!((rising.verdict, rising.p), (Verdict::DoesNotHold, Some(1.0)));
-        let flat = of(512, &[(2, 0.0), (64, 0.0), (256, 0.0)]);
+        let flat = claim(512, &[(2, 0.0), (64, 0.0), (256, 0.0)]);
         assert_eq!((flat.verdict, flat.p), (Verdict::DoesNotHold, Some(1.0)));
-        assert_eq!(of(512, &[(2, 0.0), (64, 0.1)]).verdict, Verdict::NotMeasured);
+        assert_eq!(claim(512, &[(2, 0.0), (64, 0.1)]).verdict, Verdict::NotMeasured);
     }
 
     #[test]
@@ -817,12 +825,12 @@ mod tests {
     #[test]
     fn a_later_transition_is_told_from_an_earlier_and_an_equal_one() {
         let at = |k: usize| shares(600, &[(k / 8, 1.0), (k / 2, 0.8), (2 * k, 0.2), (8 * k, 0.0)]);
-        let of = |narrow: usize, wide: usize| ABOUT.wider_is_later(&at(narrow), &at(wide)).unwrap();
-        let later = of(128, 512);
+        let claim = |narrow: usize, wide: usize| ABOUT.wider_is_later(&at(narrow), &at(wide)).unwrap();
+        let later = claim(128, 512);
         assert_eq!(later.verdict, Verdict::Holds);
         assert!((later.value.unwrap() - 2.0).abs() < 0.05, "{later:?}");
-        assert_eq!(of(512, 128).verdict, Verdict::DoesNotHold);
-        let same = of(128, 128);
+        assert_eq!(claim(512, 128).verdict, Verdict::DoesNotHold);
+        let same = claim(128, 128);
         assert_eq!((same.verdict, same.value), (Verdict::InPart, Some(0.0)));
         let [low, high] = same.interval.unwrap();
         assert!(low < 0.0 && high > 0.0);
@@ -836,14 +844,14 @@ mod tests {
             let [a, b] = [(p, samples), (q, 2 * samples)].map(|(p, n)| shares(n, &[(k, p)])[0]);
             (Group::SPURIOUS, a, b)
         };
-        let of = |pairs: &[_]| ABOUT.sets_agree(pairs).unwrap();
-        let same = of(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.5, 5000)]);
+        let claim = |pairs: &[_]| ABOUT.sets_agree(pairs).unwrap();
+        let same = claim(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.5, 5000)]);
         assert_eq!(same.verdict, Verdict::Holds);
         assert!((same.value.unwrap() - 0.02).abs() < 1e-12 && same.statistic.contains("K = 2,"));
-        assert_eq!(of(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.7, 5000)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(claim(&[pair(2, 0.3, 0.32, 5000), pair(4, 0.5, 0.7, 5000)]).verdict, Verdict::DoesNotHold);
         // Equal, but of eight samples.
-        assert_eq!(of(&[pair(2, 0.5, 0.5, 8), pair(4, 0.5, 0.5, 5000)]).verdict, Verdict::InPart);
-        assert_eq!(of(&[]).verdict, Verdict::NotMeasured);
+        assert_eq!(claim(&[pair(2, 0.5, 0.5, 8), pair(4, 0.5, 0.5, 5000)]).verdict, Verdict::InPart);
+        assert_eq!(claim(&[]).verdict, Verdict::NotMeasured);
         let (class, four, mut eight) = pair(2, 0.5, 0.5, 8);
         eight.k = 3;
         assert!(ABOUT.sets_agree(&[(class, four, eight)]).is_err());
@@ -851,52 +859,52 @@ mod tests {
 
     #[test]
     fn the_exact_score_is_judged_by_its_worst_size() {
-        let of = |curve: &[(usize, f64)]| ABOUT.exact_memorizes(&shares(1000, curve)).unwrap();
-        assert_eq!(of(&[(2, 1.0), (64, 0.98), (512, 1.0)]).verdict, Verdict::Holds);
-        let fails = of(&[(2, 1.0), (64, 0.3), (512, 1.0)]);
+        let claim = |curve: &[(usize, f64)]| ABOUT.exact_memorizes(&shares(1000, curve)).unwrap();
+        assert_eq!(claim(&[(2, 1.0), (64, 0.98), (512, 1.0)]).verdict, Verdict::Holds);
+        let fails = claim(&[(2, 1.0), (64, 0.3), (512, 1.0)]);
         assert_eq!((fails.verdict, fails.value), (Verdict::DoesNotHold, Some(0.3)));
-        assert_eq!(of(&[]).verdict, Verdict::NotMeasured);
+        assert_eq!(claim(&[]).verdict, Verdict::NotMeasured);
     }
 
     #[test]
     fn basins_are_compared_where_both_were_measured() {
         let high = means(&[(2, 10.0, 0.1), (64, 8.0, 0.1), (512, 6.0, 0.1)]);
-        let of = |low: &[(usize, f64, f64)]| {
+        let claim = |low: &[(usize, f64, f64)]| {
             let low = means(low);
             ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &low)).unwrap()
         };
-        let holds = of(&[(64, 7.0, 0.1), (512, 3.0, 0.1), (1024, 9.0, 0.1)]);
+        let holds = claim(&[(64, 7.0, 0.1), (512, 3.0, 0.1), (1024, 9.0, 0.1)]);
         assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(2.0)));
         let half = 1.959_964 * (0.04f64).sqrt() / 2.0;
         assert!((holds.interval.unwrap()[0] - (2.0 - half)).abs() < 1e-6, "{:?}", holds.interval);
         assert!(holds.statistic.contains("all 2 K"));
-        let mixed = of(&[(64, 3.0, 0.1), (512, 8.0, 0.1)]);
+        let mixed = claim(&[(64, 3.0, 0.1), (512, 8.0, 0.1)]);
         assert_eq!(mixed.verdict, Verdict::InPart);
         assert!(mixed.statistic.contains("1 of 2 K (64)"), "{}", mixed.statistic);
-        assert_eq!(of(&[(64, 8.1, 1.0)]).verdict, Verdict::DoesNotHold);
-        assert_eq!(of(&[(64, 7.9, 1.0)]).verdict, Verdict::InPart);
-        assert_eq!(of(&[(64, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
-        assert_eq!(of(&[(4, 9.0, 0.1)]).verdict, Verdict::NotMeasured);
+        assert_eq!(claim(&[(64, 8.1, 1.0)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(claim(&[(64, 7.9, 1.0)]).verdict, Verdict::InPart);
+        assert_eq!(claim(&[(64, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(claim(&[(4, 9.0, 0.1)]).verdict, Verdict::NotMeasured);
         let nan = means(&[(64, f64::NAN, 0.1)]);
         let refused = ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &nan));
-        assert!(matches!(refused, Err(StudyError::Setting { setting: "means", .. })));
+        assert!(matches!(refused, Err(StudyError::Setting(e)) if e.setting == "means"));
         let twice = means(&[(64, 1.0, 0.1), (64, 1.0, 0.1)]);
         assert!(ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &twice)).is_err());
     }
 
     #[test]
     fn spectra_fall_by_the_slope_over_log_k() {
-        let of = |curve: &[(usize, f64, f64)]| ABOUT.spectra_fall(&means(curve)).unwrap();
-        let holds = of(&[(2, 9.0, 0.1), (8, 7.0, 0.1), (32, 5.0, 0.1)]);
+        let claim = |curve: &[(usize, f64, f64)]| ABOUT.spectra_fall(&means(curve)).unwrap();
+        let holds = claim(&[(2, 9.0, 0.1), (8, 7.0, 0.1), (32, 5.0, 0.1)]);
         assert_eq!(holds.verdict, Verdict::Holds);
         assert!((holds.value.unwrap() + 1.0).abs() < 1e-12 && holds.statistic.contains("2 of 2 steps"));
         // Errors of 0.1 at x = -2 and 2, over a sum of squares of 8.
         let half = 1.959_964 * 0.1 * 8.0f64.sqrt() / 8.0;
         assert!((holds.interval.unwrap()[1] - (half - 1.0)).abs() < 1e-6);
-        assert_eq!(of(&[(2, 9.0, 0.1), (8, 10.0, 0.1), (32, 5.0, 0.1)]).verdict, Verdict::InPart);
-        assert_eq!(of(&[(2, 5.0, 0.1), (32, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
-        assert_eq!(of(&[(2, 5.0, 1.0), (32, 4.9, 1.0)]).verdict, Verdict::InPart);
-        assert_eq!(of(&[(2, 5.0, 1.0)]).verdict, Verdict::NotMeasured);
+        assert_eq!(claim(&[(2, 9.0, 0.1), (8, 10.0, 0.1), (32, 5.0, 0.1)]).verdict, Verdict::InPart);
+        assert_eq!(claim(&[(2, 5.0, 0.1), (32, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
+        assert_eq!(claim(&[(2, 5.0, 1.0), (32, 4.9, 1.0)]).verdict, Verdict::InPart);
+        assert_eq!(claim(&[(2, 5.0, 1.0)]).verdict, Verdict::NotMeasured);
     }
 
     #[test]
@@ -934,7 +942,7 @@ mod tests {
     fn the_error_of_a_gap_counts_images_and_references() {
         let gap = GapRow {
             k: 64,
-            class: Group::SPURIOUS,
+            group: Group::SPURIOUS,
             reference: None,
             n: 100,
             few: false,
@@ -949,7 +957,7 @@ mod tests {
             circulation_error: 0.0,
             size: 0.0,
         };
-        assert_eq!(Mean::from(&gap), Mean { k: 64, mean: 0.5, standard_error: 0.05 });
+        assert_eq!(SizeMean::from(&gap), SizeMean { k: 64, mean: 0.5, standard_error: 0.05 });
     }
 
     #[test]

@@ -1,45 +1,51 @@
-//! The paper's claims, each held against what was measured.
+//! The paper's claims, each compared with what was measured.
 
 use serde_json::json;
 
-use super::{About, Claim, Mean, Share, VERSION, transition_range, transition_size};
+use super::{About, Claim, Claims, SizeMean, SizeShare, VERSION, transition_range, transition_size};
 use crate::Error;
 use crate::class::Group;
 use crate::device::Device;
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::random::SEED;
+use crate::setting::SettingError;
+use crate::study::StudyError;
 use crate::study::basin::{BasinSummary, basins};
 use crate::study::claims::frame::{NAME, claims_frame, claims_rows};
 use crate::study::context::Context;
 use crate::study::curvature::{SetRow, spectra};
 use crate::study::energy::{GapRow, energies};
-use crate::study::subject::{OfNetwork, SubjectNetwork, SubjectSettings};
+use crate::study::subject::{NetworkRows, SubjectNetwork, SubjectSettings};
 use crate::study::sweep::{ClassRow, EXACT, Plan, SweepRow, Transition};
-use crate::study::transition::frame::CapacityRow;
-use crate::study::transition::{self, networks, of_network, transitions};
+use crate::study::transition::frame::{Capacity, CapacityRow};
+use crate::study::transition::{self, network_cells, networks, transitions};
 
 /// The claims about the fractions (Figs. 4A and 7 to 9), for every network of the sweeps.
 ///
 /// # Errors
-/// A count above its samples.
-pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Claim>, Error> {
+/// [`StudyError::Setting`] for a count above its samples, or for rows of a network that is in no plan of the profile.
+pub fn transition_claims(context: &Context, all: &Transition) -> Result<Claims, Error> {
     let mut claims = Vec::new();
     let mut datasets: Vec<&str> = Vec::new();
-    let plans = transition::settings(context)?.plans;
+    let names = transition::settings(context)?.plans;
     let plans =
-        plans.iter().map(|name| Plan::named(context.layout(), name)).collect::<Result<Vec<Plan>, Error>>()?;
+        names.iter().map(|name| Plan::named(context.layout(), name)).collect::<Result<Vec<Plan>, Error>>()?;
     let command = |dataset: &str, network: &str| {
         let has =
             |plan: &&Plan| plan.tasks().iter().any(|task| task.dataset == dataset && task.network == network);
         plans
             .iter()
             .find(has)
-            .map_or_else(String::new, |plan| format!("mem2gen sweep --plan {}", plan.name()))
+            .map(|plan| format!("mem2gen sweep --plan {}", plan.name()))
+            .ok_or_else(|| {
+                let need = format!("a plan with {network} on {dataset}");
+                StudyError::from(SettingError::new("claims", "plans", names.join(", "), need))
+            })
     };
     for (dataset, network) in networks(&all.cells) {
-        let command = command(dataset, network);
+        let command = command(dataset, network)?;
         let about = About { dataset, network, command: &command };
-        let cells = of_network(&all.cells, dataset, network, None);
+        let cells = network_cells(&all.cells, dataset, network, None);
         claims.push(about.memorized_at_small_sizes(&shares(&cells, |c| &c.memorized))?);
         claims.push(about.not_memorized_at_large_sizes(&shares(&cells, |c| &c.memorized))?);
         claims.push(about.spurious_peak(&shares(&cells, |c| &c.spurious))?);
@@ -49,15 +55,15 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Clai
         }
     }
     for dataset in datasets {
-        let of: Vec<(&str, Vec<&SweepRow>)> = networks(&all.cells)
+        let each: Vec<(&str, Vec<&SweepRow>)> = networks(&all.cells)
             .into_iter()
             .filter(|(d, _)| *d == dataset)
-            .map(|(_, network)| (network, of_network(&all.cells, dataset, network, None)))
+            .map(|(_, network)| (network, network_cells(&all.cells, dataset, network, None)))
             .collect();
-        for (i, (narrow, a)) in of.iter().enumerate() {
-            for (wide, b) in &of[i + 1..] {
-                if kind(a) == kind(b) && parameters(a) < parameters(b) {
-                    let (network, command) = (format!("{wide} over {narrow}"), command(dataset, wide));
+        for (i, (narrow, a)) in each.iter().enumerate() {
+            for (wide, b) in &each[i + 1..] {
+                if kind(a) == kind(b) && parameters(a).zip(parameters(b)).is_some_and(|(a, b)| a < b) {
+                    let (network, command) = (format!("{wide} over {narrow}"), command(dataset, wide)?);
                     let about = About { dataset, network: &network, command: &command };
                     claims.push(
                         about.wider_is_later(&shares(a, |c| &c.memorized), &shares(b, |c| &c.memorized))?,
@@ -65,7 +71,7 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Clai
                 }
             }
         }
-        for (network, four) in &of {
+        for (network, four) in &each {
             let Some(larger) = all
                 .cells
                 .iter()
@@ -76,8 +82,8 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Clai
             else {
                 continue;
             };
-            let eight = of_network(&all.cells, dataset, network, Some(larger));
-            let pairs: Vec<(Group, Share, Share)> = four
+            let eight = network_cells(&all.cells, dataset, network, Some(larger));
+            let pairs: Vec<(Group, SizeShare, SizeShare)> = four
                 .iter()
                 .filter_map(|a| eight.iter().find(|b| b.k == a.k).map(|b| (a, b)))
                 .flat_map(|(a, b)| {
@@ -88,53 +94,54 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Vec<Clai
                     ]
                 })
                 .collect();
-            let command = command(dataset, network);
+            let command = command(dataset, network)?;
             claims.push(About { dataset, network, command: &command }.sets_agree(&pairs)?);
         }
-        let exact = of_network(&all.cells, dataset, EXACT, None);
+        let exact = network_cells(&all.cells, dataset, EXACT, None);
         if !exact.is_empty() {
-            let command = command(dataset, EXACT);
+            let command = command(dataset, EXACT)?;
             let about = About { dataset, network: "exact score", command: &command };
             claims.push(about.exact_memorizes(&shares(&exact, |c| &c.memorized))?);
         }
     }
-    Ok(claims)
+    Ok(Claims { rows: claims })
 }
 
-/// Where half the samples are memorized, for each network of a data set.
+/// The K at which half of the samples are memorized, for each network of a data set.
 ///
 /// # Errors
-/// A count above its samples.
-pub fn capacity(all: &Transition, dataset: &str) -> Result<Vec<CapacityRow>, Error> {
-    let of = networks(&all.cells).into_iter().filter(|(d, _)| *d == dataset);
-    of.map(|(_, network)| {
-        let cells = of_network(&all.cells, dataset, network, None);
+/// [`StudyError::Setting`] for a count above its samples.
+pub fn capacity(all: &Transition, dataset: &str) -> Result<Capacity, Error> {
+    let mut rows = Vec::new();
+    for (_, network) in networks(&all.cells).into_iter().filter(|(d, _)| *d == dataset) {
+        let cells = network_cells(&all.cells, dataset, network, None);
         let peak = cells.iter().max_by(|a, b| a.spurious.fraction.total_cmp(&b.spurious.fraction));
-        Ok(CapacityRow {
+        let Some(parameters) = parameters(&cells) else { continue };
+        rows.push(CapacityRow {
             network: network.to_owned(),
-            parameters: parameters(&cells),
+            parameters,
             half: transition_size(&shares(&cells, |c| &c.memorized), SEED)?.map(|t| (t.k, t.interval)),
             peak: peak.map(|c| (c.k, c.spurious.fraction)),
-        })
-    })
-    .collect()
+        });
+    }
+    Ok(Capacity { rows })
 }
 
-/// All claims: those about the fractions, and those about basins, spectra and energies of the networks whose landscape
-/// is measured. Stored as `claims`.
+/// All claims: about the fractions of every network, and about basins, spectra and energies of the networks in the
+/// settings of the subject. Stored as `claims`.
 ///
 /// # Errors
 /// Those of the studies and of the stored table.
-pub fn claims(context: &Context) -> Result<Vec<Claim>, Error> {
-    let mut all = transition_claims(context, &transitions(context)?)?;
+pub fn claims(context: &Context) -> Result<Claims, Error> {
+    let mut all = transition_claims(context, &transitions(context)?)?.rows;
     all.extend(landscape_claims(context)?);
     let asked = json!({ "claims": settings_value(&all)? });
     let fingerprint = Fingerprint::new("claims", VERSION, asked, context.profile().name());
     let frame = context.recall(NAME, &fingerprint, Device::Cpu, || Ok(claims_frame(&all)?))?;
-    Ok(claims_rows(&frame)?)
+    Ok(Claims { rows: claims_rows(&frame)? })
 }
 
-/// The claims about the landscape (Figs. 4B, 5 and 6), for every network whose landscape is measured.
+/// The claims about the landscape (Figs. 4B, 5 and 6), for every network in the settings of the subject.
 ///
 /// # Errors
 /// Those of the studies.
@@ -142,7 +149,7 @@ fn landscape_claims(context: &Context) -> Result<Vec<Claim>, Error> {
     let (basins, spectra, energies) = (basins(context)?, spectra(context)?, energies(context)?);
     let (all, mut claims) = (transitions(context)?, Vec::new());
     for SubjectNetwork { dataset, network, .. } in &context.settings::<SubjectSettings>("subject")?.networks {
-        let cells = of_network(&all.cells, dataset, network, None);
+        let cells = network_cells(&all.cells, dataset, network, None);
         claims.extend(claims_of_landscape(
             |command| About { dataset, network, command },
             &shares(&cells, |c| &c.memorized),
@@ -154,26 +161,26 @@ fn landscape_claims(context: &Context) -> Result<Vec<Claim>, Error> {
     Ok(claims)
 }
 
-/// The rows of one network; none where there are none.
-fn rows_of<'a, R>(all: &'a [OfNetwork<R>], dataset: &str, network: &str) -> &'a [R] {
-    all.iter().find(|of| of.is_of(dataset, network)).map_or(&[], |of| &of.rows)
+/// The rows of one network, which may have none.
+fn rows_of<'a, R>(all: &'a [NetworkRows<R>], dataset: &str, network: &str) -> &'a [R] {
+    all.iter().find(|one| one.is_of(dataset, network)).map_or(&[], |one| &one.rows)
 }
 
 /// The claims about the landscape of one network, with its memorized fractions.
 ///
 /// # Errors
-/// A count above its samples.
+/// [`StudyError::Setting`] for a count above its samples.
 fn claims_of_landscape<'a>(
     about: impl Fn(&'static str) -> About<'a>,
-    memorized: &[Share],
+    memorized: &[SizeShare],
     volumes: &[BasinSummary],
     spectra: &[SetRow],
     gaps: &[GapRow],
 ) -> Result<Vec<Claim>, Error> {
     let transition = transition_range(memorized)?;
-    let volume = |group: Group| -> Vec<Mean> {
-        let of = volumes.iter().filter(|row| row.group == group && !row.too_few);
-        of.map(|BasinSummary { k, log_volume, .. }| Mean {
+    let volume = |group: Group| -> Vec<SizeMean> {
+        let kept = volumes.iter().filter(|row| row.group == group && !row.too_few);
+        kept.map(|BasinSummary { k, log_volume, .. }| SizeMean {
             k: *k,
             mean: log_volume.mean,
             standard_error: log_volume.error.unwrap_or(0.0),
@@ -188,16 +195,16 @@ fn claims_of_landscape<'a>(
         basin.larger_basins((spurious.0, &spurious.1), (generalized.0, &generalized.1))?,
     ];
 
-    let training: Vec<Mean> = spectra
+    let training: Vec<SizeMean> = spectra
         .iter()
         .filter(|row| row.set.group == Group::Training)
-        .map(|row| Mean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
+        .map(|row| SizeMean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
         .collect();
     claims.push(about("make notebooks ONLY=07_curvature").spectra_fall(&training)?);
 
-    let gap = |group: Group| -> Vec<Mean> {
-        let of = gaps.iter().filter(|row| row.class == group && row.reference.is_none() && !row.few);
-        of.map(Mean::from).collect()
+    let gap = |group: Group| -> Vec<SizeMean> {
+        let kept = gaps.iter().filter(|row| row.group == group && row.reference.is_none() && !row.few);
+        kept.map(SizeMean::from).collect()
     };
     let [memorized, spurious, generalized] = [Group::MEMORIZED, Group::SPURIOUS, Group::GENERALIZED].map(gap);
     let potential = about("make notebooks ONLY=08_relative_energy");
@@ -210,19 +217,20 @@ fn claims_of_landscape<'a>(
     Ok(claims)
 }
 
-fn share(cell: &SweepRow, class: &ClassRow) -> Share {
-    Share { k: cell.k, count: class.count, samples: cell.samples }
+fn share(cell: &SweepRow, class: &ClassRow) -> SizeShare {
+    SizeShare { k: cell.k, count: class.count, samples: cell.samples }
 }
 
-fn shares(cells: &[&SweepRow], class: fn(&SweepRow) -> &ClassRow) -> Vec<Share> {
+fn shares(cells: &[&SweepRow], class: fn(&SweepRow) -> &ClassRow) -> Vec<SizeShare> {
     cells.iter().map(|c| share(c, class(c))).collect()
 }
 
-fn parameters(cells: &[&SweepRow]) -> usize {
-    cells.first().map_or(0, |c| c.parameters)
+/// Number of parameters; `None` without cells.
+fn parameters(cells: &[&SweepRow]) -> Option<usize> {
+    cells.first().map(|c| c.parameters)
 }
 
-/// The kind of architecture, as its JSON has it.
+/// Kind of the architecture, from its JSON.
 fn kind(cells: &[&SweepRow]) -> Option<serde_json::Value> {
     let arch: serde_json::Value = serde_json::from_str(cells.first()?.arch.as_deref()?).ok()?;
     arch.get("kind").cloned()

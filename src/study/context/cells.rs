@@ -2,29 +2,62 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::store::{StoreError, write_atomic};
+use crate::progress::ProgressSink;
+use crate::store::{StoreError, sha256_hex, write_atomic};
 
-/// Finished pieces of a long analysis, a JSON file each, so that a killed run goes on where it was.
+/// Finished pieces of a long measurement, one JSON file each, from which a stopped run resumes.
 ///
-/// The folder has to be one that only runs of the same fingerprint share.
+/// Only runs with the same fingerprint or settings may share a folder.
+///
+/// ```
+/// use mem2gen::study::context::Cells;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let cells = Cells::at(folder.path().join("pieces"));
+/// let make = || Ok::<_, mem2gen::Error>(vec![1.0, 2.5]);
+/// assert_eq!(cells.get_or_make("images-0-2", make)?, [1.0, 2.5]);
+/// assert_eq!(cells.get::<Vec<f64>>("images-0-2"), Some(vec![1.0, 2.5]));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Cells {
     folder: PathBuf,
 }
 
 impl Cells {
-    /// Pieces in `folder`, made on the first write.
+    /// Pieces in `folder`, which is created by the first write.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// Where the pieces lie.
+    /// Pieces of the result that will be written to `out`, in the folder `out.partial`. Each `identity` has its own
+    /// pieces; it states everything that the result depends on.
+    pub fn beside(out: &Path, identity: &Value) -> Self {
+        Self::at(partial(out).join(&sha256_hex(identity.to_string().as_bytes())[..16]))
+    }
+
+    /// Removes the folder `out.partial`, once `out` is written.
+    ///
+    /// # Errors
+    /// As [`Self::clear`].
+    pub fn clear_beside(out: &Path) -> Result<(), StoreError> {
+        Self::at(partial(out)).clear()
+    }
+
+    /// Pieces of the piece `id`, in a folder of their own.
+    pub fn within(&self, id: &str) -> Self {
+        Self::at(self.folder.join(id))
+    }
+
+    /// The folder of the pieces.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The piece `id` if it is there and whole.
+    /// The piece `id`. `None` when it does not exist and when it is damaged or of another form: in each case it is
+    /// computed again, and writing it replaces the file.
     pub fn get<T: DeserializeOwned>(&self, id: &str) -> Option<T> {
         serde_json::from_slice(&std::fs::read(self.path(id)).ok()?).ok()
     }
@@ -32,15 +65,32 @@ impl Cells {
     /// Keeps the piece `id`.
     ///
     /// # Errors
-    /// [`StoreError`] where it can't be written.
+    /// [`StoreError`] when it can't be written.
     pub fn put<T: Serialize>(&self, id: &str, piece: &T) -> Result<(), StoreError> {
         write_atomic(&self.path(id), |w| Ok(serde_json::to_writer(w, piece)?))
     }
 
-    /// Forgets every piece.
+    /// The piece `id`, or the result of `make`, which is kept.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the folder is there and can't be removed.
+    /// Those of `make` and [`Self::put`].
+    pub fn get_or_make<T, E>(&self, id: &str, make: impl FnOnce() -> Result<T, E>) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<StoreError>,
+    {
+        if let Some(piece) = self.get(id) {
+            return Ok(piece);
+        }
+        let piece = make()?;
+        self.put(id, &piece)?;
+        Ok(piece)
+    }
+
+    /// Removes every piece.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the folder exists and can't be removed.
     pub fn clear(&self) -> Result<(), StoreError> {
         match std::fs::remove_dir_all(&self.folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -55,12 +105,42 @@ impl Cells {
     }
 }
 
+/// The piece `id` of a measurement that keeps its pieces in `cells`, or keeps none. A piece that was kept resumes
+/// `steps` of progress; `make` reports its own.
+pub(crate) fn piece<T, E>(
+    cells: Option<&Cells>,
+    id: &str,
+    steps: u64,
+    progress: &dyn ProgressSink,
+    make: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E>
+where
+    T: Serialize + DeserializeOwned,
+    E: From<StoreError>,
+{
+    let Some(cells) = cells else { return make() };
+    if let Some(piece) = cells.get(id) {
+        progress.resume(steps);
+        return Ok(piece);
+    }
+    let piece = make()?;
+    cells.put(id, &piece)?;
+    Ok(piece)
+}
+
+fn partial(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn a_torn_piece_counts_as_not_done() {
+    fn a_damaged_piece_counts_as_missing() {
         let dir = tempfile::tempdir().unwrap();
         let cells = Cells::at(dir.path().join("run"));
         assert_eq!(cells.get::<Vec<f64>>("a"), None);
@@ -68,8 +148,23 @@ mod tests {
         assert_eq!(cells.get::<Vec<f64>>("a"), Some(vec![1.0, 2.5]));
         std::fs::write(cells.folder().join("a.json"), b"[1.0, 2").unwrap();
         assert_eq!(cells.get::<Vec<f64>>("a"), None);
+        let again = cells.get_or_make("a", || Ok::<_, StoreError>(vec![3.0])).unwrap();
+        assert_eq!((again, cells.get::<Vec<f64>>("a")), (vec![3.0], Some(vec![3.0])));
         cells.clear().unwrap();
         cells.clear().unwrap();
         assert!(!cells.folder().exists());
+    }
+
+    #[test]
+    fn pieces_beside_a_result_are_apart_for_each_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("T.parquet");
+        let (one, other) = (Cells::beside(&out, &json!({ "t": 1 })), Cells::beside(&out, &json!({ "t": 2 })));
+        one.put("a", &1).unwrap();
+        one.within("a").put("b", &2).unwrap();
+        assert_eq!((one.get::<i32>("a"), other.get::<i32>("a")), (Some(1), None));
+        assert_eq!(one.within("a").get::<i32>("b"), Some(2));
+        Cells::clear_beside(&out).unwrap();
+        assert!(!dir.path().join("T.parquet.partial").exists());
     }
 }

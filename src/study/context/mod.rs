@@ -1,7 +1,7 @@
-//! What every study is given: the settings of a profile, where its results lie, and who is told what it does.
+//! The context of a study: the settings of a profile, the project's folders, and a reporter.
 //!
-//! A [`Context`] needs no notebook and prints nothing: a [`Reporter`] does. Notebooks and the program call the same
-//! functions with it.
+//! A [`Context`] needs no notebook and prints nothing itself: its [`Reporter`] does. Notebooks and the program call the
+//! same functions with it.
 
 mod cells;
 mod profile;
@@ -14,6 +14,7 @@ use polars::prelude::DataFrame;
 use serde::de::DeserializeOwned;
 
 pub use cells::Cells;
+pub(crate) use cells::piece;
 pub use profile::{PROFILES, Profile, ProfileError};
 
 use crate::Error;
@@ -22,7 +23,18 @@ use crate::frame::fingerprint::{Fingerprint, Origin, Stored, recall_or_compute};
 use crate::progress::{ProgressSink, Reporter, Silent};
 use crate::project::Layout;
 
-/// What a study is given.
+/// The context of a study: profile, folders and reporter.
+///
+/// ```
+/// use mem2gen::study::basin::BasinSettings;
+/// use mem2gen::project::Layout;
+/// use mem2gen::study::context::{Context, Profile};
+///
+/// let context = Context::new(Layout::at("project"), Profile::named("smoke")?);
+/// let settings: BasinSettings = context.settings("basin")?;
+/// assert_eq!((settings.delta, settings.stride), (Some(0.5), 250));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Context {
     layout: Layout,
@@ -42,18 +54,18 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// A context that reads stored tables where they fit, and reports to nobody.
+    /// A context that reads stored tables whose fingerprint fits, and reports nothing.
     pub fn new(layout: Layout, profile: Profile) -> Self {
         Self { layout, profile, recompute: false, reporter: Arc::new(Silent) }
     }
 
-    /// The same, with stored tables computed again from nothing or not.
+    /// The same context with `recompute`: whether stored tables and pieces are ignored and computed again.
     pub fn recomputing(mut self, recompute: bool) -> Self {
         self.recompute = recompute;
         self
     }
 
-    /// The same, reporting to `reporter`.
+    /// The same context, reporting to `reporter`.
     pub fn reporting(mut self, reporter: Arc<dyn Reporter>) -> Self {
         self.reporter = reporter;
         self
@@ -67,7 +79,7 @@ impl Context {
     /// The settings in the profile's table of this name, such as `toy`.
     ///
     /// # Errors
-    /// [`ProfileError`] where the profile has no such table, or one of another form.
+    /// [`ProfileError`] for a missing table and one of another form.
     pub fn settings<T: DeserializeOwned>(&self, table: &'static str) -> Result<T, ProfileError> {
         self.profile.settings(table)
     }
@@ -77,21 +89,21 @@ impl Context {
         &self.layout
     }
 
-    /// Whether stored tables are to be made again from nothing.
+    /// Whether stored tables and pieces are ignored and computed again.
     pub fn recompute(&self) -> bool {
         self.recompute
     }
 
-    /// Where results that are not committed lie.
+    /// The folder of results that are not committed.
     pub fn output(&self) -> PathBuf {
         self.layout.output(self.profile.name())
     }
 
-    /// Finished pieces of long work with this fingerprint. Those of an earlier process are kept, so that work that was
-    /// stopped resumes, unless everything is to be made from nothing.
+    /// Finished pieces of long work with this fingerprint. A stopped run resumes from the pieces of earlier processes,
+    /// unless [`Self::recompute`] removes them.
     ///
     /// # Errors
-    /// Pieces that can't be removed.
+    /// [`StoreError`](crate::store::StoreError) for pieces that can't be removed.
     pub fn cells(&self, fingerprint: &Fingerprint) -> Result<Cells, Error> {
         let folder = format!("{}-{}", fingerprint.analysis, fingerprint.short());
         let cells = Cells::at(self.output().join("cells").join(folder));
@@ -101,9 +113,9 @@ impl Context {
         Ok(cells)
     }
 
-    /// A stored table: read where its fingerprint fits, else computed and stored; one line to the reporter says which.
-    /// What is computed is recorded as computed on `device`. Tables of profile desk lie among the committed results,
-    /// those of every other profile in its output.
+    /// A stored table: read when its fingerprint fits, computed and stored otherwise. One line to the reporter states
+    /// which. A computed table is recorded as computed on `device`. Tables of profile desk lie among the committed
+    /// results, tables of another profile in its output.
     ///
     /// # Errors
     /// Those of `compute`, and of reading and writing the table.
@@ -123,7 +135,12 @@ impl Context {
         recall_or_compute(&stored, fingerprint, self.recompute, &mut |line| self.line(line), compute)
     }
 
-    /// Tells the reporter one line.
+    /// The reporter.
+    pub fn reporter(&self) -> &dyn Reporter {
+        &*self.reporter
+    }
+
+    /// Reports one line.
     pub fn line(&self, text: &str) {
         self.reporter.line(text);
     }
@@ -134,7 +151,7 @@ impl Context {
     }
 }
 
-/// What `make` gives, made at the first call that wants it: several tables may come from one computation.
+/// The result of `make`, computed at the first call and kept: several tables come from one computation.
 pub fn once<T: Clone>(mut make: impl FnMut() -> Result<T, Error>) -> impl FnMut() -> Result<T, Error> {
     let mut made: Option<T> = None;
     move || match &made {

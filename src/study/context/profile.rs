@@ -1,4 +1,4 @@
-//! Profiles: how much of everything is computed. A profile is data, never a branch in a study.
+//! Profiles: the settings of all studies. A profile is data; no study has a branch on its name.
 
 use std::env;
 
@@ -7,44 +7,44 @@ use toml::{Table, Value};
 
 use crate::device::DeviceChoice;
 
-/// What is wrong with a profile.
+/// An error of a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// There is no profile of that name.
+    /// An unknown name.
     #[error("profile: {name:?} is unknown, expected smoke, desk or paper")]
     Unknown {
         /// The name.
         name: String,
     },
-    /// Its file is not TOML.
+    /// A file that is not TOML.
     #[error("profile {name}: {source}")]
     Parse {
         /// The name.
         name: &'static str,
-        /// Where and why.
+        /// Line, column and reason.
         source: toml::de::Error,
     },
-    /// It lacks a table.
-    #[error("profile {name}: there is no table [{table}]")]
+    /// A missing table.
+    #[error("profile {name}: has no table [{table}]")]
     Missing {
         /// The name.
         name: &'static str,
         /// The table.
         table: &'static str,
     },
-    /// One of its tables does not have the form that a study expects.
+    /// A table with an unknown, missing or ill-typed setting.
     #[error("profile {name}: [{table}]: {source}")]
     Settings {
         /// The name.
         name: &'static str,
         /// The table.
         table: &'static str,
-        /// Which setting, and why.
+        /// The setting and the reason.
         source: toml::de::Error,
     },
 }
 
-/// A profile: one table of settings for each study, and the device.
+/// A profile: a table of settings for each study, and the device.
 ///
 /// ```
 /// use mem2gen::study::context::Profile;
@@ -60,7 +60,7 @@ pub struct Profile {
     tables: Table,
 }
 
-/// The profiles that come with the crate: name and TOML text.
+/// The crate's profiles: name and TOML text.
 pub const PROFILES: [(&str, &str); 3] = [
     ("smoke", include_str!("../../../data/profiles/smoke.toml")),
     ("desk", include_str!("../../../data/profiles/desk.toml")),
@@ -68,10 +68,10 @@ pub const PROFILES: [(&str, &str); 3] = [
 ];
 
 impl Profile {
-    /// The profile called `name`.
+    /// The profile `name`.
     ///
     /// # Errors
-    /// [`ProfileError::Unknown`]; [`ProfileError::Parse`] for a damaged file.
+    /// [`ProfileError::Unknown`] for another name, [`ProfileError::Parse`] for a damaged file.
     pub fn named(name: &str) -> Result<Self, ProfileError> {
         let (name, text) = PROFILES
             .into_iter()
@@ -81,7 +81,7 @@ impl Profile {
         Ok(Self { name, tables })
     }
 
-    /// The name in `MEM2GEN_PROFILE`, or "desk".
+    /// The name in the environment variable `MEM2GEN_PROFILE`, or "desk".
     pub fn name_from_env() -> String {
         env::var("MEM2GEN_PROFILE").unwrap_or_else(|_| "desk".into())
     }
@@ -96,7 +96,7 @@ impl Profile {
         self.tables.keys().map(String::as_str)
     }
 
-    /// The table called `table` as the settings of a study.
+    /// The table `table` as the settings of a study.
     ///
     /// # Errors
     /// [`ProfileError::Missing`]; [`ProfileError::Settings`] for an unknown, missing or ill-typed setting.
@@ -106,11 +106,11 @@ impl Profile {
         value.clone().try_into().map_err(|source| ProfileError::Settings { name, table, source })
     }
 
-    /// Where operations run that have kernels there. Results are recorded with the device that was used and do not
-    /// depend on it. A profile without the setting takes the processor.
+    /// The device for operations with CUDA kernels; the CPU when the profile has no such setting. Results are recorded
+    /// with the device that was used and do not depend on it.
     ///
     /// # Errors
-    /// [`ProfileError::Settings`] for text that is no device.
+    /// [`ProfileError::Settings`] for text that is not a device.
     pub fn device(&self) -> Result<DeviceChoice, ProfileError> {
         let (name, table) = (self.name, "device");
         match self.tables.get(table) {
@@ -140,7 +140,7 @@ mod tests {
     fn a_missing_table_and_a_wrong_setting_are_named() {
         let desk = Profile::named("desk").unwrap();
         let e = desk.settings::<Table>("toys").unwrap_err();
-        assert_eq!(e.to_string(), "profile desk: there is no table [toys]");
+        assert_eq!(e.to_string(), "profile desk: has no table [toys]");
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Other {}

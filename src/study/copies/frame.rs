@@ -1,45 +1,43 @@
-//! The frame of classified samples.
+//! The table of labelled samples.
 
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::{Column, DataFrame};
 
 use crate::class::Class;
 use crate::detect::{Neighbour, Neighbours};
-use crate::frame::{TableError, frame, integers, strings};
+use crate::frame::{Item, TableError, frame};
 
-/// What samples are called that no threshold is known for.
+/// Label of a sample where no threshold is known.
 pub const UNKNOWN: &str = "unknown";
 
-/// Names of the files that the images of each set came from, where they did.
+/// File names of the images of each set, for images that were read from files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Names<'a> {
-    /// Of the training set.
+    /// Files of the training set.
     pub train: Option<&'a [String]>,
-    /// Of the synthetic set.
+    /// Files of the synthetic set.
     pub synthetic: Option<&'a [String]>,
 }
 
-/// One row a sample: `sample`, `label`, `d_train`, `nearest_train`, `d_synthetic`, `nearest_synthetic` and `ratio`, of
-/// nearest over second nearest training image; rows count from 0. A sample that is invalid or alone has missing
-/// values. Where images came from files, `sample_file`, `train_file` and `synthetic_file` name them.
+/// One row for each sample: `sample`, `label`, `d_train`, `nearest_train`, `d_synthetic`, `nearest_synthetic` and
+/// `ratio` (distance to the nearest over the second nearest training image); rows count from 0. Values of a sample that
+/// is invalid or has no other sample are null. With file names, `sample_file`, `train_file` and `synthetic_file` follow.
 ///
 /// # Errors
-/// Those of [`frame`].
+/// As [`frame`].
 pub fn labels_frame(
     found: &Neighbours,
     labels: Option<&[Class]>,
     names: Names<'_>,
 ) -> Result<DataFrame, TableError> {
     let count = found.train.len();
-    let distance = |name: &str, of: &[Option<Neighbour>]| -> Column {
-        Series::new(name.into(), of.iter().map(|n| n.map(|n| n.distance)).collect::<Vec<_>>()).into()
+    let distances = |name: &str, nearest: &[Option<Neighbour>]| {
+        Item::column(name, nearest.iter().map(|n| n.map(|n| n.distance)).collect())
     };
-    let index = |name: &str, of: &[Option<Neighbour>]| -> Column {
-        Series::new(name.into(), of.iter().map(|n| n.map(|n| n.index as i64)).collect::<Vec<_>>()).into()
+    let indices = |name: &str, nearest: &[Option<Neighbour>]| {
+        Item::column(name, nearest.iter().map(|n| n.map(|n| n.index)).collect())
     };
-    let file = |name: &str, of: &[Option<Neighbour>], files: &[String]| -> Column {
-        let named: Vec<Option<&str>> =
-            of.iter().map(|n| n.and_then(|n| files.get(n.index)).map(String::as_str)).collect();
-        Series::new(name.into(), named).into()
+    let files = |name: &str, nearest: &[Option<Neighbour>], files: &[String]| -> Column {
+        Item::column(name, nearest.iter().map(|n| n.map(|n| files[n.index].clone())).collect())
     };
     let label = |i: usize| match (labels, found.train[i]) {
         (Some(labels), _) => labels[i].name(),
@@ -47,22 +45,22 @@ pub fn labels_frame(
         (None, Some(_)) => UNKNOWN,
     };
     let mut columns = vec![
-        integers("sample", (0..count as i64).collect()),
-        Series::new("label".into(), (0..count).map(label).collect::<Vec<_>>()).into(),
-        distance("d_train", &found.train),
-        index("nearest_train", &found.train),
-        distance("d_synthetic", &found.synthetic),
-        index("nearest_synthetic", &found.synthetic),
-        Series::new("ratio".into(), (0..count).map(|i| found.ratio(i)).collect::<Vec<_>>()).into(),
+        Item::column("sample", (0..count).collect()),
+        Item::column("label", (0..count).map(|i| label(i).to_owned()).collect()),
+        distances("d_train", &found.train),
+        indices("nearest_train", &found.train),
+        distances("d_synthetic", &found.synthetic),
+        indices("nearest_synthetic", &found.synthetic),
+        Item::column("ratio", (0..count).map(|i| found.ratio(i)).collect()),
     ];
-    if let Some(files) = names.synthetic {
-        columns.push(strings("sample_file", files.to_vec()));
+    if let Some(names) = names.synthetic {
+        columns.push(Item::column("sample_file", names.to_vec()));
     }
-    if let Some(files) = names.train {
-        columns.push(file("train_file", &found.train, files));
+    if let Some(names) = names.train {
+        columns.push(files("train_file", &found.train, names));
     }
-    if let Some(files) = names.synthetic {
-        columns.push(file("synthetic_file", &found.synthetic, files));
+    if let Some(names) = names.synthetic {
+        columns.push(files("synthetic_file", &found.synthetic, names));
     }
     frame("labels", columns)
 }

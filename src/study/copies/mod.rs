@@ -1,4 +1,16 @@
-//! Are my samples copies? Labels of samples that a person brings.
+//! Are my samples copies? Labels for a synthetic set of images (Eqs. 9 to 11).
+//!
+//! [`Images::read`] reads the sets, [`CopiesSettings::check`] the settings; [`CopiesParams::compare`] finds neighbours
+//! and labels, and [`Copies::write`] writes the folder of results.
 
+mod error;
 pub mod figure;
 pub mod frame;
+mod images;
+mod report;
+mod run;
+
+pub use error::CopiesError;
+pub use images::Images;
+pub use report::{Input, Report};
+pub use run::{Copies, CopiesParams, CopiesSettings};

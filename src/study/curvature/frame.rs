@@ -1,13 +1,24 @@
-//! Frames of curvature.
+//! Tables of curvature.
 
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::DataFrame;
 
-use crate::frame::{TableError, column_f64, column_i64, column_text, floats, frame, integers, texts};
-use crate::study::curvature::{CurveRow, PointRow, Set, SetRow, Spectrum};
-use crate::study::subject::cell::distances as optional;
+use crate::frame::{Item, Table, TableError, columns, frame};
+use crate::study::curvature::{CurveRow, PointRow, SetRow, Spectra, Spectrum};
+use crate::study::subject::networks_frame;
 
-/// One row a point and value: `sample`, `index` (from 1, values descending), `value` and `exact` (null where the
-/// Jacobian itself was not asked for).
+impl Spectra {
+    /// The curvature of each set of images, for every network.
+    ///
+    /// # Errors
+    /// As [`networks_frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        let frame = networks_frame(&self.sets, sets_frame)?;
+        Ok(Table::from_frame("Each set of images", frame).rows(200).digits(3))
+    }
+}
+
+/// One row for each point and singular value: `sample`, `index` (from 1, values descending), `value`, and `exact`, null
+/// where the exact Jacobian was not computed.
 ///
 /// # Errors
 /// As [`frame`].
@@ -17,158 +28,66 @@ pub fn spectra_frame(spectra: &[Spectrum]) -> Result<DataFrame, TableError> {
     frame(
         "spectra",
         vec![
-            integers("sample", each().map(|(s, _)| s.sample as i64).collect()),
-            integers("index", each().map(|(_, i)| i as i64 + 1).collect()),
-            floats("value", each().map(|(s, i)| s.values[i]).collect()),
-            nullable("exact", exact),
+            Item::column("sample", each().map(|(s, _)| s.sample).collect()),
+            Item::column("index", each().map(|(_, i)| i + 1).collect()),
+            Item::column("value", each().map(|(s, i)| s.values[i]).collect()),
+            <Option<f64>>::column("exact", exact),
         ],
     )
 }
 
-/// One row a point: `sample`, `score`, `mean`, `dimension`, `gap`, and of the exact Jacobian `exact_mean`,
-/// `exact_dimension`, `asymmetry` and `largest`, null where it was not asked for.
-///
-/// # Errors
-/// As [`frame`].
-pub fn points_frame(rows: &[PointRow]) -> Result<DataFrame, TableError> {
-    let real = |name, of: fn(&PointRow) -> f64| floats(name, rows.iter().map(of).collect());
-    let exact = |name, of: fn(&PointRow) -> Option<f64>| nullable(name, rows.iter().map(of).collect());
-    let dimensions: Vec<Option<i64>> = rows.iter().map(|r| r.exact_dimension.map(|d| d as i64)).collect();
-    frame(
-        "curvature of points",
-        vec![
-            integers("sample", rows.iter().map(|r| r.sample as i64).collect()),
-            real("score", |r| r.score),
-            real("mean", |r| r.mean),
-            integers("dimension", rows.iter().map(|r| r.dimension as i64).collect()),
-            real("gap", |r| r.gap),
-            exact("exact_mean", |r| r.exact_mean),
-            Series::new("exact_dimension".into(), dimensions).into(),
-            exact("asymmetry", |r| r.asymmetry),
-            exact("largest", |r| r.largest),
-        ],
-    )
-}
+columns!(PointRow, "curvature of points",
+    /// One row for each point: `sample`, `score`, `mean`, `dimension`, `gap`, and of the exact Jacobian `exact_mean`,
+    /// `exact_dimension`, `asymmetry` and `largest`, null where it was not computed.
+    points_frame, {
+    "sample": (sample),
+    "score": (score),
+    "mean": (mean),
+    "dimension": (dimension),
+    "gap": (gap),
+    "exact_mean": (exact_mean),
+    "exact_dimension": (exact_dimension),
+    "asymmetry": (asymmetry),
+    "largest": (largest),
+});
 
-/// Mean spectra, one row a set and value: `class`, `k`, `sigma`, `count`, `index`, `mean`, and `std` and `exact`, null
-/// where there are none.
-///
-/// # Errors
-/// As [`frame`].
-pub fn curves_frame(rows: &[CurveRow]) -> Result<DataFrame, TableError> {
-    let mut columns = sets(rows, |r| (r.set, r.count));
-    columns.extend([
-        integers("index", rows.iter().map(|r| r.index as i64).collect()),
-        floats("mean", rows.iter().map(|r| r.mean).collect()),
-        nullable("std", rows.iter().map(|r| r.std).collect()),
-        nullable("exact", rows.iter().map(|r| r.exact).collect()),
-    ]);
-    frame("mean spectra", columns)
-}
+columns!(CurveRow, "mean spectra",
+    /// Mean spectra, one row for each set and singular value: `class`, `k`, `sigma`, `count`, `index`, `mean`, and `std`
+    /// and `exact`, null where they are not defined.
+    curves_frame, curves_rows, {
+    "class": (set.group),
+    "k": (set.k),
+    "sigma": (set.sigma),
+    "count": (count),
+    "index": (index),
+    "mean": (mean),
+    "std": (std),
+    "exact": (exact),
+});
 
-/// The rows of [`curves_frame`].
-///
-/// # Errors
-/// [`TableError`] for a missing column, another type, or a class that there is not.
-pub fn curves_rows(frame: &DataFrame) -> Result<Vec<CurveRow>, TableError> {
-    let (index, mean) = (column_i64(frame, "index")?, column_f64(frame, "mean")?);
-    let (std, exact) = (optional(frame, "std")?, optional(frame, "exact")?);
-    let row = |(i, (set, count))| CurveRow {
-        set,
-        count,
-        index: whole(index[i]),
-        mean: mean[i],
-        std: std[i],
-        exact: exact[i],
-    };
-    Ok(read_sets(frame)?.into_iter().enumerate().map(row).collect())
-}
-
-/// One row a set: `class`, `k`, `sigma`, `count`, `mean`, `mean_error`, `dimension`, `dimension_error`, `score`,
-/// `asymmetry` and `stable`; errors of single points are null, and so is what the exact Jacobian would say.
-///
-/// # Errors
-/// As [`frame`].
-pub fn sets_frame(rows: &[SetRow]) -> Result<DataFrame, TableError> {
-    let real = |name, of: fn(&SetRow) -> f64| floats(name, rows.iter().map(of).collect());
-    let some = |name, of: fn(&SetRow) -> Option<f64>| nullable(name, rows.iter().map(of).collect());
-    let mut columns = sets(rows, |r| (r.set, r.count));
-    columns.extend([
-        real("mean", |r| r.mean),
-        some("mean_error", |r| r.mean_error),
-        real("dimension", |r| r.dimension),
-        some("dimension_error", |r| r.dimension_error),
-        real("score", |r| r.score),
-        some("asymmetry", |r| r.asymmetry),
-        some("stable", |r| r.stable),
-    ]);
-    frame("curvature", columns)
-}
-
-/// The rows of [`sets_frame`].
-///
-/// # Errors
-/// As [`curves_rows`].
-pub fn sets_rows(frame: &DataFrame) -> Result<Vec<SetRow>, TableError> {
-    let (mean, dimension, score) =
-        (column_f64(frame, "mean")?, column_f64(frame, "dimension")?, column_f64(frame, "score")?);
-    let (mean_error, dimension_error) = (optional(frame, "mean_error")?, optional(frame, "dimension_error")?);
-    let (asymmetry, stable) = (optional(frame, "asymmetry")?, optional(frame, "stable")?);
-    let row = |(i, (set, count))| SetRow {
-        set,
-        count,
-        mean: mean[i],
-        mean_error: mean_error[i],
-        dimension: dimension[i],
-        dimension_error: dimension_error[i],
-        score: score[i],
-        asymmetry: asymmetry[i],
-        stable: stable[i],
-    };
-    Ok(read_sets(frame)?.into_iter().enumerate().map(row).collect())
-}
-
-fn nullable(name: &str, values: Vec<Option<f64>>) -> Column {
-    Series::new(name.into(), values).into()
-}
-
-fn sets<R>(rows: &[R], of: impl Fn(&R) -> (Set, usize)) -> Vec<Column> {
-    let names: Vec<&str> = rows.iter().map(|r| of(r).0.group.name()).collect();
-    vec![
-        texts("class", &names),
-        integers("k", rows.iter().map(|r| of(r).0.k as i64).collect()),
-        floats("sigma", rows.iter().map(|r| of(r).0.sigma).collect()),
-        integers("count", rows.iter().map(|r| of(r).1 as i64).collect()),
-    ]
-}
-
-fn read_sets(frame: &DataFrame) -> Result<Vec<(Set, usize)>, TableError> {
-    let (names, k) = (column_text(frame, "class")?, column_i64(frame, "k")?);
-    let (sigma, count) = (column_f64(frame, "sigma")?, column_i64(frame, "count")?);
-    names
-        .into_iter()
-        .enumerate()
-        .map(|(i, name)| {
-            let wrong = |_| TableError::WrongType {
-                name: "class".into(),
-                wanted: "names of classes",
-                found: name.clone(),
-            };
-            let group = name.parse().map_err(wrong)?;
-            Ok((Set { group, k: whole(k[i]), sigma: sigma[i] }, whole(count[i])))
-        })
-        .collect()
-}
-
-fn whole(v: i64) -> usize {
-    usize::try_from(v).unwrap_or(0)
-}
+columns!(SetRow, "curvature",
+    /// One row for each set: `class`, `k`, `sigma`, `count`, `mean`, `mean_error`, `dimension`, `dimension_error`,
+    /// `score`, `asymmetry` and `stable`. Errors of single points are null, as are values of an exact Jacobian that was
+    /// not computed.
+    sets_frame, sets_rows, {
+    "class": (set.group),
+    "k": (set.k),
+    "sigma": (set.sigma),
+    "count": (count),
+    "mean": (mean),
+    "mean_error": (mean_error),
+    "dimension": (dimension),
+    "dimension_error": (dimension_error),
+    "score": (score),
+    "asymmetry": (asymmetry),
+    "stable": (stable),
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::class::Group;
-    use crate::study::curvature::Exact;
+    use crate::study::curvature::{Exact, Set};
 
     #[test]
     fn rows_come_back_as_they_were() {
@@ -201,14 +120,14 @@ mod tests {
         let with = Spectrum { sample: 9, score: 0.5, values: vec![5.0, 2.0], exact: Some(exact) };
         let without = Spectrum { sample: 4, exact: None, ..with.clone() };
         let frame = spectra_frame(&[with, without]).unwrap();
-        assert_eq!(column_i64(&frame, "sample").unwrap(), [9, 9, 4, 4]);
-        assert_eq!(column_i64(&frame, "index").unwrap(), [1, 2, 1, 2]);
-        assert_eq!(column_f64(&frame, "value").unwrap(), [5.0, 2.0, 5.0, 2.0]);
-        assert_eq!(optional(&frame, "exact").unwrap(), [Some(4.0), Some(3.0), None, None]);
+        assert_eq!(usize::read(&frame, "sample").unwrap(), [9, 9, 4, 4]);
+        assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2, 1, 2]);
+        assert_eq!(f64::read(&frame, "value").unwrap(), [5.0, 2.0, 5.0, 2.0]);
+        assert_eq!(<Option<f64>>::read(&frame, "exact").unwrap(), [Some(4.0), Some(3.0), None, None]);
         let row = PointRow { sample: 9, dimension: 3, exact_dimension: Some(2), ..PointRow::default() };
         let frame = points_frame(&[row, PointRow { exact_dimension: None, ..row }]).unwrap();
-        assert_eq!(column_i64(&frame, "dimension").unwrap(), [3, 3]);
+        assert_eq!(usize::read(&frame, "dimension").unwrap(), [3, 3]);
         assert_eq!(frame.column("exact_dimension").unwrap().null_count(), 1);
-        assert_eq!(optional(&frame, "largest").unwrap(), [None, None]);
+        assert_eq!(<Option<f64>>::read(&frame, "largest").unwrap(), [None, None]);
     }
 }

@@ -7,58 +7,92 @@ use crate::class::Group;
 use crate::plot::{
     Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, Scale, curve_panels, input, unbroken,
 };
-use crate::study::energy::{CurveRow, GapRow};
-use crate::study::subject::OfNetwork;
+use crate::study::energy::{CurveRow, Energies, GapRow};
+use crate::study::subject::NetworkRows;
 
-/// Training images, which are of no class.
+/// Colour of training images, which have no class.
 const TRAINING: Colour = Colour::hex(0x44_44_44);
 
 const K: &str = "training images K";
-/// The sign, as [`crate::study::energy::SIGN`] has it.
+/// The axis states the sign, as [`crate::study::energy::SIGN`] does.
 const GAP: &str = "gap of u (above 0: less energy than training)";
 const U: &str = "u(\u{3b1}) = U(x(\u{3b1})) \u{2212} U(target)";
 
-/// What the bands about the gaps are.
+/// The bands around the gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Band {
-    /// The standard deviation of u over the images of the class, as in the paper.
+pub enum GapBand {
+    /// Standard deviation of u over the images of the class, as in the paper.
     Std,
-    /// The 95 percent bootstrap interval of the gap.
+    /// 95 percent bootstrap interval of the gap.
     Interval,
 }
 
-/// Figs. 6 and 26: the gap of each class (Eq. 48), the mean over references, against K, a panel for each network.
-/// Classes that are marked as too small are left out.
-///
-/// # Errors
-/// As [`curve_panels`]; a network without a gap.
-pub fn gaps(title: &str, networks: &[OfNetwork<GapRow>], band: Band) -> Result<Figure, FigureError> {
-    let drawn = networks.iter().map(|network| {
-        let of: Vec<&GapRow> = network.rows.iter().filter(|r| r.reference.is_none()).collect();
-        gap_panel(&network.title(), &of, band)
-    });
-    curve_panels(title, &drawn.collect::<Result<Vec<_>, _>>()?, networks.len().clamp(1, 2))
+impl Energies {
+    /// Gap of each class (Eq. 48), mean over references, against K, one panel for each network (Figs. 6 and 26). Classes
+    /// with too few images are left out.
+    ///
+    /// # Errors
+    /// As [`curve_panels`]; [`FigureError::Input`] for a network without a gap.
+    pub fn gaps_figure(&self, band: GapBand) -> Result<Figure, FigureError> {
+        let panels = self.gaps.iter().map(|network| {
+            let rows: Vec<&GapRow> = network.rows.iter().filter(|r| r.reference.is_none()).collect();
+            gap_panel(&network.title(), &rows, band)
+        });
+        let panels = panels.collect::<Result<Vec<_>, _>>()?;
+        curve_panels("Relative energy gaps", &panels, self.gaps.len().clamp(1, 2))
+    }
+
+    /// As [`Self::gaps_figure`] for single references (Figs. 27 to 30): for each network one panel for the first
+    /// reference of each K, one for the second, and so on.
+    ///
+    /// # Errors
+    /// As [`Self::gaps_figure`].
+    pub fn gaps_by_reference(&self, band: GapBand) -> Result<Figure, FigureError> {
+        let (mut panels, mut columns) = (Vec::new(), 1);
+        for network in &self.gaps {
+            let ranks = by_rank(&network.rows);
+            columns = columns.max(ranks.len());
+            for (i, rows) in ranks.iter().enumerate() {
+                panels.push(gap_panel(&format!("{}, reference {}", network.title(), i + 1), rows, band)?);
+            }
+        }
+        curve_panels("Gaps by reference", &panels, columns.min(4))
+    }
+
+    /// Mean of u along the arcs from the images of each class to a reference (Fig. 25), with the standard deviation as
+    /// a band: one panel for each network, with the first of its references.
+    ///
+    /// # Errors
+    /// As [`curve_panels`].
+    pub fn along_arcs(&self) -> Result<Figure, FigureError> {
+        let panels: Vec<CurvePanel> = self.arcs.iter().filter_map(arc_panel).collect();
+        curve_panels("Relative energy along the arcs", &panels, panels.len().clamp(1, 2))
+    }
 }
 
-/// Figs. 27 to 30: as [`gaps`] for single references, for each network a panel for the first of each K, one for the
-/// second of each, and so on.
-///
-/// # Errors
-/// As [`gaps`].
-pub fn gaps_by_reference(
-    title: &str,
-    networks: &[OfNetwork<GapRow>],
-    band: Band,
-) -> Result<Figure, FigureError> {
-    let (mut drawn, mut columns) = (Vec::new(), 1);
-    for network in networks {
-        let of = by_rank(&network.rows);
-        columns = columns.max(of.len());
-        for (i, rows) in of.iter().enumerate() {
-            drawn.push(gap_panel(&format!("{}, reference {}", network.title(), i + 1), rows, band)?);
+/// The arcs of a network's first reference. `None` for a network without arcs.
+fn arc_panel(network: &NetworkRows<CurveRow>) -> Option<CurvePanel> {
+    let rows = &network.rows;
+    let reference = rows.iter().map(|r| r.reference).min()?;
+    let name = format!("{}, training image {reference}", network.title());
+    let mut panel = CurvePanel::new(&name, "angle \u{3b1} (target to reference)", U)
+        .x_range(0.0, FRAC_PI_2)
+        .x_ticks(vec![
+            (0.0, "0".into()),
+            (0.5 * FRAC_PI_2, "\u{3c0}/4".into()),
+            (FRAC_PI_2, "\u{3c0}/2".into()),
+        ])
+        .guide(Guide::horizontal(0.0, ""));
+    for class in Group::ALL {
+        let rows: Vec<&CurveRow> =
+            rows.iter().filter(|r| r.group == class && r.reference == reference).collect();
+        if !rows.is_empty() {
+            let (x, y) = (rows.iter().map(|r| r.alpha).collect(), rows.iter().map(|r| r.mean).collect());
+            let band = rows.iter().map(|r| (r.mean - r.std, r.mean + r.std)).collect();
+            panel = panel.curve(series(class, x, y).band(band));
         }
     }
-    curve_panels(title, &drawn, columns.min(4))
+    Some(panel)
 }
 
 /// The rows of the first reference of each K, those of the second, and so on.
@@ -67,7 +101,7 @@ fn by_rank(rows: &[GapRow]) -> Vec<Vec<&GapRow>> {
     let mut seen: Vec<(usize, usize, usize)> = Vec::new();
     for row in rows {
         let Some(place) = row.reference else { continue };
-        // How many references of this K came before.
+        // The number of references of this K before this one.
         let rank = match seen.iter().find(|(k, p, _)| (*k, *p) == (row.k, place)) {
             Some((_, _, rank)) => *rank,
             None => {
@@ -82,51 +116,18 @@ fn by_rank(rows: &[GapRow]) -> Vec<Vec<&GapRow>> {
     panels
 }
 
-/// Fig. 25: the mean of u along the arcs from the images of each class to a reference, with the standard deviation as
-/// a band; a panel for each network, with the first of its references.
-///
-/// # Errors
-/// As [`curve_panels`].
-pub fn along_arcs(title: &str, networks: &[OfNetwork<CurveRow>]) -> Result<Figure, FigureError> {
-    let panel = |network: &OfNetwork<CurveRow>| {
-        let rows = &network.rows;
-        let reference = rows.iter().map(|r| r.reference).min()?;
-        let name = format!("{}, training image {reference}", network.title());
-        let mut panel = CurvePanel::new(&name, "angle \u{3b1} (target to reference)", U)
-            .x_range(0.0, FRAC_PI_2)
-            .x_ticks(vec![
-                (0.0, "0".into()),
-                (0.5 * FRAC_PI_2, "\u{3c0}/4".into()),
-                (FRAC_PI_2, "\u{3c0}/2".into()),
-            ])
-            .guide(Guide::horizontal(0.0, ""));
-        for class in Group::ALL {
-            let of: Vec<&CurveRow> =
-                rows.iter().filter(|r| r.class == class && r.reference == reference).collect();
-            if !of.is_empty() {
-                let (x, y) = (of.iter().map(|r| r.alpha).collect(), of.iter().map(|r| r.mean).collect());
-                let band = of.iter().map(|r| (r.mean - r.std, r.mean + r.std)).collect();
-                panel = panel.curve(series(class, x, y).band(band));
-            }
-        }
-        Some(panel)
-    };
-    let panels: Vec<CurvePanel> = networks.iter().filter_map(panel).collect();
-    curve_panels(title, &panels, panels.len().clamp(1, 2))
-}
-
-fn gap_panel(name: &str, rows: &[&GapRow], band: Band) -> Result<CurvePanel, FigureError> {
+fn gap_panel(name: &str, rows: &[&GapRow], band: GapBand) -> Result<CurvePanel, FigureError> {
     let mut panel = CurvePanel::new(name, K, GAP).x_scale(Scale::Log2).guide(Guide::horizontal(0.0, ""));
     let sizes: BTreeSet<usize> = rows.iter().map(|r| r.k).collect();
     for class in Group::SAMPLES {
-        let of: Vec<&GapRow> = rows.iter().copied().filter(|r| r.class == class && !r.few).collect();
+        let rows: Vec<&GapRow> = rows.iter().copied().filter(|r| r.group == class && !r.few).collect();
         let edge = |r: &&GapRow| match band {
-            Band::Std => (r.gap - r.std, r.gap + r.std),
-            Band::Interval => (r.interval[0], r.interval[1]),
+            GapBand::Std => (r.gap - r.std, r.gap + r.std),
+            GapBand::Interval => (r.interval[0], r.interval[1]),
         };
-        for of in unbroken(of, &sizes, |r| r.k) {
-            let (x, y) = (of.iter().map(|r| r.k as f64).collect(), of.iter().map(|r| r.gap).collect());
-            panel = panel.curve(marked(class, x, y).band(of.iter().map(edge).collect()));
+        for run in unbroken(rows, &sizes, |r| r.k) {
+            let (x, y) = (run.iter().map(|r| r.k as f64).collect(), run.iter().map(|r| r.gap).collect());
+            panel = panel.curve(marked(class, x, y).band(run.iter().map(edge).collect()));
         }
     }
     if panel.curves.is_empty() {
@@ -154,7 +155,7 @@ mod tests {
     fn row(k: usize, class: Group, reference: Option<usize>, gap: f64, few: bool) -> GapRow {
         GapRow {
             k,
-            class,
+            group: class,
             reference,
             n: 40,
             few,
@@ -171,8 +172,8 @@ mod tests {
         }
     }
 
-    fn network<R>(rows: Vec<R>) -> [OfNetwork<R>; 1] {
-        [OfNetwork { dataset: "mnist".into(), network: "mlp16".into(), rows }]
+    fn network<R>(rows: Vec<R>) -> Vec<NetworkRows<R>> {
+        vec![NetworkRows { dataset: "mnist".into(), network: "mlp16".into(), rows }]
     }
 
     #[test]
@@ -186,25 +187,26 @@ mod tests {
                 rows.push(row(k, Group::Training, reference, 0.0, false));
             }
         }
-        let networks = network(rows);
-        let figure = gaps("Gaps", &networks, Band::Std).unwrap();
+        let energies = Energies { gaps: network(rows), arcs: vec![] };
+        let figure = energies.gaps_figure(GapBand::Std).unwrap();
         let named = |svg: &str, name: &str| svg.contains(&format!(">{name}<"));
         let svg = String::from_utf8(save(&figure)).unwrap();
         assert!(named(&svg, "memorized") && named(&svg, "spurious"));
         assert!(!named(&svg, "generalized") && !named(&svg, "training"));
         assert!(svg.contains("less energy than training"));
-        let by = gaps_by_reference("Gaps", &networks, Band::Interval).unwrap();
+        let by = energies.gaps_by_reference(GapBand::Interval).unwrap();
         let by = String::from_utf8(save(&by)).unwrap();
         let reference = |rank: usize| named(&by, &format!("mnist, mlp16, reference {rank}"));
         assert!(reference(1) && reference(2) && !reference(3));
-        let few = network(vec![row(2, Group::MEMORIZED, None, 1.0, true)]);
-        assert!(matches!(gaps("Gaps", &few, Band::Std), Err(FigureError::Input { .. })));
+        let gaps = network(vec![row(2, Group::MEMORIZED, None, 1.0, true)]);
+        let few = Energies { gaps, arcs: vec![] };
+        assert!(matches!(few.gaps_figure(GapBand::Std), Err(FigureError::Input { .. })));
     }
 
     #[test]
     fn arcs_go_to_the_first_reference() {
         let at = |class, reference, alpha: f64| CurveRow {
-            class,
+            group: class,
             reference,
             alpha,
             n: 3,
@@ -216,10 +218,11 @@ mod tests {
             .flat_map(|r| [Group::SPURIOUS, Group::Training].map(|c| (r, c)))
             .flat_map(|(r, c)| (0..5).map(move |i| at(c, r, FRAC_PI_2 * f64::from(i) / 4.0)))
             .collect();
-        let svg = String::from_utf8(save(&along_arcs("Arcs", &network(rows)).unwrap())).unwrap();
+        let energies = Energies { gaps: vec![], arcs: network(rows) };
+        let svg = String::from_utf8(save(&energies.along_arcs().unwrap())).unwrap();
         assert!(svg.contains("training image 4") && !svg.contains("training image 11"));
         assert!(svg.contains("U(target)"));
-        assert!(matches!(along_arcs("Arcs", &[]), Err(FigureError::Input { .. })));
+        assert!(matches!(Energies::default().along_arcs(), Err(FigureError::Input { .. })));
     }
 
     fn save(figure: &Figure) -> Vec<u8> {

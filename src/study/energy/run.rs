@@ -1,29 +1,27 @@
-//! Relative energies of the networks of the profile, from stored tables or measured.
-
-use ndarray::Array2;
+//! Relative energies of the profile's networks, read from stored tables or measured.
 
 use super::frame::{curves_frame, curves_rows, gaps_frame, gaps_rows};
-use super::{CurveRow, GapRow, Images, Potential, PotentialSettings, VERSION, analyse, gaps};
+use super::{CurveRow, GapRow, PotentialSettings, VERSION, gaps, measure};
 use crate::Error;
 use crate::class::Group;
 use crate::device::Device;
 use crate::study::context::{Context, once};
-use crate::study::subject::{OfNetwork, ROWS, Subjects, by_network, halves, networks_of};
+use crate::study::subject::{NetworkRows, Subjects, networks_frame, networks_rows, unzip_rows};
 
-/// Relative energies.
+/// Relative energies of a profile's networks.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Energies {
-    /// A row a size K, class and reference, and one for all references together.
-    pub gaps: Vec<OfNetwork<GapRow>>,
-    /// u along the arcs of the size that the settings name.
-    pub arcs: Vec<OfNetwork<CurveRow>>,
+    /// One row for each size K, group and reference, and one for all references together.
+    pub gaps: Vec<NetworkRows<GapRow>>,
+    /// u along the arcs, for the size K that the settings name.
+    pub arcs: Vec<NetworkRows<CurveRow>>,
 }
 
 impl Energies {
     /// The gaps over all references together.
-    pub fn over_all(&self) -> Vec<OfNetwork<GapRow>> {
+    pub fn over_all(&self) -> Vec<NetworkRows<GapRow>> {
         let mut all = self.gaps.clone();
-        all.iter_mut().for_each(|of| of.rows.retain(|row| row.reference.is_none()));
+        all.iter_mut().for_each(|network| network.rows.retain(|row| row.reference.is_none()));
         all
     }
 }
@@ -32,37 +30,29 @@ impl Energies {
 /// `potential_arcs`.
 ///
 /// # Errors
-/// As [`basins`].
+/// Those of the sweep, of [`measure`] and of the stored tables.
 pub fn energies(context: &Context) -> Result<Energies, Error> {
     let subjects = Subjects::new(context)?;
     let params = context.settings::<PotentialSettings>("energy")?.check()?;
     let fingerprint = subjects.fingerprint("potential", VERSION, params.settings())?;
     let mut make = once(|| {
-        let each = subjects.each(&fingerprint, |subject| {
-            let classes: Vec<(Group, Vec<usize>, Array2<f64>)> = Group::SAMPLES
+        let each = subjects.each(&fingerprint, |subject, _, cells| {
+            let images = Group::SAMPLES
                 .into_iter()
-                .map(|group| {
-                    let (ids, rows) = subject.images(group, subjects.settings().most);
-                    (group, ids, rows.mapv(f64::from))
-                })
-                .collect();
-            let given: Vec<Images<'_>> = classes
-                .iter()
-                .map(|(class, ids, rows)| Images { class: *class, samples: ids, rows: rows.view() })
-                .collect();
-            let sizes: Vec<usize> = classes.iter().map(|(_, ids, _)| ids.len()).collect();
-            let progress = context.progress("arcs", params.work(subject.training.nrows(), &sizes));
-            let potential = Potential::new(&subject.score, &subject.vp, &params, ROWS)?;
-            let training = subject.training.mapv(f64::from);
-            let found = analyse(&potential, training.view(), &given, None, &*progress)?;
-            let arcs = if subject.k == subjects.settings().arcs { found.curves.clone() } else { Vec::new() };
-            Ok((gaps(&found, &params), arcs))
+                .map(|group| subject.images(group, &subjects.choice()))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let relative = measure(subject, &images, &params, Some(cells), context.reporter())?;
+            let gaps = gaps(&relative, &params);
+            let arcs = if subject.k()? == subjects.settings().arcs { relative.curves } else { Vec::new() };
+            Ok((gaps, arcs))
         })?;
-        Ok(halves(each))
+        Ok(unzip_rows(each))
     });
-    let gaps = context
-        .recall("potential_gaps", &fingerprint, Device::Cpu, || Ok(by_network(&make()?.0, gaps_frame)?))?;
-    let arcs = context
-        .recall("potential_arcs", &fingerprint, Device::Cpu, || Ok(by_network(&make()?.1, curves_frame)?))?;
-    Ok(Energies { gaps: networks_of(&gaps, gaps_rows)?, arcs: networks_of(&arcs, curves_rows)? })
+    let gaps = context.recall("potential_gaps", &fingerprint, Device::Cpu, || {
+        Ok(networks_frame(&make()?.0, gaps_frame)?)
+    })?;
+    let arcs = context.recall("potential_arcs", &fingerprint, Device::Cpu, || {
+        Ok(networks_frame(&make()?.1, curves_frame)?)
+    })?;
+    Ok(Energies { gaps: networks_rows(&gaps, gaps_rows)?, arcs: networks_rows(&arcs, curves_rows)? })
 }

@@ -1,143 +1,82 @@
-//! Frames of the memory load analysis.
+//! Tables of the memory load.
 
-use polars::prelude::DataFrame;
+use crate::frame::{NanIfNone, Table, TableError, columns};
+use crate::study::load::{LoadCell, MemoryLoad};
 
-use crate::frame::{TableError, column_f64, column_i64, column_text, floats, frame, integers, strings};
-use crate::study::load::{Fractions, LoadCell};
-
-/// A named number of a row.
-type Named<R, V> = (&'static str, fn(&R) -> V);
-
-/// The three sets of fractions and the prefix of their columns.
-const SETS: [Named<LoadCell, Fractions>; 3] =
-    [("", |c| c.fractions), ("strict_", |c| c.strict), ("loose_", |c| c.loose)];
-
-/// The classes of a set of fractions.
-const CLASSES: [Named<Fractions, f64>; 5] = [
-    ("memorized", |f| f.memorized),
-    ("spurious", |f| f.spurious),
-    ("generalized", |f| f.generalized),
-    ("unconverged", |f| f.unconverged),
-    ("invalid", |f| f.invalid),
-];
-
-/// One row a cell of the phase diagram. `strict_` and `loose_` are the fractions at three quarters and at
-/// five quarters of both thresholds; `d_train` is NaN where nothing converged.
-///
-/// # Errors
-/// As [`frame`].
-pub fn load_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
-    let real = |name: &str, of: fn(&LoadCell) -> f64| floats(name, cells.iter().map(of).collect());
-    let whole =
-        |name: &str, of: fn(&LoadCell) -> usize| integers(name, cells.iter().map(|c| of(c) as i64).collect());
-    let mut columns = vec![
-        strings("dataset", cells.iter().map(|c| c.dataset.clone()).collect()),
-        strings("noise", cells.iter().map(|c| c.noise.clone()).collect()),
-        real("noise_std", |c| c.noise_std),
-        whole("k", |c| c.k),
-        real("beta", |c| c.beta),
-        whole("starts", |c| c.starts),
-    ];
-    for (prefix, set) in SETS {
-        for (class, of) in CLASSES {
-            let values = cells.iter().map(|c| of(&set(c))).collect();
-            columns.push(floats(&format!("{prefix}{class}"), values));
-        }
+impl MemoryLoad {
+    /// All cells.
+    ///
+    /// # Errors
+    /// As [`load_frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Every cell", load_frame(&self.cells)?).rows(8).digits(3))
     }
-    columns.extend([
-        real("recall", |c| c.recall),
-        whole("distinct", |c| c.distinct),
-        real("blended", |c| c.blended),
-        real("d_train", |c| c.d_train.unwrap_or(f64::NAN)),
-        whole("steps", |c| c.steps),
-        real("delta", |c| c.delta),
-        real("seconds", |c| c.seconds),
-    ]);
-    frame("memory load", columns)
+
+    /// The cells of a data set and noise rule at one K, in the order of beta.
+    ///
+    /// # Errors
+    /// As [`summary_frame`].
+    pub fn summary(&self, caption: &str, dataset: &str, noise: &str, k: usize) -> Result<Table, TableError> {
+        Ok(Table::from_frame(caption, summary_frame(&self.at_size(dataset, noise, k))?).digits(3))
+    }
 }
 
-/// What a reader looks for first: the classes, recall, and how much the fractions move when both thresholds
-/// move by a quarter either way.
-///
-/// # Errors
-/// As [`frame`].
-pub fn summary_frame(cells: &[LoadCell]) -> Result<DataFrame, TableError> {
-    let real = |name: &str, of: fn(&LoadCell) -> f64| floats(name, cells.iter().map(of).collect());
-    let whole =
-        |name: &str, of: fn(&LoadCell) -> usize| integers(name, cells.iter().map(|c| of(c) as i64).collect());
-    frame(
-        "memory load",
-        vec![
-            whole("k", |c| c.k),
-            real("beta", |c| c.beta),
-            whole("starts", |c| c.starts),
-            real("memorized", |c| c.fractions.memorized),
-            real("spurious", |c| c.fractions.spurious),
-            real("generalized", |c| c.fractions.generalized),
-            real("unconverged", |c| c.fractions.unconverged),
-            real("recall", |c| c.recall),
-            whole("distinct", |c| c.distinct),
-            real("blended", |c| c.blended),
-            real("d_train", |c| c.d_train.unwrap_or(f64::NAN)),
-            real("moved_by_thresholds", |c| c.fractions.change(&c.strict).max(c.fractions.change(&c.loose))),
-        ],
-    )
-}
+columns!(LoadCell, "memory load",
+    /// One row for each cell of the phase diagram. `strict_` and `loose_` are the fractions with both thresholds
+    /// multiplied by 3/4 and by 5/4; `d_train` is NaN where no start converged.
+    load_frame, load_rows, {
+    "dataset": (dataset),
+    "noise": (noise),
+    "noise_std": (noise_std),
+    "k": (k),
+    "beta": (beta),
+    "starts": (starts),
+    "memorized": (fractions.memorized),
+    "spurious": (fractions.spurious),
+    "generalized": (fractions.generalized),
+    "unconverged": (fractions.unconverged),
+    "invalid": (fractions.invalid),
+    "strict_memorized": (strict.memorized),
+    "strict_spurious": (strict.spurious),
+    "strict_generalized": (strict.generalized),
+    "strict_unconverged": (strict.unconverged),
+    "strict_invalid": (strict.invalid),
+    "loose_memorized": (loose.memorized),
+    "loose_spurious": (loose.spurious),
+    "loose_generalized": (loose.generalized),
+    "loose_unconverged": (loose.unconverged),
+    "loose_invalid": (loose.invalid),
+    "recall": (recall),
+    "distinct": (distinct),
+    "blended": (blended),
+    "d_train": (d_train) as NanIfNone,
+    "steps": (steps),
+    "delta": (delta),
+    "seconds": (seconds),
+});
 
-/// The cells of [`load_frame`].
-///
-/// # Errors
-/// [`TableError`] for a missing column or another type.
-pub fn load_cells(frame: &DataFrame) -> Result<Vec<LoadCell>, TableError> {
-    let real = |name: &str| column_f64(frame, name);
-    let whole = |name: &str| -> Result<Vec<usize>, TableError> {
-        Ok(column_i64(frame, name)?.into_iter().map(|v| usize::try_from(v).unwrap_or(0)).collect())
-    };
-    let fractions = |prefix: &str| -> Result<Vec<Fractions>, TableError> {
-        let column = |class: &str| real(&format!("{prefix}{class}"));
-        let (m, s, g) = (column("memorized")?, column("spurious")?, column("generalized")?);
-        let (u, i) = (column("unconverged")?, column("invalid")?);
-        Ok((0..m.len())
-            .map(|r| Fractions {
-                memorized: m[r],
-                spurious: s[r],
-                generalized: g[r],
-                unconverged: u[r],
-                invalid: i[r],
-            })
-            .collect())
-    };
-    let (dataset, noise) = (column_text(frame, "dataset")?, column_text(frame, "noise")?);
-    let (noise_std, k, beta) = (real("noise_std")?, whole("k")?, real("beta")?);
-    let (plain, strict, loose) = (fractions("")?, fractions("strict_")?, fractions("loose_")?);
-    let (starts, recall, distinct) = (whole("starts")?, real("recall")?, whole("distinct")?);
-    let (blended, d_train, steps) = (real("blended")?, real("d_train")?, whole("steps")?);
-    let (delta, seconds) = (real("delta")?, real("seconds")?);
-    Ok((0..frame.height())
-        .map(|i| LoadCell {
-            dataset: dataset[i].clone(),
-            noise: noise[i].clone(),
-            noise_std: noise_std[i],
-            k: k[i],
-            beta: beta[i],
-            starts: starts[i],
-            fractions: plain[i],
-            strict: strict[i],
-            loose: loose[i],
-            recall: recall[i],
-            distinct: distinct[i],
-            blended: blended[i],
-            d_train: Some(d_train[i]).filter(|d| d.is_finite()),
-            steps: steps[i],
-            delta: delta[i],
-            seconds: seconds[i],
-        })
-        .collect())
-}
+columns!(LoadCell, "memory load",
+    /// Fractions of the classes, recall, and the largest change of a fraction when both thresholds are multiplied by 3/4
+    /// or 5/4.
+    summary_frame, {
+    "k": (k),
+    "beta": (beta),
+    "starts": (starts),
+    "memorized": (fractions.memorized),
+    "spurious": (fractions.spurious),
+    "generalized": (fractions.generalized),
+    "unconverged": (fractions.unconverged),
+    "recall": (recall),
+    "distinct": (distinct),
+    "blended": (blended),
+    "d_train": (d_train) as NanIfNone,
+    "moved_by_thresholds": [|c| c.fractions.change(&c.strict).max(c.fractions.change(&c.loose))],
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::study::load::Fractions;
 
     #[test]
     fn cells_come_back_from_their_frame() {
@@ -167,6 +106,6 @@ mod tests {
             seconds: 0.01,
         };
         let cells = vec![cell.clone(), LoadCell { d_train: None, k: 64, ..cell }];
-        assert_eq!(load_cells(&load_frame(&cells).unwrap()).unwrap(), cells);
+        assert_eq!(load_rows(&load_frame(&cells).unwrap()).unwrap(), cells);
     }
 }

@@ -6,7 +6,7 @@ mod retrieval;
 mod run;
 
 pub use retrieval::{
-    Example, Fractions, LoadCell, LoadData, LoadParams, LoadSettings, Noise, VERSION, at_size, find,
-    load_cell, null_distance,
+    Example, Fractions, LoadCell, LoadData, LoadParams, LoadSettings, MemoryLoad, Noise, VERSION, load_cell,
+    null_distance,
 };
-pub use run::{example_rows, load_examples, memory_load, settings};
+pub use run::{CellExamples, Examples, load_examples, memory_load, settings};

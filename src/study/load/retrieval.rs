@@ -4,7 +4,7 @@
 //! samples of a diffusion model are (Eqs. 9 to 11): memorized where they are a stored pattern, spurious
 //! where another start ends on the same new state, generalized where no other does.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{ArcArray2, Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
@@ -14,6 +14,7 @@ use crate::memory::{Retrieval, RetrievalSettings, retrieve};
 use crate::ops::{Memories, Nearest};
 use crate::progress::ProgressSink;
 use crate::random::Stream;
+use crate::setting::SettingError;
 use crate::study::StudyError;
 use crate::study::context::Cells;
 
@@ -95,11 +96,11 @@ impl LoadSettings {
     /// [`StudyError::Setting`] that names the first one out of its range.
     pub fn check(self) -> Result<LoadParams, StudyError> {
         let positive = |v: f64| v > 0.0 && v.is_finite();
-        let list = |ok: bool, setting, value: String, need: &str| {
+        let list = |ok: bool, setting: &'static str, value: String, need: &str| {
             if ok {
                 return Ok(());
             }
-            Err(StudyError::Setting { analysis: "memory load", setting, value, need: need.into() })
+            Err(StudyError::from(SettingError::new("memory load", setting, value, need.to_owned())))
         };
         list(!self.datasets.is_empty(), "datasets", "empty".into(), "at least one")?;
         list(
@@ -156,11 +157,9 @@ impl LoadParams {
     /// # Errors
     /// [`StudyError::Setting`] where the settings have none of that name.
     pub fn noise(&self, name: &str) -> Result<Noise, StudyError> {
-        self.settings.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| StudyError::Setting {
-            analysis: "memory load",
-            setting: "noise",
-            value: name.into(),
-            need: format!("one of {:?}", self.settings.noise.iter().map(|n| n.name()).collect::<Vec<_>>()),
+        self.settings.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| {
+            let known: Vec<String> = self.settings.noise.iter().map(|n| n.name()).collect();
+            SettingError::new("memory load", "noise", name, format!("one of {known:?}")).into()
         })
     }
 
@@ -178,13 +177,13 @@ pub struct LoadData {
     /// Its name.
     pub name: String,
     /// Training images in the order of the nested subsets.
-    pub train: Array2<f32>,
+    pub train: ArcArray2<f32>,
     /// Images that were never trained on.
     pub held_out: Array2<f32>,
 }
 
 /// Fractions of the three classes, of what did not converge and of what is not finite; they sum to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fractions {
     /// Memorized.
     pub memorized: f64,
@@ -212,7 +211,7 @@ impl Fractions {
 }
 
 /// One cell of the phase diagram.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadCell {
     /// Data set.
     pub dataset: String,
@@ -255,17 +254,12 @@ pub struct LoadCell {
 /// [`StudyError::Op`] where the shapes don't fit or a set is empty.
 pub fn null_distance(
     held_out: ArrayView2<'_, f32>,
-    train: ArrayView2<'_, f32>,
+    train: impl Into<ArcArray2<f32>>,
     device: DeviceChoice,
 ) -> Result<f64, StudyError> {
     let mut d = Memories::on(train, device)?.nearest(held_out, false)?.distance;
     if d.is_empty() {
-        return Err(StudyError::Setting {
-            analysis: "memory load",
-            setting: "held_out",
-            value: "0 images".into(),
-            need: "at least one".into(),
-        });
+        return Err(SettingError::new("memory load", "held_out", "0 images", "at least one").into());
     }
     Ok(median(&mut d))
 }
@@ -290,7 +284,7 @@ pub fn phase_diagram(
             Some(null) => null,
             None => {
                 progress.stage(&format!("{}: distances of unseen images", set.name));
-                let null = null_distance(held_out, set.train.view(), params.device)?;
+                let null = null_distance(held_out, set.train.clone(), params.device)?;
                 cells.map_or(Ok(()), |c| c.put(&id, &null))?;
                 null
             }
@@ -303,9 +297,9 @@ pub fn phase_diagram(
                         Some(cell) => cell,
                         None => {
                             progress.stage(&format!("{}, K = {k}, beta = {beta}", set.name));
-                            let stored = set.train.slice(s![..k, ..]);
+                            let stored = set.train.clone().slice_move(s![..k, ..]);
                             let delta = settings.delta_fraction * null;
-                            let cell = load_cell(&set.name, stored, noise, beta, delta, params)?;
+                            let cell = load_cell(&set.name, &stored, noise, beta, delta, params)?;
                             cells.map_or(Ok(()), |c| c.put(&id, &cell))?;
                             cell
                         }
@@ -328,7 +322,7 @@ struct EndStates {
     /// The starts that converged. What did not has no class and is no neighbour of anything.
     settled: Vec<usize>,
     /// Their end states.
-    states: Array2<f32>,
+    states: ArcArray2<f32>,
     /// The nearest stored pattern of each of them, and its distance.
     train: Nearest,
     /// Distance to the nearest other end state.
@@ -339,7 +333,7 @@ struct EndStates {
 /// by beta only.
 fn end_states(
     dataset: &str,
-    stored: ArrayView2<'_, f32>,
+    stored: &ArcArray2<f32>,
     noise: Noise,
     beta: f64,
     params: &LoadParams,
@@ -357,16 +351,16 @@ fn end_states(
             *v = (f64::from(*p) + std * stream.normal()) as f32;
         }
     }
-    let memories = Memories::on(stored, params.device)?;
+    let memories = Memories::on(stored.clone(), params.device)?;
     let run = RetrievalSettings { tolerance: settings.tolerance, max_steps: settings.max_steps };
     let retrieval = retrieve(&memories, starts.view(), beta, run)?;
     let settled: Vec<usize> = (0..count).filter(|&i| retrieval.converged[i]).collect();
-    let states = retrieval.states.select(Axis(0), &settled);
+    let states = retrieval.states.select(Axis(0), &settled).into_shared();
     let train = memories.nearest(states.view(), false)?;
     let d_synthetic = if settled.len() < 2 {
         vec![None; settled.len()]
     } else {
-        let others = Memories::on(states.view(), params.device)?;
+        let others = Memories::on(states.clone(), params.device)?;
         others.nearest(states.view(), true)?.distance.into_iter().map(Some).collect()
     };
     Ok(EndStates { starts, origin, retrieval, settled, states, train, d_synthetic })
@@ -378,7 +372,7 @@ fn end_states(
 /// As [`phase_diagram`].
 pub fn load_cell(
     dataset: &str,
-    stored: ArrayView2<'_, f32>,
+    stored: &ArcArray2<f32>,
     noise: Noise,
     beta: f64,
     delta: f64,
@@ -417,33 +411,39 @@ pub fn load_cell(
     })
 }
 
-/// The cell of a data set, noise rule, size and beta.
-///
-/// # Errors
-/// [`StudyError::Setting`] where there is none.
-pub fn find<'a>(
-    cells: &'a [LoadCell],
-    dataset: &str,
-    noise: &str,
-    k: usize,
-    beta: f64,
-) -> Result<&'a LoadCell, StudyError> {
-    cells.iter().find(|c| c.dataset == dataset && c.noise == noise && c.k == k && c.beta == beta).ok_or_else(
-        || StudyError::Setting {
-            analysis: "memory load",
-            setting: "cell",
-            value: format!("{dataset}, {noise} noise, K = {k}, beta = {beta}"),
-            need: "a cell of the grid".into(),
-        },
-    )
+/// The phase diagrams of DenseAM retrieval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryLoad {
+    /// One cell for each data set, noise rule, K and beta.
+    pub cells: Vec<LoadCell>,
 }
 
-/// The cells of a data set and noise rule at one size, in the order of beta.
-pub fn at_size(cells: &[LoadCell], dataset: &str, noise: &str, k: usize) -> Vec<LoadCell> {
-    let mut some: Vec<LoadCell> =
-        cells.iter().filter(|c| c.dataset == dataset && c.noise == noise && c.k == k).cloned().collect();
-    some.sort_by(|a, b| a.beta.total_cmp(&b.beta));
-    some
+impl MemoryLoad {
+    /// The cell of a data set, noise rule, K and beta.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for a cell that is not in the grid.
+    pub fn cell(&self, dataset: &str, noise: &str, k: usize, beta: f64) -> Result<&LoadCell, StudyError> {
+        let wanted =
+            |c: &&LoadCell| c.dataset == dataset && c.noise == noise && c.k == k && c.beta == beta;
+        self.cells.iter().find(wanted).ok_or_else(|| {
+            let value = format!("{dataset}, {noise} noise, K = {k}, beta = {beta}");
+            SettingError::new("memory load", "cell", value, "a cell of the grid").into()
+        })
+    }
+
+    /// The cells of a data set and noise rule at one K, in the order of beta.
+    pub fn at_size(&self, dataset: &str, noise: &str, k: usize) -> Vec<LoadCell> {
+        let wanted = |c: &&LoadCell| c.dataset == dataset && c.noise == noise && c.k == k;
+        let mut cells: Vec<LoadCell> = self.cells.iter().filter(wanted).cloned().collect();
+        cells.sort_by(|a, b| a.beta.total_cmp(&b.beta));
+        cells
+    }
+
+    /// Largest K of the grid; 0 without cells.
+    pub fn largest(&self) -> usize {
+        self.cells.iter().map(|c| c.k).max().unwrap_or(0)
+    }
 }
 
 /// One start, where it came to, and the stored pattern nearest to that.
@@ -467,7 +467,7 @@ pub struct Example {
 /// As [`phase_diagram`].
 pub fn load_examples(
     dataset: &str,
-    stored: ArrayView2<'_, f32>,
+    stored: &ArcArray2<f32>,
     noise: Noise,
     beta: f64,
     delta: f64,
@@ -554,7 +554,7 @@ mod tests {
         let mut draw = |rows| {
             Array2::from_shape_fn((rows, 16), |(i, j)| (centres[[i % 5, j]] + 0.3 * s.normal()) as f32)
         };
-        LoadData { name: "clusters".into(), train: draw(200), held_out: draw(100) }
+        LoadData { name: "clusters".into(), train: draw(200).into_shared(), held_out: draw(100) }
     }
 
     #[test]
@@ -608,7 +608,7 @@ mod tests {
             LoadSettings { delta_fraction: f64::INFINITY, ..settings() },
         ];
         for settings in bad {
-            assert!(matches!(settings.clone().check(), Err(StudyError::Setting { .. })), "{settings:?}");
+            assert!(matches!(settings.clone().check(), Err(StudyError::Setting(_))), "{settings:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The phase diagram of the profile, from the stored table or computed.
 
-use super::frame::{load_cells, load_frame};
+use super::frame::{load_frame, load_rows};
 use super::retrieval::phase_diagram;
-use super::{Example, LoadCell, LoadData, LoadParams, LoadSettings, VERSION, retrieval};
+use super::{Example, LoadCell, LoadData, LoadParams, LoadSettings, MemoryLoad, VERSION, retrieval};
 use crate::Error;
 use crate::data::{self, Dataset, Range, Split};
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::ops::{OpError, resolve};
+use crate::shape::Shape;
 use crate::study::context::Context;
 
 /// The settings of the profile.
@@ -21,7 +22,7 @@ pub fn settings(context: &Context) -> Result<LoadSettings, Error> {
 ///
 /// # Errors
 /// Those of the analysis, of the data sets and of the stored table.
-pub fn memory_load(context: &Context) -> Result<Vec<LoadCell>, Error> {
+pub fn memory_load(context: &Context) -> Result<MemoryLoad, Error> {
     let params = settings(context)?.check()?.on(context.profile().device()?);
     let names = &params.settings().datasets;
     let sets = names.iter().map(|n| images(context, n)).collect::<Result<Vec<_>, _>>()?;
@@ -44,35 +45,44 @@ pub fn memory_load(context: &Context) -> Result<Vec<LoadCell>, Error> {
         let progress = context.progress("cells", params.cells(&data) as u64);
         Ok(load_frame(&phase_diagram(&data, &params, Some(&cells), &*progress)?)?)
     })?;
-    Ok(load_cells(&frame)?)
+    Ok(MemoryLoad { cells: load_rows(&frame)? })
 }
 
-/// The first `most` starts of one cell of the phase diagram, computed anew from the stored set of size k
-/// with the threshold that the cell was labelled with.
+/// Examples of several cells.
+#[derive(Debug, Clone)]
+pub struct Examples {
+    /// One row for each cell.
+    pub rows: Vec<CellExamples>,
+}
+
+/// Examples of one cell.
+#[derive(Debug, Clone)]
+pub struct CellExamples {
+    /// K and beta of the cell.
+    pub label: String,
+    /// Shape of the images.
+    pub shape: Shape,
+    /// The examples.
+    pub examples: Vec<Example>,
+}
+
+/// The first `most` converged starts of each cell, computed again from the stored patterns with the threshold of the
+/// cell.
 ///
 /// # Errors
-/// Those of the analysis and of the data set.
-pub fn load_examples(context: &Context, cell: &LoadCell, most: usize) -> Result<Vec<Example>, Error> {
+/// Those of the analysis and of the data sets.
+pub fn load_examples(context: &Context, cells: &[LoadCell], most: usize) -> Result<Examples, Error> {
     let params: LoadParams = settings(context)?.check()?.on(context.profile().device()?);
-    let noise = params.noise(&cell.noise)?;
-    let (train, test) = images(context, &cell.dataset)?;
-    let data = load_data(&cell.dataset, &train, &test, cell.k)?;
-    Ok(retrieval::load_examples(&data.name, data.train.view(), noise, cell.beta, cell.delta, &params, most)?)
-}
-
-/// [`load_examples`] of several cells, each under a line that says which cell it is.
-///
-/// # Errors
-/// As [`load_examples`].
-pub fn example_rows(
-    context: &Context,
-    cells: &[LoadCell],
-    most: usize,
-) -> Result<Vec<(String, Vec<Example>)>, Error> {
-    cells
-        .iter()
-        .map(|c| Ok((format!("K = {}, \u{3b2} = {}", c.k, c.beta), load_examples(context, c, most)?)))
-        .collect()
+    let examples_of = |cell: &LoadCell| -> Result<CellExamples, Error> {
+        let noise = params.noise(&cell.noise)?;
+        let (train, test) = images(context, &cell.dataset)?;
+        let data = load_data(&cell.dataset, &train, &test, cell.k)?;
+        let examples =
+            retrieval::load_examples(&data.name, &data.train, noise, cell.beta, cell.delta, &params, most)?;
+        let label = format!("K = {}, \u{3b2} = {}", cell.k, cell.beta);
+        Ok(CellExamples { label, shape: train.shape(), examples })
+    };
+    Ok(Examples { rows: cells.iter().map(examples_of).collect::<Result<_, _>>()? })
 }
 
 fn images(context: &Context, name: &str) -> Result<(Dataset, Dataset), Error> {
@@ -83,7 +93,7 @@ fn images(context: &Context, name: &str) -> Result<(Dataset, Dataset), Error> {
 fn load_data(name: &str, train: &Dataset, test: &Dataset, k: usize) -> Result<LoadData, Error> {
     Ok(LoadData {
         name: name.to_owned(),
-        train: train.subset(k)?.to_f32(Range::Unit),
+        train: train.subset(k)?.to_f32(Range::Unit).into_shared(),
         held_out: test.to_f32(Range::Unit),
     })
 }

@@ -1,17 +1,17 @@
-//! The frame of log-likelihoods.
+//! The table of log-likelihoods.
 
 use std::f64::consts::LN_2;
 
-use polars::prelude::{DataFrame, NamedFrom, Series};
+use polars::prelude::DataFrame;
 
-use crate::frame::{TableError, floats, frame, integers};
+use crate::frame::{Item, TableError, frame};
 use crate::sample::Likelihood;
 
-/// One row a query in N dimensions: `row` (from 0, over all parts), `log_density` (nats), `bits_per_dimension`
+/// One row for each query in N dimensions: `row` (from 0, over all parts), `log_density` (nats), `bits_per_dimension`
 /// (-log_density / (N ln 2)), `standard_error` (null where the divergence is exact) and `steps`.
 ///
 /// # Errors
-/// Those of [`frame`].
+/// As [`frame`].
 pub fn likelihood_frame(parts: &[Likelihood], n: usize) -> Result<DataFrame, TableError> {
     let log: Vec<f64> = parts.iter().flat_map(|part| part.log_density.iter().copied()).collect();
     let errors: Vec<Option<f64>> = parts
@@ -21,15 +21,15 @@ pub fn likelihood_frame(parts: &[Likelihood], n: usize) -> Result<DataFrame, Tab
             (0..part.log_density.len()).map(error)
         })
         .collect();
-    let steps = parts.iter().flat_map(|part| part.steps.iter().map(|steps| *steps as i64)).collect();
+    let steps: Vec<usize> = parts.iter().flat_map(|part| part.steps.iter().copied()).collect();
     frame(
         "likelihoods",
         vec![
-            integers("row", (0..log.len() as i64).collect()),
-            floats("log_density", log.clone()),
-            floats("bits_per_dimension", log.iter().map(|log| -log / (n as f64 * LN_2)).collect()),
-            Series::new("standard_error".into(), errors).into(),
-            integers("steps", steps),
+            Item::column("row", (0..log.len()).collect()),
+            Item::column("log_density", log.clone()),
+            Item::column("bits_per_dimension", log.iter().map(|log| -log / (n as f64 * LN_2)).collect()),
+            Item::column("standard_error", errors),
+            Item::column("steps", steps),
         ],
     )
 }

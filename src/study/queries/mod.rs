@@ -1,4 +1,4 @@
-//! Measurements at points that a person brings: nearest memories and likelihoods.
+//! Tables for measurements at given points: nearest memories and likelihoods.
 
 mod knn;
 mod likelihood;

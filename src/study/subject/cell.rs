@@ -1,55 +1,55 @@
-//! A cell of the transition sweep: samples with their labels, out of the folder that it was left in.
+//! Samples and labels in the folder of a finished cell of a sweep.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
-use polars::prelude::{AnyValue, DataFrame};
+use polars::prelude::DataFrame;
 use serde_json::Value;
 
 use crate::class::Class;
-use crate::frame::{TableError, column_i64, column_text, read_parquet};
+use crate::frame::{Item, TableError, read_parquet};
 use crate::store::{Matrix, StoreError, read_matrix};
-use crate::study::subject::{Labelled, Pick, pick};
+use crate::study::subject::{Choice, Labelled, pick};
 
-/// Samples of a cell's folder.
+/// The file of a cell's samples.
 pub const SAMPLES: &str = "samples.npy";
-/// What a cell's folder is complete with.
+/// The file that is written last: with it a cell is finished.
 pub const CELL: &str = "cell.json";
 
-/// A finished cell's samples.
+/// The samples of a finished cell, with their labels and thresholds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelledSamples {
     /// The folder.
     pub path: PathBuf,
     /// Samples, `[n, N]`, values in [-1, 1], in the order row, column, channel.
     pub samples: Array2<f32>,
-    /// One for each sample.
+    /// A label for each sample, `[n]`.
     pub labels: Vec<Labelled>,
-    /// The number of samples for each training image in the sets in which neighbours were searched.
+    /// |S| / K of the sets within which neighbours were searched.
     pub multiple: usize,
-    /// delta_m of Eq. 9, where the cell says it.
+    /// delta_m of Eq. 9; `None` when the cell has no such threshold.
     pub delta_m: Option<f64>,
-    /// delta_s of Eq. 10, where the cell says it.
+    /// delta_s of Eq. 10; `None` when the cell has no such threshold.
     pub delta_s: Option<f64>,
 }
 
 impl LabelledSamples {
-    /// Whether a folder is that of a cell, finished or not.
+    /// Whether a folder is the folder of a cell, finished or not.
     pub fn is_at(path: &Path) -> bool {
         [SAMPLES, CELL, "task.json"].iter().any(|name| path.join(name).is_file())
     }
 
-    /// Reads a finished cell, with the labels of the smallest sets.
+    /// Reads a finished cell, with the labels of the smallest sets S.
     ///
     /// # Errors
-    /// [`TableError::Store`] where a file is not there or damaged, [`TableError::Frame`] where the cell is not finished
-    /// or its files don't belong together, and what [`labelled_rows`] refuses.
+    /// [`TableError::Store`] for a missing or damaged file, [`TableError::Frame`] for a cell that is not finished and for
+    /// files that don't belong together, those of [`labelled_rows`].
     pub fn open(path: &Path) -> Result<Self, TableError> {
         let bad = |reason: String| TableError::Frame { caption: path.display().to_string(), reason };
         let file = path.join(CELL);
         if !file.is_file() {
-            return Err(bad(format!("the cell is not finished: there is no {CELL}")));
+            return Err(bad(format!("the cell is not finished: it has no {CELL}; run mem2gen sweep")));
         }
         let text = fs::read(&file).map_err(StoreError::io("open", &file))?;
         let about: Value = serde_json::from_slice(&text).map_err(|e| bad(format!("{CELL}: {e}")))?;
@@ -57,18 +57,18 @@ impl LabelledSamples {
             Matrix::F32(samples) => samples,
             Matrix::F64(samples) => samples.mapv(|v| v as f32),
         };
-        let entries = fs::read_dir(path).map_err(StoreError::io("read", path))?;
-        let multiple = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
-                name.strip_prefix("labels-x")?.strip_suffix(".parquet")?.parse::<usize>().ok()
-            })
-            .min()
-            .ok_or_else(|| bad("there is no labels-xM.parquet".into()))?;
+        let mut multiples = Vec::new();
+        for entry in fs::read_dir(path).map_err(StoreError::io("read", path))? {
+            let name = entry.map_err(StoreError::io("read", path))?.file_name();
+            let name = name.to_string_lossy();
+            let middle = name.strip_prefix("labels-x").and_then(|rest| rest.strip_suffix(".parquet"));
+            multiples.extend(middle.and_then(|multiple| multiple.parse::<usize>().ok()));
+        }
+        let multiple =
+            multiples.into_iter().min().ok_or_else(|| bad("it has no labels-xM.parquet".into()))?;
         let labels = labelled_rows(&read_parquet(&path.join(format!("labels-x{multiple}.parquet")))?)?;
-        let numbers = labels.iter().enumerate().all(|(i, row)| row.sample == i);
-        if labels.len() != samples.nrows() || !numbers {
+        let in_order = labels.iter().enumerate().all(|(i, row)| row.sample == i);
+        if labels.len() != samples.nrows() || !in_order {
             let (rows, n) = (labels.len(), samples.nrows());
             return Err(bad(format!("{rows} labels for {n} samples, expected one each, in order")));
         }
@@ -79,54 +79,26 @@ impl LabelledSamples {
         Ok(Self { path: path.into(), samples, labels, multiple, delta_m, delta_s })
     }
 
-    /// Numbers of at most `max` samples of a class, as [`pick`] chooses them.
-    pub fn pick(&self, label: Class, max: usize, way: Pick, seed: u64) -> Vec<usize> {
-        pick(&self.labels, label, max, way, seed)
+    /// Rows of at most `choice.max` samples of a class, see [`pick`].
+    pub fn pick(&self, label: Class, choice: &Choice) -> Vec<usize> {
+        pick(&self.labels, label, choice.max, choice.pick, choice.pick_seed)
     }
 }
 
-/// The samples of a frame with `sample`, `label`, `d_train` and `d_synthetic`. Distances may be missing; where one is
-/// NaN or infinite the sample is invalid.
+/// The samples of a frame with `sample`, `label`, `d_train` and `d_synthetic`. Distances may be missing. A sample with
+/// a distance that is NaN or infinite is invalid.
 ///
 /// # Errors
-/// [`TableError`] for a missing column, another type, a label or a number of a sample that there is not.
+/// [`TableError`] for a missing column, another type, an unknown label or a negative number of a sample.
 pub fn labelled_rows(frame: &DataFrame) -> Result<Vec<Labelled>, TableError> {
-    let (near, other) = (distances(frame, "d_train")?, distances(frame, "d_synthetic")?);
-    let wrong =
-        |name: &str, wanted, found: String| TableError::WrongType { name: name.into(), wanted, found };
-    column_i64(frame, "sample")?
-        .into_iter()
-        .zip(column_text(frame, "label")?)
-        .enumerate()
-        .map(|(i, (sample, label))| {
-            let sample = usize::try_from(sample)
-                .map_err(|_| wrong("sample", "numbers from 0 on", sample.to_string()))?;
-            let known = Class::LABELS.into_iter().find(|known| known.name() == label);
-            let label = known.ok_or_else(|| wrong("label", "names of classes", label))?;
-            let (d_train, d_synthetic) = (near[i], other[i]);
-            let finite = [d_train, d_synthetic].iter().flatten().all(|d| d.is_finite());
-            let label = if finite { label } else { Class::Invalid };
-            Ok(Labelled { sample, label, d_train, d_synthetic })
-        })
-        .collect()
-}
-
-pub(crate) fn distances(frame: &DataFrame, name: &str) -> Result<Vec<Option<f64>>, TableError> {
-    let column = frame.column(name).map_err(|_| TableError::NoColumn {
-        name: name.to_owned(),
-        have: frame.get_column_names().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "),
-    })?;
-    let value = |v| match v {
-        AnyValue::Null => Ok(None),
-        AnyValue::Float64(v) => Ok(Some(v)),
-        AnyValue::Float32(v) => Ok(Some(f64::from(v))),
-        _ => Err(TableError::WrongType {
-            name: name.to_owned(),
-            wanted: "real numbers",
-            found: column.dtype().to_string(),
-        }),
-    };
-    column.as_materialized_series().iter().map(value).collect()
+    let (samples, labels) = (usize::read(frame, "sample")?, Class::read(frame, "label")?);
+    let (d_train, d_synthetic) = (Item::read(frame, "d_train")?, Item::read(frame, "d_synthetic")?);
+    let columns = samples.into_iter().zip(labels).zip(d_train.into_iter().zip(d_synthetic));
+    let rows = columns.map(|((sample, label), (d_train, d_synthetic))| {
+        let finite = [d_train, d_synthetic].iter().flatten().all(|d: &f64| d.is_finite());
+        Labelled { sample, label: if finite { label } else { Class::Invalid }, d_train, d_synthetic }
+    });
+    Ok(rows.collect())
 }
 
 #[cfg(test)]
@@ -161,7 +133,7 @@ mod tests {
         let cell = LabelledSamples::open(at).unwrap();
         assert_eq!((cell.samples.clone(), cell.multiple), (samples, 4));
         assert_eq!((cell.delta_m, cell.delta_s), (Some(0.25), None));
-        assert_eq!(cell.pick(Class::Spurious, 5, Pick::Order, 1), [0]);
+        assert_eq!(cell.pick(Class::Spurious, &Choice::default()), [0]);
         write_parquet(&at.join("labels-x4.parquet"), &labels(1, "spurious", &[Some(0.5), None])).unwrap();
         refused("in order");
     }

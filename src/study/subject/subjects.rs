@@ -1,40 +1,37 @@
-//! The trained networks whose basins, spectra and energies are measured.
+//! The trained networks of a profile whose basins, spectra and energies are measured.
 
-use ndarray::{Array2, Axis, s};
+use std::path::PathBuf;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{LabelledSamples, OfNetwork, Pick};
+use super::{Choice, NetworkRows, Pick, ScoreOptions, Subject};
 use crate::Error;
-use crate::class::Group;
 use crate::frame::fingerprint::{Fingerprint, settings_value};
-use crate::process::{Steps, Vp};
 use crate::random::SEED;
-use crate::score::Network;
-use crate::shape::Shape;
+use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
 use crate::study::StudyError;
-use crate::study::context::Context;
+use crate::study::context::{Cells, Context};
 use crate::study::sweep::{self, Plan, Task};
-use crate::train::{Kind, RunDir};
 
-/// Rows that a network takes at a time.
-pub const ROWS: usize = 1024;
+/// Batch size of the profile's networks; no result depends on it.
+pub const BATCH: usize = 1024;
 
-/// Whose basins, spectra and energies are measured, and at how many images.
+/// The networks whose basins, spectra and energies are measured, and the number of images: table `subject` of a profile.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectSettings {
     /// The networks.
     pub networks: Vec<SubjectNetwork>,
-    /// Images of a class, and training images, at most. Which ones is a seeded draw.
+    /// Number of images of each group, at most. Samples are a seeded draw.
     pub most: usize,
     /// Sizes K whose spectra are shown class by class.
     pub spectra: Vec<usize>,
-    /// The size K whose potential is shown along the arcs.
+    /// Size K whose potential is shown along the arcs.
     pub arcs: usize,
-    /// Draws of noise, to see at which training images they end.
+    /// Number of noise draws that are followed to the training images where they end.
     pub draws: usize,
 }
 
@@ -42,11 +39,11 @@ pub struct SubjectSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectNetwork {
-    /// The plan of the sweep, by name.
+    /// Name of the sweep's plan.
     pub plan: String,
-    /// Data set of the plan.
+    /// Name of a data set of the plan.
     pub dataset: String,
-    /// Network of the plan.
+    /// Name of a network of the plan.
     pub network: String,
     /// Sizes K of the plan.
     pub sizes: Vec<usize>,
@@ -61,29 +58,11 @@ pub struct Subjects<'a> {
     plans: Vec<Plan>,
 }
 
-/// One trained network with its training set and the samples of each class.
-pub struct Subject {
-    /// Size of the training set.
-    pub k: usize,
-    /// The process that the network was trained on.
-    pub vp: Vp,
-    /// The levels that the cell's samples were drawn along.
-    pub steps: Steps,
-    /// The network.
-    pub score: Network,
-    /// The training set, `[K, N]`, values in [-1, 1].
-    pub training: Array2<f32>,
-    /// Shape of one image.
-    pub shape: Shape,
-    /// The samples and their labels.
-    pub cell: LabelledSamples,
-}
-
 impl<'a> Subjects<'a> {
-    /// The networks of the profile's table `subject`.
+    /// The networks in the profile's table `subject`.
     ///
     /// # Errors
-    /// [`StudyError::Setting`] for a size that is not in the plan of its network; those of reading the plans.
+    /// [`StudyError::Setting`] for a size that is not in the plan of its network; those of [`Plan::named`].
     pub fn new(context: &'a Context) -> Result<Self, Error> {
         let settings: SubjectSettings = context.settings("subject")?;
         let plan = |of: &SubjectNetwork| Plan::named(context.layout(), &of.plan);
@@ -93,19 +72,19 @@ impl<'a> Subjects<'a> {
             let has = |k: usize| subjects.tasks(wanted, plan).iter().any(|(_, task)| task.k == k);
             if let Some(k) = wanted.sizes.iter().find(|k| !has(**k)) {
                 let SubjectNetwork { plan, dataset, network, .. } = wanted;
-                return Err(StudyError::Setting {
-                    analysis: "subject",
-                    setting: "sizes",
-                    value: k.to_string(),
-                    need: format!("a size of {network} on {dataset} in the plan {plan}"),
-                }
+                return Err(StudyError::from(SettingError::new(
+                    "subject",
+                    "sizes",
+                    k,
+                    format!("a size of {network} on {dataset} in the plan {plan}"),
+                ))
                 .into());
             }
         }
         Ok(subjects)
     }
 
-    /// The cells of a network and their numbers in its plan, by K.
+    /// The cells of a network with their indices in its plan, in the order of K.
     fn tasks<'p>(&self, of: &SubjectNetwork, plan: &'p Plan) -> Vec<(usize, &'p Task)> {
         let SubjectNetwork { dataset, network, sizes, .. } = of;
         let wanted =
@@ -116,11 +95,11 @@ impl<'a> Subjects<'a> {
         tasks
     }
 
-    /// What an analysis of these cells depends on: its settings, which cells and images, and the published weights that
-    /// are taken instead of training.
+    /// Everything that a measurement of these cells depends on: its settings, the cells, the choice of images, and the
+    /// published weights that replace training.
     ///
     /// # Errors
-    /// Published weights that exist and can't be read.
+    /// [`StoreError`] for published weights that can't be read.
     pub fn fingerprint(
         &self,
         analysis: &str,
@@ -144,8 +123,9 @@ impl<'a> Subjects<'a> {
             "numbers of sweeps": sweep::VERSION,
         });
         let mut fingerprint = Fingerprint::new(analysis, version, asked, self.context.profile().name());
+        let networks = networks(self.context);
         for task in tasks {
-            let file = task.weights().map(|name| self.networks().join(name));
+            let file = task.weights().map(|name| networks.join(name));
             if let Some(file) = file.filter(|file| file.exists()) {
                 let bytes = std::fs::read(&file).map_err(StoreError::io("open", &file))?;
                 fingerprint = fingerprint.data(&format!("weights of {}", task.id), &sha256_hex(&bytes));
@@ -154,79 +134,78 @@ impl<'a> Subjects<'a> {
         Ok(fingerprint)
     }
 
-    /// What the profile says.
+    /// The profile's table `subject`.
     pub fn settings(&self) -> &SubjectSettings {
         &self.settings
     }
 
-    /// Where published weights lie.
-    fn networks(&self) -> std::path::PathBuf {
-        self.context.layout().results().join("networks")
+    /// The choice of images: a seeded draw, which represents its class.
+    pub fn choice(&self) -> Choice {
+        Choice { max: self.settings.most, pick: Pick::Random, pick_seed: SEED }
     }
 
-    /// What `work` gives for each cell of each network, kept one by one so that a killed run goes on.
+    /// The results of `work` for each cell of each network. Each finished cell is kept as a piece of the study; `work`
+    /// gets the place for the pieces of its own cell.
     ///
     /// # Errors
     /// Those of `work`, of the sweep that makes a missing cell, and of the files.
     pub fn each<T: Serialize + DeserializeOwned>(
         &self,
         fingerprint: &Fingerprint,
-        work: impl Fn(&Subject) -> Result<T, Error>,
-    ) -> Result<Vec<OfNetwork<T>>, Error> {
+        work: impl Fn(&Subject, &Plan, &Cells) -> Result<T, Error>,
+    ) -> Result<Vec<NetworkRows<T>>, Error> {
         let cells = self.context.cells(fingerprint)?;
         let mut all = Vec::new();
-        for (of, plan) in self.settings.networks.iter().zip(&self.plans) {
+        for (wanted, plan) in self.settings.networks.iter().zip(&self.plans) {
             let mut rows = Vec::new();
-            for (number, task) in self.tasks(of, plan) {
-                let one = match cells.get(&task.id) {
-                    Some(one) => one,
-                    None => {
-                        let one = work(&self.subject(plan, number, task)?)?;
-                        cells.put(&task.id, &one)?;
-                        one
-                    }
-                };
-                rows.push(one);
+            for (index, task) in self.tasks(wanted, plan) {
+                let pieces = cells.within(&task.id);
+                rows.push(cells.get_or_make(&task.id, || {
+                    work(&open(self.context, plan, index, task)?, plan, &pieces)
+                })?);
+                pieces.clear()?;
             }
-            all.push(OfNetwork { dataset: of.dataset.clone(), network: of.network.clone(), rows });
+            let SubjectNetwork { dataset, network, .. } = wanted.clone();
+            all.push(NetworkRows { dataset, network, rows });
         }
         Ok(all)
-    }
-
-    /// A cell, finished: its network trained or taken from what is published, sampled and labelled. Cells lie apart from
-    /// those of the sweep itself, as published weights are rounded.
-    fn subject(&self, plan: &Plan, number: usize, task: &Task) -> Result<Subject, Error> {
-        let (context, networks) = (self.context, self.networks());
-        let runs = context.output().join("landscape").join(plan.name());
-        let networks = networks.is_dir().then_some(networks.as_path());
-        let options = sweep::Options { device: context.profile().device()?, networks, wait: true };
-        let progress = context.progress(&task.id, 1);
-        sweep::complete(plan, &[number], &runs, context.layout(), &options, &*progress)?;
-        drop(progress);
-        let folder = sweep::Cell::of(&runs, task);
-        let (train, cell) = (RunDir::open(&folder.train())?, LabelledSamples::open(folder.path())?);
-        let (weights, _) = train.weights(Kind::Ema)?;
-        let score = Network::new(weights, train.prediction(), ROWS)?;
-        let training = train.data(context.layout())?.rows().clone();
-        let shape = train.shape();
-        let (vp, steps) = (plan.process().clone(), plan.steps().clone());
-        Ok(Subject { k: task.k, vp, steps, score, training, shape, cell })
     }
 }
 
 impl Subject {
-    /// Numbers and rows of up to `most` images of a group: a seeded draw, which stands for its class.
-    pub fn images(&self, group: Group, most: usize) -> (Vec<usize>, Array2<f32>) {
-        match group {
-            Group::Samples(class) => {
-                let ids = self.cell.pick(class, most, Pick::Random, SEED);
-                let rows = self.cell.samples.select(Axis(0), &ids);
-                (ids, rows)
-            }
-            Group::Training => {
-                let count = self.training.nrows().min(most);
-                ((0..count).collect(), self.training.slice(s![..count, ..]).to_owned())
-            }
-        }
+    /// The cell `id` of the project's plan `plan`, such as `mnist-7-mlp128-k128-s3407` of `mnist-mlp`. Its network is
+    /// read from the published weights, or trained when they don't exist; then it is sampled and the samples are
+    /// labelled.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for a cell that is not in the plan; those of the plan, of the sweep and of
+    /// [`Self::open`].
+    pub fn published(context: &Context, plan: &str, id: &str) -> Result<Self, Error> {
+        let plan = Plan::named(context.layout(), plan)?;
+        let Some((index, task)) = plan.tasks().iter().enumerate().find(|(_, task)| task.id == id) else {
+            let need = format!("a cell of the plan {}, as mem2gen sweep --dry-run lists them", plan.name());
+            return Err(StudyError::from(SettingError::new("subject", "id", id, need)).into());
+        };
+        open(context, &plan, index, task)
     }
+}
+
+/// The folder of published weights.
+fn networks(context: &Context) -> PathBuf {
+    context.layout().results().join("networks")
+}
+
+/// A finished cell. Cells with published weights have a folder apart from the sweep's own, because published weights
+/// are rounded.
+fn open(context: &Context, plan: &Plan, index: usize, task: &Task) -> Result<Subject, Error> {
+    let networks = networks(context);
+    let runs = context.output().join("landscape").join(plan.name());
+    let networks = networks.is_dir().then_some(networks.as_path());
+    let device = context.profile().device()?;
+    let options = sweep::Options { device, networks, wait: true };
+    let progress = context.progress(&task.id, 1);
+    sweep::complete(plan, &[index], &runs, context.layout(), &options, &*progress)?;
+    drop(progress);
+    let options = ScoreOptions { batch: BATCH, ..ScoreOptions::default() };
+    Subject::open(sweep::SweepCell::of(&runs, task).path(), context.layout(), &options)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
+use ndarray::{ArcArray2, ArrayView2, Axis, s};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::Error;
 use crate::class::Class;
 use crate::detect::{self, Classification, Neighbours, Origin, Sets, classify, examples};
 use crate::device::{Device, DeviceChoice};
-use crate::distance::Lpips;
+use crate::distance::{Backbone, Lpips};
 use crate::frame::{read_parquet, write_parquet};
 use crate::net::Weights;
 use crate::ops::{Memories, OpError, resolve};
@@ -49,7 +49,7 @@ const EXACT_ROWS: usize = 1024;
 
 /// A cell's folder.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub struct SweepCell {
     path: PathBuf,
 }
 
@@ -82,7 +82,7 @@ pub struct CellRecord {
     /// Seconds of the search for neighbours and of labelling.
     pub label_seconds: f64,
     /// What was found for each size of S.
-    pub found: Vec<Found>,
+    pub found: Vec<LabelledSet>,
     /// SHA-256 of the file of examples.
     pub examples_sha256: String,
 }
@@ -106,7 +106,7 @@ pub struct NetworkRecord {
 /// Labels with one size of S.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Found {
+pub struct LabelledSet {
     /// |S| / K.
     pub multiple: usize,
     /// Independent sets S.
@@ -129,7 +129,7 @@ struct Drawn {
     seconds: f64,
 }
 
-impl Cell {
+impl SweepCell {
     /// The cell of a task in a folder of cells.
     pub fn of(runs: &Path, task: &Task) -> Self {
         Self { path: runs.join(&task.id) }
@@ -272,16 +272,9 @@ impl Cell {
         run: Option<&RunDir>,
         options: &Options<'_>,
         watch: &dyn Watch,
-    ) -> Result<(Array2<f32>, Drawn), Error> {
+    ) -> Result<(ArcArray2<f32>, Drawn), Error> {
         let weights = run.map(|run| Ok::<_, Error>(run.weights(Kind::Ema)?.0)).transpose()?;
-        // Without candle's kernels a network computes on the processor.
-        let device = match options.device {
-            DeviceChoice::Auto if !cfg!(feature = "cuda") => Device::Cpu,
-            choice => {
-                let operation = "sampling";
-                resolve(choice).map_err(|source| OpError::Device { operation, source })?.0
-            }
-        };
+        let device = network_device(options.device)?;
         let source = match (&weights, run) {
             (Some(weights), Some(run)) => json!({
                 "weights_sha256": weights_sha256(weights),
@@ -301,7 +294,7 @@ impl Cell {
             && rows.dim() == (task.samples, dim)
             && rows_sha256(rows.view()) == drawn.sha256
         {
-            return Ok((rows, drawn));
+            return Ok((rows.into_shared(), drawn));
         }
         let batch = if weights.is_some() { NETWORK_ROWS } else { EXACT_ROWS };
         let clock = Instant::now();
@@ -321,7 +314,7 @@ impl Cell {
             (Some(weights), Some(run)) => draw(&Network::on(weights, run.prediction(), batch, device)?)?,
             _ => {
                 let rows = data.rows().mapv(f64::from);
-                draw(&Empirical::new(Memories::on(rows.view(), options.device).map_err(ScoreError::from)?))?
+                draw(&Empirical::new(Memories::on(rows, options.device).map_err(ScoreError::from)?))?
             }
         };
         let seconds =
@@ -332,7 +325,7 @@ impl Cell {
         };
         let drawn = Drawn { settings, samples: task.samples, sha256: rows_sha256(rows.view()), seconds };
         write_json(&sidecar, &drawn)?;
-        Ok((rows, drawn))
+        Ok((rows.into_shared(), drawn))
     }
 
     /// Labels, examples and the record.
@@ -343,7 +336,7 @@ impl Cell {
         task: &Task,
         data: &TrainingData,
         run: Option<RunDir>,
-        (samples, drawn): (Array2<f32>, Drawn),
+        (samples, drawn): (ArcArray2<f32>, Drawn),
         bench: &mut Bench,
         options: &Options<'_>,
         watch: &dyn Watch,
@@ -351,8 +344,8 @@ impl Cell {
         let clock = Instant::now();
         let settings = &plan.settings().detection;
         let held_out = bench.held_out(&task.dataset, task.size, settings.held_out)?;
-        let held_out = held_out.as_ref().map(|data| data.rows().view());
-        let lpips = settings.metric.backbone().map(|b| Lpips::open(b, bench.layout())).transpose()?;
+        let held_out = held_out.as_ref().map(|data| data.rows());
+        let lpips = Backbone::of(settings.metric).map(|b| Lpips::open(b, bench.layout())).transpose()?;
         let count = samples.nrows() + data.len() + held_out.map_or(0, |rows| rows.nrows());
         if lpips.is_some() {
             watch.step(task, "features", count as u64);
@@ -360,15 +353,15 @@ impl Cell {
         let net = data.shape();
         let shape = Shape { height: net.height, width: net.width, channels: net.channels };
         let sink = watch.sink();
-        let rows = [
-            features(lpips.as_ref(), shape, data.rows().view(), sink)?,
-            features(lpips.as_ref(), shape, samples.view(), sink)?,
+        let [train, synthetic] = [
+            features(lpips.as_ref(), shape, data.rows(), sink)?,
+            features(lpips.as_ref(), shape, &samples, sink)?,
         ];
         let far = held_out.map(|rows| features(lpips.as_ref(), shape, rows, sink)).transpose()?;
         let sets = Sets {
-            train: rows[0].view(),
-            synthetic: rows[1].view(),
-            held_out: far.as_ref().map(|rows| rows.view()),
+            train,
+            synthetic,
+            held_out: far,
             squared: lpips.is_some(),
         };
         let multiples = &plan.settings().sampling.multiples;
@@ -406,7 +399,7 @@ impl Cell {
             }
             let known =
                 |of: &[Option<detect::Neighbour>]| median(of.iter().flatten().map(|n| n.distance).collect());
-            found.push(Found {
+            found.push(LabelledSet {
                 multiple,
                 sets: neighbours.train.len() / neighbours.each,
                 medians: [known(&neighbours.train), known(&neighbours.synthetic)],
@@ -541,16 +534,29 @@ impl Cell {
     }
 }
 
+/// The device of a network's forward passes: without the feature `cuda` they run on the CPU.
+pub(crate) fn network_device(choice: DeviceChoice) -> Result<Device, OpError> {
+    match choice {
+        DeviceChoice::Only(device) => Ok(device),
+        DeviceChoice::Auto if cfg!(feature = "cuda") => {
+            let (device, _) =
+                resolve(choice).map_err(|source| OpError::Device { operation: "sampling", source })?;
+            Ok(device)
+        }
+        DeviceChoice::Auto => Ok(Device::Cpu),
+    }
+}
+
 /// What the distance is taken of: the rows themselves, or the features of the images that they are.
-fn features<'a>(
+fn features(
     lpips: Option<&Lpips>,
     shape: Shape,
-    rows: ArrayView2<'a, f32>,
+    rows: &ArcArray2<f32>,
     sink: &dyn ProgressSink,
-) -> Result<CowArray<'a, f32, Ix2>, Error> {
-    let Some(lpips) = lpips else { return Ok(rows.into()) };
+) -> Result<ArcArray2<f32>, Error> {
+    let Some(lpips) = lpips else { return Ok(rows.clone()) };
     let unit = rows.mapv(|v| (0.5 * (v + 1.0)).clamp(0.0, 1.0));
-    Ok(lpips.features(shape, unit.view(), sink)?.into())
+    Ok(lpips.features(shape, unit.view(), sink)?.into_shared())
 }
 
 /// Chooses the examples of a cell.
@@ -560,8 +566,8 @@ struct Picker<'a> {
     most: usize,
     shape: Shape,
     data: &'a TrainingData,
-    samples: &'a Array2<f32>,
-    sets: &'a Sets<'a>,
+    samples: &'a ArcArray2<f32>,
+    sets: &'a Sets,
     device: DeviceChoice,
 }
 
@@ -570,7 +576,7 @@ impl Picker<'_> {
     fn pick(&self, found: &Neighbours, labels: &[Class]) -> Result<Vec<ExampleRow>, Error> {
         let mut rows = vec![];
         let of = |set: &'static str| move |source| detect::DetectError::Set { set, source };
-        let train = Memories::on(self.sets.train, self.device).map_err(of("training"))?;
+        let train = Memories::on(self.sets.train.clone(), self.device).map_err(of("training"))?;
         let power = |d: f64| if self.sets.squared { d * d } else { d };
         for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
             for (example, i) in examples(found, labels, class, self.most).into_iter().enumerate() {
@@ -597,11 +603,11 @@ impl Picker<'_> {
                     picture(Role::Train, rank, j, power(d), self.data.rows().view())
                 }));
                 let first = i / found.each * found.each;
-                let set = self.sets.synthetic.slice(s![first..first + found.each, ..]);
+                let set = self.sets.synthetic.clone().slice_move(s![first..first + found.each, ..]);
                 let fine: Vec<usize> = (0..found.each).filter(|j| found.train[first + j].is_some()).collect();
-                let others: CowArray<'_, f32, Ix2> =
-                    if fine.len() == found.each { set.into() } else { set.select(Axis(0), &fine).into() };
-                let others = Memories::on(others.view(), self.device).map_err(of("synthetic"))?;
+                let others =
+                    if fine.len() == found.each { set } else { set.select(Axis(0), &fine).into_shared() };
+                let others = Memories::on(others, self.device).map_err(of("synthetic"))?;
                 // One more, as the sample itself is among them.
                 let most = (self.most + 1).min(fine.len());
                 let near = others.knn(query, most, false).map_err(of("synthetic"))?;

@@ -15,7 +15,7 @@ use crate::study::sweep::data::Bench;
 use crate::study::sweep::frame::{
     cells_frame, cells_rows, examples_frame, examples_rows, samples_frame, samples_rows,
 };
-use crate::study::sweep::{Cell, Plan, SweepError, Transition, VERSION};
+use crate::study::sweep::{SweepCell, Plan, SweepError, Transition, VERSION};
 use crate::train::{self, RunDir};
 use crate::{Error, sample};
 
@@ -36,7 +36,7 @@ pub struct Collected {
 pub fn collect(plan: &Plan, runs: &Path, partial: bool) -> Result<Collected, Error> {
     let mut collected = Collected { tables: Transition::default(), missing: vec![] };
     for task in plan.tasks() {
-        let cell = Cell::of(runs, task);
+        let cell = SweepCell::of(runs, task);
         let Some(record) = cell.record(task) else {
             collected.missing.push(task.id.clone());
             continue;
@@ -159,7 +159,7 @@ pub fn publish(plan: &Plan, runs: &Path, out: &Path) -> Result<(usize, Vec<Strin
     let (mut written, mut missing) = (0, vec![]);
     for task in plan.tasks() {
         let Some(file) = task.weights() else { continue };
-        let cell = Cell::of(runs, task);
+        let cell = SweepCell::of(runs, task);
         match cell.record(task) {
             None => missing.push(task.id.clone()),
             Some(record) if record.network.as_ref().is_some_and(|n| n.restored) => {}

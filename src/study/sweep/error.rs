@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::setting::SettingError;
+
 /// What can go wrong with a sweep, beside what its steps refuse.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -12,17 +14,8 @@ pub enum SweepError {
         reason: String,
     },
     /// A setting of a plan out of its range.
-    #[error("plan {name}: setting {setting} is {value}, expected {need}")]
-    Setting {
-        /// Name of the plan.
-        name: String,
-        /// The setting.
-        setting: String,
-        /// What it is.
-        value: String,
-        /// What would do.
-        need: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A cell that is not in the plan.
     #[error("plan {name}: there is no task {task}, expected a number below {tasks}")]
     Task {

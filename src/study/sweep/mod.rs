@@ -2,7 +2,7 @@
 //! (Sec. 4, B.1 to B.5).
 //!
 //! A [`Plan`] is data. Its [`Task`]s are cells: a network, or the exact score, of one training set, each in a
-//! [folder](Cell) of its own. [`run`] does those that are left. A step whose result is there is not done again,
+//! [folder](SweepCell) of its own. [`run`] does those that are left. A step whose result is there is not done again,
 //! whatever was killed when, and several processes may work on one plan. [`collect`] makes three tables of finished
 //! cells.
 
@@ -16,12 +16,13 @@ mod rows;
 mod run;
 mod slurm;
 
-pub use cell::{Cell, CellRecord, Found, NetworkRecord};
+pub(crate) use cell::network_device;
+pub use cell::{CellRecord, LabelledSet, NetworkRecord, SweepCell};
 pub(crate) use collect::FORMS;
 pub use collect::{Collected, collect, fingerprint, publish, store};
 pub use error::SweepError;
 pub use plan::{
-    DetectionSettings, EXACT, Grid, Metric, NetworkSettings, Plan, PlanSettings, SamplerName,
+    DetectionSettings, EXACT, Grid, NetworkSettings, Plan, PlanSettings, SamplerName,
     SamplingSettings, Seeds, Task, TrainingSettings,
 };
 pub use rows::{ClassRow, DistanceRow, ExampleRow, Role, SweepRow, ThresholdRow, Transition};

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::data::{self, Entry};
 use crate::detect::ClassifySettings;
-use crate::distance::Backbone;
+use crate::metric::Metric;
 use crate::net::Arch;
 use crate::process::{Prediction, Spacing, Steps, Vp, VpSettings};
 use crate::project::Layout;
 use crate::random::SEED;
 use crate::sample::{self, Sampler};
+use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::{StoreError, sha256_hex};
 use crate::study::sweep::{SweepError, VERSION};
@@ -242,35 +243,6 @@ fn multiples() -> Vec<usize> {
     vec![4]
 }
 
-/// The distance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
-    /// Euclidean distance of values in [-1, 1].
-    #[default]
-    L2,
-    /// LPIPS with AlexNet.
-    LpipsAlex,
-    /// LPIPS with VGG16.
-    LpipsVgg,
-}
-
-impl Metric {
-    /// The network whose features are compared.
-    pub fn backbone(self) -> Option<Backbone> {
-        match self {
-            Self::L2 => None,
-            Self::LpipsAlex => Some(Backbone::AlexNet),
-            Self::LpipsVgg => Some(Backbone::Vgg16),
-        }
-    }
-
-    /// The name in plans and tables.
-    pub fn name(self) -> &'static str {
-        self.backbone().map_or("l2", Backbone::name)
-    }
-}
-
 /// How samples are labelled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -429,8 +401,12 @@ impl Plan {
     /// labelling refuse.
     pub fn check(name: &str, settings: PlanSettings) -> Result<Self, Error> {
         let refuse = |setting: &str, value: String, need: &str| {
-            let (name, setting, need) = (name.to_owned(), setting.to_owned(), need.to_owned());
-            SweepError::Setting { name, setting, value, need }
+            SweepError::from(SettingError::new(
+                format!("plan {name}"),
+                setting.to_owned(),
+                value,
+                need.to_owned(),
+            ))
         };
         let ok = |ok: bool, setting: &str, value: String, need: &str| match ok {
             true => Ok(()),

@@ -10,7 +10,7 @@ use crate::device::DeviceChoice;
 use crate::progress::{ProgressSink, Silent};
 use crate::project::Layout;
 use crate::study::sweep::SweepError;
-use crate::study::sweep::cell::{Cell, CellRecord};
+use crate::study::sweep::cell::{SweepCell, CellRecord};
 use crate::study::sweep::data::Bench;
 use crate::study::sweep::plan::{Plan, Task};
 
@@ -109,7 +109,7 @@ pub struct Summary {
 /// State and, if it is done, record of each cell.
 pub fn states(plan: &Plan, runs: &Path) -> Vec<(State, Option<CellRecord>)> {
     let one = |task: &Task| {
-        let cell = Cell::of(runs, task);
+        let cell = SweepCell::of(runs, task);
         match cell.record(task) {
             Some(record) => (State::Done, Some(record)),
             None if cell.is_busy() => (State::Running, None),
@@ -193,7 +193,7 @@ pub fn run(
     let tell = |failed: usize| watch.stands(&Tally { failed, ..Tally::of(plan, &states(plan, runs)) });
     let mut held: Vec<&Task> = vec![];
     for task in tasks.iter().filter_map(|&i| plan.tasks().get(i)) {
-        let cell = Cell::of(runs, task);
+        let cell = SweepCell::of(runs, task);
         if cell.record(task).is_some() {
             summary.already += 1;
             continue;
@@ -210,7 +210,7 @@ pub fn run(
         sleep(POLL);
         let mut still = vec![];
         for task in held {
-            let cell = Cell::of(runs, task);
+            let cell = SweepCell::of(runs, task);
             let outcome = match cell.record(task) {
                 Some(_) => Some(Outcome::Elsewhere),
                 None => {
@@ -234,7 +234,7 @@ pub fn run(
 fn one(
     plan: &Plan,
     task: &Task,
-    cell: &Cell,
+    cell: &SweepCell,
     bench: &mut Bench,
     options: &Options<'_>,
     watch: &dyn Watch,

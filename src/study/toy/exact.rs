@@ -9,6 +9,7 @@ use crate::class::Class;
 use crate::memory::{AttractorSettings, Attractors, attractors, critical_beta_of_pair, ring, toy};
 use crate::ops::Memories;
 use crate::progress::ProgressSink;
+use crate::setting::SettingError;
 use crate::study::StudyError;
 
 /// Version of the numbers that this analysis gives. It goes up with any change that moves them.
@@ -42,12 +43,13 @@ impl ToySettings {
     pub fn betas(&self) -> Result<Vec<f64>, StudyError> {
         let (first, last, steps) = self.ladder;
         if !(first > 0.0 && last > first && last.is_finite() && steps >= 2) {
-            return Err(StudyError::Setting {
-                analysis: "toy",
-                setting: "ladder",
-                value: format!("{:?}", self.ladder),
-                need: "[first > 0, last > first, steps >= 2]".into(),
-            });
+            return Err(SettingError::new(
+                "toy",
+                "ladder",
+                format!("{:?}", self.ladder),
+                "[first > 0, last > first, steps >= 2]",
+            )
+            .into());
         }
         let ratio = (last / first).ln() / (steps - 1) as f64;
         Ok((0..steps).map(|i| first * (ratio * i as f64).exp()).collect())
@@ -93,12 +95,7 @@ pub struct Landscape {
 /// [`StudyError`] for a grid of less than 2 points or arguments that the energies refuse.
 pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<Landscape, StudyError> {
     if grid < 2 {
-        return Err(StudyError::Setting {
-            analysis: "toy",
-            setting: "grid",
-            value: grid.to_string(),
-            need: "at least 2 points a side".into(),
-        });
+        return Err(SettingError::new("toy", "grid", grid, "at least 2 points a side").into());
     }
     let at = |i: usize| half_width * (2.0 * i as f64 / (grid - 1) as f64 - 1.0);
     let mut energy =
@@ -115,7 +112,7 @@ pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<
                 let queries = Array2::from_shape_fn((grid * grid, 2), |(q, axis)| {
                     if axis == 0 { at(q % grid) } else { at(q / grid) }
                 });
-                let flat = Memories::new(points.view())?.energy(queries.view(), beta)?;
+                let flat = Memories::new(points)?.energy(queries.view(), beta)?;
                 Array2::from_shape_fn((grid, grid), |(i, j)| flat[i * grid + j])
             }
         };
@@ -133,6 +130,13 @@ pub struct Panel {
     pub points: Array2<f64>,
     /// The attractors; None for the ring, whose minima are a circle.
     pub attractors: Option<Attractors>,
+}
+
+/// Several landscapes.
+#[derive(Debug, Clone)]
+pub struct Landscapes {
+    /// One panel for each landscape.
+    pub panels: Vec<Panel>,
 }
 
 /// The landscape of `size` at beta with its memories and attractors.
@@ -158,16 +162,31 @@ pub struct PairRow {
     pub closed_form: f64,
 }
 
-/// Follows the minima of the first two toy points through their critical beta.
+/// The minima of two memories for several beta.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairSplitting {
+    /// One row for each beta.
+    pub rows: Vec<PairRow>,
+}
+
+impl PairSplitting {
+    /// Largest difference between a minimum that was found and the closed form, in units of half the distance of the
+    /// two points.
+    pub fn largest_error(&self) -> f64 {
+        self.rows.iter().map(|r| (r.found - r.closed_form).abs()).fold(0.0, f64::max)
+    }
+}
+
+/// The minima of the first two toy points at each `ratio` of beta to their critical beta.
 ///
 /// # Errors
 /// As [`find_attractors`].
-pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<PairRow>, StudyError> {
+pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<PairSplitting, StudyError> {
     let points = toy::points(2)?;
     let critical = critical_beta_of_pair(points.row(0), points.row(1));
     let middle = (&points.row(0) + &points.row(1)) / 2.0;
     let half = (&points.row(0) - &middle).mapv(|v| v * v).sum().sqrt();
-    ratios
+    let rows = ratios
         .iter()
         .map(|&ratio| {
             let all = find_attractors(2, ratio * critical, settings)?;
@@ -180,7 +199,8 @@ pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<Vec<Pair
             let closed_form = (0..1_000_000).fold(1.0f64, |u, _| (ratio * u).tanh());
             Ok(PairRow { ratio, found, closed_form: if ratio <= 1.0 { 0.0 } else { closed_form } })
         })
-        .collect()
+        .collect::<Result<_, StudyError>>()?;
+    Ok(PairSplitting { rows })
 }
 
 /// An energy along the circle.
@@ -190,6 +210,15 @@ pub struct CircleProfile {
     pub size: Size,
     /// Angle in radians and E^AM + (log K)/beta.
     pub points: Vec<(f64, f64)>,
+}
+
+/// Energies along the circle for several sizes.
+#[derive(Debug, Clone)]
+pub struct CircleProfiles {
+    /// Inverse temperature.
+    pub beta: f64,
+    /// One profile for each size.
+    pub profiles: Vec<CircleProfile>,
 }
 
 /// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
@@ -209,7 +238,7 @@ pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<CircleProfile
             let queries = Array2::from_shape_fn((steps + 1, 2), |(i, axis)| {
                 if axis == 0 { angle(i).cos() } else { angle(i).sin() }
             });
-            let e = Memories::new(points.view())?.energy(queries.view(), beta)?;
+            let e = Memories::new(points)?.energy(queries.view(), beta)?;
             let level = (k as f64).ln() / beta;
             (0..=steps).map(|i| (angle(i), e[i] + level)).collect()
         }
@@ -224,11 +253,11 @@ pub fn along_circle(size: Size, beta: f64, steps: usize) -> Result<CircleProfile
 pub fn find_attractors(k: usize, beta: f64, settings: &ToySettings) -> Result<Attractors, StudyError> {
     let points = toy::points(k)?;
     let search = AttractorSettings { random_starts: settings.random_starts, ..AttractorSettings::default() };
-    Ok(attractors(points.view(), beta, &search)?)
+    Ok(attractors(points, beta, &search)?)
 }
 
 /// One row of the count of attractors against beta.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LadderRow {
     /// Memories.
     pub k: usize,
@@ -246,6 +275,41 @@ pub struct LadderRow {
     pub farthest: f64,
     /// Starts that did not converge.
     pub lost: usize,
+}
+
+/// The number of attractors against beta.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ladder {
+    /// One row for each size and beta.
+    pub rows: Vec<LadderRow>,
+    /// Critical beta of K = 2, below which two memories have one minimum.
+    pub critical_beta: f64,
+}
+
+impl Ladder {
+    /// The ladder of these rows.
+    ///
+    /// # Errors
+    /// Those of [`toy::points`].
+    pub fn new(rows: Vec<LadderRow>) -> Result<Self, StudyError> {
+        let pair = toy::points(2)?;
+        Ok(Self { rows, critical_beta: critical_beta_of_pair(pair.row(0), pair.row(1)) })
+    }
+
+    /// Number of attractors, over all rows.
+    pub fn attractors(&self) -> usize {
+        self.rows.iter().map(|r| r.memorized + r.spurious).sum()
+    }
+
+    /// Number of attractors with a proof that they are stable fixed points, over all rows.
+    pub fn certified(&self) -> usize {
+        self.rows.iter().map(|r| r.certified).sum()
+    }
+
+    /// Number of starts that did not converge, over all rows.
+    pub fn lost(&self) -> usize {
+        self.rows.iter().map(|r| r.lost).sum()
+    }
 }
 
 /// Counts attractors for every size and beta of the settings.
@@ -292,7 +356,14 @@ pub struct RingGap {
     pub worst: f64,
 }
 
-/// How far K memories are from infinitely many, for evenly spaced angles or the toy's own points.
+/// The difference of finite sums from the closed form, for several sizes and beta.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RingConvergence {
+    /// One row for each size and beta.
+    pub rows: Vec<RingGap>,
+}
+
+/// Difference between the energy of K memories and that of infinitely many, at `steps` angles.
 ///
 /// # Errors
 /// As [`landscape`].
@@ -304,7 +375,7 @@ pub fn ring_gap(memories: ArrayView2<'_, f64>, beta: f64, steps: usize) -> Resul
         radius * if axis == 0 { angle.cos() } else { angle.sin() }
     });
     let exact = ring::energy(radius, beta)?;
-    let energy = Memories::new(memories)?.energy(queries.view(), beta)?;
+    let energy = Memories::new(memories.to_owned())?.energy(queries.view(), beta)?;
     let gaps = energy.mapv(|e| e + (k as f64).ln() / beta - exact);
     Ok(RingGap {
         k,
@@ -332,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_landscape_has_its_minimum_at_nought_and_x_along_columns() {
+    fn a_landscape_has_its_minimum_at_zero_and_x_along_columns() {
         let land = landscape(Size::Points(2), 20.0, 61, 1.5).unwrap();
         let ((i, j), least) =
             land.energy.indexed_iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(at, e)| (at, *e)).unwrap();
@@ -370,9 +441,8 @@ mod tests {
 
     #[test]
     fn a_pair_follows_its_closed_form() {
-        for row in pair_splitting(&[0.5, 0.97, 1.05, 1.5, 3.0], &settings()).unwrap() {
-            assert!((row.found - row.closed_form).abs() < 1e-9, "{row:?}");
-        }
+        let pair = pair_splitting(&[0.5, 0.97, 1.05, 1.5, 3.0], &settings()).unwrap();
+        assert!(pair.largest_error() < 1e-9, "{pair:?}");
     }
 
     #[test]

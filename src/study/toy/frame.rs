@@ -1,92 +1,81 @@
-//! Frames of the toy model's rows.
+//! Tables of the toy model.
 
 use polars::prelude::DataFrame;
 
-use crate::frame::{TableError, column_f64, column_i64, floats, frame, integers, texts};
+use crate::frame::{Item, Table, TableError, columns, frame};
 use crate::memory::Attractors;
-use crate::study::toy::{LadderRow, RingGap};
+use crate::study::toy::{Ladder, LadderRow, RingConvergence, RingGap};
 
-/// One row an attractor: x0, x1, ..., energy, nearest_memory, distance, kind, basin_share, hessian_min.
+impl Ladder {
+    /// The number of attractors for each K and beta.
+    ///
+    /// # Errors
+    /// As [`frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Attractors against \u{3b2}", ladder_frame(&self.rows)?).rows(12))
+    }
+}
+
+impl RingConvergence {
+    /// The difference of a finite sum from the ring for each K and beta.
+    ///
+    /// # Errors
+    /// As [`frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Finite sum against the ring", ring_frame(&self.rows)?))
+    }
+}
+
+/// [`attractors_frame`] with a caption.
+///
+/// # Errors
+/// As [`frame`].
+pub fn attractors_table(caption: &str, attractors: &Attractors) -> Result<Table, TableError> {
+    Ok(Table::from_frame(caption, attractors_frame(attractors)?))
+}
+
+/// One row for each attractor: `x0`, `x1` and so on, `energy`, `nearest_memory`, `distance`, `kind`, `basin_share` and
+/// `hessian_min`.
 ///
 /// # Errors
 /// As [`frame`].
 pub fn attractors_frame(attractors: &Attractors) -> Result<DataFrame, TableError> {
     let found = &attractors.found;
     let dimensions = found.first().map_or(0, |a| a.x.len());
-    let mut columns: Vec<_> =
-        (0..dimensions).map(|k| floats(&format!("x{k}"), found.iter().map(|a| a.x[k]).collect())).collect();
+    let mut columns: Vec<_> = (0..dimensions)
+        .map(|axis| Item::column(&format!("x{axis}"), found.iter().map(|a| a.x[axis]).collect()))
+        .collect();
     columns.extend([
-        floats("energy", found.iter().map(|a| a.energy).collect()),
-        integers("nearest_memory", found.iter().map(|a| a.nearest_memory as i64).collect()),
-        floats("distance", found.iter().map(|a| a.distance).collect()),
-        texts("kind", &found.iter().map(|a| a.kind.name()).collect::<Vec<_>>()),
-        floats("basin_share", found.iter().map(|a| a.basin_share).collect()),
-        floats("hessian_min", found.iter().map(|a| a.spectrum[0]).collect()),
+        Item::column("energy", found.iter().map(|a| a.energy).collect()),
+        Item::column("nearest_memory", found.iter().map(|a| a.nearest_memory).collect()),
+        Item::column("distance", found.iter().map(|a| a.distance).collect()),
+        Item::column("kind", found.iter().map(|a| a.kind).collect()),
+        Item::column("basin_share", found.iter().map(|a| a.basin_share).collect()),
+        Item::column("hessian_min", found.iter().map(|a| a.spectrum[0]).collect()),
     ]);
     frame("attractors", columns)
 }
 
-/// One row a size and beta: how far a finite sum is from the closed form.
-///
-/// # Errors
-/// As [`frame`].
-pub fn ring_frame(rows: &[RingGap]) -> Result<DataFrame, TableError> {
-    frame(
-        "ring",
-        vec![
-            integers("k", rows.iter().map(|r| r.k as i64).collect()),
-            floats("beta", rows.iter().map(|r| r.beta).collect()),
-            floats("rms", rows.iter().map(|r| r.rms).collect()),
-            floats("worst", rows.iter().map(|r| r.worst).collect()),
-        ],
-    )
-}
+columns!(RingGap, "ring",
+    /// One row for each K and beta: `k`, `beta`, and `rms` and `worst`, the differences of a finite sum from the closed
+    /// form of the ring.
+    ring_frame, {
+    "k": (k),
+    "beta": (beta),
+    "rms": (rms),
+    "worst": (worst),
+});
 
-/// One row a size and beta.
-///
-/// # Errors
-/// As [`frame`].
-pub fn ladder_frame(rows: &[LadderRow]) -> Result<DataFrame, TableError> {
-    let real = |name: &str, of: fn(&LadderRow) -> f64| floats(name, rows.iter().map(of).collect());
-    let whole =
-        |name: &str, of: fn(&LadderRow) -> usize| integers(name, rows.iter().map(|r| of(r) as i64).collect());
-    frame(
-        "attractors against beta",
-        vec![
-            whole("k", |r| r.k),
-            real("beta", |r| r.beta),
-            whole("memorized", |r| r.memorized),
-            whole("spurious", |r| r.spurious),
-            real("share_memorized", |r| r.share_memorized),
-            whole("certified", |r| r.certified),
-            real("farthest", |r| r.farthest),
-            whole("lost", |r| r.lost),
-        ],
-    )
-}
-
-/// The rows of [`ladder_frame`].
-///
-/// # Errors
-/// [`TableError`] for a missing column or another type.
-pub fn ladder_rows(frame: &DataFrame) -> Result<Vec<LadderRow>, TableError> {
-    let whole = |name| -> Result<Vec<usize>, TableError> {
-        Ok(column_i64(frame, name)?.into_iter().map(|v| usize::try_from(v).unwrap_or(0)).collect())
-    };
-    let (k, beta) = (whole("k")?, column_f64(frame, "beta")?);
-    let (memorized, spurious) = (whole("memorized")?, whole("spurious")?);
-    let (certified, lost) = (whole("certified")?, whole("lost")?);
-    let (share, farthest) = (column_f64(frame, "share_memorized")?, column_f64(frame, "farthest")?);
-    Ok((0..frame.height())
-        .map(|i| LadderRow {
-            k: k[i],
-            beta: beta[i],
-            memorized: memorized[i],
-            spurious: spurious[i],
-            share_memorized: share[i],
-            certified: certified[i],
-            farthest: farthest[i],
-            lost: lost[i],
-        })
-        .collect())
-}
+columns!(LadderRow, "attractors against beta",
+    /// One row for each K and beta: `k`, `beta`, `memorized`, `spurious`, `share_memorized`, `certified`, `farthest` and
+    /// `lost`.
+    ladder_frame, ladder_rows, {
+    "k": (k),
+    "beta": (beta),
+    "memorized": (memorized),
+    "spurious": (spurious),
+    "share_memorized": (share_memorized),
+    "certified": (certified),
+    "farthest": (farthest),
+    "lost": (lost),
+});

@@ -7,4 +7,4 @@ mod run;
 pub mod trained;
 
 pub use exact::*;
-pub use run::{ring_convergence, settings, toy_ladder, toy_panels, toy_profiles, toy_temperatures};
+pub use run::{ring_convergence, settings, toy_ladder, toy_landscapes, toy_profiles, toy_temperatures};

@@ -1,11 +1,11 @@
-//! The toy model of the profile, from stored tables or computed.
+//! The toy model with the settings of the profile, from stored tables or computed.
 
 use serde_json::json;
 
 use super::frame::{ladder_frame, ladder_rows};
 use super::{
-    CircleProfile, LadderRow, Panel, RingGap, Size, ToySettings, VERSION, along_circle, ladder, panel,
-    ring_gap,
+    CircleProfiles, Ladder, Landscapes, RingConvergence, Size, ToySettings, VERSION, along_circle, ladder,
+    panel, ring_gap,
 };
 use crate::Error;
 use crate::device::Device;
@@ -21,40 +21,42 @@ pub fn settings(context: &Context) -> Result<ToySettings, Error> {
     Ok(context.settings("toy")?)
 }
 
-/// The exact row of Fig. 2: a panel for each size of the profile, and the ring.
+/// The exact landscapes of Fig. 2: one panel for each size of the profile, and the ring.
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn toy_panels(context: &Context) -> Result<Vec<Panel>, Error> {
+pub fn toy_landscapes(context: &Context) -> Result<Landscapes, Error> {
     let settings = &settings(context)?;
     let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
-    Ok(sizes.map(|size| panel(size, settings.beta, settings)).collect::<Result<_, _>>()?)
+    Ok(Landscapes { panels: sizes.map(|size| panel(size, settings.beta, settings)).collect::<Result<_, _>>()? })
 }
 
 /// The landscape of `k` toy points at each of `betas`.
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn toy_temperatures(context: &Context, k: usize, betas: &[f64]) -> Result<Vec<Panel>, Error> {
+pub fn toy_temperatures(context: &Context, k: usize, betas: &[f64]) -> Result<Landscapes, Error> {
     let settings = &settings(context)?;
-    Ok(betas.iter().map(|&beta| panel(Size::Points(k), beta, settings)).collect::<Result<_, _>>()?)
+    let panels = betas.iter().map(|&beta| panel(Size::Points(k), beta, settings));
+    Ok(Landscapes { panels: panels.collect::<Result<_, _>>()? })
 }
 
 /// Energy along the circle for the sizes of the profile and the ring, at `steps` angles: Fig. 1A.
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn toy_profiles(context: &Context, steps: usize) -> Result<Vec<CircleProfile>, Error> {
+pub fn toy_profiles(context: &Context, steps: usize) -> Result<CircleProfiles, Error> {
     let settings = &settings(context)?;
     let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
-    Ok(sizes.map(|size| along_circle(size, settings.beta, steps)).collect::<Result<_, _>>()?)
+    let profiles = sizes.map(|size| along_circle(size, settings.beta, steps)).collect::<Result<_, _>>()?;
+    Ok(CircleProfiles { beta: settings.beta, profiles })
 }
 
-/// How far the first K toy points are from the ring, for every pair of `sizes` and `betas`.
+/// Difference between the first K toy points and the ring, for every pair of `sizes` and `betas`.
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<Vec<RingGap>, Error> {
+pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<RingConvergence, Error> {
     let mut rows = Vec::with_capacity(sizes.len() * betas.len());
     for &k in sizes {
         let points = points(k)?;
@@ -62,14 +64,14 @@ pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<Vec<RingGap>, 
             rows.push(ring_gap(points.view(), beta, 720)?);
         }
     }
-    Ok(rows)
+    Ok(RingConvergence { rows })
 }
 
 /// Attractors of the toy's exact energy against beta; stored as `toy_ladder`.
 ///
 /// # Errors
 /// Those of the analysis and of the stored table.
-pub fn toy_ladder(context: &Context) -> Result<Vec<LadderRow>, Error> {
+pub fn toy_ladder(context: &Context) -> Result<Ladder, Error> {
     let settings = &settings(context)?;
     let asked = json!({
         "ladder_sizes": settings.ladder_sizes,
@@ -82,5 +84,5 @@ pub fn toy_ladder(context: &Context) -> Result<Vec<LadderRow>, Error> {
         let progress = context.progress("attractors", total as u64);
         Ok(ladder_frame(&ladder(settings, &*progress)?)?)
     })?;
-    Ok(ladder_rows(&frame)?)
+    Ok(Ladder::new(ladder_rows(&frame)?)?)
 }

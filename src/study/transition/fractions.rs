@@ -8,17 +8,17 @@ use crate::class::Class;
 use crate::detect::label;
 use crate::study::sweep::{DistanceRow, SweepRow};
 
-/// Which sweeps are shown, and what of them.
+/// Settings of the figures of the sweeps, a table of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransitionSettings {
-    /// Plans by name; a table of each is stored.
+    /// Names of the plans; a table of each is stored.
     pub plans: Vec<String>,
-    /// Data sets and networks whose histograms and examples are drawn.
+    /// Data sets and networks of the histograms and examples.
     pub shown: Vec<(String, String)>,
     /// Sizes K of the histograms.
     pub sizes: Vec<usize>,
-    /// Pairs delta_m, delta_s that are held the same at every K.
+    /// Pairs delta_m, delta_s of the figure with the same thresholds at every K.
     pub thresholds: Vec<(f64, f64)>,
     /// The data set whose networks are compared by their width.
     pub widths: String,
@@ -38,18 +38,18 @@ pub fn networks(rows: &[SweepRow]) -> Vec<(&str, &str)> {
     names
 }
 
-/// The cells of one network ("exact" for the exact score) by K, with one size of S: `multiple`, or the smallest that
-/// there is. Of several training seeds the lowest is taken.
-pub fn of_network<'a>(
+/// The cells of one network ("exact" for the exact score) in the order of K, with one size of S: `multiple`, or the
+/// smallest |S| / K for `None`. Of several training seeds the lowest is taken.
+pub fn network_cells<'a>(
     rows: &'a [SweepRow],
     dataset: &str,
     network: &str,
     multiple: Option<usize>,
 ) -> Vec<&'a SweepRow> {
-    let of = || rows.iter().filter(|r| r.dataset == dataset && r.network == network);
-    let Some(multiple) = multiple.or_else(|| of().map(|r| r.multiple).min()) else { return Vec::new() };
-    let seed = of().filter_map(|r| r.seed).min();
-    let mut cells: Vec<&SweepRow> = of().filter(|r| r.multiple == multiple && r.seed == seed).collect();
+    let all = || rows.iter().filter(|r| r.dataset == dataset && r.network == network);
+    let Some(multiple) = multiple.or_else(|| all().map(|r| r.multiple).min()) else { return Vec::new() };
+    let seed = all().filter_map(|r| r.seed).min();
+    let mut cells: Vec<&SweepRow> = all().filter(|r| r.multiple == multiple && r.seed == seed).collect();
     cells.sort_by_key(|r| r.k);
     cells
 }
@@ -59,24 +59,24 @@ pub fn of_network<'a>(
 pub struct PooledRow {
     /// K.
     pub k: usize,
-    /// Samples, the invalid ones among them.
+    /// Number of samples, including invalid ones.
     pub samples: usize,
     /// Fractions memorized, spurious and generalized.
     pub fractions: [f64; 3],
 }
 
-/// Labels all samples of one network anew (Eqs. 9 to 11), with the same thresholds at every K; for the smallest
-/// |S| / K and the lowest training seed that there is.
+/// Fractions of one network with the same thresholds at every K (Eqs. 9 to 11), for its smallest |S| / K and lowest
+/// training seed. A missing distance to the training set counts as an invalid sample.
 pub fn pooled(
     samples: &[DistanceRow],
     dataset: &str,
     network: &str,
     (delta_m, delta_s): (f64, f64),
 ) -> Vec<PooledRow> {
-    let of = || samples.iter().filter(|s| *s.dataset == *dataset && *s.network == *network);
-    let (multiple, seed) = (of().map(|s| s.multiple).min(), of().filter_map(|s| s.seed).min());
+    let all = || samples.iter().filter(|s| *s.dataset == *dataset && *s.network == *network);
+    let (multiple, seed) = (all().map(|s| s.multiple).min(), all().filter_map(|s| s.seed).min());
     let mut counts: BTreeMap<usize, (usize, [usize; 3])> = BTreeMap::new();
-    for s in of().filter(|s| Some(s.multiple) == multiple && s.seed == seed) {
+    for s in all().filter(|s| Some(s.multiple) == multiple && s.seed == seed) {
         let (all, classes) = counts.entry(s.k).or_default();
         *all += 1;
         let d_train = s.d_train.map_or(f64::NAN, f64::from);
@@ -123,14 +123,14 @@ mod tests {
             cell("unet", 4, 4, Some(2)),
         ];
         assert_eq!(networks(&rows), [("mnist", "mlp"), ("mnist", "unet")]);
-        let of = |network, multiple| {
-            let cells = of_network(&rows, "mnist", network, multiple);
+        let found = |network, multiple| {
+            let cells = network_cells(&rows, "mnist", network, multiple);
             cells.into_iter().map(|c| (c.k, c.multiple, c.seed)).collect::<Vec<_>>()
         };
-        assert_eq!(of("mlp", None), [(2, 4, Some(2)), (16, 4, Some(2))]);
-        assert_eq!(of("mlp", Some(8)), [(16, 8, Some(2))]);
-        assert_eq!(of("exact", None), [(2, 4, None)]);
-        assert_eq!(of("resnet", None), []);
+        assert_eq!(found("mlp", None), [(2, 4, Some(2)), (16, 4, Some(2))]);
+        assert_eq!(found("mlp", Some(8)), [(16, 8, Some(2))]);
+        assert_eq!(found("exact", None), [(2, 4, None)]);
+        assert_eq!(found("resnet", None), []);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         };
         let samples = [
             sample(8, 4, Some(0.1), Some(0.0)),
-            // Single precision holds it, so that it is not above the threshold.
+            // Exactly representable in single precision, so that it is not above the threshold.
             sample(8, 4, Some(0.3), Some(0.25)),
             sample(8, 4, Some(0.3), None),
             sample(8, 4, None, None),

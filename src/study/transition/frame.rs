@@ -1,51 +1,61 @@
-//! What notebooks show of the cells of a sweep.
+//! Tables of the cells of a sweep.
 
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::{Column, DataFrame};
 
-use crate::frame::{TableError, floats, frame, integers, strings};
-use crate::study::sweep::{SweepRow, ThresholdRow};
-use crate::study::transition::{networks, of_network};
+use crate::frame::{Item, Table, TableError, columns, frame};
+use crate::study::sweep::{SweepRow, ThresholdRow, Transition};
+use crate::study::transition::{network_cells, networks};
 
-/// Fractions and their intervals, a row a cell; the smallest |S| / K of each network, and the exact score last.
-///
-/// # Errors
-/// As [`frame`].
-pub fn summary_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
+impl Transition {
+    /// Fractions and their intervals, one row for each cell: the smallest |S| / K of each network, then the exact score.
+    ///
+    /// # Errors
+    /// As [`frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Every cell", summary_frame(&self.cells)?).rows(90).digits(3))
+    }
+
+    /// Thresholds and the evidence for them, one row for each cell.
+    ///
+    /// # Errors
+    /// As [`frame`].
+    pub fn thresholds_table(&self) -> Result<Table, TableError> {
+        let frame = thresholds_frame(&self.cells)?;
+        Ok(Table::from_frame("Thresholds and where they came from", frame).rows(80).digits(3))
+    }
+}
+
+fn summary_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
     let rows = in_order(cells);
-    let real = |value: fn(&SweepRow) -> f64| rows.iter().map(|r| value(r)).collect::<Vec<f64>>();
-    let mut columns = first(&rows);
+    let mut columns = keys(&rows);
     columns.extend([
-        integers("samples", rows.iter().map(|r| r.samples as i64).collect()),
-        floats("memorized", real(|r| r.memorized.fraction)),
-        floats("spurious", real(|r| r.spurious.fraction)),
-        strings("interval", rows.iter().map(|r| interval(r)).collect()),
-        floats("generalized", real(|r| r.generalized.fraction)),
-        integers("invalid", rows.iter().map(|r| r.invalid as i64).collect()),
-        maybe("ratio below 1/3", rows.iter().map(|r| r.ratio_copies).collect()),
-        maybe("loss", rows.iter().map(|r| r.loss).collect()),
+        column("samples", &rows, |r| r.samples),
+        column("memorized", &rows, |r| r.memorized.fraction),
+        column("spurious", &rows, |r| r.spurious.fraction),
+        column("interval", &rows, |r| format!("{:.3} to {:.3}", r.spurious.low, r.spurious.high)),
+        column("generalized", &rows, |r| r.generalized.fraction),
+        column("invalid", &rows, |r| r.invalid),
+        column("ratio below 1/3", &rows, |r| r.ratio_copies),
+        column("loss", &rows, |r| r.loss),
     ]);
     frame("summary", columns)
 }
 
-/// Thresholds and the evidence for them, a row a cell.
-///
-/// # Errors
-/// As [`frame`].
-pub fn thresholds_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
+fn thresholds_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
     let rows = in_order(cells);
-    let mut columns = first(&rows);
-    for (name, of) in
-        [("delta_m", (|r| &r.delta_m) as fn(&SweepRow) -> &ThresholdRow), ("delta_s", |r| &r.delta_s)]
-    {
+    let mut columns = keys(&rows);
+    let thresholds: [(&str, fn(&SweepRow) -> &ThresholdRow); 2] =
+        [("delta_m", |r| &r.delta_m), ("delta_s", |r| &r.delta_s)];
+    for (name, threshold) in thresholds {
         columns.extend([
-            maybe(name, rows.iter().map(|r| of(r).value).collect()),
-            strings(&format!("{name} is"), rows.iter().map(|r| of(r).origin.clone()).collect()),
-            maybe(&format!("{name} valley"), rows.iter().map(|r| of(r).believed()).collect()),
+            column(name, &rows, |r| threshold(r).value),
+            column(&format!("{name} is"), &rows, |r| threshold(r).origin.clone()),
+            column(&format!("{name} valley"), &rows, |r| threshold(r).believed()),
         ]);
     }
     columns.extend([
-        maybe("held-out 1%", rows.iter().map(|r| r.held_out_quantiles[0]).collect()),
-        maybe("held-out median", rows.iter().map(|r| r.held_out_quantiles[2]).collect()),
+        column("held-out 1%", &rows, |r| r.held_out_quantiles[0]),
+        column("held-out median", &rows, |r| r.held_out_quantiles[2]),
     ]);
     frame("thresholds", columns)
 }
@@ -55,55 +65,60 @@ fn in_order(cells: &[SweepRow]) -> Vec<&SweepRow> {
     let mut datasets: Vec<&str> = names.iter().map(|(dataset, _)| *dataset).collect();
     datasets.dedup();
     let all = names.into_iter().chain(datasets.into_iter().map(|dataset| (dataset, "exact")));
-    all.flat_map(|(dataset, network)| of_network(cells, dataset, network, None)).collect()
+    all.flat_map(|(dataset, network)| network_cells(cells, dataset, network, None)).collect()
 }
 
-fn first(rows: &[&SweepRow]) -> Vec<Column> {
+fn keys(rows: &[&SweepRow]) -> Vec<Column> {
     vec![
-        strings("dataset", rows.iter().map(|r| r.dataset.clone()).collect()),
-        strings("network", rows.iter().map(|r| r.network.clone()).collect()),
-        integers("K", rows.iter().map(|r| r.k as i64).collect()),
+        column("dataset", rows, |r| r.dataset.clone()),
+        column("network", rows, |r| r.network.clone()),
+        column("K", rows, |r| r.k),
     ]
 }
 
-fn maybe(name: &str, values: Vec<Option<f64>>) -> Column {
-    Series::new(name.into(), values).into()
-}
-
-/// The interval of the spurious fraction.
-fn interval(row: &SweepRow) -> String {
-    format!("{:.3} to {:.3}", row.spurious.low, row.spurious.high)
+fn column<T: Item>(name: &str, rows: &[&SweepRow], value: impl Fn(&SweepRow) -> T) -> Column {
+    T::column(name, rows.iter().map(|r| value(r)).collect())
 }
 
 /// The transition of one network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CapacityRow {
-    /// Its name.
+    /// Name of the network.
     pub network: String,
-    /// Numbers that are trained.
+    /// Number of parameters.
     pub parameters: usize,
-    /// K at which half the samples are memorized, with a 95 percent interval; none where it is not between the sizes
-    /// measured.
+    /// K at which half of the samples are memorized, with a 95 percent interval; `None` when it is not between the
+    /// measured sizes.
     pub half: Option<(f64, [f64; 2])>,
-    /// K of the largest spurious fraction, and that.
+    /// K of the largest spurious fraction, and this fraction.
     pub peak: Option<(usize, f64)>,
 }
 
-/// The transitions of networks, a row each.
-///
-/// # Errors
-/// As [`frame`].
-pub fn capacity_frame(rows: &[CapacityRow]) -> Result<DataFrame, TableError> {
-    frame(
-        "capacity",
-        vec![
-            strings("network", rows.iter().map(|r| r.network.clone()).collect()),
-            integers("parameters", rows.iter().map(|r| r.parameters as i64).collect()),
-            maybe("K of half", rows.iter().map(|r| r.half.map(|(k, _)| k)).collect()),
-            maybe("from", rows.iter().map(|r| r.half.map(|(_, [low, _])| low)).collect()),
-            maybe("to", rows.iter().map(|r| r.half.map(|(_, [_, high])| high)).collect()),
-            maybe("K of the peak", rows.iter().map(|r| r.peak.map(|(k, _)| k as f64)).collect()),
-            maybe("spurious there", rows.iter().map(|r| r.peak.map(|(_, f)| f)).collect()),
-        ],
-    )
+/// The transitions of several networks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capacity {
+    /// One row for each network.
+    pub rows: Vec<CapacityRow>,
 }
+
+impl Capacity {
+    /// The transitions, one row for each network.
+    ///
+    /// # Errors
+    /// As [`capacity_frame`].
+    pub fn table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Where the fractions cross one half", capacity_frame(&self.rows)?).digits(3))
+    }
+}
+
+columns!(CapacityRow, "capacity",
+    /// One row for each network.
+    capacity_frame, {
+    "network": (network),
+    "parameters": (parameters),
+    "K of half": [|r| r.half.map(|(k, _)| k)],
+    "from": [|r| r.half.map(|(_, [low, _])| low)],
+    "to": [|r| r.half.map(|(_, [_, high])| high)],
+    "K of the peak": [|r| r.peak.map(|(k, _)| k as f64)],
+    "spurious there": [|r| r.peak.map(|(_, fraction)| fraction)],
+});

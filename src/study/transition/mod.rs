@@ -5,5 +5,5 @@ mod fractions;
 pub mod frame;
 mod run;
 
-pub use fractions::{PooledRow, TransitionSettings, networks, of_network, pooled};
+pub use fractions::{PooledRow, TransitionSettings, network_cells, networks, pooled};
 pub use run::{settings, transition, transitions};

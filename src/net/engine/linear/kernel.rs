@@ -10,30 +10,30 @@ use pulp::{MemMask, Simd, WithSimd};
 
 use super::map::{Class, Gather};
 
-/// Most vectors of channels in a block. Pixels fill the rest of the registers.
+/// Most vectors of channels in a block; pixels fill the other registers.
 pub(super) const fn most_vectors(registers: usize) -> usize {
     if registers >= 32 { 4 } else { 2 }
 }
 
-/// Most rows in a block with so many vectors: sums take three quarters of the registers.
+/// Most rows in a block with this number of vectors: sums take three quarters of the registers.
 const fn most_rows(registers: usize, vectors: usize) -> usize {
     let rows = 3 * registers / 4 / vectors;
     if rows > 12 { 12 } else { rows }
 }
 
-/// As few and as even pieces of 0..n as there can be with at most `most` in each; one for n = 0.
+/// The fewest and most even pieces of 0..n of at most `most` each; one piece for n = 0.
 fn pieces(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = n.div_ceil(most).max(1);
     (0..count).map(move |i| i * n / count..(i + 1) * n / count)
 }
 
-/// Runs a block as a function of its own: dozens of them in one are compiled badly.
+/// Runs a block as a function of its own, as the compiler handles dozens of blocks in one function badly.
 #[inline(never)]
 fn apart<S: Simd>(simd: S, block: impl WithSimd<Output = ()>) {
     simd.vectorize(block);
 }
 
-/// Calls the block with the number of rows, of which there are at most `most`, as a constant.
+/// Calls the block with its number of rows, at most `most`, as a constant.
 macro_rules! with_rows {
     ($rows:expr, $most:expr, $r:ident => $call:expr) => {
         with_rows!(@ $rows, $most, $r, $call, 1 2 3 4 5 6 7 8 9 10 11 12)
@@ -56,12 +56,12 @@ pub(super) struct Sweep<'a> {
     pub(super) m: usize,
     /// Groups of samples.
     pub(super) groups: Range<usize>,
-    /// Channels that are read, those that are written, and the panel's part of them.
+    /// Channels that are read and written, and the panel's range of the latter.
     pub(super) channels: (usize, usize),
     pub(super) columns: Range<usize>,
     /// `[m, pixels, channels.0]`.
     pub(super) x: *const f32,
-    /// `[matrices, channels.0, whole vectors]`, beginning on a cache line.
+    /// `[matrices, channels.0, whole vectors]`, aligned to a cache line.
     pub(super) panel: *const f32,
     /// `[channels.1]`, or null.
     pub(super) bias: *const f32,
@@ -85,7 +85,7 @@ struct Tile<'a, const R: usize, const V: usize> {
     shift_stride: usize,
     add: *const f32,
     y: *mut f32,
-    /// Numbers in the last vector.
+    /// Elements of the last vector.
     last: usize,
 }
 
@@ -96,8 +96,8 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
         let Self { class, first, channels, x, panel, bias, shift, shift_stride, add, y, last } = self;
         let count = class.to.len();
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        // SAFETY: the map's pixels lie in the arrays whose lengths `Linear` has checked, and the panel has a matrix
-        // for each that the class names.
+        // SAFETY: `Linear` checked that the arrays hold all pixels of the map, and the panel has every matrix that the
+        // class names.
         unsafe {
             let mut from = class.from.as_ptr().add(first);
             for &matrix in &class.matrices {
@@ -133,7 +133,7 @@ impl<const R: usize, const V: usize> WithSimd for Tile<'_, R, V> {
                     bs[v] = load(v, bias);
                 }
             }
-            // A loop as short as this is unrolled. The next is not: it alone would keep the sums in memory.
+            // The compiler unrolls this short loop but not the next one, which alone would keep the sums in memory.
             let mut done = [[simd.splat_f32s(0.0); V]; R];
             for r in 0..R {
                 for v in 0..V {
@@ -208,10 +208,10 @@ impl WithSimd for Sweep<'_> {
     }
 }
 
-/// Most columns that are computed as dot products over the channels, with sums of their own in each lane.
+/// Most columns that are computed as dot products over the channels, with one sum per lane.
 pub(super) const FEW: usize = 4;
 
-/// As [`Sweep`], for at most [`FEW`] columns, which are all.
+/// As [`Sweep`], for all of at most [`FEW`] columns.
 pub(super) struct Dots<'a> {
     pub(super) gather: &'a Gather,
     pub(super) m: usize,
@@ -357,41 +357,41 @@ impl WithSimd for Dots<'_> {
     }
 }
 
-/// Part of a matrix of the weights' gradient: the sum over pixels of a b^T, in blocks.
+/// Part of a matrix of the weight gradient: the sum over pixels of a b^T, in blocks.
 pub(super) struct Outer<'a> {
-    /// First numbers of b's and a's pixels, for a batch of samples.
+    /// Indices of the first elements of b's and a's pixels, for a batch of samples.
     pub(super) pairs: &'a [(u32, u32)],
     /// Pairs of a sample, samples of a batch.
     pub(super) pixels: usize,
     pub(super) batch: usize,
     /// Samples.
     pub(super) samples: Range<usize>,
-    /// `[m, pixels, rows of the matrix]` and the numbers in a sample of it.
+    /// `[m, pixels, rows of the matrix]`, and its elements per sample.
     pub(super) a: (*const f32, usize),
-    /// `[m, pixels, columns of the matrix]` and the numbers in a sample of it.
+    /// `[m, pixels, columns of the matrix]`, and its elements per sample.
     pub(super) b: (*const f32, usize),
-    /// Rows and columns to be computed.
+    /// Rows and columns that are computed.
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
-    /// The matrix, numbers from a row of it to the next, and whether it is added to.
+    /// The matrix, the stride of its rows, and whether its content is added to.
     pub(super) out: *mut f32,
     pub(super) stride: usize,
     pub(super) accumulate: bool,
-    /// Room for [`PASS`] pixels of b in whole vectors, beginning on a cache line.
+    /// Scratch for [`PASS`] pixels of b in whole vectors, aligned to a cache line.
     pub(super) room: &'a mut [f32],
 }
 
-/// Most pixels in a pass over a block: what of b they need stays in the first cache.
+/// Most pixels in a pass over a block, so that their part of b stays in the first-level cache.
 pub(super) const PASS: usize = 128;
 
-/// Rows, and numbers from a pixel of b to the next, from which on it is worth a copy to have b's columns side by side:
-/// pixels so far apart share few places of the first cache.
+/// Number of rows, and stride of b's pixels, from which copying b's columns pays: pixels this far apart map to few sets of
+/// the first-level cache.
 const PACKED: (usize, usize) = (96, 256);
 
 struct Block<'a, const R: usize, const V: usize, const PACKED: bool> {
     pairs: &'a [(u32, u32)],
     a: *const f32,
-    /// With PACKED whole vectors of one pixel after the other, where `pairs` does not matter.
+    /// With PACKED, whole vectors of consecutive pixels; `pairs` is not used.
     b: *const f32,
     out: *mut f32,
     stride: usize,

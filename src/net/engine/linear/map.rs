@@ -6,43 +6,42 @@
 
 use crate::shape::Shape;
 
-/// Samples whose pixels share tiles: enough that tiles of small images are full, and the pixels of few classes that
-/// have but one a sample.
+/// Samples whose pixels share tiles: enough to fill the tiles of small images, and of classes with one pixel per sample.
 fn group(pixels: usize) -> usize {
     if pixels == 1 { 24 } else { 384_usize.div_ceil(pixels).clamp(1, 12) }
 }
 
-/// Samples whose pixels share a pass over a block of the weights' gradient.
+/// Samples whose pixels share a pass over a block of the weight gradient.
 fn batch(pixels: usize) -> usize {
     128_usize.div_ceil(pixels)
 }
 
-/// Pixels to be computed with the same matrices, for a group of samples.
+/// Pixels that are computed with the same matrices, for a group of samples.
 pub(super) struct Class {
     /// The matrices, in the order of the sum.
     pub(super) matrices: Vec<u32>,
-    /// Pixels of a sample.
+    /// Number of pixels per sample.
     pub(super) pixels: usize,
-    /// First number of each pixel, sample by sample, and the sample.
+    /// Index of each pixel's first element, sample by sample, and the sample.
     pub(super) to: Vec<(u32, u32)>,
-    /// For each matrix the first numbers of the pixels that are read, `[matrices, to.len()]`.
+    /// For each matrix the indices of the first elements of the pixels that are read, `[matrices, to.len()]`.
     pub(super) from: Vec<u32>,
 }
 
-/// How pixels are computed: each as a sum of products of other pixels and matrices.
+/// The computation of pixels, each as a sum of products of other pixels and matrices.
 pub(super) struct Gather {
-    /// Samples in a group.
+    /// Samples per group.
     pub(super) group: usize,
-    /// Numbers in a sample that is read.
+    /// Elements of an input sample.
     pub(super) from: usize,
-    /// Numbers in a sample that is computed.
+    /// Elements of an output sample.
     pub(super) to: usize,
-    /// What is to be done for a group.
+    /// The classes of pixels of a group.
     pub(super) classes: Vec<Class>,
 }
 
 impl Gather {
-    /// From triples of a pixel computed, a pixel read and a matrix.
+    /// From triples of output pixel, input pixel and matrix.
     fn new(from: Shape, to: Shape, mut triples: Vec<(usize, usize, usize)>) -> Self {
         triples.sort_unstable();
         let group = group(to.pixels());
@@ -84,19 +83,19 @@ impl Gather {
     }
 }
 
-/// All of a linear map but its weights.
+/// A linear map without its weights.
 pub(super) struct Map {
-    /// For each matrix the places in the window whose weights it is the sum of. Without doubling these are the
-    /// window's own places in order.
+    /// For each matrix the positions in the window whose weights it sums. Without upsampling these are the window's
+    /// positions in order.
     pub(super) matrices: Vec<Vec<usize>>,
-    /// The output from the input.
+    /// From the input to the output.
     pub(super) forward: Gather,
-    /// The input's gradient from the output's.
+    /// From the gradient of the output to that of the input.
     pub(super) backward: Gather,
     /// Samples in `pairs`.
     pub(super) batch: usize,
-    /// For each matrix the first numbers of the output and the input pixels that it stands between, or of the input and
-    /// the output pixels if it was made `turned`, sample by sample.
+    /// For each matrix the pairs of output and input pixels that it connects (input and output if `transposed`), as indices
+    /// of their first elements, sample by sample.
     pub(super) pairs: Vec<Vec<(u32, u32)>>,
 }
 
@@ -106,11 +105,11 @@ impl Map {
         to: Shape,
         (side, stride, before): (usize, usize, usize),
         upsample: bool,
-        turned: bool,
+        transposed: bool,
     ) -> Self {
         let scale = if upsample { 2 } else { 1 };
         let (high, wide) = (scale * from.height, scale * from.width);
-        // Rows or columns inside an image of `len` that place `i` of the output reads: input, places in the window.
+        // Rows or columns of an image of `len` that position `i` of the output reads: input, positions in the window.
         let reads = |i: usize, len: usize| {
             let mut reads: Vec<(usize, Vec<usize>)> = vec![];
             for k in 0..side {
@@ -118,7 +117,7 @@ impl Map {
                 if at < before || at >= before + len {
                     continue;
                 }
-                // Of a doubled image several places of the window fall on one pixel.
+                // In an upsampled image several positions of the window fall on one pixel.
                 let q = (at - before) / scale;
                 match reads.last_mut() {
                     Some(last) if last.0 == q => last.1.push(k),
@@ -144,9 +143,14 @@ impl Map {
             }
         }
         let batch = batch(to.pixels());
-        // Lists have first numbers in half the memory of usize.
+        // Indices are u32, which takes half the memory of usize.
         let most = 12.max(batch) * from.len().max(to.len());
-        assert!(u32::try_from(most).is_ok(), "samples of {} and {} numbers", from.len(), to.len());
+        assert!(
+            u32::try_from(most).is_ok(),
+            "samples of {} and {} elements are too large for indices of 32 bits",
+            from.len(),
+            to.len()
+        );
         let pairs = (0..matrices.len())
             .map(|t| {
                 (0..batch)
@@ -154,7 +158,7 @@ impl Map {
                     .map(|(s, &(p, q, _))| {
                         let (p, q) = (p * to.channels, q * from.channels);
                         let (p, q) = ((s * to.len() + p) as u32, (s * from.len() + q) as u32);
-                        if turned { (q, p) } else { (p, q) }
+                        if transposed { (q, p) } else { (p, q) }
                     })
                     .collect()
             })

@@ -1,14 +1,14 @@
-//! Panels of weights: the columns that a block computes at a time, side by side.
+//! Panels of weights: the columns that a block computes together, packed contiguously.
 
 use std::ops::Range;
 
 use pulp::Arch;
 
-/// Rows and columns of a tile that is turned in registers.
+/// Rows and columns of a tile that is transposed in registers.
 const SIDE: usize = 16;
 
-/// Columns of `[.., rows, stride]` for each matrix, which is the sum of the places that are named: a panel
-/// `[matrices, rows, width]`, nought beyond the columns.
+/// Packs columns of `[positions, rows, stride]` as a panel `[matrices, rows, width]`, padded with zeros. A matrix is the
+/// sum of the weights at its positions.
 pub(super) fn straight(
     places: &[Vec<usize>],
     weight: &[f32],
@@ -33,9 +33,9 @@ pub(super) fn straight(
     }
 }
 
-/// As [`straight`], from `[.., columns of all panels, rows]`: each place has `len` numbers.
-#[expect(clippy::too_many_arguments, reason = "those of `straight`, and the instructions")]
-pub(super) fn turned(
+/// As [`straight`], from `[positions, columns of all panels, rows]`, with `len` elements per position.
+#[expect(clippy::too_many_arguments, reason = "those of `straight`, and the instruction set")]
+pub(super) fn transposed(
     simd: Arch,
     places: &[Vec<usize>],
     weight: &[f32],
@@ -53,7 +53,7 @@ pub(super) fn turned(
                     let from = &weight[(columns.start + column) * rows + row..];
                     let to = &mut panel[row * width + column..];
                     let size = (SIDE.min(columns.len() - column), SIDE.min(rows - row));
-                    turn(simd, from, rows, to, width, size, i > 0);
+                    transpose(simd, from, rows, to, width, size, i > 0);
                 }
             }
         }
@@ -63,8 +63,8 @@ pub(super) fn turned(
     }
 }
 
-/// to_(j, i) <- from_(i, j), or added to it, for a tile of so many rows and columns of `from`.
-fn turn(
+/// to_(j, i) <- from_(i, j), or added to it, for a tile of `rows` and `columns` of `from`.
+fn transpose(
     simd: Arch,
     from: &[f32],
     from_stride: usize,
@@ -76,8 +76,8 @@ fn turn(
     #[cfg(target_arch = "x86_64")]
     if let (Arch::V4(_), SIDE, SIDE) = (simd, rows, columns) {
         assert!(from.len() >= (SIDE - 1) * from_stride + SIDE && to.len() >= (SIDE - 1) * to_stride + SIDE);
-        // SAFETY: there are the instructions, and the tile lies in both slices.
-        unsafe { turn_whole(from.as_ptr(), from_stride, to.as_mut_ptr(), to_stride, add) };
+        // SAFETY: the CPU has AVX-512, and the tile lies in both slices.
+        unsafe { transpose_tile(from.as_ptr(), from_stride, to.as_mut_ptr(), to_stride, add) };
         return;
     }
     let _ = simd;
@@ -92,14 +92,14 @@ fn turn(
 /// A whole tile in the registers of AVX-512.
 ///
 /// # Safety
-/// The processor has AVX-512, and there are `SIDE` rows of `SIDE` numbers at both pointers.
+/// The CPU has AVX-512, and both pointers have `SIDE` rows of `SIDE` elements.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn turn_whole(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, add: bool) {
+unsafe fn transpose_tile(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize, add: bool) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's.
     let r: [__m512; SIDE] = std::array::from_fn(|i| unsafe { _mm512_loadu_ps(from.add(i * from_stride)) });
-    // Pairs of rows, then fours: number k of a row of fours is of the tile's column 4 l + k in lane l.
+    // Pairs of rows, then groups of four: element k of a group holds the tile's column 4 l + k in lane l.
     let pairs: [__m512; SIDE] = std::array::from_fn(|i| {
         let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
         if i % 2 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) }

@@ -214,7 +214,7 @@ fn a_row_is_the_same_to_the_bit_wherever_it_stands() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     for (at, what) in LAYERS.iter().enumerate() {
-        let of = |threads: usize| {
+        let gradients = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut layer = layer(at, Arch::new(), 26);
@@ -222,9 +222,9 @@ fn the_number_of_threads_changes_no_bit() {
                 bits(&mut layer, &case, 0, 26)
             })
         };
-        let one = of(1);
+        let one = gradients(1);
         for threads in [2, 3, 7] {
-            assert!(of(threads) == one, "{what:?}");
+            assert!(gradients(threads) == one, "{what:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::progress::ProgressSink;
 use crate::random::{Stream, Streams};
 use crate::sample::{Divergence, Flow, Prior, Rk45, euler_maruyama, start};
 use crate::score::{Density, Empirical, Ring, Score};
+use crate::setting::SettingError;
 use crate::study::StudyError;
 use crate::study::toy::trained::fixed_points::fixed_points;
 
@@ -77,8 +78,8 @@ impl TrainedSettings {
     /// # Errors
     /// [`StudyError::Setting`] that names the first one out of its range.
     pub fn check(self) -> Result<TrainedParams, StudyError> {
-        let refused = |setting, value: String, need: &str| {
-            Err(StudyError::Setting { analysis: "trained toy", setting, value, need: need.into() })
+        let refused = |setting: &'static str, value: String, need: &str| {
+            Err(SettingError::new("trained toy", setting, value, need.to_owned()).into())
         };
         for (setting, value) in
             [("t", self.t), ("half_width", self.half_width), ("merge", self.merge), ("pair", self.pair)]
@@ -271,7 +272,7 @@ pub fn analyse(
 ) -> Result<TrainedToy, StudyError> {
     let settings = &params.0;
     let points = toy::points(k)?;
-    let exact = Empirical::new(Memories::new(points.view())?);
+    let exact = Empirical::new(Memories::new(points.clone())?);
     let level = ve.level(settings.t)?;
     let of = Of { k, score, ve, exact: &exact, level, settings };
 
@@ -325,11 +326,11 @@ pub fn analyse(
 }
 
 /// What all parts of the analysis share.
-struct Of<'a, 'm> {
+struct Of<'a> {
     k: usize,
     score: &'a dyn Score,
     ve: Ve,
-    exact: &'a Empirical<'m>,
+    exact: &'a Empirical,
     level: Level,
     settings: &'a TrainedSettings,
 }
@@ -351,7 +352,7 @@ struct Found {
     lost: usize,
 }
 
-impl Of<'_, '_> {
+impl Of<'_> {
     /// Samples of p_t: a point drawn evenly, and noise.
     fn draws(&self) -> Array2<f64> {
         let mut stream = Stream::new(self.settings.seed, "trained toy: draws");
@@ -433,7 +434,7 @@ impl Of<'_, '_> {
         let &TrainedSettings { merge, pair, random_starts, seed, .. } = self.settings;
         let points = self.exact.memories().rows();
         let search = AttractorSettings { random_starts, seed, ..AttractorSettings::default() };
-        let exact = attractors(points, self.level.beta(), &search)?;
+        let exact = attractors(points.to_owned(), self.level.beta(), &search)?;
         let starts = concatenate![Axis(0), draws, lattice, samples];
         let got = fixed_points(self.score, self.level, starts, merge)?;
         let mut share = vec![0.0; got.found.len()];
@@ -507,7 +508,7 @@ fn paper_prior(ve: Ve, x: ArrayView2<'_, f64>) -> Array1<f64> {
 
 /// The mean over p_T of log(prior / p_T), the prior being the paper's: by the trapezoid rule, which for sums of
 /// Gaussians is exact to rounding at a quarter of a standard deviation.
-fn prior_offset(exact: &Empirical<'_>, ve: Ve) -> Result<f64, StudyError> {
+fn prior_offset(exact: &Empirical, ve: Ve) -> Result<f64, StudyError> {
     let level = ve.level(ve.horizon())?;
     // Memories lie on the unit circle.
     let half = 1.0 + 9.0 * level.sigma();
@@ -571,9 +572,9 @@ mod tests {
     }
 
     /// A perfectly trained network.
-    fn exact<R>(k: usize, then: impl FnOnce(&Empirical<'_>) -> R) -> R {
+    fn exact<R>(k: usize, then: impl FnOnce(&Empirical) -> R) -> R {
         let points = toy::points(k).unwrap();
-        then(&Empirical::new(Memories::new(points.view()).unwrap()))
+        then(&Empirical::new(Memories::new(points.clone()).unwrap()))
     }
 
     #[test]
@@ -588,7 +589,7 @@ mod tests {
             assert!((40..144).contains(&row.region_points), "{row:?}");
             // Eq. 6, by another way: all the grid, the constant included.
             let points = toy::points(k).unwrap();
-            let memories = Memories::new(points.view()).unwrap();
+            let memories = Memories::new(points.clone()).unwrap();
             let constant = ((k as f64).ln() + (TAU * 0.15).ln()) * 0.3;
             for r in &got.grid {
                 let e = memories.energy(ndarray::array![[r.x, r.y]].view(), 10.0 / 3.0).unwrap()[0];
@@ -650,9 +651,9 @@ mod tests {
     }
 
     /// A score that is too long by half.
-    struct Longer<'a, 'm>(&'a Empirical<'m>);
+    struct Longer<'a>(&'a Empirical);
 
-    impl Score for Longer<'_, '_> {
+    impl Score for Longer<'_> {
         fn dim(&self) -> usize {
             2
         }
@@ -730,7 +731,7 @@ mod tests {
                 "threshold",
             ),
         ] {
-            assert!(matches!(bad.check(), Err(StudyError::Setting { setting, .. }) if setting == name));
+            assert!(matches!(bad.check(), Err(StudyError::Setting(e)) if e.setting == name));
         }
     }
 }

@@ -191,7 +191,7 @@ mod tests {
         let vp = Vp::default();
         for k in [2, 9, 100] {
             let points = toy::points(k).unwrap();
-            let score = Empirical::new(Memories::new(points.view()).unwrap());
+            let score = Empirical::new(Memories::new(points.clone()).unwrap());
             for level in [
                 Ve::default().level(0.15).unwrap(),
                 Ve::default().level(0.025).unwrap(),
@@ -199,7 +199,7 @@ mod tests {
                 vp.level(vp.horizon() * 0.1).unwrap(),
             ] {
                 let search = AttractorSettings { random_starts: 200, ..AttractorSettings::default() };
-                let wanted = attractors(points.view(), level.beta(), &search).unwrap().found;
+                let wanted = attractors(points.clone(), level.beta(), &search).unwrap().found;
                 let starts = grid(20) * level.alpha();
                 let got = fixed_points(&score, level, starts, 1e-3).unwrap();
                 assert!(got.end.iter().all(Option::is_some), "{k} {level:?}");

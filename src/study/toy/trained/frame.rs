@@ -1,143 +1,122 @@
-//! Frames of the trained toy.
+//! Tables of the trained toy.
 
-use polars::prelude::{Column, DataFrame};
+use polars::prelude::DataFrame;
 
-use crate::frame::{TableError, column_f64, column_i64, column_text, floats, frame, integers, texts};
-use crate::study::toy::trained::{AttractorRow, ClusterRow, GridRow, SummaryRow};
+use crate::frame::{NanIfNone, Table, TableError, columns, word_item};
+use crate::study::toy::trained::{AttractorRow, ClusterRow, GridRow, SummaryRow, TrainedToy};
 
-/// A column of real numbers: its name, how a row's number is got, and how it is set.
-type Real<R> = (&'static str, fn(&R) -> f64, fn(&mut R, f64));
-/// A column of counts.
-type Whole<R> = (&'static str, fn(&R) -> usize, fn(&mut R, usize));
-
-/// Columns by name and field.
-macro_rules! columns {
-    ($($name:literal: $($field:ident).+),* $(,)?) => {
-        &[$(($name, |r| r.$($field).+, |r, v| r.$($field).+ = v)),*]
-    };
-}
-
-const GRID: &[Real<GridRow>] = columns![
-    "x": x, "y": y, "trained": trained, "gaussian_prior": gaussian_prior, "exact": exact, "ring": ring,
-];
-const ATTRACTORS: &[Real<AttractorRow>] =
-    columns!["x": x, "y": y, "to_memory": to_memory, "contraction": contraction, "share": share];
-const CLUSTERS: &[Real<ClusterRow>] = columns!["x": x, "y": y, "share": share, "to_memory": to_memory];
-const SUMMARY: &[Real<SummaryRow>] = columns![
-    "beta": beta,
-    "rms": misfit.rms,
-    "max": misfit.max,
-    "region_rms": misfit.region_rms,
-    "region_max": misfit.region_max,
-    "gaussian_prior_rms": gaussian_prior.rms,
-    "gaussian_prior_max": gaussian_prior.max,
-    "gaussian_prior_region_rms": gaussian_prior.region_rms,
-    "gaussian_prior_region_max": gaussian_prior.region_max,
-    "ring_rms": ring.rms,
-    "ring_max": ring.max,
-    "ring_region_rms": ring.region_rms,
-    "ring_region_max": ring.region_max,
-    "divergence": divergence,
-    "divergence_error": divergence_error,
-    "offset": offset,
-    "offset_error": offset_error,
-    "offset_exact": offset_exact,
-    "farthest_pair": farthest_pair,
-    "sample_to_memory": sample_to_memory,
-    "sample_to_circle": sample_to_circle,
-];
-const COUNTS: &[Whole<SummaryRow>] = columns![
-    "k": k,
-    "region_points": region_points,
-    "attractors": attractors,
-    "exact_attractors": exact_attractors,
-    "paired": paired,
-    "lost": lost,
-    "clusters": clusters,
-];
-
-/// One row a point of the grid.
-///
-/// # Errors
-/// As [`frame`].
-pub fn grid_frame(rows: &[GridRow]) -> Result<DataFrame, TableError> {
-    frame("trained energies", written::<GridRow>(rows, columns!["k": k], GRID))
-}
-
-/// The rows of [`grid_frame`].
-///
-/// # Errors
-/// [`TableError`] for a missing column or another type.
-pub fn grid_rows(frame: &DataFrame) -> Result<Vec<GridRow>, TableError> {
-    read::<GridRow>(frame, columns!["k": k], GRID)
-}
-
-/// One row an attractor; `to_other` is NaN where the other side has none.
-///
-/// # Errors
-/// As [`frame`].
-pub fn attractors_frame(rows: &[AttractorRow]) -> Result<DataFrame, TableError> {
-    let word = |name: &str, of: fn(&AttractorRow) -> &'static str| {
-        texts(name, &rows.iter().map(of).collect::<Vec<_>>())
-    };
-    let mut columns = written::<AttractorRow>(rows, columns!["k": k], ATTRACTORS);
-    columns.extend([
-        word("of", |r| if r.trained { "network" } else { "exact" }),
-        word("kind", |r| if r.memorized { "memorized" } else { "spurious" }),
-        word("paired", |r| if r.paired { "yes" } else { "no" }),
-        floats("to_other", rows.iter().map(|r| r.to_other.unwrap_or(f64::NAN)).collect()),
-    ]);
-    frame("trained attractors", columns)
-}
-
-/// The rows of [`attractors_frame`].
-///
-/// # Errors
-/// As [`grid_rows`].
-pub fn attractors_rows(frame: &DataFrame) -> Result<Vec<AttractorRow>, TableError> {
-    let mut rows = read::<AttractorRow>(frame, columns!["k": k], ATTRACTORS)?;
-    let (of, kind, paired) =
-        (column_text(frame, "of")?, column_text(frame, "kind")?, column_text(frame, "paired")?);
-    let other = column_f64(frame, "to_other")?;
-    for (i, row) in rows.iter_mut().enumerate() {
-        row.trained = of[i] == "network";
-        row.memorized = kind[i] == "memorized";
-        row.paired = paired[i] == "yes";
-        row.to_other = Some(other[i]).filter(|d| !d.is_nan());
+impl TrainedToy {
+    /// The errors of the trained energies.
+    ///
+    /// # Errors
+    /// As [`summary_frame`].
+    pub fn errors_table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Trained against exact energy", errors_frame(&self.summary)?))
     }
-    Ok(rows)
+
+    /// The effect of the prior.
+    ///
+    /// # Errors
+    /// As [`summary_frame`].
+    pub fn prior_table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("True and Gaussian prior at T = 1", prior_frame(&self.summary)?))
+    }
+
+    /// The attractors of the networks and of the exact energies.
+    ///
+    /// # Errors
+    /// As [`attractors_frame`].
+    pub fn attractors_table(&self) -> Result<Table, TableError> {
+        let frame = attractors_frame(&self.attractors)?;
+        Ok(Table::from_frame("Attractors of networks and of exact energies", frame))
+    }
+
+    /// The number of attractors and of clusters of samples.
+    ///
+    /// # Errors
+    /// As [`summary_frame`].
+    pub fn counts_table(&self) -> Result<Table, TableError> {
+        Ok(Table::from_frame("Attractors and samples", counts_frame(&self.summary)?))
+    }
 }
 
-/// One row a cluster.
-///
-/// # Errors
-/// As [`frame`].
-pub fn clusters_frame(rows: &[ClusterRow]) -> Result<DataFrame, TableError> {
-    frame("clusters of samples", written::<ClusterRow>(rows, columns!["k": k], CLUSTERS))
-}
+word_item!(SideWord, "network", "exact");
+word_item!(KindWord, "memorized", "spurious");
+word_item!(PairedWord, "yes", "no");
 
-/// The rows of [`clusters_frame`].
-///
-/// # Errors
-/// As [`grid_rows`].
-pub fn clusters_rows(frame: &DataFrame) -> Result<Vec<ClusterRow>, TableError> {
-    read::<ClusterRow>(frame, columns!["k": k], CLUSTERS)
-}
+columns!(GridRow, "trained energies",
+    /// One row for each point of the grid.
+    grid_frame, grid_rows, {
+    "k": (k),
+    "x": (x),
+    "y": (y),
+    "trained": (trained),
+    "gaussian_prior": (gaussian_prior),
+    "exact": (exact),
+    "ring": (ring),
+});
 
-/// One row a network.
-///
-/// # Errors
-/// As [`frame`].
-pub fn summary_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
-    frame("trained toy", written(rows, COUNTS, SUMMARY))
-}
+columns!(AttractorRow, "trained attractors",
+    /// One row for each attractor. `to_other` is NaN where the other side has no attractor.
+    attractors_frame, attractors_rows, {
+    "k": (k),
+    "x": (x),
+    "y": (y),
+    "to_memory": (to_memory),
+    "contraction": (contraction),
+    "share": (share),
+    "of": (trained) as SideWord,
+    "kind": (memorized) as KindWord,
+    "paired": (paired) as PairedWord,
+    "to_other": (to_other) as NanIfNone,
+});
 
-/// Of [`summary_frame`] the errors of the energies.
-///
-/// # Errors
-/// As [`frame`].
-pub fn errors_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
-    some(
+columns!(ClusterRow, "clusters of samples",
+    /// One row for each cluster.
+    clusters_frame, clusters_rows, {
+    "k": (k),
+    "x": (x),
+    "y": (y),
+    "share": (share),
+    "to_memory": (to_memory),
+});
+
+columns!(SummaryRow, "trained toy",
+    /// One row for each network.
+    summary_frame, summary_rows, {
+    "k": (k),
+    "region_points": (region_points),
+    "attractors": (attractors),
+    "exact_attractors": (exact_attractors),
+    "paired": (paired),
+    "lost": (lost),
+    "clusters": (clusters),
+    "beta": (beta),
+    "rms": (misfit.rms),
+    "max": (misfit.max),
+    "region_rms": (misfit.region_rms),
+    "region_max": (misfit.region_max),
+    "gaussian_prior_rms": (gaussian_prior.rms),
+    "gaussian_prior_max": (gaussian_prior.max),
+    "gaussian_prior_region_rms": (gaussian_prior.region_rms),
+    "gaussian_prior_region_max": (gaussian_prior.region_max),
+    "ring_rms": (ring.rms),
+    "ring_max": (ring.max),
+    "ring_region_rms": (ring.region_rms),
+    "ring_region_max": (ring.region_max),
+    "divergence": (divergence),
+    "divergence_error": (divergence_error),
+    "offset": (offset),
+    "offset_error": (offset_error),
+    "offset_exact": (offset_exact),
+    "farthest_pair": (farthest_pair),
+    "sample_to_memory": (sample_to_memory),
+    "sample_to_circle": (sample_to_circle),
+});
+
+/// The columns of [`summary_frame`] with the errors of the energies.
+fn errors_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    select(
         rows,
         &[
             "k",
@@ -153,12 +132,9 @@ pub fn errors_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
     )
 }
 
-/// Of [`summary_frame`] what the prior does.
-///
-/// # Errors
-/// As [`frame`].
-pub fn prior_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
-    some(
+/// The columns of [`summary_frame`] with the effect of the prior.
+fn prior_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    select(
         rows,
         &[
             "k",
@@ -173,12 +149,9 @@ pub fn prior_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
     )
 }
 
-/// Of [`summary_frame`] attractors, clusters and samples.
-///
-/// # Errors
-/// As [`frame`].
-pub fn counts_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
-    some(
+/// The columns of [`summary_frame`] with attractors, clusters and samples.
+fn counts_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
+    select(
         rows,
         &[
             "k",
@@ -194,48 +167,16 @@ pub fn counts_frame(rows: &[SummaryRow]) -> Result<DataFrame, TableError> {
     )
 }
 
-fn some(rows: &[SummaryRow], names: &[&str]) -> Result<DataFrame, TableError> {
+fn select(rows: &[SummaryRow], names: &[&str]) -> Result<DataFrame, TableError> {
     summary_frame(rows)?
         .select(names.iter().copied())
         .map_err(|e| TableError::Frame { caption: "trained toy".into(), reason: e.to_string() })
 }
 
-/// The rows of [`summary_frame`].
-///
-/// # Errors
-/// As [`grid_rows`].
-pub fn summary_rows(frame: &DataFrame) -> Result<Vec<SummaryRow>, TableError> {
-    read(frame, COUNTS, SUMMARY)
-}
-
-fn written<R>(rows: &[R], counts: &[Whole<R>], reals: &[Real<R>]) -> Vec<Column> {
-    let counts =
-        counts.iter().map(|(name, of, _)| integers(name, rows.iter().map(|r| of(r) as i64).collect()));
-    counts.chain(reals.iter().map(|(name, of, _)| floats(name, rows.iter().map(of).collect()))).collect()
-}
-
-fn read<R: Default + Clone>(
-    frame: &DataFrame,
-    counts: &[Whole<R>],
-    reals: &[Real<R>],
-) -> Result<Vec<R>, TableError> {
-    let mut rows = vec![R::default(); frame.height()];
-    for (name, _, set) in counts {
-        for (row, v) in rows.iter_mut().zip(column_i64(frame, name)?) {
-            set(row, usize::try_from(v).unwrap_or(0));
-        }
-    }
-    for (name, _, set) in reals {
-        for (row, v) in rows.iter_mut().zip(column_f64(frame, name)?) {
-            set(row, v);
-        }
-    }
-    Ok(rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Item;
     use crate::study::toy::trained::Misfit;
 
     #[test]
@@ -284,7 +225,7 @@ mod tests {
         }];
         assert_eq!(summary_rows(&summary_frame(&summary).unwrap()).unwrap(), summary);
         for part in [errors_frame(&summary), prior_frame(&summary), counts_frame(&summary)] {
-            assert_eq!(column_i64(&part.unwrap(), "k").unwrap(), [1000]);
+            assert_eq!(usize::read(&part.unwrap(), "k").unwrap(), [1000]);
         }
     }
 }

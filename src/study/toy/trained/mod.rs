@@ -7,4 +7,4 @@ pub mod frame;
 mod run;
 
 pub use analysis::*;
-pub use run::{toy_trained, toy_trained_exact};
+pub use run::{ExactLandscapes, toy_trained, toy_trained_exact};

@@ -129,17 +129,27 @@ fn network_settings(defaults: &TrainDefaults, network: &ToyNetwork) -> TrainSett
     }
 }
 
-/// The exact energies at the time of the trained ones, for every size and the ring, and the panel that the paper shows
-/// beside its trained ones: the ring at the exact panel's beta.
+/// Exact landscapes beside the trained ones.
+#[derive(Debug, Clone)]
+pub struct ExactLandscapes {
+    /// Each size of a network, and the ring, at the time of the trained landscapes.
+    pub sizes: Vec<Panel>,
+    /// The exact panel of the paper: the ring at the beta of the exact landscapes.
+    pub published: Panel,
+}
+
+/// The exact landscapes of Fig. 2 beside the trained ones.
 ///
 /// # Errors
 /// Those of the analysis.
-pub fn toy_trained_exact(context: &Context) -> Result<(Vec<Panel>, Panel), Error> {
+pub fn toy_trained_exact(context: &Context) -> Result<ExactLandscapes, Error> {
     let trained = context.settings::<TrainedSettings>("toy_trained")?.check()?;
     let trained = trained.settings();
     let settings = ToySettings { grid: trained.grid, half_width: trained.half_width, ..settings(context)? };
     let beta = Ve::default().level(trained.t)?.beta();
     let sizes = trained.networks.iter().map(|n| Size::Points(n.k)).chain([Size::Infinite]);
-    let exact = sizes.map(|size| panel(size, beta, &settings)).collect::<Result<_, _>>()?;
-    Ok((exact, panel(Size::Infinite, settings.beta, &settings)?))
+    Ok(ExactLandscapes {
+        sizes: sizes.map(|size| panel(size, beta, &settings)).collect::<Result<_, _>>()?,
+        published: panel(Size::Infinite, settings.beta, &settings)?,
+    })
 }

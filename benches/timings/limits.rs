@@ -1,11 +1,11 @@
-//! What bounds the operations on the processor, for `mem2gen bench`: a matrix product, exponentials, memory.
+//! Bounds of the operations on the processor: a matrix product, exponentials and memory bandwidth.
 
 use mem2gen::ops::Element;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
-/// The two products of a score without what stands between them: queries times memories, and that times
-/// memories again.
+/// The two matrix products of a score without the softmax between them: queries times memories, and the result times
+/// memories.
 pub struct Products {
     between: Array2<f32>,
     out: Array2<f32>,
@@ -17,7 +17,7 @@ impl Products {
         Self { between: Array2::zeros((m, k)), out: Array2::zeros((m, n)) }
     }
 
-    /// Takes both, on all threads.
+    /// Computes both products on all threads.
     pub fn run(&mut self, queries: ArrayView2<'_, f32>, memories: ArrayView2<'_, f32>) {
         product(self.between.view_mut(), queries, memories.t());
         product(self.out.view_mut(), self.between.view(), memories);
@@ -55,22 +55,22 @@ fn product(mut out: ArrayViewMut2<'_, f32>, a: ArrayView2<'_, f32>, b: ArrayView
     }
 }
 
-/// So many exponentials as the softmax takes them, their sums included, of numbers that stay in cache.
+/// Computes `count` exponentials of values in cache as the softmax does, with their sums.
 pub fn exponentials<T: Element>(count: usize) {
-    // A panel of queries and as many memories as are summed before anything else is done with them.
+    // One panel of queries, and the number of memories that are summed at a time.
     let (width, rows) = (T::PANEL, 32);
     let (level, two_beta) = (vec![T::ZERO; width], vec![T::from_f64(-1.0); width]);
     (0..count.div_ceil(width * rows)).into_par_iter().for_each_init(
-        // e^-v of a number from 0 to 1 is one again, so they can be used over and over.
+        // e^-v of a value in [0, 1] is in [0, 1], so the buffer is reused.
         || (vec![T::from_f64(0.5); width * rows], vec![0.0; width]),
         |(values, sums), _| T::column_weights(values, &two_beta, &level, sums, None, true),
     );
 }
 
-/// Reads an array once and adds it up, on all threads.
+/// The sum of an array, read once on all threads.
 pub fn sum(array: ArrayView2<'_, f32>) -> f32 {
     const LANES: usize = 64;
-    let numbers = array.to_slice().unwrap_or_default();
+    let numbers = array.to_slice().expect("the array is in standard layout");
     let part = |part: &[f32]| {
         let mut sums = [0.0f32; LANES];
         for lanes in part.chunks_exact(LANES) {

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use mem2gen::Error;
 use mem2gen::data::DataError;
-use mem2gen::net::{Arch, Graph, MlpSettings, Part, Profile, UnetSettings, Weights};
+use mem2gen::net::{Arch, Graph, MlpSettings, Part, Timings, UnetSettings, Weights};
 use mem2gen::process::{Prediction, Spacing, VpSettings};
 use mem2gen::progress::Silent;
 use mem2gen::random::{SEED, Streams};
@@ -15,19 +15,19 @@ use mem2gen::train::{
 };
 use serde_json::{Map, Value, json};
 
-/// Times training steps or sampling steps of a network on random data; prints one line of JSON
+/// Time training steps or sampling steps of a network on random data
 ///
-/// A training step is all that `train` does in one: batch, times and noise, forward, loss, backward, clipping, Adam
-/// and the average of the weights. A sampling step is one of DDIM. `gflop` counts what convolutions, dense layers and
-/// attention compute in one, `profile` says where the network's time went.
+/// A training step includes the batch, times and noise, forward pass, loss, backward pass, clipping, Adam and the moving
+/// average of the weights. A sampling step is one step of DDIM. `gflop` counts the operations of convolutions, dense layers
+/// and attention in one step; `profile` gives the network's seconds by part.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The network and its batch
     network: Name,
-    /// What is timed
+    /// The kind of step
     #[arg(long, default_value = "step")]
     phase: Phase,
-    /// Steps that are timed, of which the median counts
+    /// Number of timed steps
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeat: u16,
 }
@@ -50,7 +50,7 @@ enum Phase {
     Sample,
 }
 
-/// Images in the training set; which ones they are does not matter for the time of a step.
+/// Images in the training set; the time of a step does not depend on them.
 const IMAGES: usize = 512;
 
 impl Name {
@@ -76,7 +76,7 @@ impl Name {
     }
 }
 
-/// Runs `mem2gen bench-net`.
+/// Runs `timings network`.
 pub fn run(args: Args) -> Result<(), Error> {
     let (arch, shape) = args.network.network()?;
     let batch = args.network.batch(args.phase);
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn steps(args: &Args, arch: Arch, shape: Shape, batch: usize) -> Result<(Vec<f64>, Profile), Error> {
+fn steps(args: &Args, arch: Arch, shape: Shape, batch: usize) -> Result<(Vec<f64>, Timings), Error> {
     let mut streams = Streams::new(SEED, "bench: images", 0..IMAGES);
     let rows = streams.normal(shape.len()).mapv(|v| v.clamp(-1.0, 1.0) as f32);
     let settings = TrainSettings {
@@ -131,18 +131,18 @@ fn steps(args: &Args, arch: Arch, shape: Shape, batch: usize) -> Result<(Vec<f64
     Ok(pace(&params, &TrainingData::new(rows, shape)?, args.repeat.into())?)
 }
 
-fn samples(args: &Args, graph: &Arc<Graph>, batch: usize) -> Result<(Vec<f64>, Profile), Error> {
+fn samples(args: &Args, graph: &Arc<Graph>, batch: usize) -> Result<(Vec<f64>, Timings), Error> {
     let network = Network::new(Weights::init(graph.clone(), SEED), Prediction::Epsilon, batch)?;
     let vp = VpSettings::default().check()?;
     let mut streams = Streams::new(SEED, "bench: samples", 0..batch);
     let mut x = start(&vp, graph.input().len(), &mut streams);
     let mut seconds = Vec::new();
-    // One walk of two steps goes before those that are timed; each of those is a walk of one step.
+    // A warm-up trajectory of two steps precedes the timed trajectories of one step each.
     x = ddim(&network, &vp.steps(2, Spacing::Linspace)?, x, Some(1.0), &Silent)?;
     for _ in 0..args.repeat {
         let clock = Instant::now();
         x = ddim(&network, &vp.steps(1, Spacing::Linspace)?, x, Some(1.0), &Silent)?;
         seconds.push(clock.elapsed().as_secs_f64());
     }
-    Ok((seconds, network.profile()))
+    Ok((seconds, network.timings()))
 }

@@ -1,21 +1,21 @@
-//! Where the time goes.
+//! Time of the engine by kind of operation.
 
 use std::time::Instant;
 
-/// A kind of work.
+/// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Convolutions of side 3.
     Conv,
-    /// Their gradient in what they read.
+    /// Their gradient with respect to the input.
     ConvInput,
-    /// Their gradient in their weights.
+    /// Their gradient with respect to the weights.
     ConvWeight,
     /// Dense layers, and convolutions of side 1.
     Dense,
-    /// Their gradient in what they read.
+    /// Their gradient with respect to the input.
     DenseInput,
-    /// Their gradient in their weights.
+    /// Their gradient with respect to the weights.
     DenseWeight,
     /// Normalisation, with the SiLU and the dropout that follow it.
     Norm,
@@ -31,12 +31,12 @@ pub enum Part {
     AttentionBackward,
     /// Embeddings of time.
     Time,
-    /// Sums and copies that are part of nothing else, and their gradients.
+    /// Sums and copies that are not part of another operation, and their gradients.
     Copy,
 }
 
 impl Part {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 14] = [
         Self::Conv,
         Self::ConvInput,
@@ -54,7 +54,7 @@ impl Part {
         Self::Copy,
     ];
 
-    /// What tables call it.
+    /// Name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Conv => "convolution",
@@ -75,24 +75,24 @@ impl Part {
     }
 }
 
-/// Seconds by kind of work.
+/// Seconds by kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Profile {
+pub struct Timings {
     seconds: [f64; Part::ALL.len()],
 }
 
-impl Profile {
-    /// Those of a kind.
+impl Timings {
+    /// Seconds of one kind.
     pub fn seconds(&self, part: Part) -> f64 {
         self.seconds[part as usize]
     }
 
-    /// All of them.
+    /// Seconds of all kinds.
     pub fn total(&self) -> f64 {
         self.seconds.iter().sum()
     }
 
-    /// Those of two together.
+    /// The sum of two timings.
     pub fn plus(mut self, other: Self) -> Self {
         for (own, others) in self.seconds.iter_mut().zip(other.seconds) {
             *own += others;

@@ -4,21 +4,19 @@ use std::time::Instant;
 
 use clap::ValueEnum as _;
 use mem2gen::Error;
-use mem2gen::device::Device;
+use mem2gen::device::{Device, DeviceChoice};
 use mem2gen::ops::{Memories, OpError};
 use mem2gen::random::{SEED, Stream};
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::input::On;
-use super::limits;
+use crate::limits;
 
-/// Times an operation on random single-precision data; prints one line of JSON
+/// Time an operation on random single-precision data
 ///
-/// One run goes before those that are timed. `prepare_seconds` is what checking the memories took,
-/// `median_seconds` and `least_seconds` what the operation took then. `peak_bytes` is the most memory that
-/// preparing and one run took on the host beyond the inputs, the result included; null where the system
-/// doesn't tell.
+/// One warm-up run precedes the timed runs. `prepare_seconds` is the time to check the memories; `median_seconds` and
+/// `least_seconds` are those of the operation alone. `peak_bytes` is the largest amount of host memory that preparation
+/// and one run take beyond the inputs, including the result; null when the system does not report it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The operation
@@ -35,11 +33,12 @@ pub struct Args {
     /// Neighbours k
     #[arg(short, long, default_value_t = 6)]
     k: usize,
-    /// Runs, of which the median counts
+    /// Number of timed runs
     #[arg(long, default_value_t = 5)]
     repeat: usize,
-    #[command(flatten)]
-    on: On,
+    /// Device of energy, score and knn: cpu, cuda:N or auto
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,20 +49,20 @@ enum Operation {
     Score,
     /// The k nearest memories
     Knn,
-    /// A limit: the two matrix products of the score, and nothing between them (processor)
+    /// A bound: the two matrix products of the score alone, on the processor
     Gemm,
-    /// A limit: m K exponentials, of numbers that stay in cache (processor)
+    /// A bound: m K exponentials of values in cache, on the processor
     Exp,
-    /// A limit: the memories read once (processor)
+    /// A bound: reading the memories once, on the processor
     Sum,
 }
 
 impl Operation {
-    /// What one run does: under which name its rate is given, and how many thousand millions of what.
+    /// Name of the rate, and the work of one run in 10^9 of its units.
     fn work(self, args: &Args) -> (&'static str, f64) {
         let (m, k, n) = (args.queries as f64, args.memories as f64, args.dim as f64);
         let (rate, count) = match self {
-            // Two operations a product of the expansion, and as many for the weighted mean.
+            // 2 N operations a pair for the distance, and 2 N more for the weighted mean.
             Self::Energy | Self::Knn => ("gflops", 2.0 * m * k * n),
             Self::Score | Self::Gemm => ("gflops", 4.0 * m * k * n),
             Self::Exp => ("gexps", m * k),
@@ -73,7 +72,7 @@ impl Operation {
     }
 }
 
-/// Runs `mem2gen bench`.
+/// Runs `timings operation`.
 pub fn run(args: Args) -> Result<(), Error> {
     let (m, k, n) = (args.queries, args.memories, args.dim);
     let draw = |name, rows| {
@@ -100,7 +99,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         }
         Operation::Sum => (Device::Cpu, watch.time(args.repeat, || Ok(limits::sum(rows.view())))?),
         Operation::Energy | Operation::Score | Operation::Knn => {
-            let memories = Memories::on(rows.view(), args.on.device)?;
+            let memories = Memories::on(rows, args.device)?;
             let sigma = (n as f64).sqrt();
             let times = match args.operation {
                 Operation::Energy => {
@@ -122,7 +121,7 @@ fn report(args: &Args, device: Device, times: &Times) -> Value {
     let median = seconds[seconds.len() / 2];
     let (rate, work) = args.operation.work(args);
     json!({
-        "operation": args.operation.to_possible_value().map(|v| v.get_name().to_owned()),
+        "operation": args.operation.to_possible_value().expect("no operation is hidden").get_name(),
         "queries": args.queries,
         "memories": args.memories,
         "dim": args.dim,
@@ -138,7 +137,7 @@ fn report(args: &Args, device: Device, times: &Times) -> Value {
     })
 }
 
-/// Time and memory since an operation's preparation began.
+/// Time and peak memory since the preparation of an operation began.
 struct Watch {
     began: Instant,
     peak: Option<u64>,
@@ -146,14 +145,14 @@ struct Watch {
 
 struct Times {
     prepare: f64,
-    /// Of each timed run; never empty.
+    /// Seconds of each timed run; never empty.
     seconds: Vec<f64>,
     peak: Option<u64>,
 }
 
 impl Watch {
     fn start() -> Self {
-        // The system forgets the peak so far. Where it doesn't, only what goes beyond that is counted.
+        // Resets the peak. Where the system can't, only memory beyond the earlier peak is counted.
         let _ = fs::write("/proc/self/clear_refs", "5");
         Self { peak: peak_memory(), began: Instant::now() }
     }
@@ -172,7 +171,7 @@ impl Watch {
     }
 }
 
-/// Most memory that the process held so far, in bytes.
+/// Peak memory of the process in bytes; `None` when the system does not report it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

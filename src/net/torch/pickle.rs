@@ -1,0 +1,510 @@
+//! The pickle of a checkpoint: dictionaries of tensors, and nothing that runs.
+//!
+//! A pickle is a program for a machine with a stack. This machine knows the instructions that `torch.save` writes for
+//! dictionaries, numbers, texts and tensors, and the globals that name tensors and their storages. It calls nothing and
+//! refuses every other instruction and global by name. Lists, and the attributes of `argparse.Namespace`, are read and
+//! dropped. Values are bounded in depth, and memory by the number of instructions.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use candle_core::DType;
+
+/// Deepest nesting of dictionaries and tuples.
+const DEEPEST: usize = 16;
+/// Largest number of axes of a tensor.
+const AXES: usize = 8;
+/// Characters of a name in an error.
+const NAME: usize = 64;
+
+/// A tensor: a view of a storage, which is an entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Name of the storage.
+    pub storage: String,
+    /// Type of the elements; `None` for one that no parameter has.
+    pub dtype: Option<DType>,
+    /// The type's name in PyTorch.
+    pub type_name: &'static str,
+    /// Number of elements of the storage.
+    pub elements: usize,
+    /// Index of the first element.
+    pub offset: usize,
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Strides of the axes, in elements.
+    pub strides: Vec<usize>,
+}
+
+/// A value of the pickle, as far as checkpoints are read.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// None.
+    None,
+    /// A truth value.
+    Bool,
+    /// An integer.
+    Int(i64),
+    /// A floating-point number.
+    Float,
+    /// A text.
+    Text(Rc<str>),
+    /// A tuple and its depth.
+    Tuple(Rc<[Self]>, usize),
+    /// A known class or function.
+    Global(Global),
+    /// A storage: name, type and number of elements.
+    Storage(Rc<str>, Storage, usize),
+    /// A tensor.
+    Tensor(Rc<Tensor>),
+    /// A dictionary, of which entries with texts as keys are kept, and its depth.
+    Dict(BTreeMap<Rc<str>, Self>, usize),
+    /// Something that is not looked at.
+    Opaque(&'static str),
+}
+
+/// Type of a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storage {
+    name: &'static str,
+    dtype: Option<DType>,
+}
+
+/// A known class or function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Global {
+    /// `torch._utils._rebuild_tensor_v2`.
+    Tensor,
+    /// `torch._utils._rebuild_parameter`.
+    Parameter,
+    /// `collections.OrderedDict`.
+    Dict,
+    /// `argparse.Namespace`.
+    Namespace,
+    /// The class of a storage.
+    Storage(Storage),
+}
+
+const fn storage(name: &'static str, dtype: Option<DType>) -> Global {
+    Global::Storage(Storage { name, dtype })
+}
+
+const GLOBALS: [(&str, &str, Global); 14] = [
+    ("torch._utils", "_rebuild_tensor_v2", Global::Tensor),
+    ("torch._utils", "_rebuild_parameter", Global::Parameter),
+    ("collections", "OrderedDict", Global::Dict),
+    ("argparse", "Namespace", Global::Namespace),
+    ("torch", "FloatStorage", storage("float32", Some(DType::F32))),
+    ("torch", "HalfStorage", storage("float16", Some(DType::F16))),
+    ("torch", "BFloat16Storage", storage("bfloat16", Some(DType::BF16))),
+    ("torch", "DoubleStorage", storage("float64", None)),
+    ("torch", "LongStorage", storage("int64", None)),
+    ("torch", "IntStorage", storage("int32", None)),
+    ("torch", "ShortStorage", storage("int16", None)),
+    ("torch", "CharStorage", storage("int8", None)),
+    ("torch", "ByteStorage", storage("uint8", None)),
+    ("torch", "BoolStorage", storage("bool", None)),
+];
+
+impl Value {
+    /// What it is, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Bool => "a truth value",
+            Self::Int(_) => "an integer",
+            Self::Float => "a floating-point number",
+            Self::Text(_) => "a text",
+            Self::Tuple(..) => "a tuple",
+            Self::Global(_) => "a class",
+            Self::Storage(..) => "a storage",
+            Self::Tensor(_) => "a tensor",
+            Self::Dict(..) => "a dictionary",
+            Self::Opaque(name) => name,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Tuple(_, depth) | Self::Dict(_, depth) => *depth,
+            _ => 0,
+        }
+    }
+}
+
+/// The entries of the dictionary that a pickle is.
+///
+/// # Errors
+/// Byte and reason, for any other instruction or global, damage, and bytes after the end.
+pub fn read(bytes: &[u8]) -> Result<BTreeMap<Rc<str>, Value>, String> {
+    let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new() };
+    let refused = |at: usize, reason: String| format!("pickle, byte {at}: {reason}");
+    loop {
+        let at = machine.at;
+        if machine.step().map_err(|reason| refused(at, reason))? {
+            break;
+        }
+    }
+    let at = machine.at;
+    if at < bytes.len() {
+        return Err(refused(at, format!("{} bytes follow the end", bytes.len() - at)));
+    }
+    match (machine.stack.pop(), machine.stack.is_empty() && machine.marks.is_empty()) {
+        (Some(Value::Dict(entries, _)), true) => Ok(entries),
+        (last, _) => {
+            let found = last.map_or("nothing", |value| value.name());
+            Err(refused(at, format!("the result is {found}, expected one dictionary")))
+        }
+    }
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    stack: Vec<Value>,
+    /// Lengths of the stack at its marks.
+    marks: Vec<usize>,
+    memo: BTreeMap<u32, Value>,
+}
+
+impl<'a> Machine<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let rest = &self.bytes[self.at..];
+        let taken = rest
+            .get(..length)
+            .ok_or_else(|| format!("truncated, {length} bytes are needed and {} are left", rest.len()))?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut number = [0; N];
+        number.copy_from_slice(self.take(N)?);
+        Ok(number)
+    }
+
+    fn line(&mut self) -> Result<&'a str, String> {
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(|&b| b == b'\n').ok_or("truncated, a line does not end")?;
+        let line = text(self.take(length)?)?;
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    /// Takes the last value above the last mark.
+    fn pop(&mut self) -> Result<Value, String> {
+        let last = if self.stack.len() > self.floor() { self.stack.pop() } else { None };
+        last.ok_or_else(|| "the stack has too few values".into())
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
+        let mark = self.marks.pop().ok_or("there is no mark")?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn put_memo(&mut self, place: u32) -> Result<(), String> {
+        let value = match self.stack.last() {
+            // A copy would not see what is set later.
+            Some(Value::Dict(..)) => Value::Opaque("a dictionary that occurs twice"),
+            Some(value) => value.clone(),
+            None => return Err("the stack has too few values".into()),
+        };
+        self.memo.insert(place, value);
+        Ok(())
+    }
+
+    fn get_memo(&self, place: u32) -> Result<Value, String> {
+        self.memo.get(&place).cloned().ok_or_else(|| format!("the memo has no value {place}"))
+    }
+
+    /// Executes one instruction; true for the last one.
+    fn step(&mut self) -> Result<bool, String> {
+        let [code] = self.number()?;
+        let value = match code {
+            // Protocol, and the length of a frame.
+            b'\x80' => match self.number()? {
+                [2..=5] => return Ok(false),
+                [other] => return Err(format!("protocol {other}, expected 2 to 5")),
+            },
+            b'\x95' => return self.number::<8>().map(|_| false),
+            b'.' => return Ok(true),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                return Ok(false);
+            }
+            b'q' => {
+                let [place] = self.number()?;
+                return self.put_memo(place.into()).map(|()| false);
+            }
+            b'r' => {
+                let place = u32::from_le_bytes(self.number()?);
+                return self.put_memo(place).map(|()| false);
+            }
+            b'\x94' => {
+                let place = u32::try_from(self.memo.len()).map_err(|e| e.to_string())?;
+                return self.put_memo(place).map(|()| false);
+            }
+            b'h' => {
+                let [place] = self.number()?;
+                self.get_memo(place.into())?
+            }
+            b'j' => {
+                let place = u32::from_le_bytes(self.number()?);
+                self.get_memo(place)?
+            }
+            b'N' => Value::None,
+            b'\x88' | b'\x89' => Value::Bool,
+            b'K' => Value::Int(u8::from_le_bytes(self.number()?).into()),
+            b'M' => Value::Int(u16::from_le_bytes(self.number()?).into()),
+            b'J' => Value::Int(i32::from_le_bytes(self.number()?).into()),
+            b'\x8a' => {
+                let [length] = self.number()?;
+                Value::Int(long(self.take(length.into())?)?)
+            }
+            b'G' => self.number::<8>().map(|_| Value::Float)?,
+            b'X' => {
+                let length = u32::from_le_bytes(self.number()?);
+                Value::Text(text(self.take(length as usize)?)?.into())
+            }
+            b'\x8c' => {
+                let [length] = self.number()?;
+                Value::Text(text(self.take(length.into())?)?.into())
+            }
+            b'c' => global(self.line()?, self.line()?)?,
+            b'\x93' => match (self.pop()?, self.pop()?) {
+                (Value::Text(name), Value::Text(module)) => global(&module, &name)?,
+                (name, module) => {
+                    return Err(format!("a global is named by {} and {}", module.name(), name.name()));
+                }
+            },
+            b'}' => Value::Dict(BTreeMap::new(), 1),
+            b']' => Value::Opaque("a list"),
+            b')' => Value::Tuple([].into(), 1),
+            b'\x85' => tuple(vec![self.pop()?])?,
+            b'\x86' => {
+                let (b, a) = (self.pop()?, self.pop()?);
+                tuple(vec![a, b])?
+            }
+            b'\x87' => {
+                let (c, b, a) = (self.pop()?, self.pop()?, self.pop()?);
+                tuple(vec![a, b, c])?
+            }
+            b't' => tuple(self.since_mark()?)?,
+            b'a' => {
+                self.pop()?;
+                return self.extend_list();
+            }
+            b'e' => {
+                self.since_mark()?;
+                return self.extend_list();
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                return self.set(vec![key, value]);
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                return self.set(items);
+            }
+            b'Q' => persistent(&self.pop()?)?,
+            b'R' | b'\x81' => {
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                call(&function, &arguments)?
+            }
+            b'b' => {
+                self.pop()?;
+                match self.pop()? {
+                    built @ (Value::Dict(..) | Value::Opaque(_)) => built,
+                    other => return Err(format!("{} is given attributes", other.name())),
+                }
+            }
+            other => return Err(format!("instruction {} is not allowed", instruction(other))),
+        };
+        self.stack.push(value);
+        Ok(false)
+    }
+
+    fn last(&mut self) -> Result<&mut Value, String> {
+        let floor = self.floor();
+        if self.stack.len() <= floor {
+            return Err("the stack has too few values".into());
+        }
+        self.stack.last_mut().ok_or_else(|| "the stack has too few values".into())
+    }
+
+    fn extend_list(&mut self) -> Result<bool, String> {
+        match self.last()? {
+            Value::Opaque("a list") => Ok(false),
+            other => Err(format!("{} takes no elements", other.name())),
+        }
+    }
+
+    /// Puts pairs of keys and values into the dictionary on the stack.
+    fn set(&mut self, items: Vec<Value>) -> Result<bool, String> {
+        let (entries, depth) = match self.last()? {
+            Value::Dict(entries, depth) => (entries, depth),
+            other => return Err(format!("{} takes no entries", other.name())),
+        };
+        if !items.len().is_multiple_of(2) {
+            return Err("a key has no value".into());
+        }
+        let mut items = items.into_iter();
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            *depth = (*depth).max(value.depth() + 1);
+            if *depth > DEEPEST {
+                return Err(format!("values are nested more than {DEEPEST} deep"));
+            }
+            let Value::Text(key) = key else { continue };
+            if let Some(_earlier) = entries.insert(key.clone(), value) {
+                return Err(format!("key '{}' occurs twice", cut(&key)));
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    str::from_utf8(bytes).map_err(|e| format!("a text is not UTF-8: {e}"))
+}
+
+/// A signed integer of at most 8 bytes, little-endian.
+fn long(bytes: &[u8]) -> Result<i64, String> {
+    if bytes.len() > 8 {
+        return Err(format!("an integer of {} bytes, expected at most 8", bytes.len()));
+    }
+    let sign = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut wide = [if sign { 0xff } else { 0 }; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    Ok(i64::from_le_bytes(wide))
+}
+
+/// The first characters of a text, for messages.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(NAME).map_or(text, |(end, _)| &text[..end])
+}
+
+fn instruction(code: u8) -> String {
+    if code.is_ascii_graphic() { format!("'{}'", char::from(code)) } else { format!("{code:#04x}") }
+}
+
+fn global(module: &str, name: &str) -> Result<Value, String> {
+    let known = GLOBALS.iter().find(|(m, n, _)| *m == module && *n == name);
+    let (.., global) =
+        known.ok_or_else(|| format!("global '{} {}' is not allowed", cut(module), cut(name)))?;
+    Ok(Value::Global(*global))
+}
+
+fn tuple(values: Vec<Value>) -> Result<Value, String> {
+    let mut depth = 1;
+    for value in &values {
+        if matches!(value, Value::Dict(..)) {
+            // Hooks of a tensor: an empty dictionary. Tuples are shared, and would keep a larger one alive.
+            let Value::Dict(entries, _) = value else { continue };
+            if !entries.is_empty() {
+                return Err("a tuple holds a dictionary that is not empty".into());
+            }
+        }
+        depth = depth.max(value.depth() + 1);
+    }
+    if depth > DEEPEST {
+        return Err(format!("values are nested more than {DEEPEST} deep"));
+    }
+    Ok(Value::Tuple(values.into(), depth))
+}
+
+/// A storage, `('storage', class, name, device, elements)`.
+fn persistent(id: &Value) -> Result<Value, String> {
+    let Value::Tuple(parts, _) = id else {
+        return Err(format!("a storage is named by {}", id.name()));
+    };
+    match &parts[..] {
+        [
+            Value::Text(kind),
+            Value::Global(Global::Storage(class)),
+            Value::Text(name),
+            Value::Text(_),
+            Value::Int(elements),
+        ] if &**kind == "storage" => Ok(Value::Storage(name.clone(), *class, size(*elements)?)),
+        _ => Err("a storage is not named as PyTorch does".into()),
+    }
+}
+
+fn size(value: i64) -> Result<usize, String> {
+    usize::try_from(value).map_err(|_| format!("a size or stride is {value}"))
+}
+
+fn sizes(values: &[Value]) -> Result<Vec<usize>, String> {
+    if values.len() > AXES {
+        return Err(format!("a tensor of {} axes, expected at most {AXES}", values.len()));
+    }
+    let each = values.iter().map(|value| match value {
+        Value::Int(value) => size(*value),
+        other => Err(format!("a size or stride is {}", other.name())),
+    });
+    each.collect()
+}
+
+/// The calls and constructors that are known.
+fn call(function: &Value, arguments: &Value) -> Result<Value, String> {
+    let Value::Tuple(arguments, _) = arguments else {
+        return Err(format!("the arguments of a call are {}, expected a tuple", arguments.name()));
+    };
+    match (function, &arguments[..]) {
+        (Value::Global(Global::Dict), []) => Ok(Value::Dict(BTreeMap::new(), 1)),
+        (Value::Global(Global::Namespace), _) => Ok(Value::Opaque("a namespace")),
+        (Value::Global(Global::Parameter), [tensor @ Value::Tensor(_), ..]) => Ok(tensor.clone()),
+        (
+            Value::Global(Global::Tensor),
+            [
+                Value::Storage(storage, class, elements),
+                Value::Int(offset),
+                Value::Tuple(shape, _),
+                Value::Tuple(strides, _),
+                ..,
+            ],
+        ) => {
+            let tensor = Tensor {
+                storage: storage.to_string(),
+                dtype: class.dtype,
+                type_name: class.name,
+                elements: *elements,
+                offset: size(*offset)?,
+                shape: sizes(shape)?,
+                strides: sizes(strides)?,
+            };
+            within(&tensor)?;
+            Ok(Value::Tensor(tensor.into()))
+        }
+        (Value::Global(_), _) => Err("a call with unexpected arguments".into()),
+        (other, _) => Err(format!("{} is called", other.name())),
+    }
+}
+
+/// Refuses a tensor that does not lie within its storage.
+fn within(tensor: &Tensor) -> Result<(), String> {
+    if tensor.shape.len() != tensor.strides.len() {
+        return Err(format!(
+            "a tensor has {} sizes and {} strides",
+            tensor.shape.len(),
+            tensor.strides.len()
+        ));
+    }
+    if tensor.shape.contains(&0) {
+        return Ok(());
+    }
+    let last =
+        tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |last, (size, stride)| {
+            last.checked_add((size - 1).checked_mul(*stride)?)
+        });
+    match last {
+        Some(last) if last < tensor.elements => Ok(()),
+        _ => Err(format!(
+            "a tensor of shape {:?} and strides {:?} does not fit its storage of {} elements",
+            tensor.shape, tensor.strides, tensor.elements
+        )),
+    }
+}

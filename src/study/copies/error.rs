@@ -1,0 +1,57 @@
+use crate::data::DataError;
+use crate::detect::DetectError;
+use crate::distance::DistanceError;
+use crate::frame::TableError;
+use crate::plot::FigureError;
+use crate::store::StoreError;
+
+/// Why a synthetic set could not be compared with its training set.
+#[derive(Debug, thiserror::Error)]
+pub enum CopiesError {
+    /// The images can't be read or compared.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The search for neighbours or the classification failed.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// LPIPS failed.
+    #[error(transparent)]
+    Distance(#[from] DistanceError),
+    /// The table of labels can't be built or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A figure can't be drawn.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
+    /// A file can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// LPIPS was asked for vectors whose image shape is unknown.
+    #[error(
+        "classify: {metric} compares images, but no input gives the shape of its {values} values; give arrays of \
+         shape [n, height, width], or use l2"
+    )]
+    UnknownShape {
+        /// The metric.
+        metric: &'static str,
+        /// Values of an image.
+        values: usize,
+    },
+    /// The features of all images take more memory than is allowed.
+    #[error(
+        "classify: the {metric} features of {images} images take {} GiB, expected at most {} GiB; use fewer images or \
+         lpips-alex",
+        bytes >> 30,
+        limit >> 30
+    )]
+    FeaturesTooLarge {
+        /// The metric.
+        metric: &'static str,
+        /// Images of all inputs.
+        images: usize,
+        /// Bytes of their features.
+        bytes: usize,
+        /// Largest number of bytes that is allowed.
+        limit: usize,
+    },
+}

@@ -1,0 +1,193 @@
+//! From images to labels: features, neighbours, thresholds and labels.
+
+use ndarray::{ArcArray2, Array2};
+use serde::{Deserialize, Serialize};
+
+use super::{CopiesError, Images};
+use crate::detect::{Classification, ClassifySettings, Neighbours, Sets, classify, neighbours, queries};
+use crate::device::DeviceChoice;
+use crate::distance::{Backbone, Lpips};
+use crate::metric::Metric;
+use crate::progress::{ProgressSink, Reporter};
+use crate::project::Layout;
+use crate::shape::Shape;
+
+/// Largest number of bytes that the features of all images may take.
+const FEATURE_BYTES: usize = 12 << 30;
+
+/// Settings of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct CopiesSettings {
+    /// Compare inputs whose values seem to be in different ranges
+    #[arg(long)]
+    pub any_range: bool,
+    /// Distance
+    #[arg(long, value_enum, default_value_t)]
+    pub metric: Metric,
+    /// Distance to D up to which a sample is memorized [default: found]
+    #[arg(long, value_name = "D", allow_hyphen_values = true)]
+    pub delta_m: Option<f64>,
+    /// Distance to another sample up to which a sample is spurious [default: found]
+    #[arg(long, value_name = "D", allow_hyphen_values = true)]
+    pub delta_s: Option<f64>,
+    /// Fraction of S below which a class is marked as having too few samples
+    #[arg(long, value_name = "F", allow_hyphen_values = true, default_value_t = ClassifySettings::default().least_fraction)]
+    pub least_fraction: f64,
+    /// Seed of the bootstrap and of the dip test
+    #[arg(long, default_value_t = ClassifySettings::default().seed)]
+    pub seed: u64,
+}
+
+impl Default for CopiesSettings {
+    fn default() -> Self {
+        let ClassifySettings { delta_m, delta_s, least_fraction, seed, .. } = ClassifySettings::default();
+        Self { any_range: false, metric: Metric::default(), delta_m, delta_s, least_fraction, seed }
+    }
+}
+
+impl CopiesSettings {
+    /// Checks every setting and reads the weights of LPIPS where the metric needs them.
+    ///
+    /// # Errors
+    /// [`DetectError::Setting`](crate::detect::DetectError::Setting) that names the first setting out of its range, and
+    /// as [`Lpips::open`].
+    pub fn check(self, layout: &Layout) -> Result<CopiesParams, CopiesError> {
+        let Self { delta_m, delta_s, least_fraction, seed, .. } = self;
+        let classify =
+            ClassifySettings { delta_m, delta_s, least_fraction, seed, ..ClassifySettings::default() };
+        classify.check()?;
+        let lpips = Backbone::of(self.metric).map(|backbone| Lpips::open(backbone, layout)).transpose()?;
+        Ok(CopiesParams { settings: self, classify, lpips })
+    }
+}
+
+/// Checked [`CopiesSettings`].
+#[derive(Debug, Clone)]
+pub struct CopiesParams {
+    settings: CopiesSettings,
+    classify: ClassifySettings,
+    lpips: Option<Lpips>,
+}
+
+/// A synthetic set compared with its training set.
+#[derive(Debug, Clone)]
+pub struct Copies {
+    /// The images that were compared, in one shape.
+    pub images: Images,
+    /// Shape of an image; `None` when no input gives it and the number of values is not that of a square image.
+    pub shape: Option<Shape>,
+    /// The distance.
+    pub metric: Metric,
+    /// Neighbours of every sample.
+    pub neighbours: Neighbours,
+    /// Thresholds, labels and fractions.
+    pub classification: Classification,
+}
+
+impl CopiesParams {
+    /// Compares the synthetic set with the training set and labels every sample (Eqs. 9 to 11).
+    ///
+    /// ```
+    /// use mem2gen::data::ImageSet;
+    /// use mem2gen::device::DeviceChoice;
+    /// use mem2gen::progress::Silent;
+    /// use mem2gen::project::Layout;
+    /// use mem2gen::store::write_array;
+    /// use mem2gen::study::copies::{CopiesSettings, Images};
+    /// use ndarray::array;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let (train, synthetic) = (folder.path().join("D.npy"), folder.path().join("S.npy"));
+    /// write_array(&train, &array![[0.0f32, 0.0], [1.0, 1.0]])?;
+    /// write_array(&synthetic, &array![[0.0f32, 0.1], [0.5, 0.5], [0.5, 0.6], [1.0, 0.0]])?;
+    ///
+    /// let settings = CopiesSettings { delta_m: Some(0.2), delta_s: Some(0.2), ..CopiesSettings::default() };
+    /// let params = settings.check(&Layout::find())?;
+    /// let images = Images::read(&train, &synthetic, None, None)?;
+    /// let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
+    /// let labels: Vec<&str> = copies.classification.labels.iter().flatten().map(|label| label.name()).collect();
+    /// assert_eq!(labels, ["memorized", "spurious", "spurious", "generalized"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`CopiesError::Data`] for images of different shapes or ranges, [`CopiesError::UnknownShape`] and
+    /// [`CopiesError::FeaturesTooLarge`] for images that LPIPS can't compare, and as [`neighbours`] and [`classify`].
+    pub fn compare(
+        &self,
+        mut images: Images,
+        device: DeviceChoice,
+        report: &dyn Reporter,
+    ) -> Result<Copies, CopiesError> {
+        let shape = images.reconcile(self.settings.any_range)?;
+        let neighbours = self.neighbours(&images, shape, device, report)?;
+        let classification = classify(&neighbours, &self.classify)?;
+        Ok(Copies { images, shape, metric: self.settings.metric, neighbours, classification })
+    }
+
+    fn neighbours(
+        &self,
+        images: &Images,
+        shape: Option<Shape>,
+        device: DeviceChoice,
+        report: &dyn Reporter,
+    ) -> Result<Neighbours, CopiesError> {
+        let rows = match &self.lpips {
+            None => images.sets().iter().map(|set| set.rows().clone()).collect(),
+            Some(lpips) => {
+                let progress = report.progress("features", images.count() as u64);
+                features(lpips, images, shape, &*progress)?
+            }
+        };
+        let sets = Sets {
+            train: rows[0].clone(),
+            synthetic: rows[1].clone(),
+            held_out: rows.get(2).cloned(),
+            squared: self.lpips.is_some(),
+        };
+        let progress = report.progress("neighbours", queries(&sets));
+        Ok(neighbours(&sets, device, &*progress)?)
+    }
+}
+
+/// Features of all images of each set, whose squared l2 distance is LPIPS. Values are clipped to their range. An image
+/// with NaN or infinity has NaN for features.
+fn features(
+    lpips: &Lpips,
+    images: &Images,
+    shape: Option<Shape>,
+    progress: &dyn ProgressSink,
+) -> Result<Vec<ArcArray2<f32>>, CopiesError> {
+    let metric = lpips.backbone().name();
+    let values = images.train().rows().ncols();
+    let shape = shape.ok_or(CopiesError::UnknownShape { metric, values })?;
+    let length = lpips.length(shape)?;
+    let bytes = images.count().saturating_mul(length).saturating_mul(size_of::<f32>());
+    if bytes > FEATURE_BYTES {
+        return Err(CopiesError::FeaturesTooLarge {
+            metric,
+            images: images.count(),
+            bytes,
+            limit: FEATURE_BYTES,
+        });
+    }
+    images
+        .sets()
+        .iter()
+        .map(|set| {
+            let rows = set.rows();
+            let finite: Vec<usize> =
+                (0..rows.nrows()).filter(|i| rows.row(*i).iter().all(|v| v.is_finite())).collect();
+            let found = lpips.features(shape, set.clipped(&finite).view(), progress)?;
+            if finite.len() == rows.nrows() {
+                return Ok(found.into());
+            }
+            let mut all = Array2::from_elem((rows.nrows(), length), f32::NAN);
+            for (features, i) in found.outer_iter().zip(finite) {
+                all.row_mut(i).assign(&features);
+            }
+            Ok(all.into())
+        })
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! The program `timings`: one line of JSON with consistent values, and its refusals.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs `timings operation`; gives success, standard output and standard error.
+fn timings(arguments: &[&str]) -> (bool, String, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_timings")).arg("operation").args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn runs(arguments: &[&str]) -> String {
+    let (success, said, error) = timings(arguments);
+    assert!(success && error.is_empty(), "{arguments:?}: {error}");
+    said
+}
+
+const SIZES: [&str; 6] = ["--queries", "30", "--memories", "400", "--dim", "20"];
+
+#[test]
+fn each_operation_gives_one_line_whose_rate_is_work_by_time() {
+    let pairs = 30.0 * 400.0;
+    for (operation, rate, work) in [
+        ("energy", "gflops", 2.0 * 20.0 * pairs),
+        ("score", "gflops", 4.0 * 20.0 * pairs),
+        ("knn", "gflops", 2.0 * 20.0 * pairs),
+        ("gemm", "gflops", 4.0 * 20.0 * pairs),
+        ("exp", "gexps", pairs),
+        ("sum", "gbytes_per_second", 4.0 * 20.0 * 400.0),
+    ] {
+        let said = runs(&[&[operation, "--repeat", "3"], &SIZES[..]].concat());
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let line: Value = serde_json::from_str(&said).unwrap();
+        let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {said}"));
+        let sizes = [number("queries"), number("memories"), number("dim"), number("repeat")];
+        assert_eq!(sizes, [30.0, 400.0, 20.0, 3.0]);
+        assert_eq!(line["operation"], operation);
+        assert_eq!(line["device"], "cpu");
+        assert!(number("threads") >= 1.0 && number("prepare_seconds") >= 0.0);
+        assert!(number("least_seconds") > 0.0 && number("least_seconds") <= number("median_seconds"));
+        assert!((number(rate) * number("median_seconds") * 1e9 / work - 1.0).abs() < 1e-9, "{said}");
+        assert_eq!(line["k"], if operation == "knn" { Value::from(6) } else { Value::Null });
+        if cfg!(target_os = "linux") {
+            number("peak_bytes");
+        }
+    }
+}
+
+/// The matrix between the two products is certainly in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_what_was_held_beyond_the_inputs() {
+    let call = ["gemm", "--queries", "2000", "--memories", "5000", "--dim", "50", "--repeat", "1"];
+    let line: Value = serde_json::from_str(&runs(&call)).unwrap();
+    let (peak, matrix) = (line["peak_bytes"].as_f64().unwrap(), 4.0 * 2000.0 * 5000.0);
+    assert!(peak >= matrix && peak < 2.0 * matrix, "{line}");
+}
+
+#[test]
+fn refusals_name_the_argument() {
+    let refuses = |arguments: &[&str], words: &[&str]| {
+        let (success, said, error) = timings(arguments);
+        assert!(!success && said.is_empty(), "{arguments:?} was accepted");
+        for word in words {
+            assert!(error.contains(word), "{arguments:?}: no {word:?} in: {error}");
+        }
+    };
+    let sized = |arguments: &[&'static str]| [arguments, &SIZES[..]].concat();
+    refuses(&sized(&["knn", "-k", "0"]), &["k is 0"]);
+    refuses(&sized(&["knn", "-k", "401"]), &["k is 401"]);
+    refuses(&sized(&["product"]), &["product"]);
+    refuses(&sized(&["score", "--device", "cuda:4096"]), &["cuda"]);
+    refuses(&sized(&["score", "--device", "gpu"]), &["--device"]);
+    refuses(&["energy", "--memories", "0"], &["memories", "empty"]);
+}
