@@ -97,11 +97,13 @@ doctor: ## What is present, what is missing and which command brings it
 	echo "mem2gen is not built: run \`make build\`" >&2
 	exit 1
 
-check: python ## Format, dependency features, stale notebooks, README table: seconds
+check: python ## Format, dependency features, README table, floors, stale notebooks: seconds
 	@$(ENV)
 	cargo fmt --check
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
+	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
+	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 
 check-cuda: system ## Type-checks the feature `cuda` without a toolkit, and says what that leaves open: minutes

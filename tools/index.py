@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ("smoke", "desk", "paper")
 STATES = ("planned", "drawn", "agrees", "differs")
 
-NOTEBOOK_KEYS = {"name", "title", "summary", "limit_seconds", "sources", "tables"}
+NOTEBOOK_KEYS = {"name", "title", "summary", "limit_seconds", "tables"}
 FIGURE_KEYS = {"id", "notebook", "paper", "title", "command", "profile", "state"}
 
 
@@ -26,7 +26,6 @@ class Notebook:
     title: str
     summary: str
     limit_seconds: dict[str, float]
-    sources: tuple[str, ...]
     tables: tuple[str, ...]
 
 
@@ -90,7 +89,6 @@ def load(root: Path = ROOT) -> Index:
             title=e["title"],
             summary=e["summary"],
             limit_seconds=dict(e["limit_seconds"]),
-            sources=tuple(e["sources"]),
             tables=tuple(e["tables"]),
         )
         for e in _entries(raw, "notebook", NOTEBOOK_KEYS)
@@ -124,20 +122,6 @@ def cells_sha256(cells: list) -> str:
     """A hash of what the cells say, outputs and metadata aside."""
     said = [[c["cell_type"], "".join(c["source"])] for c in cells]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
-
-
-def sources_sha256(root: Path, notebook: Notebook) -> str:
-    """A hash of the names and contents of all files that the notebook's source globs match."""
-    files: set[Path] = set()
-    for pattern in notebook.sources:
-        matched = {p for p in root.glob(pattern) if p.is_file()}
-        if not matched:
-            raise BadIndex(f"figures.toml: notebook {notebook.name}: no file matches the source {pattern}")
-        files |= matched
-    total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(f"{path.relative_to(root).as_posix()}\0{file_sha256(path)}\n".encode())
-    return total.hexdigest()
 
 
 def tables_sha256(index: Index, notebook: Notebook) -> dict[str, str]:

@@ -27,6 +27,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellTimeoutError, DeadKernelError
 
 import index as ix
+from house import House, record_of
+from rust import BadSource
 
 KERNEL = "mem2gen"
 STARTUP_SECONDS = 60
@@ -34,6 +36,8 @@ STARTUP_SECONDS = 60
 LATE_SECONDS = 1.0
 COMMITTED_BYTES = 1_000_000
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# The line of `Run::recall`.
+RECALLED = re.compile(r"(?:read from|computed) (?:\S*/)?(\w+)\.parquet\b")
 # A line that the kernel takes as an order to itself (`:dep`, `:restart`, `!sh`): such a line could undo the
 # panic hook, so notebooks have none.
 COMMAND = re.compile(r"^\s*(:[a-z_]+\b|!)")
@@ -355,6 +359,20 @@ async def execute(index: ix.Index, entry: ix.Notebook, profile: str):
     return notebook
 
 
+def codes(notebook) -> list[str]:
+    """The text of each code cell."""
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def check_tables(entry: ix.Notebook, notebook, code: list[int]) -> None:
+    """The tables that the run says it read are those that the index lists."""
+    read = {m[1] for i in code for line in stdout_lines(notebook.cells[i]) if (m := RECALLED.match(line))}
+    if extra := read - set(entry.tables):
+        raise Failed(f"the run read tables that figures.toml does not list: {', '.join(sorted(extra))}")
+    if missing := set(entry.tables) - read:
+        raise Failed(f"figures.toml lists tables that the run did not read: {', '.join(sorted(missing))}")
+
+
 def committed_form(index: ix.Index, entry: ix.Notebook, profile: str, notebook):
     """The executed notebook as it is committed: PNG outputs, no traces of the machine or the hour."""
     number = 0
@@ -378,11 +396,12 @@ def committed_form(index: ix.Index, entry: ix.Notebook, profile: str, notebook):
             "mem2gen": {
                 "profile": profile,
                 "cells_sha256": ix.cells_sha256(notebook.cells),
-                "sources_sha256": ix.sources_sha256(index.root, entry),
+                "depends": record_of(House(index.root).parts(codes(notebook))),
                 "tables": ix.tables_sha256(index, entry),
             },
         }
     )
+    check_tables(entry, notebook, [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"])
     check_committable(index, notebook)
     return notebook
 
@@ -399,8 +418,8 @@ def check_committable(index: ix.Index, notebook) -> None:
             raise Failed(f"holds the path `{path}` of this machine", where)
 
 
-def stale(index: ix.Index, entry: ix.Notebook) -> list[str]:
-    """Why the committed notebook is not what a desk run of today's sources would give."""
+def stale(index: ix.Index, entry: ix.Notebook, house: House) -> list[str]:
+    """Why the committed notebook is not what a desk run of today's code would give."""
     try:
         notebook = read_notebook(index.path(entry))
         code = check_form(notebook)
@@ -414,14 +433,20 @@ def stale(index: ix.Index, entry: ix.Notebook) -> list[str]:
         reasons.append(f"comes from profile {made.get('profile')}, not desk")
     if made.get("cells_sha256") != ix.cells_sha256(notebook.cells):
         reasons.append("its cells changed after it was executed")
-    if made.get("sources_sha256") != ix.sources_sha256(index.root, entry):
-        reasons.append("the crate's sources that it uses changed")
+    try:
+        if "depends" not in made:
+            reasons.append("it has no record of what it depends on")
+        elif changes := house.changes(codes(notebook), made["depends"]):
+            reasons.append(changes)
+    except BadSource as error:
+        reasons.append(str(error))
     if made.get("tables") != ix.tables_sha256(index, entry):
         reasons.append("the tables that it was made from changed")
     try:
         for i in code:
             check_outputs(notebook.cells[i], i + 1)
         check_end(notebook, code, entry.name, "desk")
+        check_tables(entry, notebook, code)
         check_committable(index, notebook)
     except Failed as error:
         reasons.append(str(error))
@@ -430,16 +455,17 @@ def stale(index: ix.Index, entry: ix.Notebook) -> list[str]:
 
 def check(index: ix.Index, entries: list[ix.Notebook]) -> int:
     bad = 0
+    house = House(index.root)
     for entry in entries:
-        for reason in stale(index, entry):
+        for reason in stale(index, entry, house):
             bad += 1
-            print(f"stale: {entry.name}: {reason}", file=sys.stderr)
+            print(f"notebook {entry.name} is stale: {reason}", file=sys.stderr)
             print(f"  refresh: make notebooks PROFILE=desk UPDATE=1 ONLY={entry.name}", file=sys.stderr)
     listed = {n.name for n in index.notebooks}
     for path in sorted((index.root / "notebooks").glob("*.ipynb")):
         if path.stem not in listed:
             bad += 1
-            print(f"stale: {path.name} is not listed in figures.toml", file=sys.stderr)
+            print(f"notebook {path.name} is not listed in figures.toml", file=sys.stderr)
     if not bad:
         print(f"{len(entries)} committed notebooks are current")
     return 1 if bad else 0
@@ -466,7 +492,7 @@ async def run(index: ix.Index, entries: list[ix.Notebook], profile: str, update:
             if update:
                 write_notebook(index.path(entry), committed_form(index, entry, profile, notebook))
             print(f"{entry.name}: passed in {time.monotonic() - began:.1f} s", flush=True)
-        except (Failed, ix.BadIndex) as error:
+        except (Failed, ix.BadIndex, BadSource) as error:
             bad.append(entry.name)
             print(f"{entry.name}: FAILED: {error}", file=sys.stderr, flush=True)
     if interrupted.is_set():
@@ -496,7 +522,7 @@ def main() -> int:
         if args.check:
             return check(index, entries)
         return asyncio.run(run(index, entries, args.profile, args.update))
-    except ix.BadIndex as error:
+    except (ix.BadIndex, BadSource) as error:
         print(f"notebooks: {error}", file=sys.stderr)
         return 1
 

@@ -33,6 +33,9 @@ stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
 stage "dependency features" tools/features.sh
 stage "README table" "$MEM2GEN_PYTHON" tools/readme_table.py --check
+stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
+count house '^Ran [0-9]+ test'
+stage "floors" "$MEM2GEN_PYTHON" tools/house.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 stage "set-up: CUDA compiler" tools/setup.sh cuda
 stage "CUDA kernels: compiled, within their limits" "$MEM2GEN_HOME/cuda/bin/python" tools/kernels.py

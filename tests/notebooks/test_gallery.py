@@ -56,7 +56,6 @@ name = "first"
 title = "First & foremost"
 summary = "About $E(x) = x^2$."
 limit_seconds = { smoke = 1, desk = 1, paper = 1 }
-sources = ["src/*"]
 tables = []
 
 [[figure]]

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import nbformat  # noqa: E402
 
+import house  # noqa: E402
 import index as ix  # noqa: E402
 import run_notebooks as rn  # noqa: E402
 
@@ -71,14 +72,24 @@ def toml(kind: str, entry: dict) -> str:
 def entry(name: str, **other) -> dict:
     seconds = LIMIT.get(name, 120)
     limits = dict.fromkeys(ix.PROFILES, seconds)
-    return {"name": name, "title": name, "summary": name, "limit_seconds": limits, "sources": ["src/*.rs"], "tables": []} | other
+    return {"name": name, "title": name, "summary": name, "limit_seconds": limits, "tables": []} | other
+
+
+# A crate with no more than what the kernel's prelude names, so that something can change in it.
+CRATE = {
+    "Cargo.toml": '[package]\nname = "mem2gen"\n',
+    "Cargo.lock": '[[package]]\nname = "mem2gen"\nversion = "0.1.0"\n',
+    "src/lib.rs": "pub mod notebook { pub use std::eprintln; pub fn install() {} }\n"
+    "pub mod prelude { pub use crate::begin; }\npub fn begin(_: &str) -> u8 { 1 }\n",
+}
 
 
 def project(folder: Path, *entries: dict, figures=()) -> Path:
     """A project at `folder` with these fixture notebooks."""
     for part in ("notebooks", "src", "data/results"):
         (folder / part).mkdir(parents=True)
-    (folder / "src/lib.rs").write_text("// nothing\n")
+    for name, text in CRATE.items():
+        (folder / name).write_text(text)
     for e in entries:
         source = FIXTURES / f"{e['name']}.ipynb"
         if source.is_file():
@@ -178,8 +189,7 @@ class Runs(unittest.TestCase):
         self.assertEqual(rn.check(ix.load(root), list(ix.load(root).notebooks)), 0)
 
         def reasons():
-            index = ix.load(root)
-            return rn.stale(index, index.notebooks[0])
+            return stale(root)
 
         self.assertEqual(reasons(), [])
         for old, new, why in (
@@ -194,10 +204,15 @@ class Runs(unittest.TestCase):
                 file.write_text(fresh.replace(old, new))
                 self.assertTrue(any(why in r for r in reasons()), reasons())
         file.write_text(fresh)
-        (root / "src/lib.rs").write_text("// something\n")
-        self.assertTrue(any("sources" in r for r in reasons()), reasons())
-        (root / "src/lib.rs").write_text("// nothing\n")
+        code = root / "src/lib.rs"
+        code.write_text("// A comment.\n" + CRATE["src/lib.rs"])
         self.assertEqual(reasons(), [])
+        code.write_text(CRATE["src/lib.rs"].replace("{ 1 }", "{ 2 }"))
+        self.assertEqual(reasons(), ["code or data that it depends on has changed: fn begin (src/lib.rs)"])
+        self.assertIn("notebook good is stale: code or data", runner(root, "--check").stderr)
+        code.write_text(CRATE["src/lib.rs"].replace("crate::begin", "crate::end"))
+        run = runner(root, "--check")
+        self.assertEqual((run.returncode, run.stderr), (1, "notebooks: src/lib.rs:2: crate::end is not found\n"))
 
     def test_a_changed_table_makes_a_notebook_stale(self):
         root = project(self.folder / "tables", entry("good", tables=["numbers"]))
@@ -205,11 +220,21 @@ class Runs(unittest.TestCase):
         table.write_bytes(b"one")
         index = ix.load(root)
         notebook = nbformat.read(self.folder / "good/out/desk/notebooks/good.ipynb", as_version=4)
+        notebook.cells[1].outputs = [said("read from data/results/numbers.parquet, fingerprint 0 fits\n")]
         committed = rn.committed_form(index, index.notebooks[0], "desk", notebook)
         rn.write_notebook(index.path(index.notebooks[0]), committed)
-        self.assertEqual(rn.stale(index, index.notebooks[0]), [])
+        self.assertEqual(stale(root), [])
         table.write_bytes(b"two")
-        self.assertEqual(rn.stale(index, index.notebooks[0]), ["the tables that it was made from changed"])
+        self.assertEqual(stale(root), ["the tables that it was made from changed"])
+
+
+def stale(root: Path) -> list[str]:
+    index = ix.load(root)
+    return rn.stale(index, index.notebooks[0], house.House(root))
+
+
+def said(text: str):
+    return nbformat.v4.new_output("stream", name="stdout", text=text)
 
 
 def lie(name: str, words: tuple):
@@ -284,6 +309,28 @@ class Lines(unittest.TestCase):
             cells.collect(notebook, i)
         printed = [[(o.name, o.text) for o in cell.outputs] for cell in notebook.cells]
         self.assertEqual(printed, [[("stdout", "one\nmore of one\n")], [("stderr", "a warning\n")], [("stdout", "three\n")]])
+
+
+class Tables(unittest.TestCase):
+    """The tables that a run says it read or made are those of the index."""
+
+    def check(self, text: str, *listed: str):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[said(text)])])
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="mem2gen-tables-")))
+        index = ix.load(project(folder / "p", entry("good", tables=list(listed))))
+        rn.check_tables(index.notebooks[0], notebook, [0])
+
+    def test_the_same_tables(self):
+        text = "read from data/results/a.parquet, fingerprint 0 fits\nx.parquet\n"
+        self.check(text + "computed data/results/b_2.parquet in 1 s: why\n", "b_2", "a")
+
+    def test_one_that_is_not_listed(self):
+        with self.assertRaisesRegex(rn.Failed, "does not list: b$"):
+            self.check("read from data/results/a.parquet, f\nread from data/results/b.parquet, f\n", "a")
+
+    def test_one_that_was_not_read(self):
+        with self.assertRaisesRegex(rn.Failed, "did not read: b$"):
+            self.check("read from data/results/a.parquet, f\n", "a", "b")
 
 
 class Index(unittest.TestCase):
