@@ -101,7 +101,7 @@ check: python ## Format, dependency features, README table, floors, stale notebo
 	@$(ENV)
 	cargo fmt --check
 	tools/features.sh
-	"$$MEM2GEN_PYTHON" tools/readme_table.py --check
+	"$$MEM2GEN_PYTHON" tools/figures_table.py --check
 	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
 	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check

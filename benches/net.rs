@@ -1,5 +1,5 @@
-//! The engine's own history, layer by layer: a network of one linear map, forward and backward. Each number has a copy
-//! of the samples in it, which is how they get into an engine.
+//! Speed of the engine on single linear layers, forward and backward. Each time includes copying the samples into the
+//! engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use mem2gen::net::{Builder, ConvSettings, Engine, Init, LayerInit, Purpose, Weig
 use mem2gen::random::{SEED, Stream};
 use mem2gen::shape::Shape;
 
-/// Samples, their shape, channels that come out, side, stride and whether the image is doubled.
+/// Batch size, input shape, output channels, side, stride and upsampling.
 type Layer = (usize, Shape, usize, usize, usize, bool);
 
-/// Layers of the networks for small images, of the paper's, and of the MLP.
+/// Layers of the networks for small images, of the paper's networks, and of the MLP.
 const LAYERS: [(&str, Layer); 13] = [
     ("14x14-32-32", (128, Shape::image(14, 14, 32), 32, 3, 1, false)),
     ("7x7-64-64", (128, Shape::image(7, 7, 64), 64, 3, 1, false)),
@@ -47,7 +47,7 @@ fn layers(criterion: &mut Criterion) {
         let (x, dy) = (draw("bench: x", m * from.len()), draw("bench: dy", m * graph.output().len()));
         let (t, mut dw, mut dx) = (vec![0.0; m], vec![0.0; graph.trained()], vec![0.0; x.len()]);
         let mut group = criterion.benchmark_group(name);
-        // Floating-point operations, those with what is beyond the edge too.
+        // Floating-point operations, including those with padding.
         group.throughput(Throughput::Elements((m as f64 * graph.flops()) as u64));
         group.bench_function("forward", |b| {
             b.iter(|| engine.forward(weights.values(), &x, &t, None).unwrap()[0]);

@@ -10,7 +10,7 @@ use crate::process::ProcessError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 use crate::study::context::ProfileError;
 use crate::study::copies::CopiesError;
 use crate::study::sweep::SweepError;

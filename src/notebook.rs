@@ -1,13 +1,11 @@
-//! What makes a headless notebook run tell the truth.
+//! Notebook runs whose errors are reported.
 //!
-//! The notebook kernel answers `ok` for a cell that panicked and for one that returned an error through
-//! `?`. The kernel's prelude therefore calls [`install`] and imports [`eprintln!`](crate::notebook::eprintln)
-//! into every cell. In a headless run both then end the process that runs the cells, which every client sees
-//! as an error of that cell. With `MEM2GEN_INTERACTIVE=1`, as `make lab` sets it, both only print, so that
-//! the variables of a session survive a mistake.
+//! The notebook kernel answers `ok` for a cell that panics and for a cell that returns an error through `?`. So the
+//! kernel's prelude calls [`install`] and imports [`eprintln!`](crate::notebook::eprintln) into every cell. In a headless
+//! run both end the process that runs the cells, and every client sees an error of that cell. With
+//! `MEM2GEN_INTERACTIVE=1`, as `make lab` sets it, both only print, so the variables of a session are kept.
 //!
-//! A notebook starts with [`begin`] and ends with [`Run::finish`]; the line that the latter prints is what
-//! the runner demands of the last cell.
+//! A notebook starts with [`begin`] and ends with [`Run::finish`], which prints the line that the runner expects last.
 
 use std::env;
 use std::error::Error;
@@ -27,25 +25,25 @@ use crate::progress::Printed;
 use crate::project::Layout;
 use crate::study::context::{Context, Profile};
 
-/// Start of the line that [`Run::finish`] prints; the notebook's name and profile follow.
+/// Start of the line that [`Run::finish`] prints, before the notebook's name and profile.
 pub const SENTINEL: &str = "mem2gen: finished";
 
-/// Whether a person steps through the cells: `MEM2GEN_INTERACTIVE=1`.
+/// Whether a person runs the cells: `MEM2GEN_INTERACTIVE=1`.
 fn interactive() -> bool {
     env::var_os("MEM2GEN_INTERACTIVE").is_some_and(|v| v == "1")
 }
 
-/// Prepares the process that runs the cells; the kernel's prelude calls it, once more does no harm.
+/// Prepares the process that runs the cells. The kernel's prelude calls it; further calls do nothing.
 ///
-/// Sets a panic hook that prints the panic and its place to stderr. In a headless run the hook then aborts,
-/// on whichever thread the panic was, so the cell comes back as an error. A watcher thread ends the process
-/// when the kernel or the program that started the kernel is gone, so no cell goes on as an orphan.
+/// Sets a panic hook that prints the panic and its place to stderr. In a headless run the hook then aborts the process, on
+/// any thread, so the cell fails. A watcher thread ends the process when the kernel or the program that started the
+/// kernel has ended, so no cell continues as an orphan.
 pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let headless = !interactive();
         panic::set_hook(Box::new(move |info| {
-            let message = info.payload_as_str().unwrap_or("a value that is no text");
+            let message = info.payload_as_str().unwrap_or("a value that is not text");
             let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
             say(&format!("panicked at {place}: {message}"));
             if headless {
@@ -56,8 +54,7 @@ pub fn install() {
     });
 }
 
-/// Writes one line to stderr with everything before it on stdout flushed. Failures are ignored: there is
-/// nobody left to tell.
+/// Writes one line to stderr, after flushing stdout. Errors are ignored, because there is nowhere to report them.
 fn say(line: &str) {
     let _ = io::stdout().flush();
     let mut stderr = io::stderr().lock();
@@ -65,8 +62,8 @@ fn say(line: &str) {
     let _ = stderr.flush();
 }
 
-/// Prints a line to stdout and to stderr by which the runner knows whose lines follow: it puts a call before
-/// the first statement of every cell. Failures are ignored, as in all that is printed for the kernel.
+/// Prints a line to stdout and to stderr that tells the runner which cell the next lines belong to. The runner puts a
+/// call before the first statement of every cell. Errors are ignored, as for all output to the kernel.
 #[doc(hidden)]
 pub fn mark(cell: usize) {
     let _ = writeln!(io::stdout(), "mem2gen: cell {cell}");
@@ -74,8 +71,8 @@ pub fn mark(cell: usize) {
     let _ = writeln!(io::stderr(), "mem2gen: cell {cell}");
 }
 
-/// Ends this process when its parent changes (the kernel died), and parent and process when the program
-/// that started the kernel is gone (Jupyter names it in `JPY_PARENT_PID`).
+/// Ends this process when its parent changes (the kernel has ended), and both when the program that started the kernel
+/// has ended (Jupyter states it in `JPY_PARENT_PID`).
 fn watch_parents() {
     #[cfg(unix)]
     {
@@ -92,24 +89,23 @@ fn watch_parents() {
                 process::abort();
             }
         };
-        // Without the thread the notebook still runs; only the clean-up after a killed client is lost.
+        // Without the thread the notebook still runs, but is not cleaned up after a killed client.
         if Path::new("/proc/self").exists() {
             let _ = thread::Builder::new().name("mem2gen-watch".to_owned()).spawn(watched);
         }
     }
 }
 
-/// Whether a process has ended, its parent having asked for its status or not.
+/// Whether a process has ended, including one whose parent has not read its status.
 #[cfg(unix)]
 fn gone(process: u32) -> bool {
-    // After the name in parentheses comes the state in one letter.
+    // The state is one letter after the name in parentheses.
     std::fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| {
         stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
     })
 }
 
-/// What happens to an error that a cell returns through `?`: printed, and in a headless run the end of the
-/// process, so that the cell does not come back as `ok`.
+/// Prints an error that a cell returns through `?`. A headless run then aborts, so the cell is not answered with `ok`.
 #[doc(hidden)]
 pub fn question_mark(error: &dyn Display) {
     say(&format!("an error left the cell through `?`: {error}"));
@@ -118,9 +114,8 @@ pub fn question_mark(error: &dyn Display) {
     }
 }
 
-/// The `eprintln!` of notebook cells. The kernel expands a cell's `?` to `eprintln!("{}", error)`, and this
-/// macro, imported into every cell by the kernel's prelude, catches exactly that form; all other calls go to
-/// [`std::eprintln!`].
+/// The `eprintln!` of notebook cells. The kernel expands a cell's `?` to `eprintln!("{}", error)`. This macro, which the
+/// kernel's prelude imports into every cell, handles this form; all other calls go to [`std::eprintln!`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __mem2gen_eprintln {
@@ -135,13 +130,19 @@ macro_rules! __mem2gen_eprintln {
 #[doc(inline)]
 pub use crate::__mem2gen_eprintln as eprintln;
 
-/// Turns an error into a stop.
+/// Stops a cell at an error.
+///
+/// ```
+/// use mem2gen::notebook::OrStop;
+///
+/// let value: Result<i32, std::io::Error> = Ok(3);
+/// assert_eq!(value.or_stop(), 3);
+/// ```
 pub trait OrStop<T> {
-    /// The value; or the end of the cell, with the error and everything that caused it on stderr. A headless
-    /// run ends there.
+    /// The value. An error ends the cell, with the error and its sources on stderr, and a headless run.
     ///
     /// # Panics
-    /// On an error: that is the stop.
+    /// On an error.
     #[track_caller]
     fn or_stop(self) -> T;
 }
@@ -156,7 +157,7 @@ impl<T, E: Error> OrStop<T> for Result<T, E> {
     }
 }
 
-/// An error and its sources in one line, each source once.
+/// An error and its sources in one line; a source whose text is already in the line is left out.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -171,18 +172,18 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// One run of one notebook. Studies take it as the [`Context`] that it holds.
+/// One run of one notebook. It dereferences to the [`Context`] that studies take.
 #[derive(Debug, Clone)]
 pub struct Run {
     name: String,
     context: Context,
 }
 
-/// Starts the run of the notebook `name`, with the settings that the environment carries:
-/// `MEM2GEN_PROFILE` (without it `desk`), `MEM2GEN_ROOT` and `MEM2GEN_RECOMPUTE=1`.
+/// Starts the run of the notebook `name` with the settings of the environment: `MEM2GEN_PROFILE` (default `desk`),
+/// `MEM2GEN_ROOT` and `MEM2GEN_RECOMPUTE=1`.
 ///
 /// # Panics
-/// Where `MEM2GEN_PROFILE` names no profile: another one must not take its place.
+/// When `MEM2GEN_PROFILE` is not the name of a profile.
 pub fn begin(name: &str) -> Run {
     let profile = Profile::named(&Profile::name_from_env()).or_stop();
     let recompute = env::var_os("MEM2GEN_RECOMPUTE").is_some_and(|v| v == "1");
@@ -204,26 +205,26 @@ impl Run {
         &self.name
     }
 
-    /// Saves a figure as PNG and SVG among this run's figures and hands it back to be shown.
+    /// Saves a figure as PNG and SVG in the run's folder `figures` and returns it for display.
     ///
     /// # Errors
-    /// [`FigureError`] where it can't be written.
+    /// [`FigureError`] when it can't be written.
     pub fn figure(&self, id: &str, figure: Figure) -> Result<Figure, FigureError> {
         figure.save(&self.output().join("figures"), id)?;
         Ok(figure)
     }
 
-    /// Saves a table as parquet among this run's tables and hands it back to be shown.
+    /// Saves a table as parquet in the run's folder `tables` and returns it for display.
     ///
     /// # Errors
-    /// [`TableError`] where it can't be written.
+    /// [`TableError`] when it can't be written.
     pub fn table(&self, id: &str, table: Table) -> Result<Table, TableError> {
         table.save(&self.output().join("tables").join(format!("{id}.parquet")))?;
         Ok(table)
     }
 
-    /// Says that the notebook ran to its end. Belongs at the end of the last cell: the runner takes a run
-    /// without this line, or with anything after it, for a failed one.
+    /// Prints that the notebook ran to its end. It is the last call of the last cell: without this line, or with output
+    /// after it, the runner reports a failed run.
     pub fn finish(&self) {
         println!("{SENTINEL} {} in profile {}", self.name, self.profile().name());
         let _ = io::stdout().flush();
@@ -262,7 +263,7 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(!gone(child.id()));
         child.kill().unwrap();
-        // Not asked for its status yet: a zombie.
+        // Its status has not been read yet, so it is a zombie.
         let ended = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(20));
             gone(child.id())

@@ -18,6 +18,7 @@ use mem2gen::ops::cuda::compile::Origin;
 use mem2gen::ops::cuda::device::{CudaDriver, devices};
 use mem2gen::ops::cuda::driver::{Driver, DriverError};
 use mem2gen::ops::cuda::sources::MODULES;
+use mem2gen::ops::resolve;
 
 /// Opens the stand-in. Whoever asks for libcuda later finds it by the name that it was linked with.
 fn stand_in() {

@@ -13,7 +13,7 @@ PROFILES = ("smoke", "desk", "paper")
 STATES = ("planned", "drawn", "agrees", "differs")
 
 NOTEBOOK_KEYS = {"name", "title", "summary", "limit_seconds", "tables"}
-FIGURE_KEYS = {"id", "notebook", "paper", "title", "command", "profile", "state"}
+FIGURE_KEYS = {"id", "notebook", "paper", "title", "data", "command", "profile", "state"}
 
 
 class BadIndex(Exception):
@@ -35,6 +35,7 @@ class Figure:
     notebook: str
     paper: str
     title: str
+    data: str
     command: str
     profile: str
     state: str

@@ -32,7 +32,7 @@ count() {
 stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
 stage "dependency features" tools/features.sh
-stage "README table" "$MEM2GEN_PYTHON" tools/readme_table.py --check
+stage "table of figures" "$MEM2GEN_PYTHON" tools/figures_table.py --check
 stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
 count house '^Ran [0-9]+ test'
 stage "floors" "$MEM2GEN_PYTHON" tools/house.py --check

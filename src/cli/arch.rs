@@ -9,25 +9,26 @@ use serde_json::{Value, json};
 
 use super::doctor::print_table;
 
-/// Print the layers of a network, with the exact number of its parameters and its cost
+/// Print the layers of a network, with the exact number of parameters and the cost
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The network: the U-Net, the residual MLP, or the toy network of the paper's text or of the public code
+    /// Network: the U-Net, the residual MLP, or the toy network after the paper's text or after the public code
     #[arg(long)]
     arch: Name,
-    /// The data set whose images it is for: mnist, fashion-mnist, cifar10 or lsun-church (unet, mlp)
+    /// Data set of the images, for unet and mlp: mnist, fashion-mnist, cifar10 or lsun-church
     #[arg(long, default_value = "mnist", value_name = "NAME")]
     dataset: String,
-    /// Channels of the U-Net's first level, or the width of the others [default: 128 for unet, else the network's own]
+    /// Channels of the U-Net's first level, or width of other networks [default: 128 for unet, else the network's own]
     #[arg(long)]
     channels: Option<usize>,
-    /// Rows and columns of an image; where they are not the data set's own, the U-Net has as many levels as fit
+    /// Height and width of images; if not those of the data set, the U-Net has as many levels as fit [default: the data
+    /// set's]
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// Channels of an image [default: the data set's]
+    /// Channels of images [default: the data set's]
     #[arg(long)]
     in_channels: Option<usize>,
-    /// Print one object of JSON instead of a table
+    /// JSON output instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -43,13 +44,13 @@ enum Name {
 /// Why `mem2gen arch` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such data set.
+    /// An unknown data set.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// No such network.
+    /// Settings without a network.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// The table could not be printed.
+    /// Writing to standard output.
     #[error("print: {0}")]
     Print(#[from] io::Error),
 }
@@ -64,8 +65,8 @@ pub fn run(args: Args) -> Result<(), Error> {
     let arch = match args.arch {
         Name::Unet => {
             let channels = args.channels.unwrap_or(128);
-            let theirs = (own.height, own.width) == (input.height, input.width);
-            Arch::Unet(match theirs {
+            let whole = (own.height, own.width) == (input.height, input.width);
+            Arch::Unet(match whole {
                 true => UnetSettings::paper(&args.dataset, channels)?,
                 false => UnetSettings::desk(input, channels),
             })
@@ -136,9 +137,9 @@ impl Layer {
     }
 
     fn row(self) -> [String; 5] {
-        let number = |n: usize| if n > 0 { n.to_string() } else { String::new() };
+        let count = |n: usize| if n > 0 { n.to_string() } else { String::new() };
         let mflop = if self.mflop > 0.0 { format!("{:.3}", self.mflop) } else { String::new() };
-        [self.name, self.operation, size(self.output), number(self.parameters), mflop]
+        [self.name, self.operation, size(self.output), count(self.parameters), mflop]
     }
 
     fn json(&self) -> Value {

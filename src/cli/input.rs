@@ -1,4 +1,4 @@
-//! What commands share: the arrays that they read, the device, and the line that says what was done.
+//! Shared by commands: input arrays, the device, and the line printed at the end.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use mem2gen::ops::{Element, Memories};
 use mem2gen::store::{Matrix, read_matrix};
 use ndarray::{ArcArray2, Array2};
 
-/// Memories and queries of one precision: single where both files have it, else double.
+/// Memories and queries of one precision: single when both files have it, else double.
 pub enum Pair {
     /// Both float32.
     F32(Array2<f32>, Array2<f32>),
@@ -47,18 +47,18 @@ impl Inputs {
 /// `--device`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct On {
-    /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
+    /// Device: cpu, cuda:N, or auto for cuda:0 when it is usable and else cpu
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceChoice,
 }
 
-/// Says what was done, on which device, and where the result is.
+/// Prints the numbers of queries and memories, the device and the path of the result.
 pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<T>, out: &Path) {
     let (count, device) = (memories.len(), memories.device());
     println!("{command}: {queries} queries, {count} memories, {device} -> {}", out.display());
 }
 
-/// Reads memories in double precision, checked.
+/// Reads and checks memories in double precision.
 pub fn memories(path: &Path) -> Result<ArcArray2<f64>, Error> {
     let rows = read_matrix(path)?.into_f64().into_shared();
     Memories::new(rows.clone())?;

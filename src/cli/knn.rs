@@ -8,7 +8,7 @@ use ndarray::Array2;
 
 use super::input::{On, Pair, done};
 
-/// The k nearest reference points of every query, exact, ties to the lowest index
+/// Find the k nearest reference points of every query; exact, ties to the lowest index
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Reference points (the memories), one a row: .npy, [K, N], float32 or float64
@@ -17,17 +17,17 @@ pub struct Args {
     /// Queries, one a row: .npy, [m, N], float32 or float64
     #[arg(long, value_name = "X.npy")]
     queries: PathBuf,
-    /// Neighbours of each query, 1 to K
+    /// Number of neighbours of each query, 1 to K
     #[arg(short, value_name = "k")]
     k: usize,
-    /// Query i is reference point i and no neighbour of itself; copies of it are
+    /// Exclude reference point i from the neighbours of query i; copies of it remain
     #[arg(long)]
     exclude_self: bool,
     #[command(flatten)]
     on: On,
     /// Neighbours: parquet with query and index (rows of the two files, from 0), rank (1 is the nearest)
-    /// and distance (l2, float64), sorted by query and rank; the key `device` of its metadata says where
-    /// it was computed
+    /// and distance (l2, float64), sorted by query and rank; the key `device` of its metadata names the
+    /// device
     #[arg(long, value_name = "T.parquet")]
     out: PathBuf,
 }

@@ -15,28 +15,28 @@ use ndarray::s;
 
 use super::source::{Failure, Source};
 
-/// Log-likelihood of queries by the probability flow of a trained network
+/// Compute log-likelihoods of queries by the probability flow of a trained network
 ///
-/// log p_t(x) is the prior's at the end of the flow from t to T plus the integral of its divergence on the way.
+/// log p_t(x) is the log-density of the prior at the end of the flow from t to T plus the integral of the divergence along
+/// the flow.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: Source,
-    /// Queries, one a row: .npy, [m, N], float32 or float64; images in [-1, 1] in the order row, column,
-    /// channel
+    /// Queries, one per row: .npy, [m, N], float32 or float64; images in [-1, 1] in the order row, column, channel
     #[arg(long, value_name = "X.npy")]
     queries: PathBuf,
-    /// Time of the density [default: the first that was trained at: 0, or 1e-5 for the toy model]
+    /// Time of the density [default: the smallest time in training, 0, or 1e-5 for the toy model]
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     t: Option<f64>,
-    /// Density at T: the Gaussian that samplers start from, which leaves the variance of the data out and so
-    /// is biased for the toy model, or the true mixture about the training set
+    /// Density at T: the Gaussian from which samplers start, which lacks the variance of the data and so is biased for the
+    /// toy model; or the true mixture of the noised training set
     #[arg(long, default_value = "gaussian")]
     prior: PriorName,
-    /// Divergence: exact, by N products with the Jacobian in each step, or Hutchinson's estimate
+    /// Divergence: exact, with N Jacobian products in each step, or Hutchinson's estimate
     #[arg(long, default_value = "exact")]
     divergence: Way,
-    /// Random signs a query in Hutchinson's estimate, at least 2 [default: 16]
+    /// Number of random sign vectors per query in Hutchinson's estimate, at least 2 [default: 16]
     #[arg(long)]
     probes: Option<usize>,
     /// Seed of the random signs
@@ -45,10 +45,9 @@ pub struct Args {
     /// Relative and absolute tolerance of the integration
     #[arg(long, value_name = "E", default_value_t = Rk45Settings::default().rtol, allow_hyphen_values = true)]
     tolerance: f64,
-    /// Likelihoods: parquet with row (of the queries, from 0), log_density (nats, of the continuous
-    /// density in the units of the queries), bits_per_dimension (its negative in bits, over N),
-    /// standard_error (of log_density between the signs; null where the divergence is exact) and steps
-    /// (of the integration); the keys `t`, `prior` and `divergence` of its metadata say how
+    /// Table of likelihoods: parquet with row (of the queries, from 0), log_density (in nats, in the units of the queries),
+    /// bits_per_dimension (its negative in bits, divided by N), standard_error (of log_density over random signs; null for
+    /// an exact divergence) and steps (of the integration); metadata keys `t`, `prior` and `divergence`
     #[arg(long, value_name = "L.parquet")]
     out: PathBuf,
 }
@@ -68,7 +67,7 @@ enum Way {
 /// Runs `mem2gen likelihood`.
 pub fn run(args: Args) -> Result<(), Failure> {
     if args.divergence == Way::Exact && args.probes.is_some() {
-        let reason = "the exact divergence has none".into();
+        let reason = "is for --divergence hutchinson, not exact".into();
         return Err(Failure::Option { option: "--probes", reason });
     }
     let probes = args.probes.unwrap_or(16);
@@ -106,7 +105,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let got = flow.log_density(x, t, prior, divergence, &progress);
             got.map_err(|e| Error::from(e.of_samples_from(from)))
         };
-        // With no queries the columns are there all the same, and so are refusals.
+        // Without queries the table still has its columns, and arguments are still checked.
         let mut parts = vec![part(0)?];
         for from in (opened.batch()..queries.nrows()).step_by(opened.batch()) {
             parts.push(part(from)?);

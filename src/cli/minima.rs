@@ -8,7 +8,7 @@ use mem2gen::study::toy::frame::attractors_frame;
 
 use super::input;
 
-/// All attractors of a memory set: minima of the energy, memorized or spurious
+/// Find the attractors of a memory set: minima of the energy, memorized or spurious
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Memories, one a row: .npy, [K, N], float32 or float64
@@ -24,7 +24,7 @@ pub struct Args {
     /// distance from a memory to its nearest distinct neighbour]
     #[arg(long, value_name = "D", allow_hyphen_values = true)]
     delta_m: Option<f64>,
-    /// Random starts, of which the basin shares are fractions
+    /// Number of random starts; basin shares are fractions of it
     #[arg(long, default_value_t = AttractorSettings::default().random_starts)]
     random_starts: usize,
     /// Seed of the random starts

@@ -1,4 +1,4 @@
-//! Subcommands, a file each. Nothing here computes.
+//! Subcommands, one file each: they parse arguments, call the library and print.
 
 mod arch;
 mod basin;
@@ -56,16 +56,16 @@ enum Command {
     Claims(claims::Args),
     Data(data::Args),
     Doctor(doctor::Args),
-    // For `make gpu-report`.
+    // Run by `make gpu-report`.
     #[command(hide = true)]
     GpuReport(gpu_report::Args),
 }
 
-/// Parses the command line and runs it. Whatever fails is one line on standard error.
+/// Parses the command line and runs the command. Every error is one line on standard error.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version go to standard output, as does the help of a call without a subcommand.
+        // Help, version and the help of a call without a subcommand go to standard output.
         Err(e) if !e.use_stderr() => e.exit(),
         Err(e) if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.exit(),
         Err(e) => {

@@ -12,42 +12,42 @@ use serde_json::{Value, json};
 
 use super::source::{Failure, Source};
 
-/// Samples of a trained network, or of the exact score of its training set
+/// Draw samples from a trained network, or from the exact score of its training set
 ///
-/// Sample i is the same whatever is drawn with it. Finished parts are kept beside the result until it is
-/// there, in a folder called OUT.partial, so that a call that was stopped goes on.
+/// Sample i does not depend on the number of samples or the batch size. Finished batches are kept in the folder OUT.partial
+/// until the result is complete, so that an interrupted call resumes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: Source,
-    /// How many
+    /// Number of samples
     #[arg(short, value_name = "n")]
     n: usize,
-    /// The sampler: the noisy one of DDPM; DDIM without noise; the probability-flow equation by an adaptive
-    /// method; or Euler and Maruyama on the reverse equation
+    /// Sampler: ancestral sampling of DDPM; DDIM without noise; the probability-flow equation with an adaptive integrator
+    /// (ode); or Euler-Maruyama on the reverse equation (em)
     #[arg(long, default_value = "ancestral")]
     sampler: Which,
-    /// Steps [default: 1000; 100 for ddim; the ode has its own]
+    /// Number of steps [default: 1000, or 100 for ddim; not for ode]
     #[arg(long)]
     steps: Option<usize>,
-    /// How the steps of ancestral and ddim lie among the levels of DDPM: as the diffusers package has them,
-    /// or evenly from the last one on [default: leading]
+    /// Spacing of the steps of ancestral and ddim: that of the diffusers package (leading), or even with the last level
+    /// included (linspace) [default: leading]
     #[arg(long)]
     spacing: Option<Way>,
     /// Relative and absolute tolerance of the ode [default: 1e-5]
     #[arg(long, value_name = "E", allow_hyphen_values = true)]
     tolerance: Option<f64>,
-    /// Last time of the ode [default: the first that was trained at: 0, or 1e-5 for the toy model]
+    /// Last time of the ode [default: the smallest time in training, 0, or 1e-5 for the toy model]
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     until: Option<f64>,
-    /// Let values go beyond [-1, 1]; for toy points they always may. Else the predicted clean image is
-    /// clipped in each step, and what comes out of ode and em at the end
+    /// No clipping to [-1, 1], as for toy points. Otherwise ancestral and ddim clip the predicted clean image in each
+    /// step, and ode and em clip the samples
     #[arg(long)]
     no_clip: bool,
     /// Seed of starting points and noise
     #[arg(long, default_value_t = SEED)]
     seed: u64,
-    /// Samples: .npy, [n, N], float32; images are rows of [-1, 1] in the order row, column, channel
+    /// File of the samples: .npy, [n, N], float32; images in [-1, 1] in the order row, column, channel
     #[arg(long, value_name = "S.npy")]
     out: PathBuf,
 }
@@ -85,14 +85,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let draw = Draw { score, process, sampler, clip, seed: args.seed };
     let total = Draw::parts(args.n, opened.batch()).map(|part| draw.work(part.len())).sum();
     let progress = Progress::new("sampling", total);
-    let found = draw.write(&args.out, args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
+    let resumed = draw.write(&args.out, args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
     drop(progress);
-    if found.dropped {
-        println!("sample: unfinished samples with other settings were there and are no more");
+    if resumed.dropped {
+        println!("sample: unfinished samples with other settings were removed");
     }
-    let kept = match found.kept {
+    let kept = match resumed.kept {
         0 => String::new(),
-        kept => format!(", {kept} of them from before"),
+        kept => format!(", {kept} of them resumed"),
     };
     println!("sample: {} samples{kept}, {} -> {}", args.n, opened.describe(), args.out.display());
     Ok(())
@@ -105,16 +105,16 @@ impl Args {
         let process = opened.run().process();
         if self.sampler == Which::Ode {
             if self.steps.is_some() {
-                return refused("--steps", "the ode chooses its own; there is --tolerance");
+                return refused("--steps", "the ode chooses its steps; use --tolerance");
             }
         } else if self.tolerance.is_some() {
-            return refused("--tolerance", "only the ode has one");
+            return refused("--tolerance", "is for --sampler ode alone");
         } else if self.until.is_some() {
-            return refused("--until", "only the ode has one");
+            return refused("--until", "is for --sampler ode alone");
         }
         let levels = matches!(self.sampler, Which::Ancestral | Which::Ddim);
         if self.spacing.is_some() && !(levels && matches!(process, TrainedProcess::Vp(_))) {
-            return refused("--spacing", "only ancestral and ddim have one, under the process vp");
+            return refused("--spacing", "is for --sampler ancestral and ddim under the process vp alone");
         }
         let count = self.steps.unwrap_or(if self.sampler == Which::Ddim { 100 } else { 1000 });
         let even = || {

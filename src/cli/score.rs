@@ -8,7 +8,7 @@ use ndarray_npy::WritableElement;
 
 use super::input::{Inputs, On, Pair, done};
 
-/// Score of the Gaussian mixture about the memories: (m(x) - x) / sigma^2
+/// Compute the score of the Gaussian mixture centred at the memories: (m(x) - x) / sigma^2
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `mem2gen sweep`: trains, samples and labels all cells of a plan, and collects what was found.
+//! `mem2gen sweep`: trains, samples and labels the cells of a plan, and collects tables.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -13,21 +13,21 @@ use mem2gen::frame::fingerprint::Stored;
 use mem2gen::frame::{Table, integers, strings};
 use mem2gen::progress::ProgressSink;
 use mem2gen::project::Layout;
-use mem2gen::store::write_atomic;
+use mem2gen::store::{StoreError, write_atomic};
 use mem2gen::study::context::Profile;
 use mem2gen::study::sweep::{
     self, Options, Outcome, Plan, Slurm, State, SweepError, Tally, Task, Watch, collect, fingerprint,
     publish, slurm, states, store,
 };
 
-/// Least time between two lines about one step where there is no terminal.
+/// Least time between two lines about one step without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// Train networks on K images for many K, sample them, and label the samples (Figs. 1B, 3, 4A, 7 to 15)
 ///
-/// A plan names data sets, networks, sizes K, and how to train, sample and label. Each cell of it has a folder of its
-/// own with a training run, samples and labels. What is there already is not made again, whatever was killed when, and
-/// several calls may work on one plan.
+/// A plan has data sets, networks, sizes K, and the settings of training, sampling and labels. Each cell has a folder
+/// with a training run, samples and labels. A finished step is not done again, also after a killed call, and several
+/// calls may work on one plan.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
@@ -37,7 +37,7 @@ pub struct Args {
     go: Option<Go>,
 }
 
-/// Which plan, and where its cells lie.
+/// The plan and the folder of its cells.
 #[derive(Debug, clap::Args)]
 struct At {
     /// The plan: a .toml file, or the name of one in data/plans
@@ -50,51 +50,51 @@ struct At {
 
 #[derive(Debug, clap::Args)]
 struct Go {
-    // Neither `At` nor `On`: clap does not see whether a group is there that holds another one.
+    // `At` and `On` are not flattened here: clap can't tell whether an optional group that flattens another is present.
     /// The plan: a .toml file, or the name of one in data/plans
     #[arg(long, value_name = "FILE")]
     plan: PathBuf,
     /// Folder of the cells [default: out/sweep/PLAN of the project]
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
-    /// Folder of published weights, which are taken instead of training where they are of the same settings
+    /// Folder of published weights, which replace training with the same settings
     #[arg(long, value_name = "DIR")]
     networks: Option<PathBuf>,
-    /// List the cells and do nothing
+    /// List of the cells; nothing is computed
     #[arg(long)]
     dry_run: bool,
-    /// Only the cell of this number, as --dry-run lists them
+    /// Index of the only cell to compute, as --dry-run lists it
     #[arg(long, value_name = "i")]
     task: Option<usize>,
-    /// Only cells with this text in their names
+    /// Text in the names of the cells to compute
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Threads [default: one for each processor]
+    /// Number of threads [default: one for each core]
     #[arg(long, value_name = "n")]
     threads: Option<usize>,
     /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-    /// Leave cells to the other calls that work on them; else this one waits, and takes over what they leave unfinished
+    /// No waiting for cells that other calls work on; without it, this call waits and takes over unfinished cells
     #[arg(long)]
     no_wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How many cells are done, running and left
+    /// Print the number of cells that are done, running and left
     Status {
         #[command(flatten)]
         at: At,
     },
-    /// Make tables of finished cells: transition_PLAN, transition_PLAN_samples and transition_PLAN_examples
+    /// Make tables from finished cells: transition_PLAN, transition_PLAN_samples and transition_PLAN_examples
     Collect {
         #[command(flatten)]
         at: At,
         /// Folder of the tables [default: data/results, in other profiles than desk out/PROFILE/tables]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Do so although cells are missing
+        /// Tables without the missing cells
         #[arg(long)]
         partial: bool,
     },
@@ -110,13 +110,13 @@ enum Command {
     Plan {
         #[command(flatten)]
         at: At,
-        /// An array job of SLURM, a task a cell, for sbatch
+        /// Array job of SLURM for sbatch, one task for each cell
         #[arg(long, required = true)]
         slurm: bool,
-        /// Most tasks at a time
+        /// Number of tasks that run at the same time, at most
         #[arg(long, value_name = "n")]
         array_limit: Option<usize>,
-        /// Where to [default: standard output]
+        /// File of the script [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -141,7 +141,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match (args.command, args.go) {
         (Some(command), _) => aside(command, &layout),
         (None, Some(go)) => go.run(&layout),
-        (None, None) => Err(Failure::Option { option: "--plan", reason: "is needed".into() }),
+        (None, None) => Err(Failure::Option { option: "--plan", reason: "is required".into() }),
     }
 }
 
@@ -151,10 +151,16 @@ impl Go {
         let (plan, _, runs) = at.open(layout)?;
         let name = plan.name();
         if let Some(n) = self.threads {
-            let built = (n > 0).then(|| rayon::ThreadPoolBuilder::new().num_threads(n).build_global().ok());
-            if built.flatten().is_none() {
-                return Err(Failure::Option { option: "--threads", reason: format!("{n} can't be") });
+            if n == 0 {
+                return Err(Failure::Option {
+                    option: "--threads",
+                    reason: "is 0, expected at least 1".into(),
+                });
             }
+            rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(|e| Failure::Option {
+                option: "--threads",
+                reason: format!("{n} threads did not start: {e}"),
+            })?;
         }
         if let Some(task) = self.task.filter(|t| *t >= plan.tasks().len()) {
             let tasks = plan.tasks().len();
@@ -166,7 +172,7 @@ impl Go {
         };
         let tasks: Vec<usize> = plan.tasks().iter().filter(wanted).map(|task| task.index).collect();
         if tasks.is_empty() {
-            let reason = "no cell of the plan has it in its name".into();
+            let reason = "is in the name of no cell of the plan".into();
             return Err(Failure::Option { option: "--only", reason });
         }
         if self.dry_run {
@@ -204,14 +210,15 @@ impl Go {
 
 /// The table of cells.
 fn list(plan: &Plan, runs: &std::path::Path, tasks: &[usize]) -> Result<(), Error> {
-    let all = states(plan, runs);
-    let of = |f: &dyn Fn(&Task) -> i64| tasks.iter().map(|&i| f(&plan.tasks()[i])).collect::<Vec<i64>>();
+    let all = states(plan, runs)?;
+    let column =
+        |value: &dyn Fn(&Task) -> i64| tasks.iter().map(|&i| value(&plan.tasks()[i])).collect::<Vec<i64>>();
     let columns = vec![
-        integers("task", of(&|t| t.index as i64)),
+        integers("task", column(&|t| t.index as i64)),
         strings("cell", tasks.iter().map(|&i| plan.tasks()[i].id.clone()).collect()),
-        integers("parameters", of(&|t| t.parameters() as i64)),
-        integers("steps", of(&|t| t.train_steps() as i64)),
-        integers("samples", of(&|t| t.samples as i64)),
+        integers("parameters", column(&|t| t.parameters() as i64)),
+        integers("steps", column(&|t| t.train_steps() as i64)),
+        integers("samples", column(&|t| t.samples as i64)),
         strings("state", tasks.iter().map(|&i| all[i].0.name().to_owned()).collect()),
     ];
     let caption = format!("Plan {}: {} cells", plan.name(), tasks.len());
@@ -223,7 +230,7 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
     match command {
         Command::Status { at } => {
             let (plan, _, runs) = at.open(layout)?;
-            let all = states(&plan, &runs);
+            let all = states(&plan, &runs)?;
             println!("sweep: {}", line(&Tally::of(&plan, &all)));
             for (task, (state, _)) in plan.tasks().iter().zip(&all) {
                 if *state == State::Running {
@@ -266,11 +273,14 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
                 return Err(Failure::Option { option: "--array-limit", reason: "is 0".into() });
             }
             let (plan, file, runs) = at.open(layout)?;
-            let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let absolute = |path: PathBuf| {
+                std::path::absolute(&path).map_err(|e| Error::from(StoreError::io("locate", &path)(e)))
+            };
+            // A program that can't be located is found by the shell.
             let program = std::env::current_exe().unwrap_or_else(|_| "mem2gen".into());
-            let (root, file, runs) = (absolute(layout.root().into()), absolute(file), absolute(runs));
-            let of = Slurm { program: &program, root: &root, plan: &file, runs: &runs, limit: array_limit };
-            let script = slurm(&plan, &of);
+            let (root, file, runs) = (absolute(layout.root().into())?, absolute(file)?, absolute(runs)?);
+            let job = Slurm { program: &program, root: &root, plan: &file, runs: &runs, limit: array_limit };
+            let script = slurm(&plan, &job);
             match out {
                 None => print!("{script}"),
                 Some(out) => {
@@ -283,7 +293,7 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The whole in one line.
+/// The state of the sweep in one line.
 fn line(tally: &Tally) -> String {
     let to_go = match tally.to_go {
         _ if tally.left + tally.running == 0 => String::new(),
@@ -302,7 +312,7 @@ fn words(time: Duration) -> String {
     }
 }
 
-/// Says how it goes: a line that is written anew on a terminal, lines elsewhere.
+/// Prints the progress of a sweep: a bar on a terminal, lines elsewhere.
 struct Live {
     bar: Option<ProgressBar>,
     now: Mutex<Now>,
@@ -334,7 +344,7 @@ impl Live {
         change(&mut self.now.lock().unwrap_or_else(|e| e.into_inner()));
     }
 
-    /// Prints a line above the bar, or as it is.
+    /// Prints a line above the bar, or without one to standard output.
     fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
@@ -426,7 +436,7 @@ impl Watch for Live {
 /// Why `mem2gen sweep` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The library refused.
+    /// An error of the library.
     #[error(transparent)]
     Library(#[from] Error),
     /// An option that is out of its range.
@@ -434,7 +444,7 @@ pub enum Failure {
     Option {
         /// The option.
         option: &'static str,
-        /// Why.
+        /// What was found and what is expected.
         reason: String,
     },
 }

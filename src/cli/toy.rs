@@ -4,10 +4,10 @@ use mem2gen::Error;
 use mem2gen::memory::toy::points;
 use mem2gen::store::write_array;
 
-/// The toy model's first K training points, as the paper's code draws them
+/// Write the first K training points of the toy model, as drawn by the paper's code
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many, 1 to 1000
+    /// Number of points, 1 to 1000
     #[arg(long, value_name = "K")]
     points: usize,
     /// Points: .npy, [K, 2], float64

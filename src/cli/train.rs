@@ -1,4 +1,4 @@
-//! `mem2gen train`: trains a network in a folder, and goes on there by itself.
+//! `mem2gen train`: trains a network in a folder, and resumes an interrupted run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use mem2gen::train::{
 
 use super::input::On;
 
-/// Train a network in a folder; what was stopped there goes on, what is finished is left alone
+/// Train a network in a folder; an interrupted run resumes, a finished run is not changed
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run's folder
+    /// Folder of the run
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// All settings from a file, .toml or .json, instead of the options below
+    /// File with all settings, .toml or .json, instead of the options below
     #[arg(long, value_name = "FILE", conflicts_with = "Choices")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -35,20 +35,20 @@ pub struct Args {
     on: On,
 }
 
-/// What is not said here is in the profile, for the data set named.
+/// Options of the settings; the profile has the defaults for each data set.
 #[derive(Debug, clap::Args)]
 #[group(id = "Choices", multiple = true)]
 struct Choices {
     /// Data set: mnist, fashion-mnist, cifar10, lsun-church or toy
     #[arg(long, value_name = "NAME", required_unless_present = "config")]
     dataset: Option<String>,
-    /// Training set size K: the first so many of the nested training sets
+    /// Training set size K: the first K rows of the nested training sets
     #[arg(long, required_unless_present = "config")]
     k: Option<usize>,
-    /// Where defaults come from: smoke, desk or paper [default: MEM2GEN_PROFILE, else desk]
+    /// Profile with the defaults: smoke, desk or paper [default: MEM2GEN_PROFILE, else desk]
     #[arg(long)]
     profile: Option<String>,
-    /// Height and width of images, a divisor of the data set's: means over squares of pixels
+    /// Height and width of images, a divisor of those of the data set; pixels are means over squares
     #[arg(long)]
     size: Option<usize>,
     /// Architecture
@@ -60,37 +60,37 @@ struct Choices {
     /// Width of the MLP or the toy network
     #[arg(long)]
     width: Option<usize>,
-    /// Process: vp of DDPM, or ve [default: ve for toy, else vp]
+    /// Process: vp as in DDPM, or ve [default: ve for toy, else vp]
     #[arg(long)]
     process: Option<ProcessName>,
-    /// What the network predicts
+    /// Target that the network predicts
     #[arg(long, default_value = "epsilon")]
     prediction: Target,
-    /// Steps
+    /// Number of steps
     #[arg(long)]
     steps: Option<u64>,
-    /// Rows of a step; no more than K, unless --repeat
+    /// Batch size, at most K without --repeat
     #[arg(long)]
     batch: Option<usize>,
-    /// Let a batch have every datum several times, with times and noise of its own
+    /// Batches larger than the training set, in which rows repeat with other times and noise
     #[arg(long)]
     repeat: bool,
     /// Learning rate
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Let the learning rate fall to nought as half a cosine
+    /// Cosine decay of the learning rate to zero
     #[arg(long)]
     cosine: bool,
-    /// Share of the moving average that stays in a step
+    /// Decay of the moving average per step
     #[arg(long, value_name = "SHARE")]
     ema: Option<f64>,
     /// Seed of initial weights, order, times, noise and dropout
     #[arg(long, default_value_t = SEED)]
     seed: u64,
-    /// Steps from one checkpoint to the next
+    /// Number of steps between checkpoints
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<u64>,
-    /// Steps from one row of metrics to the next
+    /// Number of steps between rows of metrics
     #[arg(long, value_name = "STEPS")]
     log_every: Option<u64>,
 }
@@ -132,23 +132,23 @@ impl From<Target> for Prediction {
 /// Why `mem2gen train` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The library refused.
+    /// An error of the library.
     #[error(transparent)]
     Library(#[from] mem2gen::Error),
-    /// A file of settings that does not parse.
+    /// A file of settings that can't be parsed.
     #[error("settings {}: {reason}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// Place and reason.
         reason: String,
     },
-    /// An option that has no meaning with the others.
+    /// An option that contradicts another one.
     #[error("--{option}: {reason}")]
     Option {
         /// The option.
         option: &'static str,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }
@@ -164,7 +164,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         .map_err(mem2gen::Error::from)?;
     drop(progress);
     for damaged in &trained.damaged {
-        eprintln!("mem2gen train: passed over: {damaged}");
+        eprintln!("mem2gen train: skipped: {damaged}");
     }
     say(&trained.run, trained.from, trained.already)
 }
@@ -180,12 +180,12 @@ fn say(run: &RunDir, from: u64, already: bool) -> Result<(), Error> {
     match (already, from) {
         (true, _) => {
             println!(
-                "train: finished before, nothing was done: {steps} steps, {what}, loss {loss:.4e} in {dir}"
+                "train: already finished, nothing was done: {steps} steps, {what}, loss {loss:.4e} in {dir}"
             );
         }
         (false, 0) => println!("train: {steps} steps, {what}, loss {loss:.4e} -> {dir}"),
         (false, _) => {
-            println!("train: {steps} steps, from {from} on, {what}, loss {loss:.4e} -> {dir}");
+            println!("train: {steps} steps, resumed at {from}, {what}, loss {loss:.4e} -> {dir}");
         }
     }
     Ok(())
@@ -198,14 +198,14 @@ fn read(path: &Path) -> Result<TrainSettings, Error> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).map_err(|e| bad(e.to_string())),
         Some("toml") => toml::from_str(&text).map_err(|e| bad(e.to_string())),
-        _ => Err(bad("expected a name that ends in .toml or .json".into())),
+        _ => Err(bad("expected a file name ending in .toml or .json".into())),
     }
 }
 
 impl Choices {
     fn settings(&self) -> Result<TrainSettings, Error> {
         let (Some(dataset), Some(k)) = (self.dataset.clone(), self.k) else {
-            return Err(Error::Option { option: "dataset", reason: "is needed, and --k".into() });
+            return Err(Error::Option { option: "dataset", reason: "is required, with --k".into() });
         };
         let profile = self.profile.clone().unwrap_or_else(Profile::name_from_env);
         let profile = Profile::named(&profile).map_err(mem2gen::Error::from)?;
@@ -222,7 +222,7 @@ impl Choices {
         let size = self.size.unwrap_or(defaults.size);
         let input = if toy {
             if self.size.is_some() {
-                return Err(Error::Option { option: "size", reason: "toy points have none".into() });
+                return Err(Error::Option { option: "size", reason: "is not for toy points".into() });
             }
             Shape::vector(2)
         } else {
@@ -255,7 +255,7 @@ impl Choices {
         })
     }
 
-    /// The profile's network, another where one was asked for, or another U-Net where images have another size.
+    /// The network of the profile, unless another network or another size of images was asked for.
     fn arch(&self, defaults: &TrainDefaults, input: Shape, resized: bool) -> Result<Arch, Error> {
         let named = |arch: &Arch| match arch {
             Arch::Unet(_) => ArchName::Unet,
@@ -273,9 +273,11 @@ impl Choices {
         };
         let refused = |option: &'static str, reason: &str| Error::Option { option, reason: reason.into() };
         match (&mut arch, self.channels, self.width) {
-            (Arch::Unet(_), _, Some(_)) => return Err(refused("width", "the U-Net has --channels")),
+            (Arch::Unet(_), _, Some(_)) => {
+                return Err(refused("width", "is not for the U-Net; use --channels"));
+            }
             (Arch::Mlp(_) | Arch::Toy(_), Some(_), _) => {
-                return Err(refused("channels", "only the U-Net has them; there is --width"));
+                return Err(refused("channels", "is for the U-Net alone; use --width"));
             }
             (Arch::Unet(unet), Some(channels), _) => unet.channels = channels,
             (Arch::Mlp(mlp), _, Some(width)) => mlp.width = width,

@@ -241,12 +241,13 @@ fn is_root() -> bool {
 
 /// Name of the only file in `folder` with this extension.
 pub(super) fn only(folder: &Path, extension: &str) -> Result<String, DataError> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .map_err(DataError::io("list folder", folder))?
-        .flatten()
-        .map(|item| item.file_name().to_string_lossy().into_owned())
-        .filter(|name| Path::new(name).extension().is_some_and(|e| e == extension))
-        .collect();
+    let mut names = Vec::new();
+    for item in fs::read_dir(folder).map_err(DataError::io("list folder", folder))? {
+        let name = item.map_err(DataError::io("list folder", folder))?.file_name();
+        if Path::new(&name).extension().is_some_and(|e| e == extension) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
     match names.pop() {
         Some(name) if names.is_empty() => Ok(name),
         last => Err(DataError::Count {

@@ -192,12 +192,17 @@ impl ImageSet {
         let list = || names.iter().copied().collect::<Vec<_>>().join(", ");
         let name = match tensor {
             Some(name) if names.contains(name) => name,
-            Some(name) => return Err(array(path, format!("no tensor is called {name}, expected one of {}", list()))),
+            Some(name) => {
+                return Err(array(path, format!("no tensor is called {name}, expected one of {}", list())));
+            }
             None => match names.first() {
                 Some(only) if names.len() == 1 => only,
                 _ => {
-                    let reason =
-                        format!("{} tensors ({}), expected one; choose one with --tensor", names.len(), list());
+                    let reason = format!(
+                        "{} tensors ({}), expected one; choose one with --tensor",
+                        names.len(),
+                        list()
+                    );
                     return Err(array(path, reason));
                 }
             },
@@ -210,8 +215,7 @@ impl ImageSet {
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
             other => {
-                let reason =
-                    format!("tensor {name} has type {other:?}, expected U8, F16, BF16, F32 or F64");
+                let reason = format!("tensor {name} has type {other:?}, expected U8, F16, BF16, F32 or F64");
                 return Err(array(path, reason));
             }
         };

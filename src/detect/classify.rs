@@ -170,9 +170,9 @@ fn others(
     progress.stage("samples near the samples");
     for (number, start) in (0..samples).step_by(each).enumerate() {
         let set = sets.synthetic.clone().slice_move(s![start..samples.min(start + each), ..]);
-        let rows: Vec<usize> = (0..).zip(valid(set.view())).filter_map(|(i, fine)| fine.then_some(i)).collect();
-        let queries =
-            if rows.len() == set.nrows() { set } else { set.select(Axis(0), &rows).into_shared() };
+        let rows: Vec<usize> =
+            (0..).zip(valid(set.view())).filter_map(|(i, fine)| fine.then_some(i)).collect();
+        let queries = if rows.len() == set.nrows() { set } else { set.select(Axis(0), &rows).into_shared() };
         if rows.len() > 1 {
             let samples = Memories::on(queries.clone(), device).map_err(refused)?;
             search(&samples, queries.view(), 2, progress, |i, found, q| {
@@ -363,7 +363,9 @@ impl ClassifySettings {
     pub fn check(&self) -> Result<(), DetectError> {
         for (setting, delta) in [("delta_m", self.delta_m), ("delta_s", self.delta_s)] {
             if let Some(value) = delta.filter(|v| !(*v >= 0.0 && v.is_finite())) {
-                return Err(SettingError::new("classify", setting, value, "a finite number of at least 0").into());
+                return Err(
+                    SettingError::new("classify", setting, value, "a finite number of at least 0").into()
+                );
             }
         }
         let value = self.least_fraction;
@@ -535,7 +537,9 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
         }
     });
     let quantiles = |distances: &[f64]| {
-        let [Some(a), Some(b), Some(c)] = [0.01, 0.05, 0.5].map(|p| quantile(distances, p)) else { return None };
+        let [Some(a), Some(b), Some(c)] = [0.01, 0.05, 0.5].map(|p| quantile(distances, p)) else {
+            return None;
+        };
         Some([a, b, c])
     };
     Ok(Classification {
@@ -606,8 +610,7 @@ mod tests {
         // Two sets of three and one sample more. The second and the fifth are invalid.
         let nan = f32::NAN;
         let s = array![[1.0f32, 0.0], [nan, 0.0], [3.0, 0.0], [1.0, 0.0], [0.0, nan], [8.0, 0.0], [1.0, 0.0]];
-        let sets =
-            Sets { train: train.into(), synthetic: s.into(), held_out: None, squared: false };
+        let sets = Sets { train: train.into(), synthetic: s.into(), held_out: None, squared: false };
         let all = neighbours_in_sets(&sets, &[3, 7], DeviceChoice::default(), &Silent).unwrap();
         let near = |found: &Neighbours| -> Vec<Option<(usize, f64)>> {
             found.synthetic.iter().map(|n| n.map(|n| (n.index, n.distance))).collect()

@@ -32,7 +32,9 @@ pub enum DetectError {
     },
     /// A real image has a value that is not finite, or so large that squared distances overflow. Only synthetic samples
     /// may have such values.
-    #[error("classify: {set} set: row {row} has the value {value:e}, expected finite values whose squares do not overflow")]
+    #[error(
+        "classify: {set} set: row {row} has the value {value:e}, expected finite values whose squares do not overflow"
+    )]
     Row {
         /// training or held-out
         set: &'static str,

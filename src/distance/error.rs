@@ -5,82 +5,82 @@ use crate::ops::OpError;
 use crate::shape::Shape;
 use crate::store::StoreError;
 
-/// Why a distance could not be taken.
+/// Errors of perceptual distances.
 #[derive(Debug, thiserror::Error)]
 pub enum DistanceError {
-    /// The network's weights could not be read.
+    /// Reading the network's weights.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A file could not be written.
+    /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// NaN images, features of different lengths, a k that is too large.
+    /// Images that are not finite, features of different lengths, a k that is too large.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// Arrays that are not this network's.
+    /// Arrays that do not belong to this network.
     #[error("weights of {network}: '{name}' has shape {found:?}, expected {expected:?}")]
     Weights {
         /// The network.
         network: &'static str,
         /// The array.
         name: String,
-        /// Its shape, `None` where it is missing.
+        /// Its shape; `None` when it is missing.
         found: Option<Vec<usize>>,
-        /// The shape due.
+        /// The expected shape.
         expected: Vec<usize>,
     },
-    /// Numbers of the weights that the network can't have.
+    /// Weights out of range.
     #[error("weights of {network}: '{name}' holds {value}, expected {need}")]
     Value {
         /// The network.
         network: &'static str,
         /// The array.
         name: String,
-        /// The first such number.
+        /// The first such value.
         value: f32,
-        /// What would do.
+        /// The values that are accepted.
         need: &'static str,
     },
-    /// Images that no network takes.
-    #[error("{operation}: images are {shape}, expected 1 or 3 channels and sides of 1 to {most}")]
+    /// Images of a shape that no network accepts.
+    #[error("{operation}: images are {shape}, expected 1 or 3 channels and 1 to {most} rows and columns")]
     Images {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// Shape of an image.
         shape: Shape,
-        /// The longest side.
+        /// Most rows and columns.
         most: usize,
     },
-    /// Arrays whose sizes don't fit each other.
+    /// Arrays of shapes that do not match.
     #[error("{operation}: {argument} has shape {found:?}, expected {expected:?}")]
     Sizes {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
         /// Its shape.
         found: [usize; 2],
-        /// The shape due.
+        /// The expected shape.
         expected: [usize; 2],
     },
-    /// Images of another range than 0 to 1.
+    /// Images with values outside of 0 to 1.
     #[error("{operation}: {argument} holds {value} at row {row}, expected 0 to 1")]
     Range {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
         /// Row of the first such image.
         row: usize,
-        /// The number.
+        /// The value.
         value: f32,
     },
-    /// A file of features that is not what its name says.
-    #[error("features {}: {reason}; remove it to have it made again", path.display())]
+    /// A damaged file of features.
+    #[error("features {}: {reason}; remove it to compute it again", path.display())]
     Features {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong, and what was expected.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Rows of features in memory or in a file, and the search for the nearest of them.
+//! Rows of features in memory or in a file, and the search for nearest rows.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,12 +13,12 @@ use crate::ops::{Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::store;
 
-/// Bytes read at a time.
+/// Number of bytes that are read together.
 const PIECE: usize = 1 << 20;
-/// What the search is called in errors.
+/// Name of the search in errors.
 const KNN: &str = "LPIPS neighbours";
 
-/// Features of images, a row an image.
+/// Features of images, one row per image.
 #[derive(Debug, Clone)]
 pub struct Features {
     sizes: [usize; 2],
@@ -28,16 +28,16 @@ pub struct Features {
 #[derive(Debug, Clone)]
 enum Rows {
     Memory(ArcArray2<f32>),
-    /// A `.npy` file whose numbers begin there.
+    /// A `.npy` file, and the offset of its values.
     File(PathBuf, u64),
 }
 
 /// The nearest images of each of m images, in order of (distance, index).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neighbours {
-    /// Rows of the images searched, `[m, k]`.
+    /// Indices of the neighbours, `[m, k]`.
     pub index: Array2<usize>,
-    /// LPIPS to them, `[m, k]`.
+    /// LPIPS to each neighbour, `[m, k]`.
     pub distance: Array2<f64>,
 }
 
@@ -48,7 +48,7 @@ impl From<Array2<f32>> for Features {
 }
 
 impl Features {
-    /// Takes a file that [`super::Lpips::stored`] left.
+    /// Opens a file of [`super::Lpips::stored`].
     pub(super) fn open(path: &Path, sizes: [usize; 2]) -> Result<Self, DistanceError> {
         let bad = |reason: String| DistanceError::Features { path: path.to_path_buf(), reason };
         let header = header(sizes);
@@ -56,12 +56,12 @@ impl Features {
         let mut file = File::open(path).map_err(store::StoreError::io("open", path))?;
         file.read_exact(&mut found).map_err(|e| bad(e.to_string()))?;
         if found != header {
-            return Err(bad(format!("its header does not say {sizes:?} numbers of type f4")));
+            return Err(bad(format!("its header does not declare {sizes:?} values of type f4")));
         }
         let due = header.len() as u64 + (sizes[0] * sizes[1] * 4) as u64;
         let length = fs::metadata(path).map_err(store::StoreError::io("open", path))?.len();
         if length != due {
-            return Err(bad(format!("{length} bytes where {due} are due")));
+            return Err(bad(format!("has {length} bytes, expected {due}")));
         }
         Ok(Self { sizes, rows: Rows::File(path.to_path_buf(), header.len() as u64) })
     }
@@ -71,12 +71,12 @@ impl Features {
         self.sizes[0]
     }
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Features of an image.
+    /// Number of features per image.
     pub fn length(&self) -> usize {
         self.sizes[1]
     }
@@ -84,7 +84,7 @@ impl Features {
     /// Rows of the matrix, shared when in memory, else read.
     ///
     /// # Errors
-    /// [`OpError::Shape`] for rows that are not there, and where the file can't be read.
+    /// [`OpError::Shape`] for rows out of range; [`DistanceError::Store`] when the file can't be read.
     pub fn block(&self, rows: Range<usize>) -> Result<ArcArray2<f32>, DistanceError> {
         if rows.start > rows.end || rows.end > self.len() {
             return Err(DistanceError::Op(OpError::Shape {
@@ -110,14 +110,14 @@ impl Features {
         }
     }
 
-    /// The k images of `memories` that are nearest to each image of `self` by LPIPS, exact. A copy is at 0.
+    /// The exact k nearest images among `memories` of each image of `self` by LPIPS. A copy is at distance 0.
     ///
-    /// Files are read in blocks, so that about `room` bytes are in use: with less than all features every image is read
-    /// once for each block of memories. With `exclude_self` both are the same images, and image i is none of its own
-    /// neighbours. `progress` advances by the number of queries times the number of memories in all.
+    /// Files are read in blocks that fit into about `room` bytes; each query is read once for each block of memories. With
+    /// `exclude_self` both must be the same images, and image i is not a neighbour of itself. `progress` advances in total
+    /// by the number of queries times the number of memories.
     ///
     /// # Errors
-    /// As [`Memories::knn`], and where a file can't be read.
+    /// As [`Memories::knn`], and [`DistanceError::Store`] when a file can't be read.
     pub fn knn(
         &self,
         memories: &Self,
@@ -142,7 +142,7 @@ impl Features {
             return refused(
                 "queries",
                 self,
-                format!("{:?}: with self excluded they are the memories", memories.sizes),
+                format!("{:?}, as exclude_self needs the memories themselves", memories.sizes),
             );
         }
         if k == 0 || k + usize::from(exclude_self) > memories.len() {
@@ -150,11 +150,11 @@ impl Features {
                 operation: KNN,
                 argument: "k",
                 value: k as f64,
-                need: "at least 1 and at most the number of memories, without self where it is excluded",
+                need: "at least 1 and at most the number of memories, less one with exclude_self",
             }));
         }
-        // Three quarters are for memories, as queries are read again for each block of them; the search packs queries,
-        // so that they are there twice.
+        // Memories take three quarters, as queries are read again for each block of memories. The search packs queries,
+        // so they are counted twice.
         let fit = |bytes: usize| (bytes / (4 * self.length()).max(1)).max(1);
         let (most, few) = (fit(room / 4 * 3), fit(room / 8));
         let mut best: Vec<Vec<(f64, usize)>> = vec![Vec::with_capacity(2 * k + 1); self.len()];
@@ -162,7 +162,7 @@ impl Features {
             let rows = memories.block(block.clone())?;
             let prepared = Memories::on(rows, device)?;
             for queries in blocks(self.len(), few) {
-                // Self may be among them, and goes below.
+                // The image itself may be among them and is removed below.
                 let k_block = (k + usize::from(exclude_self)).min(block.len());
                 let found = prepared.knn(self.block(queries.clone())?.view(), k_block, false)?;
                 for ((best, query), (index, distance)) in best[queries.clone()]
@@ -178,15 +178,14 @@ impl Features {
                 progress.advance((queries.len() * block.len()) as u64);
             }
         }
-        let at = |query: usize, i: usize| best[query].get(i).copied().unwrap_or((f64::NAN, usize::MAX));
         Ok(Neighbours {
-            index: Array2::from_shape_fn((self.len(), k), |(q, i)| at(q, i).1),
-            distance: Array2::from_shape_fn((self.len(), k), |(q, i)| at(q, i).0),
+            index: Array2::from_shape_fn((self.len(), k), |(q, i)| best[q][i].1),
+            distance: Array2::from_shape_fn((self.len(), k), |(q, i)| best[q][i].0),
         })
     }
 }
 
-/// As few and as even pieces of 0..n as there can be with at most `most` in each.
+/// The fewest and most even pieces of 0..n of at most `most` each.
 fn blocks(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = n.div_ceil(most);
     (0..count).map(move |i| i * n / count..(i + 1) * n / count)
@@ -195,7 +194,7 @@ fn blocks(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 /// The header of a `.npy` file of f32.
 fn header([rows, columns]: [usize; 2]) -> Vec<u8> {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // Numbers begin at a multiple of 64 bytes.
+    // Values begin at a multiple of 64 bytes.
     while (10 + text.len() + 1) % 64 != 0 {
         text.push(' ');
     }
@@ -203,7 +202,7 @@ fn header([rows, columns]: [usize; 2]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Writes a `.npy` file, atomically, of rows that `fill` gives piece by piece.
+/// Writes a `.npy` file atomically, with rows that `fill` passes piece by piece.
 pub(super) fn write(
     path: &Path,
     sizes: [usize; 2],

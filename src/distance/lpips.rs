@@ -1,8 +1,8 @@
-//! LPIPS (Zhang et al. 2018), version 0.1, on the processor.
+//! LPIPS (Zhang et al. 2018), version 0.1, on the CPU.
 //!
-//! An image goes through a network; at five of its layers the channels of each pixel are divided by their norm, and
-//! LPIPS is the sum over layers of the mean over pixels of the weighted squared differences. With the square roots of
-//! the weights and of the number of pixels put into the features it is a squared distance.
+//! At five layers of a network the channels of each pixel are divided by their norm. LPIPS is the sum over layers of the
+//! mean over pixels of the weighted squared differences. Features include the square roots of the weights and of the
+//! inverse number of pixels, so that LPIPS is their squared distance.
 
 use std::path::Path;
 
@@ -20,20 +20,20 @@ use crate::project::Layout;
 use crate::shape::Shape;
 use crate::store::hex;
 
-/// What the images' place is called in errors.
+/// Name of the operation in errors.
 const FEATURES: &str = "LPIPS features";
-/// Images with shorter sides are enlarged.
+/// Smallest number of rows and columns; smaller images are enlarged.
 const SHORTEST: usize = 32;
-/// Images with longer sides are refused.
+/// Largest number of rows and columns.
 const LONGEST: usize = 1024;
-/// What a value may lie outside of 0 to 1 by rounding.
+/// Tolerance for values outside of 0 to 1, for rounding.
 const SLACK: f32 = 1e-3;
-/// Mean and deviation of red, green and blue in the images that the networks were trained on, of values 0 to 1.
+/// Mean and standard deviation of red, green and blue in the networks' training images, for values from 0 to 1.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 /// Added to norms.
 const EPSILON: f64 = 1e-10;
-/// Numbers of the largest layer for the images that go through the network together, and most and fewest of these.
+/// Most elements of the largest layer for a batch, and fewest and most images of a batch.
 const BATCH: usize = 4 << 20;
 const IMAGES: (usize, usize) = (8, 256);
 
@@ -49,13 +49,13 @@ pub enum Backbone {
 /// A convolution and the rectifier after it.
 #[derive(Debug, Clone, Copy)]
 struct Stage {
-    /// Side and stride of the maximum that is taken before it.
+    /// Side and stride of the max pooling before it; `None` for no pooling.
     pool: Option<(usize, usize)>,
     outputs: usize,
     side: usize,
     stride: usize,
     padding: usize,
-    /// Whether what comes out is compared.
+    /// Whether its output is compared.
     compared: bool,
 }
 
@@ -112,7 +112,7 @@ impl Backbone {
         }
     }
 
-    /// Its name in the weights.
+    /// Name in the files of weights.
     fn module(self) -> &'static str {
         match self {
             Self::AlexNet => "AlexNet_0",
@@ -120,7 +120,7 @@ impl Backbone {
         }
     }
 
-    /// Its name in commands and of files.
+    /// Name in commands and file names.
     pub fn name(self) -> &'static str {
         self.metric().name()
     }
@@ -132,17 +132,17 @@ pub struct Lpips {
     backbone: Backbone,
     /// Weights, as `[side, side, inputs, outputs]`, and biases.
     convolutions: Vec<(Vec<f32>, Vec<f32>)>,
-    /// Square roots of the weights of channels, for each layer that is compared.
+    /// Square roots of the weights of the channels, for each compared layer.
     heads: Vec<Vec<f32>>,
-    /// Sum of the weights.
+    /// SHA-256 of the weights.
     sha256: String,
 }
 
 impl Lpips {
-    /// Reads a network's weights, which `mem2gen data fetch lpips-weights` brings, and verifies them.
+    /// Reads and verifies a network's weights, which `mem2gen data fetch lpips-weights` downloads.
     ///
     /// # Errors
-    /// [`DataError::Absent`](crate::data::DataError::Absent) where they were not fetched, and all damage.
+    /// [`DataError::Absent`](crate::data::DataError::Absent) when they were not fetched; errors for damaged files.
     pub fn open(backbone: Backbone, layout: &Layout) -> Result<Self, DistanceError> {
         let file = match backbone {
             Backbone::AlexNet => &LPIPS_ALEX,
@@ -151,11 +151,11 @@ impl Lpips {
         Self::new(backbone, &weights::load(layout, &LPIPS, file)?)
     }
 
-    /// Takes weights under the names that the fetched files have.
+    /// A network from weights, by the names in the fetched files.
     ///
     /// # Errors
-    /// [`DistanceError::Weights`] for missing arrays and other shapes, [`DistanceError::Value`] for numbers that are not
-    /// finite and weights of channels below 0, of which there is no square root.
+    /// [`DistanceError::Weights`] for missing arrays and other shapes; [`DistanceError::Value`] for values that are not
+    /// finite and negative weights of channels, which have no square root.
     pub fn new(backbone: Backbone, arrays: &Arrays) -> Result<Self, DistanceError> {
         let network = backbone.name();
         let take = |name: String, expected: Vec<usize>| {
@@ -180,7 +180,7 @@ impl Lpips {
                 let name = format!("NetLinLayer_{}.Conv_0.kernel", heads.len());
                 let head = take(name.clone(), vec![1, 1, inputs, 1])?;
                 if let Some(&value) = head.iter().find(|v| **v < 0.0) {
-                    return Err(DistanceError::Value { network, name, value, need: "numbers from 0 on" });
+                    return Err(DistanceError::Value { network, name, value, need: "numbers of at least 0" });
                 }
                 heads.push(head.iter().map(|v| v.sqrt()).collect());
             }
@@ -193,25 +193,25 @@ impl Lpips {
         self.backbone
     }
 
-    /// Features of an image of this shape; each takes 4 bytes.
+    /// Number of features of an image of this shape, of 4 bytes each.
     ///
     /// # Errors
-    /// [`DistanceError::Images`] for a shape that is not taken.
+    /// [`DistanceError::Images`] for a shape that is not supported.
     pub fn length(&self, shape: Shape) -> Result<usize, DistanceError> {
         Ok(self.plan(shape)?.length)
     }
 
-    /// The features of images, a row an image: LPIPS of two images is the squared l2 distance of their rows.
+    /// Features of images, one row per image. LPIPS of two images is the squared l2 distance between their rows.
     ///
-    /// A row of `images` holds values from 0 to 1 in the order row, column, channel. One channel is taken for all three,
-    /// and a side below 32 is enlarged to 32, each new pixel being the old one in which its centre lies.
+    /// A row of `images` has values from 0 to 1 in the order row, column, channel. A single channel is used for all three.
+    /// Fewer than 32 rows or columns are enlarged to 32 by nearest-neighbour interpolation.
     ///
-    /// What comes out of an image depends on no other image, to the last bit.
+    /// The features of an image do not depend on other images.
     ///
     /// # Errors
-    /// [`DistanceError::Images`] for a shape that is not taken, [`DistanceError::Sizes`] for rows of another length,
-    /// [`OpError::NotFinite`](crate::ops::OpError::NotFinite) and [`DistanceError::Range`] with the first row that holds
-    /// such a number.
+    /// [`DistanceError::Images`] for a shape that is not supported, [`DistanceError::Sizes`] for rows of another length,
+    /// [`OpError::NotFinite`](crate::ops::OpError::NotFinite) and [`DistanceError::Range`] for values that are not finite or
+    /// not from 0 to 1.
     pub fn features(
         &self,
         shape: Shape,
@@ -225,17 +225,20 @@ impl Lpips {
         for (images, mut rows) in
             images.axis_chunks_iter(Axis(0), plan.batch).zip(out.axis_chunks_iter_mut(Axis(0), plan.batch))
         {
-            pass.run(&images, rows.as_slice_mut().unwrap_or_default());
+            pass.run(
+                &images,
+                rows.as_slice_mut().expect("rows of an array in standard layout are contiguous"),
+            );
             progress.advance(images.nrows() as u64);
         }
         Ok(out)
     }
 
-    /// As [`Self::features`], kept in a file of `folder` whose name depends on weights and images. A file that is there
-    /// already is taken.
+    /// As [`Self::features`], stored in a file of `folder` whose name depends on weights and images. An existing file is
+    /// reused.
     ///
     /// # Errors
-    /// As [`Self::features`], and where the file can't be written or is damaged.
+    /// As [`Self::features`]; errors of writing, and [`DistanceError::Features`] for a damaged file.
     pub fn stored(
         &self,
         shape: Shape,
@@ -265,10 +268,10 @@ impl Lpips {
         Features::open(&path, sizes)
     }
 
-    /// LPIPS of each row of `a` and the same row of `b`. Features are kept for few images at a time.
+    /// LPIPS between each row of `a` and the same row of `b`, `[m]`. Features are kept for one batch alone.
     ///
     /// # Errors
-    /// As [`Self::features`], and [`DistanceError::Sizes`] where there are not as many rows in both.
+    /// As [`Self::features`], and [`DistanceError::Sizes`] for different numbers of rows.
     pub fn distances(
         &self,
         shape: Shape,
@@ -301,10 +304,10 @@ impl Lpips {
         Ok(distances)
     }
 
-    /// What a file of features depends on.
+    /// Key of everything that a file of features depends on.
     fn key(&self, shape: Shape, images: &ArrayView2<'_, f32>) -> String {
         let mut hash = Sha256::new();
-        // The number goes up when other features come from the same weights and images.
+        // The number increases when features of the same weights and images change.
         hash.update(format!("mem2gen LPIPS features 1 {} {shape} {}", self.sha256, images.nrows()));
         let mut bytes = Vec::new();
         for row in images.outer_iter() {
@@ -315,7 +318,7 @@ impl Lpips {
         hex(&hash.finalize()[..16])
     }
 
-    /// The shapes of all layers for images of a shape.
+    /// Sizes of the layers for images of a shape.
     fn plan(&self, shape: Shape) -> Result<Plan, DistanceError> {
         let sides = [shape.height, shape.width];
         if !matches!(shape.channels, 1 | 3) || sides.iter().any(|n| !(1..=LONGEST).contains(n)) {
@@ -347,7 +350,7 @@ fn convolved(from: Shape, stage: &Stage) -> Shape {
     Shape::image(fit(from.height), fit(from.width), stage.outputs)
 }
 
-/// Refuses images that are no images.
+/// Checks shape and values of images.
 fn check(argument: &'static str, shape: Shape, images: &ArrayView2<'_, f32>) -> Result<(), DistanceError> {
     if images.ncols() != shape.len() {
         return Err(DistanceError::Sizes {
@@ -366,29 +369,29 @@ fn check(argument: &'static str, shape: Shape, images: &ArrayView2<'_, f32>) -> 
     Ok(())
 }
 
-/// What is known of images of a shape before any is seen.
+/// Sizes that depend on the shape of images alone.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     shape: Shape,
-    /// What goes into the network.
+    /// Shape of the network's input.
     input: Shape,
-    /// Features of an image.
+    /// Number of features per image.
     length: usize,
-    /// Numbers of the largest layer.
+    /// Elements of the largest layer.
     largest: usize,
-    /// Images that go through the network together.
+    /// Number of images in a batch.
     batch: usize,
 }
 
-/// The network laid out for images of a shape.
+/// The network with buffers for images of one shape.
 struct Pass<'a> {
     lpips: &'a Lpips,
     plan: Plan,
     layers: Vec<(Linear, Shape)>,
-    /// Rows and columns of the image that the network's pixels are taken from.
+    /// Rows and columns of the image for each row and column of the input.
     rows: Vec<usize>,
     columns: Vec<usize>,
-    /// What goes into a layer, and what comes out.
+    /// Input and output of a layer.
     from: Vec<f32>,
     to: Vec<f32>,
 }
@@ -416,7 +419,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The features of at most a batch of images.
+    /// Computes the features of at most one batch of images.
     fn run(&mut self, images: &ArrayView2<'_, f32>, features: &mut [f32]) {
         let (m, mut at, mut done, mut heads) = (images.nrows(), self.plan.input, 0, self.lpips.heads.iter());
         self.enter(images);
@@ -449,7 +452,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Enlarges images, makes them colour, and takes mean and deviation out.
+    /// Enlarges images, repeats a single channel, and normalises by mean and standard deviation.
     fn enter(&mut self, images: &ArrayView2<'_, f32>) {
         let Plan { shape, input, .. } = self.plan;
         let (rows, columns) = (&self.rows, &self.columns);
@@ -468,13 +471,13 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// For each of `to` places the one of `from` in which its centre lies, computed in single precision as PyTorch does it.
+/// Index in `from` of the pixel that contains the centre of each of `to` pixels, computed in single precision as in PyTorch.
 fn nearest_exact(from: usize, to: usize) -> Vec<usize> {
     let scale = from as f32 / to as f32;
     (0..to).map(|i| (((i as f32 + 0.5) * scale).floor() as usize).min(from - 1)).collect()
 }
 
-/// The maximum over windows, of numbers from 0 on.
+/// Max pooling of values of at least 0.
 fn pool(from: Shape, to: Shape, side: usize, stride: usize, x: &[f32], y: &mut [f32]) {
     let c = from.channels;
     y.fill(0.0);
@@ -487,8 +490,8 @@ fn pool(from: Shape, to: Shape, side: usize, stride: usize, x: &[f32], y: &mut [
     }
 }
 
-/// A layer's part of the features of an image: channels divided by their norm and by the square root of the number of
-/// pixels, and weighted.
+/// Features of an image from one layer: channels divided by their norm and by the square root of the number of pixels, and
+/// weighted.
 fn unit(shape: Shape, head: &[f32], x: &[f32], features: &mut [f32]) {
     let share = (shape.pixels() as f64).sqrt();
     for (x, features) in x.chunks_exact(shape.channels).zip(features.chunks_exact_mut(shape.channels)) {

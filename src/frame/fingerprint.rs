@@ -1,8 +1,8 @@
-//! Stored results: a table beside a record of what it was made from.
+//! Stored results: a table with a record of its inputs.
 //!
-//! A result that takes long is computed once and kept as `<name>.parquet` with `<name>.json`. The record
-//! holds the [`Fingerprint`] of what went in and the checksum of the table. [`recall_or_compute`] reads
-//! the table where the fingerprint still fits and computes it where it does not, and says which.
+//! A long computation runs once and is stored as `<name>.parquet` with the record `<name>.json`, which has the
+//! [`Fingerprint`] of the inputs and the checksum of the table. [`recall_or_compute`] reads the table when the
+//! fingerprint fits, otherwise computes it, and reports which in one line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,18 +20,18 @@ use crate::frame::{TableError, parquet_bytes, read_parquet_bytes};
 use crate::project::Layout;
 use crate::store::{StoreError, sha256_hex, write_atomic};
 
-/// Everything that decides what a result is.
+/// All inputs that determine a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// Name of the analysis.
+    /// Name of the study.
     pub analysis: String,
-    /// Version of its code; raised by hand with every change that may change the result.
+    /// Version of the numbers of the study; raised by hand with every change that moves them.
     pub version: u32,
     /// Its settings.
     pub settings: Value,
-    /// SHA-256 of each data set that it reads.
+    /// SHA-256 of each data set, by name.
     pub data: BTreeMap<String, String>,
-    /// The profile that it runs in.
+    /// Name of the profile.
     pub profile: String,
 }
 
@@ -48,8 +48,8 @@ impl Fingerprint {
         self
     }
 
-    /// The fingerprint as one line of JSON with sorted keys. Real numbers have 15 significant digits,
-    /// which is what survives being written and read.
+    /// The fingerprint as one line of JSON with sorted keys. Real numbers have 15 significant digits, which are preserved
+    /// by writing and reading.
     pub fn canonical(&self) -> String {
         let data: serde_json::Map<String, Value> =
             self.data.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
@@ -70,12 +70,12 @@ impl Fingerprint {
         sha256_hex(self.canonical().as_bytes())
     }
 
-    /// The first digits of the digest, for people.
+    /// The first eight digits of the digest, for messages.
     pub fn short(&self) -> String {
         self.digest().chars().take(8).collect()
     }
 
-    /// In words, how `self` differs from what was stored; empty where it does not.
+    /// The differences from a stored fingerprint in words; empty without a difference.
     fn differences(&self, stored: &Self) -> Vec<String> {
         let mut why = Vec::new();
         if stored.analysis != self.analysis {
@@ -135,7 +135,7 @@ fn write_canonical(s: &mut String, v: &Value) {
             s.push(']');
         }
         Value::Number(n) if n.is_f64() => {
-            let _ = write!(s, "{:.14e}", n.as_f64().unwrap_or(f64::NAN));
+            let _ = write!(s, "{:.14e}", n.as_f64().expect("is_f64 holds"));
         }
         other => {
             let _ = write!(s, "{other}");
@@ -166,13 +166,13 @@ fn compare(why: &mut Vec<String>, path: &str, stored: &Value, now: &Value) {
 /// Settings as JSON, for a fingerprint.
 ///
 /// # Errors
-/// [`TableError::Record`] where they have no JSON form: a fingerprint without them would fit everything.
+/// [`TableError::Record`] for settings that have no JSON form.
 pub fn settings_value(settings: &impl Serialize) -> Result<Value, TableError> {
     serde_json::to_value(settings)
         .map_err(|e| TableError::Record { name: "settings".into(), reason: e.to_string() })
 }
 
-/// What made a result. It is recorded, and decides nothing.
+/// The program and machine of a result, for information only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Version of the crate.
@@ -184,12 +184,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// This crate on the processor, with the threads of the global pool.
+    /// This crate on the CPU, with the threads of the global pool.
     pub fn here() -> Self {
         Self::on(Device::Cpu)
     }
 
-    /// As [`Self::here`], with this device for the operations that ran there.
+    /// As [`Self::here`], with the device of the operations.
     pub fn on(device: Device) -> Self {
         Self {
             crate_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -199,37 +199,37 @@ impl Origin {
     }
 }
 
-/// The file beside a table.
+/// The record of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// What went in.
+    /// The inputs.
     pub fingerprint: Fingerprint,
     /// Digest of the fingerprint.
     pub digest: String,
     /// SHA-256 of the parquet file.
     pub table_sha256: String,
-    /// What made it.
+    /// Program and machine.
     pub origin: Origin,
-    /// How long that took.
+    /// Seconds of computation.
     pub seconds: f64,
 }
 
-/// What was found.
+/// The state of a stored result.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The table was made from exactly this.
+    /// The stored table has this fingerprint.
     Fits(DataFrame),
-    /// There is neither table nor record.
+    /// Neither table nor record exists.
     Absent,
-    /// The table was made from something else, or table and record don't belong together.
+    /// The table has another fingerprint, or table and record do not belong together.
     Stale {
-        /// Which part differs, in words.
+        /// The differences in words.
         why: String,
     },
 }
 
-/// Where a result is kept.
+/// The place of a stored result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     folder: PathBuf,
@@ -239,40 +239,39 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// A result in `folder`. Messages name the folder by its last part.
+    /// A result in `folder`. Messages show the last part of the folder.
     pub fn new(folder: &Path, name: &str) -> Self {
         let shown = folder.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
         Self { folder: folder.to_path_buf(), shown, name: name.to_owned(), origin: Origin::here() }
     }
 
-    /// A result among the committed ones. Messages name files from the root of the project.
+    /// A committed result. Messages show paths from the root of the project.
     pub fn committed(layout: &Layout, name: &str) -> Self {
         let folder = layout.results();
         let shown = folder.strip_prefix(layout.root()).unwrap_or(&folder).to_string_lossy().into_owned();
         Self { shown, ..Self::new(&folder, name) }
     }
 
-    /// The same place, recording another origin.
+    /// The same place with another origin.
     pub fn origin(mut self, origin: Origin) -> Self {
         self.origin = origin;
         self
     }
 
-    /// The table.
+    /// Path of the table.
     pub fn table_path(&self) -> PathBuf {
         self.folder.join(format!("{}.parquet", self.name))
     }
 
-    /// The record beside it.
+    /// Path of the record.
     pub fn record_path(&self) -> PathBuf {
         self.folder.join(format!("{}.json", self.name))
     }
 
-    /// Looks for a result that was made from `fingerprint`.
+    /// Reads the result and compares its fingerprint with `fingerprint`.
     ///
     /// # Errors
-    /// [`TableError::Store`] where a file is there and can't be read; damaged files are
-    /// [`Outcome::Stale`].
+    /// [`TableError::Store`] for a file that exists and cannot be read. Damaged files give [`Outcome::Stale`].
     pub fn load(&self, fingerprint: &Fingerprint) -> Result<Outcome, TableError> {
         let (table, record) = (format!("{}.parquet", self.name), format!("{}.json", self.name));
         let stale = |why: String| Ok(Outcome::Stale { why });
@@ -303,10 +302,10 @@ impl Stored {
         }
     }
 
-    /// Keeps a result: the table first, the record last, so that a record is never ahead of its table.
+    /// Stores a result: first the table, then the record, so that a record never exists before its table.
     ///
     /// # Errors
-    /// [`TableError`] of the step that failed.
+    /// [`TableError`] of the failed step.
     pub fn save(&self, fingerprint: &Fingerprint, frame: &DataFrame, seconds: f64) -> Result<(), TableError> {
         let bytes = parquet_bytes(&self.table_path(), frame, &[])?;
         let record = Record {
@@ -323,7 +322,7 @@ impl Stored {
         Ok(())
     }
 
-    /// The table's name in messages.
+    /// Name of the table in messages.
     fn shown(&self) -> String {
         if self.shown.is_empty() {
             format!("{}.parquet", self.name)
@@ -341,11 +340,29 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, TableError> {
     }
 }
 
-/// Reads the stored result where it fits, else computes and keeps it, and says which in one line.
-/// With `recompute` it is always computed.
+/// Reads the stored result if its fingerprint fits, otherwise computes and stores it; `say` gets one line that states
+/// which. With `recompute` the result is always computed.
+///
+/// ```
+/// use mem2gen::frame::fingerprint::{Fingerprint, Stored, recall_or_compute};
+/// use mem2gen::frame::{TableError, frame, integers};
+///
+/// let folder = std::env::temp_dir().join(format!("mem2gen-recall-{}", std::process::id()));
+/// let (stored, fingerprint) = (Stored::new(&folder, "sizes"), Fingerprint::new("sizes", 1, 2.into(), "smoke"));
+/// let mut lines = Vec::new();
+/// for _ in 0..2 {
+///     let table = recall_or_compute(&stored, &fingerprint, false, &mut |line| lines.push(line.to_owned()), || {
+///         frame("sizes", vec![integers("K", vec![2, 4])])
+///     })?;
+///     assert_eq!(table.height(), 2);
+/// }
+/// assert!(lines[0].starts_with("computed") && lines[1].starts_with("read from"));
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok::<(), TableError>(())
+/// ```
 ///
 /// # Errors
-/// Those of `compute`, and [`TableError`] of reading and writing.
+/// Errors of `compute`, and [`TableError`] of reading and writing.
 pub fn recall_or_compute<E: From<TableError>>(
     store: &Stored,
     fingerprint: &Fingerprint,

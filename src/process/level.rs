@@ -4,6 +4,17 @@ use super::ProcessError;
 use crate::setting::SettingError;
 
 /// A noise level: p(x_t | x_0) = N(alpha x_0, sigma^2 I) at time t.
+///
+/// ```
+/// use mem2gen::process::{Level, Prediction};
+///
+/// let level = Level::new(0.3, 0.8, 0.6)?;
+/// // Clean data 0.5 with noise -1.
+/// let x = level.perturb(0.5, -1.0);
+/// let score = level.convert(x, -1.0, Prediction::Epsilon, Prediction::Score);
+/// assert!((x + 0.2).abs() < 1e-12 && (score - 1.0 / 0.6).abs() < 1e-12);
+/// # Ok::<(), mem2gen::process::ProcessError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Level {
     t: f64,
@@ -11,7 +22,7 @@ pub struct Level {
     sigma: f64,
 }
 
-/// What a denoiser gives, all of them the same knowledge in other words.
+/// Quantity that a network predicts. Each determines the others, see [`Level::convert`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prediction {
@@ -38,7 +49,7 @@ pub struct Posterior {
 }
 
 impl Level {
-    /// A level from its kernel.
+    /// A level from time, alpha and sigma.
     ///
     /// # Errors
     /// [`ProcessError::Setting`] for a t that is not finite, an alpha that is not positive and finite, or a
@@ -57,8 +68,8 @@ impl Level {
         Ok(Self { t, alpha, sigma })
     }
 
-    /// For processes, whose settings are checked.
-    pub(super) fn of(t: f64, alpha: f64, sigma: f64) -> Self {
+    /// A level of a process, whose settings are valid.
+    pub(super) fn unchecked(t: f64, alpha: f64, sigma: f64) -> Self {
         Self { t, alpha, sigma }
     }
 
@@ -77,13 +88,13 @@ impl Level {
         self.sigma
     }
 
-    /// Whether this is the data itself, without noise.
+    /// Whether there is no noise.
     pub fn is_clean(self) -> bool {
         self.sigma == 0.0
     }
 
-    /// beta = alpha^2 / (2 sigma^2): the inverse temperature of Eq. 6 at which x/alpha meets the memories
-    /// as they are. For VE it is 1/(2 sigma^2 t). Infinite for clean data.
+    /// beta = alpha^2 / (2 sigma^2): the inverse temperature of Eq. 6 for x/alpha and the unscaled memories. For VE it is
+    /// 1/(2 sigma^2 t). Infinite for clean data.
     pub fn beta(self) -> f64 {
         let ratio = self.alpha / self.sigma;
         0.5 * ratio * ratio
@@ -100,8 +111,8 @@ impl Level {
         self.alpha * x0 + self.sigma * z
     }
 
-    /// One coordinate of a prediction at x in another form. By way of epsilon, so what is divided by a small
-    /// sigma loses digits, as it has to.
+    /// Converts one coordinate of a prediction at x to another form. Division by a small sigma or alpha amplifies
+    /// rounding errors, which no formula avoids.
     #[inline]
     pub fn convert(self, x: f64, value: f64, from: Prediction, to: Prediction) -> f64 {
         if from == to {
@@ -126,7 +137,7 @@ impl Level {
         }
     }
 
-    /// p(x_s | x_t, x_0) of a lower level s, this one being t. With clean data as s it is x_0 itself.
+    /// p(x_s | x_t, x_0) at a lower level s, this level being t. For clean data as s the result is x_0.
     pub fn posterior(self, s: Self) -> Posterior {
         let ratio = self.alpha / s.alpha;
         // Variance of the kernel from s to t; 1 - alpha_bar_t/alpha_bar_s in DDPM.
@@ -155,7 +166,7 @@ mod tests {
             let (x0, z) = (0.7, -1.3);
             let x = level.perturb(x0, z);
             let (a, s) = (level.alpha(), level.sigma());
-            // One truth in four words.
+            // The same prediction in four forms.
             let truth = [(Score, -z / s), (Epsilon, z), (X0, x0), (V, a * z - s * x0)];
             for (from, value) in truth {
                 for (to, expected) in truth {

@@ -1,8 +1,8 @@
-//! Noising processes: what they do to data, and nothing of how it is undone.
+//! Noising processes.
 //!
-//! A process takes clean data $x_0$ to $p(x_t | x_0) = \mathcal{N}(\alpha x_0, \sigma^2 I)$. A [`Level`] is the time
-//! with that $\alpha$ and $\sigma$, and all that scores and discrete samplers ask for. As a stochastic differential
-//! equation (Eq. 1) it is $dx = f(t) x dt + g(t) dw$, whose [`Coefficients`] the continuous samplers ask for.
+//! A process takes clean data $x_0$ to $p(x_t | x_0) = \mathcal{N}(\alpha x_0, \sigma^2 I)$. A [`Level`] is a
+//! time with its $\alpha$ and $\sigma$, which scores and discrete samplers use. As a stochastic differential equation
+//! (Eq. 1) a process is $dx = f(t) x dt + g(t) dw$, whose [`Coefficients`] continuous samplers use.
 //!
 //! [`Vp`] is the variance-preserving process of DDPM, [`Ve`] the variance-exploding one of the toy model.
 
@@ -18,7 +18,7 @@ pub use steps::Steps;
 pub use ve::{Ve, VeSettings};
 pub use vp::{Spacing, Vp, VpSettings};
 
-/// Coefficients of dx = f(t) x dt + g(t) dw at one time.
+/// Drift and diffusion of dx = f(t) x dt + g(t) dw at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coefficients {
     /// f(t), the rate of the linear drift.
@@ -29,10 +29,10 @@ pub struct Coefficients {
 
 /// A noising process with Gaussian kernels.
 pub trait Process: Sync {
-    /// The kernel at a time, from [`Self::clean`] (alpha = 1, sigma = 0) to [`Self::horizon`].
+    /// The noise level at a time from [`Self::clean`] (alpha = 1, sigma = 0) to [`Self::horizon`].
     ///
     /// # Errors
-    /// [`ProcessError::Time`] outside of that.
+    /// [`ProcessError::Time`] for any other time.
     fn level(&self, t: f64) -> Result<Level, ProcessError>;
 
     /// Drift and diffusion at a time.
@@ -41,12 +41,12 @@ pub trait Process: Sync {
     /// As [`Self::level`].
     fn coefficients(&self, t: f64) -> Result<Coefficients, ProcessError>;
 
-    /// The time of clean data.
+    /// Time of clean data.
     fn clean(&self) -> f64;
 
     /// T, the last time.
     fn horizon(&self) -> f64;
 
-    /// Standard deviation of the Gaussian about 0 that samplers start from at T.
+    /// Standard deviation of the Gaussian of mean 0 from which samplers start at T.
     fn prior_scale(&self) -> f64;
 }

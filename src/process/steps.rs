@@ -1,15 +1,14 @@
 use super::{Level, Process, ProcessError};
 
-/// The levels that a sampler walks through, noisiest first: at least two, each at a lower time than the one
-/// before. The last one is where the samples end up.
+/// The noise levels of a sampler: at least two, in order of decreasing time. Samples end at the last level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Steps(Vec<Level>);
 
 impl Steps {
-    /// Levels of a process at the times given.
+    /// Levels of a process at given times.
     ///
     /// # Errors
-    /// [`ProcessError::Steps`] unless there are two times or more and they fall; [`ProcessError::Time`].
+    /// [`ProcessError::Steps`] for fewer than two times or times that do not decrease; [`ProcessError::Time`].
     pub fn at(process: &dyn Process, times: &[f64]) -> Result<Self, ProcessError> {
         if times.len() < 2 {
             return Err(ProcessError::Steps { place: times.len(), t: f64::NAN });
@@ -21,7 +20,7 @@ impl Steps {
         }
     }
 
-    /// `count` steps of one length from time `from` down to `to`.
+    /// `count` steps of equal length from time `from` down to `to`.
     ///
     /// # Errors
     /// As [`Self::at`].
@@ -31,7 +30,7 @@ impl Steps {
         Self::at(process, &times)
     }
 
-    /// The levels, noisiest first.
+    /// The levels, by decreasing time.
     pub fn levels(&self) -> &[Level] {
         &self.0
     }

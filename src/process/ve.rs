@@ -20,10 +20,10 @@ impl Default for VeSettings {
 }
 
 impl VeSettings {
-    /// Checks every setting once.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// [`ProcessError::Setting`] that names the first one that is not positive and finite.
+    /// [`ProcessError::Setting`] with the first setting that is not positive and finite.
     pub fn check(self) -> Result<Ve, ProcessError> {
         let variance = self.sigma * self.sigma * self.horizon;
         for (setting, value) in
@@ -39,13 +39,22 @@ impl VeSettings {
 }
 
 /// The variance-exploding process dx = sigma dw, from t = 0 to T: p(x_t | x_0) = N(x_0, sigma^2 t I).
+///
+/// ```
+/// use mem2gen::process::{Process, Ve};
+///
+/// let ve = Ve::default();
+/// let level = ve.level(0.25)?;
+/// assert_eq!((level.alpha(), level.sigma(), level.beta()), (1.0, 0.5, 2.0));
+/// # Ok::<(), mem2gen::process::ProcessError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Ve(VeSettings);
 
 impl Ve {
     const NAME: &str = "VE";
 
-    /// What it was made of.
+    /// The settings.
     pub fn settings(&self) -> VeSettings {
         self.0
     }
@@ -61,7 +70,7 @@ impl Ve {
 impl Process for Ve {
     fn level(&self, t: f64) -> Result<Level, ProcessError> {
         self.check(t)?;
-        Ok(Level::of(t, 1.0, self.0.sigma * t.sqrt()))
+        Ok(Level::unchecked(t, 1.0, self.0.sigma * t.sqrt()))
     }
 
     fn coefficients(&self, t: f64) -> Result<Coefficients, ProcessError> {

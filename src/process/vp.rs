@@ -7,9 +7,9 @@ use crate::setting::SettingError;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VpSettings {
-    /// Noise levels, T.
+    /// Number of noise levels, T.
     pub levels: usize,
-    /// beta of the first level; those between lie on a line.
+    /// beta of the first level; beta is linear in the level.
     pub beta_start: f64,
     /// beta of the last level.
     pub beta_end: f64,
@@ -22,10 +22,10 @@ impl Default for VpSettings {
 }
 
 impl VpSettings {
-    /// Checks every setting once and makes the tables.
+    /// Checks the settings and computes the tables.
     ///
     /// # Errors
-    /// [`ProcessError::Setting`] that names the first one out of its range.
+    /// [`ProcessError::Setting`] with the first setting out of its range.
     pub fn check(self) -> Result<Vp, ProcessError> {
         let refused =
             |setting, value: f64, need| Err(SettingError::new(Vp::NAME, setting, value, need).into());
@@ -40,38 +40,48 @@ impl VpSettings {
         }
         let vp = Vp::new(self);
         let last = vp.alpha_bar(self.levels - 1);
-        // Squares of alpha and their inverses are taken, so it has to be a normal number.
+        // Squares of alpha and their inverses have to be normal floating-point numbers.
         if last < 1e-150 {
             return refused(
                 "levels",
                 self.levels as f64,
-                "so few that alpha_bar of the last is above 1e-150",
+                "few enough for alpha_bar of the last level to be above 1e-150",
             );
         }
         Ok(vp)
     }
 }
 
-/// How times are chosen where a sampler takes fewer steps than there are levels.
+/// Choice of times for a sampler with fewer steps than levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spacing {
-    /// 0, r, 2r, ... with r = T / n rounded down, as the diffusers package has it by default. The first
-    /// time sampled is (n - 1) r, below T - 1, though sampling starts from pure noise there as well.
+    /// 0, r, 2r, ... with r = T / n rounded down, the default of the diffusers package. Sampling starts from pure noise at
+    /// time (n - 1) r, which is below T - 1.
     Leading,
-    /// Even from T - 1 to 0, rounded to the nearest level; one step alone is T - 1.
+    /// Evenly spaced from T - 1 to 0, rounded to the nearest level; a single step is at T - 1.
     Linspace,
 }
 
 /// The variance-preserving process of DDPM, with alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar).
 ///
-/// Time is the index of DDPM: the first noise level is t = 0, the last t = T - 1, and clean data lies one
-/// step before the first, at t = -1.
+/// Time is the index of DDPM: the first noise level is t = 0, the last t = T - 1, and clean data is at t = -1.
 ///
-/// Between the levels log alpha_bar is a monotone cubic (Hermite, slopes from both neighbours). So it
-/// agrees with the table at every integer, and beta(t) = -d log alpha_bar / dt is continuous. A straight
-/// line would make beta a staircase, and each stair would cost an adaptive integrator a step; the usual
-/// closed form with linear beta(t) would miss the table.
+/// Between levels log alpha_bar is a monotone cubic (Hermite, with slopes from both neighbours). It agrees with the table
+/// at every integer, and beta(t) = -d log alpha_bar / dt is continuous. With linear interpolation beta would be a step
+/// function, which costs adaptive integrators a step at each level; the usual closed form with linear beta(t) would not
+/// agree with the table.
+///
+/// ```
+/// use mem2gen::process::{Process, Vp};
+///
+/// let vp = Vp::default();
+/// let level = vp.level(0.0)?;
+/// assert!((level.sigma().powi(2) - 1e-4).abs() < 1e-12);
+/// assert_eq!((vp.clean(), vp.horizon()), (-1.0, 999.0));
+/// assert_eq!(vp.level(vp.clean())?.sigma(), 0.0);
+/// # Ok::<(), mem2gen::process::ProcessError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vp {
     settings: VpSettings,
@@ -102,7 +112,7 @@ impl Vp {
         for (i, fall) in fall.iter().enumerate() {
             depth[i + 1] = depth[i] + fall;
         }
-        // Slopes of at most three times either neighbour's keep the cubic monotone (Fritsch and Carlson).
+        // Slopes of at most three times either neighbour's difference keep the cubic monotone (Fritsch and Carlson).
         let end = |near: f64, next: f64| (1.5 * near - 0.5 * next).clamp(0.0, 3.0 * near);
         let mut rate = vec![end(fall[0], fall[1])];
         rate.extend(fall.windows(2).map(|f| (0.5 * (f[0] + f[1])).min(3.0 * f[0].min(f[1]))));
@@ -110,7 +120,7 @@ impl Vp {
         Self { settings, betas, depth, rate }
     }
 
-    /// What it was made of.
+    /// The settings.
     pub fn settings(&self) -> VpSettings {
         self.settings
     }
@@ -120,16 +130,16 @@ impl Vp {
         &self.betas
     }
 
-    /// alpha_bar of level t = 0, ..., T - 1: the product of 1 - beta up to it. Above T - 1 that of the last.
+    /// alpha_bar of level t = 0, ..., T - 1: the product of 1 - beta up to t. Above T - 1, that of the last level.
     pub fn alpha_bar(&self, t: usize) -> f64 {
         (-self.depth[t.min(self.settings.levels - 1) + 1]).exp()
     }
 
-    /// The levels of a sampler with `steps` steps, which ends in clean data (alpha_bar = 1). With `steps`
-    /// = T these are all levels of DDPM.
+    /// The levels of a sampler with `steps` steps that ends at clean data (alpha_bar = 1). For `steps` = T these are all
+    /// levels of DDPM.
     ///
     /// # Errors
-    /// [`ProcessError::Count`] for no steps or more than T.
+    /// [`ProcessError::Count`] for 0 steps or more than T.
     pub fn steps(&self, steps: usize, spacing: Spacing) -> Result<Steps, ProcessError> {
         let n = self.settings.levels;
         if !(1..=n).contains(&steps) {
@@ -174,7 +184,7 @@ impl Process for Vp {
     fn level(&self, t: f64) -> Result<Level, ProcessError> {
         let (depth, _) = self.at(t)?;
         // 1 - alpha_bar without the cancellation at small t.
-        Ok(Level::of(t, (-0.5 * depth).exp(), (-(-depth).exp_m1()).sqrt()))
+        Ok(Level::unchecked(t, (-0.5 * depth).exp(), (-(-depth).exp_m1()).sqrt()))
     }
 
     fn coefficients(&self, t: f64) -> Result<Coefficients, ProcessError> {
@@ -235,13 +245,13 @@ mod tests {
             assert!((vp.alpha_bar(t) / product - 1.0).abs() < 1e-13);
             assert!((level.alpha().powi(2) / product - 1.0).abs() < 1e-13);
             assert!((level.sigma().powi(2) / (1.0 - product) - 1.0).abs() < 1e-12);
-            // DDPM's posterior in its own words: "fixed_small".
+            // DDPM's own formula for the posterior: "fixed_small".
             let got = level.posterior(vp.level(t as f64 - 1.0).unwrap());
             assert!((got.variance - beta * (1.0 - before) / (1.0 - product)).abs() < 1e-13);
             assert!((got.x0 - before.sqrt() * beta / (1.0 - product)).abs() < 1e-12);
             assert!((got.x - (1.0 - beta).sqrt() * (1.0 - before) / (1.0 - product)).abs() < 1e-13);
         }
-        assert_eq!(vp.level(-1.0).unwrap(), Level::of(-1.0, 1.0, 0.0));
+        assert_eq!(vp.level(-1.0).unwrap(), Level::unchecked(-1.0, 1.0, 0.0));
     }
 
     #[test]

@@ -7,15 +7,15 @@ use crate::random::Streams;
 use crate::score::{Score, check_rows};
 use crate::setting::SettingError;
 
-/// DDPM's ancestral sampling from `x` `[m, N]` at the first level to the last: each step draws from
-/// p(x_s | x_t, x_0) at the predicted x_0, with the variance that DDPM calls "fixed_small".
+/// DDPM's ancestral sampling from `x` `[m, N]` at the first level to the last: each step draws from p(x_s | x_t, x_0) for
+/// the predicted x_0, with the variance that DDPM calls "fixed_small".
 ///
-/// `clip` bounds every coordinate of the predicted x_0 to [-clip, clip]; the paper has 1. A step to clean
-/// data has no noise. Reports one step of progress for each step of the whole batch.
+/// `clip` bounds each coordinate of the predicted x_0 to [-clip, clip]; the paper has 1. A step to clean data has no noise.
+/// Reports one step of progress for each step of the whole batch.
 ///
 /// # Errors
-/// [`SampleError`] for a wrong shape or number of streams, a clip that is not positive, what the score
-/// refuses, or a score that is not finite.
+/// [`SampleError`] for a wrong shape or number of streams, a clip that is not positive, errors of the score, and values that
+/// are not finite.
 pub fn ancestral(
     score: &dyn Score,
     steps: &Steps,
@@ -38,11 +38,26 @@ pub fn ancestral(
     walk(NAME, score, steps, x, clip, progress, step, noise)
 }
 
-/// DDIM without noise (eta = 0) from `x` `[m, N]` at the first level to the last: each step goes to
-/// alpha_s x_0 + sigma_s epsilon with the predicted x_0 and epsilon.
+/// DDIM without noise (eta = 0) from `x` `[m, N]` at the first level to the last: each step computes
+/// alpha_s x_0 + sigma_s epsilon from the predicted x_0 and epsilon.
 ///
-/// `clip` bounds every coordinate of the predicted x_0 to [-clip, clip]; epsilon stays as predicted, as in
-/// the diffusers package. Reports one step of progress for each step of the whole batch.
+/// `clip` bounds each coordinate of the predicted x_0 to [-clip, clip]; epsilon is not changed, as in the diffusers
+/// package. Reports one step of progress for each step of the whole batch.
+///
+/// ```
+/// use mem2gen::process::{Spacing, Vp};
+/// use mem2gen::progress::Silent;
+/// use mem2gen::sample::ddim;
+/// use mem2gen::score::Gaussian;
+/// use ndarray::array;
+///
+/// // Data at one point: every sample ends there.
+/// let score = Gaussian::new(array![0.5, -0.25], array![0.0, 0.0])?;
+/// let steps = Vp::default().steps(50, Spacing::Linspace)?;
+/// let x = ddim(&score, &steps, array![[1.0, 2.0]], Some(1.0), &Silent)?;
+/// assert!((x[[0, 0]] - 0.5).abs() < 1e-9 && (x[[0, 1]] + 0.25).abs() < 1e-9);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`ancestral`].
@@ -57,7 +72,8 @@ pub fn ddim(
     walk("DDIM", score, steps, x, clip, progress, step, |_, _, _| ())
 }
 
-/// The loop of both. `step(t, s)` leads from x, the predicted x_0 and epsilon at t to s, and `noise` is added there.
+/// The loop of both samplers. `step(t, s)` computes the sample at s from x, the predicted x_0 and epsilon at t, and `noise`
+/// then adds noise.
 #[expect(clippy::too_many_arguments, reason = "private, and called in two places")]
 fn walk<F: Fn(f64, f64, f64) -> f64 + Sync>(
     sampler: &'static str,
@@ -104,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_exact_score_gives_the_memories_in_their_shares() {
-        // The third memory stands twice, so it has half of the weight.
+        // The third memory occurs twice, so it has half of the weight.
         let rows = array![[0.9, 0.1], [-0.6, 0.7], [-0.2, -0.8], [-0.2, -0.8]];
         let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
@@ -211,7 +227,7 @@ mod tests {
             ddim(&broken, &steps, x(), None, &Silent).unwrap_err(),
             ancestral(&broken, &steps, x(), None, &mut streams, &Silent).unwrap_err(),
         ] {
-            // 900, 800, 700, 600, 500 are well; 400 is step 5.
+            // Steps at 900 to 500 are finite; 400 is step 5.
             assert!(matches!(e, SampleError::NotFinite { sample: 2, step: 5, t: 400.0, .. }), "{e}");
         }
         let well = Gaussian::new(array![0.0, 0.0], array![1.0, 1.0]).unwrap();
@@ -219,10 +235,7 @@ mod tests {
         let e = ancestral(&well, &steps, x(), None, &mut two, &Silent).unwrap_err();
         assert!(matches!(e, SampleError::Streams { streams: 2, samples: 3, .. }));
         for clip in [0.0, -1.0, f64::NAN] {
-            assert!(matches!(
-                ddim(&well, &steps, x(), Some(clip), &Silent),
-                Err(SampleError::Setting(_))
-            ));
+            assert!(matches!(ddim(&well, &steps, x(), Some(clip), &Silent), Err(SampleError::Setting(_))));
         }
         assert!(matches!(ddim(&well, &steps, array![[1.0]], None, &Silent), Err(SampleError::Op(_))));
         assert!(matches!(ddim(&well, &steps, x() * f64::NAN, None, &Silent), Err(SampleError::Op(_))));

@@ -13,11 +13,11 @@ use crate::random::Streams;
 use crate::score::{Score, ScoreError};
 use crate::store::{Matrix, StoreError, read_matrix, write_array, write_atomic, write_rows};
 
-/// Version of the numbers that [`Draw`] gives. It goes up with every change that moves one: it is part of what a
-/// partial result is known by.
+/// Version of the values that [`Draw`] computes. It increases with every change of a value, as it identifies partial
+/// results.
 pub const VERSION: u32 = 1;
 
-/// A sampler with what it walks.
+/// A sampler with its levels or tolerances.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sampler {
     /// [`ancestral`].
@@ -35,34 +35,34 @@ pub enum Sampler {
     },
 }
 
-/// Samples by their number: sample i is the same whatever others are drawn with it.
+/// Draws samples by their index: sample i does not depend on the others.
 pub struct Draw<'a> {
     /// The score.
     pub score: &'a dyn Score,
-    /// Its process.
+    /// The process of the score.
     pub process: &'a dyn Process,
     /// The sampler.
     pub sampler: Sampler,
-    /// Bound of every number of the predicted x_0, or of what comes out of a sampler that predicts none.
+    /// Bound of each value of the predicted x_0, or of the samples of a sampler that predicts none; `None` for no bound.
     pub clip: Option<f64>,
     /// Seed of the starting points and of all noise.
     pub seed: u64,
 }
 
-/// What [`Draw::write`] found of an earlier call.
+/// What [`Draw::write`] reused of an earlier call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Found {
-    /// Samples that were there.
+pub struct Resumed {
+    /// Number of samples of an earlier call that are kept.
     pub kept: usize,
-    /// Whether samples with other settings were there, and are no more.
+    /// Whether unfinished samples with other settings were removed.
     pub dropped: bool,
 }
 
 impl Draw<'_> {
-    /// The samples with these numbers, a row each. Reports as many steps of progress as [`Self::work`] says.
+    /// The samples with these indices, `[n, N]`. Reports [`Self::work`] steps of progress.
     ///
     /// # Errors
-    /// What the sampler refuses, with the number of the sample.
+    /// Errors of the sampler, with the index of the sample.
     pub fn samples(
         &self,
         range: Range<usize>,
@@ -88,7 +88,7 @@ impl Draw<'_> {
         Ok(x)
     }
 
-    /// Steps of progress for so many samples at a time.
+    /// Steps of progress for a batch of this size.
     pub fn work(&self, samples: usize) -> u64 {
         match &self.sampler {
             Sampler::Ancestral(steps) | Sampler::Ddim(steps) | Sampler::EulerMaruyama(steps) => {
@@ -98,19 +98,19 @@ impl Draw<'_> {
         }
     }
 
-    /// The parts of [`Self::write`]: the first `n` samples, `batch` at a time.
+    /// The batches of [`Self::write`]: the first `n` samples in batches of `batch`.
     pub fn parts(n: usize, batch: usize) -> impl Iterator<Item = Range<usize>> {
         (0..n).step_by(batch.max(1)).map(move |from| from..n.min(from + batch.max(1)))
     }
 
-    /// Writes the first `n` samples as .npy, `[n, N]` in single precision, `batch` at a time.
+    /// Writes the first `n` samples as .npy, `[n, N]` in single precision, in batches of `batch`.
     ///
-    /// Finished parts are kept in the folder `OUT.partial` until all are there, so that a call that was stopped goes
-    /// on; `settings` say what the samples depend on, and parts with other settings are dropped. How the samples are
-    /// split into parts does not show in the file.
+    /// Finished batches are kept in the folder `OUT.partial` until all are complete, so that the next call resumes after an
+    /// interruption. `settings` are everything that the samples depend on; batches with other settings are removed. The file
+    /// does not depend on the batch size.
     ///
     /// # Errors
-    /// As [`Self::samples`]; [`SampleError::Busy`] where another process writes the same file; [`SampleError::Store`].
+    /// As [`Self::samples`]; [`SampleError::Busy`] when another process writes the same file; [`SampleError::Store`].
     pub fn write(
         &self,
         out: &Path,
@@ -118,7 +118,7 @@ impl Draw<'_> {
         batch: usize,
         settings: &Value,
         progress: &dyn ProgressSink,
-    ) -> Result<Found, SampleError> {
+    ) -> Result<Resumed, SampleError> {
         let (partial, mut found) = Partial::open(out, settings)?;
         let mut files = Vec::new();
         for range in Self::parts(n, batch) {
@@ -149,7 +149,7 @@ const PART: &str = "part-";
 const SETTINGS: &str = "settings.json";
 const LOCK: &str = "lock";
 
-/// Rows of a part that has the size that it should have.
+/// Rows of a finished part of the expected size.
 fn part(file: &Path, rows: usize, dim: usize) -> Result<Array2<f32>, StoreError> {
     match read_matrix(file)? {
         Matrix::F32(part) if part.dim() == (rows, dim) => Ok(part),
@@ -160,14 +160,14 @@ fn part(file: &Path, rows: usize, dim: usize) -> Result<Array2<f32>, StoreError>
     }
 }
 
-/// The folder of finished parts, for this process alone.
+/// The folder of finished parts, locked for this process.
 struct Partial {
     path: PathBuf,
     _lock: File,
 }
 
 impl Partial {
-    fn open(out: &Path, settings: &Value) -> Result<(Self, Found), SampleError> {
+    fn open(out: &Path, settings: &Value) -> Result<(Self, Resumed), SampleError> {
         let mut name = out.as_os_str().to_owned();
         name.push(".partial");
         let path = PathBuf::from(name);
@@ -183,7 +183,7 @@ impl Partial {
         let partial = Self { path, _lock: lock };
         let file = partial.path.join(SETTINGS);
         let there = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-        let mut found = Found::default();
+        let mut found = Resumed::default();
         if there.as_ref() != Some(settings) {
             found.dropped = partial.clear().map_err(StoreError::io("clear", &partial.path))?;
             write_atomic(&file, |w| Ok(serde_json::to_writer_pretty(w, settings)?))?;
@@ -191,7 +191,7 @@ impl Partial {
         Ok((partial, found))
     }
 
-    /// Removes all parts, and whatever a killed process left of one; whether there was a part.
+    /// Removes all parts, finished or not; true if there was one.
     fn clear(&self) -> io::Result<bool> {
         let mut any = false;
         for entry in fs::read_dir(&self.path)? {
@@ -206,7 +206,7 @@ impl Partial {
         Ok(any)
     }
 
-    /// Removes the folder. What can't be removed is in nobody's way: the result is there.
+    /// Removes the folder. Errors are ignored, as the result is complete.
     fn remove(self) {
         let _ = self.clear();
         let _ = fs::remove_file(self.path.join(SETTINGS));
@@ -216,7 +216,7 @@ impl Partial {
 }
 
 impl SampleError {
-    /// The error of a batch whose first sample has this number.
+    /// The error of a batch whose first sample has this index.
     #[must_use]
     pub fn of_samples_from(mut self, first: usize) -> Self {
         match &mut self {
@@ -273,7 +273,7 @@ mod tests {
             for batch in [1, 4, 11, 50] {
                 let out = dir.path().join(format!("S{batch}.npy"));
                 let found = draw.write(&out, 11, batch, &json!({ "a": 1 }), &Silent).unwrap();
-                assert_eq!(found, Found::default());
+                assert_eq!(found, Resumed::default());
                 assert_eq!(read(&out), all.mapv(|v| v as f32));
                 assert_eq!(Draw::parts(11, batch).map(|r| r.len()).sum::<usize>(), 11);
             }
@@ -322,12 +322,12 @@ mod tests {
         draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap_err();
         assert!(!out.exists());
         let partial = dir.path().join("S.npy.partial");
-        // One that was cut short is drawn again, and no part of one that never was is taken for one.
+        // A truncated part is drawn again, and a foreign file is not taken for a part.
         let first = partial.join("part-000000000-000000002.npy");
         let bytes = fs::read(&first).unwrap();
         fs::write(&first, &bytes[..bytes.len() - 1]).unwrap();
         let found = draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap();
-        assert_eq!(found, Found { kept: 2, dropped: false });
+        assert_eq!(found, Resumed { kept: 2, dropped: false });
         assert_eq!(read(&out), expected);
         assert!(!partial.exists());
         // 31 scores before it died and four parts after.
@@ -336,7 +336,7 @@ mod tests {
         let dying = Dying(0.into());
         draw(&dying, 3).write(&out, 10, 2, &json!({ "seed": 3 }), &Silent).unwrap_err();
         let found = draw(&score, 4).write(&out, 10, 2, &json!({ "seed": 4 }), &Silent).unwrap();
-        assert_eq!(found, Found { kept: 0, dropped: true });
+        assert_eq!(found, Resumed { kept: 0, dropped: true });
         let other = draw(&score, 4).samples(0..10, &Silent).unwrap().mapv(|v| v as f32);
         assert_eq!(read(&out), other);
         assert_ne!(other, expected);

@@ -6,33 +6,33 @@ use crate::score::ScoreError;
 use crate::setting::SettingError;
 use crate::store::StoreError;
 
-/// What can go wrong in a sampler or a likelihood.
+/// Errors of samplers and likelihoods.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
-    /// An argument of the wrong shape, or NaN or infinity in it.
+    /// An argument of wrong shape or with values that are not finite.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// A time that the process doesn't have.
+    /// A time outside the range of the process.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The score refused.
+    /// An error of the score.
     #[error(transparent)]
     Score(#[from] ScoreError),
     /// A setting out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// Random streams for another number of samples than there are.
-    #[error("{sampler}: {streams} random streams for {samples} samples")]
+    /// A number of random streams that is not the number of samples.
+    #[error("{sampler}: {streams} random streams, expected {samples}, one for each sample")]
     Streams {
         /// The sampler.
         sampler: &'static str,
-        /// Streams.
+        /// Number of streams.
         streams: usize,
-        /// Samples.
+        /// Number of samples.
         samples: usize,
     },
-    /// A score that is NaN or infinite, or led there.
-    #[error("{sampler}: the score of sample {sample} led to {value} in step {step}, at t = {t}")]
+    /// A score, or a sample after a step, that is NaN or infinite.
+    #[error("{sampler}: sample {sample} is {value} in step {step} at t = {t}, expected finite scores")]
     NotFinite {
         /// The sampler.
         sampler: &'static str,
@@ -40,32 +40,32 @@ pub enum SampleError {
         sample: usize,
         /// The step, from 0.
         step: usize,
-        /// Time at which the score was asked.
+        /// Time of the score.
         t: f64,
-        /// The number.
+        /// The value.
         value: f64,
     },
-    /// An adaptive integration that doesn't arrive.
+    /// An adaptive integration that does not reach its end.
     #[error(
-        "{sampler}: sample {sample} stands at t = {t} after {steps} steps, the last of length {length:e}"
+        "{sampler}: sample {sample} is at t = {t} after {steps} steps, the last of length {length:e}; choose a larger tolerance"
     )]
     Stuck {
         /// The sampler.
         sampler: &'static str,
         /// The sample, a row of the batch.
         sample: usize,
-        /// Where it is.
+        /// Time that it reached.
         t: f64,
-        /// Steps tried.
+        /// Number of steps tried.
         steps: usize,
-        /// Length of the last.
+        /// Length of the last step.
         length: f64,
     },
-    /// A file.
+    /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another process draws into the same file.
-    #[error("samples {}: another process is drawing there", path.display())]
+    /// Another process writes the same file.
+    #[error("samples {}: another process is writing them; wait for it to end", path.display())]
     Busy {
         /// The folder of finished parts.
         path: PathBuf,

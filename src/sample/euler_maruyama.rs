@@ -6,14 +6,14 @@ use crate::progress::ProgressSink;
 use crate::random::Streams;
 use crate::score::{Score, check_rows};
 
-/// Euler and Maruyama on the reverse equation (Eq. 2), from `x` `[m, N]` at the first time to the last:
-/// x - (f x - g^2 score) dt + g sqrt(dt) z. The last step gives the mean, without noise.
+/// Euler-Maruyama integration of the reverse equation (Eq. 2), from `x` `[m, N]` at the first time to the last:
+/// x - (f x - g^2 score) dt + g sqrt(dt) z. The last step has no noise.
 ///
-/// `steps` are of `process`. The paper's toy sampler takes 1000 even steps from 1 to 0, the score being
-/// asked at 1, ..., 0.001. Reports one step of progress for each step of the whole batch.
+/// `steps` are levels of `process`. The paper's toy sampler takes 1000 even steps from 1 to 0 and evaluates the score at
+/// 1, ..., 0.001. Reports one step of progress for each step of the whole batch.
 ///
 /// # Errors
-/// As [`super::ancestral`]; [`SampleError::Process`] for times that are not of the process.
+/// As [`super::ancestral`]; [`SampleError::Process`] for times outside the range of the process.
 pub fn euler_maruyama(
     score: &dyn Score,
     process: &dyn Process,

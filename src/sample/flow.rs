@@ -9,39 +9,57 @@ use crate::random::Streams;
 use crate::score::{Density, Probe, Score, ScoreError, check_rows, check_shape};
 use crate::setting::SettingError;
 
-/// The probability-flow equation of a score under a process, dx/dt = f x - (1/2) g^2 score, whose
-/// trajectories carry p_t along.
+/// The probability-flow equation dx/dt = f x - (1/2) g^2 score, whose trajectories have the densities p_t.
+///
+/// ```
+/// use mem2gen::process::Ve;
+/// use mem2gen::progress::Silent;
+/// use mem2gen::sample::{Divergence, Flow, Prior, Rk45Settings};
+/// use mem2gen::score::Gaussian;
+/// use ndarray::array;
+///
+/// // Data N(0, 1/4): the density at t = 0.75 is N(0, 1).
+/// let score = Gaussian::new(array![0.0], array![0.25])?;
+/// let ve = Ve::default();
+/// let flow = Flow { score: &score, process: &ve, solver: Rk45Settings::default().check()? };
+/// let x = array![[0.5]];
+/// let likelihood =
+///     flow.log_density(x.view(), 0.75, Prior::Known(&score), Divergence::Exact, &Silent)?;
+/// let expected = -0.125 - 0.5 * std::f64::consts::TAU.ln();
+/// assert!((likelihood.log_density[0] - expected).abs() < 1e-3);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
     /// The score of p_t.
     pub score: &'a dyn Score,
-    /// The process that it belongs to.
+    /// The process of the score.
     pub process: &'a dyn Process,
     /// The integrator.
     pub solver: Rk45,
 }
 
-/// The density at T that a likelihood ends on.
+/// The density at T in a likelihood.
 #[derive(Clone, Copy)]
 pub enum Prior<'a> {
-    /// The Gaussian about 0 that samplers start from, as in the paper: N(0, sigma^2 T I) for VE, which
-    /// leaves the variance of the data out and so is biased, N(0, I) for VP.
+    /// The Gaussian from which samplers start, as in the paper: N(0, I) for VP; N(0, sigma^2 T I) for VE, which lacks the
+    /// variance of the data and so biases the likelihood.
     Gaussian,
-    /// A density that is known at T, such as the true mixture.
+    /// A known density, such as the true mixture.
     Known(&'a dyn Density),
 }
 
-/// How the divergence of the score is had.
+/// Computation of the divergence of the score.
 pub enum Divergence<'a> {
-    /// Exactly.
+    /// The exact divergence.
     Exact,
-    /// By Hutchinson's estimate. Directions are drawn once for a whole trajectory.
+    /// Hutchinson's estimate, with directions that are drawn once for a whole trajectory.
     Hutchinson {
-        /// Directions a sample: at least 2, or there would be no standard error.
+        /// Number of directions per sample, at least 2 for a standard error.
         probes: usize,
-        /// Their distribution.
+        /// Distribution of the directions.
         probe: Probe,
-        /// A stream for each sample.
+        /// One stream for each sample.
         streams: &'a mut Streams,
     },
 }
@@ -51,23 +69,23 @@ pub enum Divergence<'a> {
 pub struct Likelihood {
     /// log p_t(x) in nats, `[m]`.
     pub log_density: Array1<f64>,
-    /// Standard error of each by the spread between directions, `[m]`; None where the divergence is exact.
+    /// Standard error of each, from the standard deviation over directions, `[m]`; `None` for an exact divergence.
     pub standard_error: Option<Array1<f64>>,
-    /// Where the flow carried each sample at T, `[m, N]`.
+    /// End point of each trajectory at T, `[m, N]`.
     pub end: Array2<f64>,
-    /// Steps that each trajectory tried, `[m]`.
+    /// Number of steps that each trajectory tried, `[m]`.
     pub steps: Vec<usize>,
 }
 
 impl Flow<'_> {
     const NAME: &'static str = "probability flow";
 
-    /// Carries `x` `[m, N]` from one time to another: from T down to a small time it samples. Reports one
-    /// step of progress for each trajectory that arrives.
+    /// Integrates from `x` `[m, N]` at one time to another; from T to a small time this draws samples. Reports one step of
+    /// progress for each finished trajectory.
     ///
     /// # Errors
-    /// [`SampleError`] for a wrong shape, times that the process doesn't have, what the score refuses, a
-    /// score that is not finite, or an integration that doesn't arrive.
+    /// [`SampleError`] for a wrong shape, times outside the range of the process, errors of the score, values that are not
+    /// finite, and an integration that does not reach its end.
     pub fn carry(
         &self,
         x: Array2<f64>,
@@ -84,8 +102,8 @@ impl Flow<'_> {
         self.solver.integrate(x, (from, to), slope, progress)
     }
 
-    /// log p_t of `x` `[m, N]` as points at time t: log p_T at the end of the flow plus the integral of its
-    /// divergence on the way. Reports one step of progress for each trajectory that arrives.
+    /// log p_t of the points `x` `[m, N]` at time t: log p_T at the end of the flow plus the integral of its divergence.
+    /// Reports one step of progress for each finished trajectory.
     ///
     /// # Errors
     /// As [`Self::carry`]; [`SampleError::Streams`], and [`SampleError::Setting`] for fewer than 2 probes.
@@ -110,7 +128,7 @@ impl Flow<'_> {
                 (0..probes).map(|_| probe.draw(streams, n)).collect()
             }
         };
-        // Beside x the integral of the divergence, one for each direction.
+        // The state is x and one integral of the divergence for each direction.
         let integrals = directions.len().max(1);
         let y = concatenate![Axis(1), x, Array2::zeros((m, integrals))];
         let slope = |rows: &[usize], t: &[f64], y: ArrayView2<'_, f64>| {
@@ -159,7 +177,7 @@ impl Flow<'_> {
         Ok(t.iter().map(|&t| self.process.level(t)).collect::<Result<_, _>>()?)
     }
 
-    /// dx/dt at each row, in place of the score there.
+    /// Replaces the score of each row by dx/dt.
     fn velocity(
         &self,
         levels: &[Level],
@@ -175,11 +193,11 @@ impl Flow<'_> {
     }
 }
 
-/// A score's error, with the sample in place of its row among those that are still under way.
+/// An error of the score, with its row among unfinished trajectories replaced by the sample.
 fn sample_of(error: ScoreError, rows: &[usize]) -> ScoreError {
     match error {
         ScoreError::NotFinite { operation, row, t, value } => {
-            ScoreError::NotFinite { operation, row: rows.get(row).copied().unwrap_or(row), t, value }
+            ScoreError::NotFinite { operation, row: rows[row], t, value }
         }
         other => other,
     }
@@ -282,7 +300,10 @@ mod tests {
         let mut streams = Streams::new(1, "likelihood", 0..3);
         let one = Divergence::Hutchinson { probes: 1, probe: Probe::Gaussian, streams: &mut streams };
         let e = flow.log_density(x.view(), 0.05, Prior::Gaussian, one, &Silent).unwrap_err();
-        assert!(matches!(e, SampleError::Setting(SettingError { ref setting, .. }) if setting == "probes"), "{e}");
+        assert!(
+            matches!(e, SampleError::Setting(SettingError { ref setting, .. }) if setting == "probes"),
+            "{e}"
+        );
     }
 
     /// For data N(0, v I) every direction u gives c |u|^2 with c = (1/2) log((v + T) / (v + t)): the same for

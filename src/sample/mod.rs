@@ -1,16 +1,15 @@
 //! Samplers and likelihoods over any [`Score`].
 //!
-//! | | walks | noise |
+//! | | integrates along | noise |
 //! |---|---|---|
 //! | [`ancestral`] | levels, by the posterior of DDPM | yes |
 //! | [`ddim`] | levels | no |
 //! | [`euler_maruyama`] | times, the reverse equation (Eq. 2) | yes |
 //! | [`Flow`] | times, the probability-flow equation, adaptively | no |
 //!
-//! All take their starting points as an array: draw them with [`start`], or give any. Noise comes from
-//! [`Streams`], one for each sample, and each sample has its own step sizes, so a sample does not depend
-//! on the batch that it is drawn in (as far as the score's rows do not). [`Draw`] counts on it: it writes any number of
-//! samples, a batch at a time, and goes on where it was stopped.
+//! Starting points are an array, which [`start`] draws. Noise comes from [`Streams`], one for each sample, and each sample
+//! has step sizes of its own, so a sample does not depend on its batch (as far as rows of the score do not). [`Draw`]
+//! relies on this: it writes any number of samples in batches, and resumes after an interruption.
 
 mod discrete;
 mod draw;
@@ -20,7 +19,7 @@ mod flow;
 mod rk45;
 
 pub use discrete::{ancestral, ddim};
-pub use draw::{Draw, Found, Sampler, VERSION};
+pub use draw::{Draw, Resumed, Sampler, VERSION};
 pub use error::SampleError;
 pub use euler_maruyama::euler_maruyama;
 pub use flow::{Divergence, Flow, Likelihood, Prior};
@@ -32,13 +31,13 @@ use crate::process::{Level, Process};
 use crate::random::Streams;
 use crate::score::{Score, ScoreError, check_shape, first_bad};
 
-/// Starting points at T, `[m, N]`: the next normals of each stream, times the standard deviation of the
-/// process's prior. N(0, I) for VP, N(0, sigma^2 T I) for VE.
+/// Starting points at T, `[m, N]`: the next normal numbers of each stream times the standard deviation of the prior, which
+/// is N(0, I) for VP and N(0, sigma^2 T I) for VE.
 pub fn start(process: &dyn Process, dim: usize, streams: &mut Streams) -> Array2<f64> {
     streams.normal(dim) * process.prior_scale()
 }
 
-/// The score of every row at one level, checked.
+/// The score of all rows at one level, with a check of shape and values.
 fn score_at(
     sampler: &'static str,
     score: &dyn Score,
@@ -57,13 +56,13 @@ fn score_at(
     Ok(s)
 }
 
-/// x += scale z, with the next normals of each stream.
+/// x += scale z, with the next normal numbers of each stream.
 fn add_noise(x: &mut Array2<f64>, scale: f64, streams: &mut Streams) {
     let z = streams.normal(x.ncols());
     Zip::from(x).and(&z).par_for_each(|x, z| *x += scale * z);
 }
 
-/// Err with the first sample that is not finite.
+/// Checks that all samples are finite; the error names the first that is not.
 fn check_step(
     sampler: &'static str,
     rows: &Array2<f64>,

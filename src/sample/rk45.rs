@@ -15,7 +15,7 @@ pub struct Rk45Settings {
     pub rtol: f64,
     /// Absolute tolerance of a step; the paper has 1e-5.
     pub atol: f64,
-    /// Steps that a trajectory may try.
+    /// Largest number of steps that a trajectory tries.
     pub max_steps: usize,
 }
 
@@ -26,10 +26,10 @@ impl Default for Rk45Settings {
 }
 
 impl Rk45Settings {
-    /// Checks every setting once.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// [`SampleError::Setting`] that names the first one out of its range.
+    /// [`SampleError::Setting`] with the first setting out of its range.
     pub fn check(self) -> Result<Rk45, SampleError> {
         let refused =
             |setting, value: f64, need| Err(SettingError::new(Rk45::NAME, setting, value, need).into());
@@ -46,28 +46,26 @@ impl Rk45Settings {
     }
 }
 
-/// Where trajectories ended.
+/// End points of trajectories.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solution {
     /// End points, `[m, n]`.
     pub y: Array2<f64>,
-    /// Steps that each trajectory tried, `[m]`.
+    /// Number of steps that each trajectory tried, `[m]`.
     pub steps: Vec<usize>,
 }
 
-/// The pair of Dormand and Prince, order 5 with an error estimate of order 4, for many trajectories at once
-/// that each have their own time and step.
+/// The Dormand-Prince method of order 5 with an error estimate of order 4, for many trajectories with times and step sizes
+/// of their own.
 ///
 /// Error norm, step control and first step are those of Hairer, Norsett and Wanner (II.4), as in SciPy's
 /// RK45: the root mean square over a trajectory's coordinates of error / (atol + rtol max(|y|, |y_new|)).
-/// Crates for differential equations own the loop over one state: with a trajectory each they would take
-/// a network's batches apart, and with all in one state the step of each would depend on the others. Nor
-/// can their right-hand sides fail.
+/// Crates for differential equations integrate one state: a state for each trajectory would lose the network's batches, and
+/// one state for all would couple their step sizes. Their right-hand sides also can't return errors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rk45(Rk45Settings);
 
-/// Times of the stages as fractions of a step, and the weights of the slopes before each. The last row is
-/// the solution of order 5.
+/// Times of the stages as fractions of a step, and weights of the earlier slopes. The last row is the solution of order 5.
 const TIMES: [f64; 6] = [1.0 / 5.0, 3.0 / 10.0, 4.0 / 5.0, 8.0 / 9.0, 1.0, 1.0];
 const STAGES: [&[f64]; 6] = [
     &[1.0 / 5.0],
@@ -81,38 +79,37 @@ const STAGES: [&[f64]; 6] = [
 const ERROR: [f64; 7] =
     [71.0 / 57600.0, 0.0, -71.0 / 16695.0, 71.0 / 1920.0, -17253.0 / 339200.0, 22.0 / 525.0, -1.0 / 40.0];
 
-/// Fewest trajectories that are worth a task.
+/// Fewest trajectories per task.
 const TASK: usize = 16;
 
-/// Trajectories on their way, a row each.
+/// Unfinished trajectories, one per row.
 struct Moving {
-    /// Their rows in the batch.
+    /// Row of each in the batch.
     rows: Vec<usize>,
     y: Array2<f64>,
     slope: Array2<f64>,
     t: Vec<f64>,
     /// Signed length of the next step.
     h: Vec<f64>,
-    /// Whether the step before was refused, after which none grows.
+    /// Whether the previous step was rejected, after which the step size does not grow.
     refused: Vec<bool>,
 }
 
 impl Rk45 {
     const NAME: &str = "RK45";
 
-    /// What it was made of.
+    /// The settings.
     pub fn settings(&self) -> Rk45Settings {
         self.0
     }
 
-    /// Integrates dy/dt = `slope` for each row of `y` `[m, n]` from time `from` to `to`, in either
-    /// direction. `slope(rows, t, y)` is given the rows of the batch that it is asked for, with a time
-    /// and a point for each. Reports one step of progress for each trajectory that arrives.
+    /// Integrates dy/dt = `slope` for each row of `y` `[m, n]` from time `from` to `to`, in either direction.
+    /// `slope(rows, t, y)` receives the indices of rows in the batch, with a time and a point for each. Reports one step of
+    /// progress for each finished trajectory.
     ///
     /// # Errors
-    /// What `slope` fails with; [`SampleError::NotFinite`] for a slope that is not finite;
-    /// [`SampleError::Stuck`] for too many steps, or steps so short that time stands still;
-    /// [`SampleError::Setting`] for times that are not finite.
+    /// Errors of `slope`; [`SampleError::NotFinite`] for a slope that is not finite; [`SampleError::Stuck`] for too many
+    /// steps, or a step that rounding makes zero; [`SampleError::Setting`] for times that are not finite.
     pub fn integrate(
         &self,
         y: Array2<f64>,
@@ -147,7 +144,7 @@ impl Rk45 {
         };
         let rows: Vec<usize> = (0..m).collect();
         let start = asked(&out.steps, &rows, &vec![from; m], y.view())?;
-        // A small Euler step tells how fast the slope changes.
+        // A small Euler step estimates how fast the slope changes.
         let mut h: Vec<f64> =
             (0..m).map(|i| (to - from).signum() * self.first_guess(y.row(i), start.row(i))).collect();
         let probe = Array2::from_shape_fn(y.dim(), |(i, k)| y[[i, k]] + h[i] * start[[i, k]]);
@@ -160,7 +157,7 @@ impl Rk45 {
         while !at.rows.is_empty() {
             for i in 0..at.rows.len() {
                 let (row, t) = (at.rows[i], at.t[i]);
-                // Steps end on `to`, and none starts that rounding would swallow.
+                // The last step ends at `to`. A step that rounding makes zero is an error.
                 let shortest = 10.0 * f64::EPSILON * t.abs().max(f64::MIN_POSITIVE);
                 let (steps, length) = (out.steps[row], at.h[i].abs());
                 if steps >= self.0.max_steps || length < shortest || !length.is_finite() {
@@ -185,7 +182,7 @@ impl Rk45 {
         Ok(out)
     }
 
-    /// Takes or refuses each trajectory's step, and sets its next.
+    /// Accepts or rejects each trajectory's step, and sets the next step size.
     fn advance(&self, at: &mut Moving, new: Array2<f64>, slopes: [Array2<f64>; 7], to: f64) {
         let error = |i: usize| {
             root_mean_square((0..new.ncols()).map(|k| {
@@ -231,14 +228,14 @@ impl Rk45 {
         h.signum() * length.min(100.0 * h.abs())
     }
 
-    /// Root mean square of `values` in the tolerances at y.
+    /// Root mean square of `values` relative to the tolerances at y.
     fn norm(&self, y: ArrayView1<'_, f64>, values: impl Iterator<Item = f64>) -> f64 {
         root_mean_square(y.iter().zip(values).map(|(y, v)| v / (self.0.atol + self.0.rtol * y.abs())))
     }
 }
 
 impl Moving {
-    /// Drops the trajectories that are not kept.
+    /// Removes trajectories that are not kept.
     fn keep(&mut self, keep: &[bool]) {
         let kept: Vec<usize> = (0..keep.len()).filter(|&i| keep[i]).collect();
         self.rows = kept.iter().map(|&i| self.rows[i]).collect();
@@ -250,7 +247,7 @@ impl Moving {
     }
 }
 
-/// One step of all trajectories: where it leads, and its seven slopes.
+/// One step of all trajectories: its end point and seven slopes.
 fn step<E>(
     at: &Moving,
     to: f64,
@@ -273,7 +270,7 @@ fn step<E>(
     Ok((y, slopes))
 }
 
-/// `t`, or `to` where rounding or a first guess put it past that.
+/// `t`, or `to` if t lies beyond it.
 fn within(t: f64, from: f64, to: f64) -> f64 {
     if from <= to { t.min(to) } else { t.max(to) }
 }

@@ -9,7 +9,7 @@ use crate::random::Streams;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// +1 or -1: exact on the diagonal of J, so the estimate of less variance.
+    /// +1 or -1. The diagonal of J adds no variance, so the estimate has the smaller variance.
     Rademacher,
     /// Standard normal.
     Gaussian,
@@ -25,8 +25,8 @@ impl Probe {
     }
 }
 
-/// Hutchinson's estimates of the trace of J, `[m, n]`: v^T J v of each row for each of the n directions
-/// (`[m, N]` each). Their mean over n is the estimate, and their spread gives its standard error.
+/// Terms of Hutchinson's estimate of the trace of J, `[m, n]`: v^T J v for each row and each of the n directions
+/// (`[m, N]` each). Their mean over n is the estimate, and their standard deviation gives its standard error.
 ///
 /// # Errors
 /// As [`Score::score`].

@@ -10,14 +10,14 @@ use crate::process::Level;
 /// The exact score of K memories under a process (Eqs. 3 and 4): (alpha m - x) / sigma^2, m being the mean
 /// of the memories under the weights softmax(-||x - alpha xi||^2 / (2 sigma^2)).
 ///
-/// x/alpha and sigma/alpha turn it into the variance-exploding one, so the memories are prepared once for
-/// all levels.
+/// With x/alpha and sigma/alpha in place of x and sigma it is the score of the variance-exploding process, so the memories
+/// are prepared once for all levels.
 pub struct Empirical {
     memories: Memories<f64>,
 }
 
 impl Empirical {
-    /// From K memories in N dimensions.
+    /// The score of K memories in N dimensions.
     pub fn new(memories: Memories<f64>) -> Self {
         Self { memories }
     }
@@ -27,7 +27,7 @@ impl Empirical {
         &self.memories
     }
 
-    /// x/alpha, each row at its own level.
+    /// x/alpha, for rows at different levels.
     fn unscaled(x: ArrayView2<'_, f64>, levels: &[Level]) -> Array2<f64> {
         let mut y = x.to_owned();
         for (mut row, level) in y.outer_iter_mut().zip(levels) {
@@ -36,7 +36,7 @@ impl Empirical {
         y
     }
 
-    /// Weights of the memories at x that are above 0, with the memories, and their mean.
+    /// Positive weights of the memories at x, and the weighted mean of the memories.
     fn posterior(&self, x: ArrayView1<'_, f64>, level: Level) -> Posterior<'_> {
         let d2: Vec<f64> = self
             .memories
@@ -58,7 +58,7 @@ impl Empirical {
     }
 }
 
-/// The memories as seen from a noisy point.
+/// The posterior over memories given a noisy point.
 struct Posterior<'a> {
     rows: ArrayView2<'a, f64>,
     kept: Vec<(usize, f64)>,

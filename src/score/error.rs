@@ -1,35 +1,35 @@
 use crate::net::NetError;
 use crate::ops::OpError;
 
-/// What can go wrong with a score.
+/// Errors of scores.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
-    /// An argument that the operations refuse.
+    /// Arguments of wrong shape or with values that are not finite.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// Clean data has no score.
-    #[error("{operation}: row {row} is at t = {t}, which is clean data, expected a level with noise")]
+    /// A level without noise, at which no score exists.
+    #[error("{operation}: row {row} is at t = {t}, which has no noise; choose a later time")]
     Clean {
         /// The operation.
         operation: &'static str,
-        /// The row.
+        /// Row of the batch.
         row: usize,
-        /// Its time.
+        /// Time of the row.
         t: f64,
     },
     /// A network that can't be used as a score.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// A network that gives NaN or infinity.
-    #[error("{operation}: {value} came out for row {row}, at t = {t}")]
+    /// NaN or infinity in the output of a network.
+    #[error("{operation}: the result for row {row} at t = {t} is {value}, expected a finite number")]
     NotFinite {
         /// The operation.
         operation: &'static str,
-        /// The row.
+        /// Row of the batch.
         row: usize,
-        /// Its time.
+        /// Time of the row.
         t: f64,
-        /// The number.
+        /// The value.
         value: f64,
     },
 }

@@ -6,8 +6,20 @@ use super::{Density, Score, ScoreError, check, check_rows};
 use crate::ops::OpError;
 use crate::process::Level;
 
-/// Normal data with independent coordinates, for which p_t is normal as well: the answer to hold samplers
-/// and likelihoods to.
+/// Normal data with independent coordinates. p_t is then normal as well, which gives closed forms to test samplers and
+/// likelihoods with.
+///
+/// ```
+/// use mem2gen::process::{Process, Ve};
+/// use mem2gen::score::{Gaussian, Score};
+/// use ndarray::array;
+///
+/// let score = Gaussian::new(array![1.0], array![0.5])?;
+/// // At t = 0.5 the variance is 1, so the score at 3 is -(3 - 1) / 1.
+/// let at = score.score(array![[3.0]].view(), &[Ve::default().level(0.5)?])?;
+/// assert!((at[[0, 0]] + 2.0).abs() < 1e-12);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gaussian {
     mean: Array1<f64>,
@@ -15,10 +27,11 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// From the mean and the variance of each coordinate, `[N]` both. A variance of 0 is a point.
+    /// The score of a normal distribution with the mean and the variance of each coordinate, both `[N]`. A variance of 0
+    /// means a constant coordinate.
     ///
     /// # Errors
-    /// [`OpError`] for no coordinates, different lengths, NaN or infinity, or a variance below 0.
+    /// [`OpError`] for no coordinates, different lengths, values that are not finite, or a negative variance.
     pub fn new(mean: Array1<f64>, variance: Array1<f64>) -> Result<Self, ScoreError> {
         const NAME: &str = "Gaussian";
         if mean.is_empty() {

@@ -1,12 +1,12 @@
-//! Scores: the gradient of log p_t at a level of a process, known exactly or learned.
+//! Scores: the gradient of log p_t at a noise level, exact or learned.
 //!
-//! Everything that samples or analyses takes a [`Score`]. The exact ones here are answers to test against:
-//! [`Empirical`] is what a network trained to perfection on K memories would give (Eq. 4), [`Ring`] the
-//! toy model's limit of infinitely many memories (Eqs. 13 to 18), [`Gaussian`] the one case in which every
-//! sampler has a closed form. Their densities are known too, see [`Density`]. [`Network`] is what was trained.
+//! Samplers and analyses take a [`Score`]. [`Network`] is the learned score. The others are exact: [`Empirical`] is the
+//! score of K memories (Eq. 4), which a perfectly trained network would have, [`Ring`] the toy model's limit of
+//! infinitely many memories (Eqs. 13 to 18), and [`Gaussian`] has closed forms for every sampler. Their densities are
+//! known, see [`Density`].
 //!
-//! A level holds the kernel N(alpha x_0, sigma^2 I), so one score serves every process. Rows of a batch
-//! may be at different levels, as trajectories with their own step sizes are.
+//! A level defines the kernel N(alpha x_0, sigma^2 I), so a score serves every process. Rows of a batch may be at
+//! different levels, as trajectories with adaptive step sizes are.
 
 mod divergence;
 mod empirical;
@@ -31,21 +31,19 @@ use crate::process::Level;
 
 /// The score of p_t.
 ///
-/// Each row of a result depends on that row of the arguments alone, else samples would depend on how they
-/// are split into batches.
+/// Each row of a result depends on that row of the arguments alone, so that samples do not depend on the batch size.
 pub trait Score: Sync {
     /// N, the number of dimensions.
     fn dim(&self) -> usize;
 
-    /// grad log p_t at each row of `x` `[m, N]`, row i at `levels[i]`: `[m, N]`.
+    /// grad log p_t at each row of `x` `[m, N]`, with row i at `levels[i]`: `[m, N]`.
     ///
     /// # Errors
-    /// [`ScoreError`] for a wrong shape, NaN or infinity, or a level without noise.
+    /// [`ScoreError`] for a wrong shape, values that are not finite, or a level without noise.
     fn score(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError>;
 
-    /// J^T v for each row, J being the Jacobian of the score at that row of `x` and v the row of `v`
-    /// `[m, N]`: `[m, N]`. There is no default, because differences of a network in single precision would
-    /// be wrong without a sign of it.
+    /// J^T v for each row, `[m, N]`: J is the Jacobian of the score at the row of `x`, and v the row of `v` `[m, N]`. There
+    /// is no default, as finite differences of a network in single precision would be silently inaccurate.
     ///
     /// # Errors
     /// As [`Self::score`].
@@ -56,7 +54,7 @@ pub trait Score: Sync {
         v: ArrayView2<'_, f64>,
     ) -> Result<Array2<f64>, ScoreError>;
 
-    /// Trace of J for each row, `[m]`: by N products unless there is a closed form.
+    /// Trace of J for each row, `[m]`, by N products unless a closed form exists.
     ///
     /// # Errors
     /// As [`Self::score`].
@@ -70,7 +68,7 @@ pub trait Score: Sync {
         Ok(trace)
     }
 
-    /// [`Self::score`] and [`Self::divergence`], in one pass where that is cheaper.
+    /// [`Self::score`] and [`Self::divergence`], in one pass if that is cheaper.
     ///
     /// # Errors
     /// As [`Self::score`].
@@ -82,7 +80,7 @@ pub trait Score: Sync {
         Ok((self.score(x, levels)?, self.divergence(x, levels)?))
     }
 
-    /// [`Self::score`] and the terms of [`hutchinson`], in one pass where that is cheaper.
+    /// [`Self::score`] and the terms of [`hutchinson`], in one pass if that is cheaper.
     ///
     /// # Errors
     /// As [`Self::score`].
@@ -101,14 +99,14 @@ pub trait Density: Sync {
     /// N, the number of dimensions.
     fn dim(&self) -> usize;
 
-    /// log p_t at each row of `x` `[m, N]`, row i at `levels[i]`: `[m]`, in nats.
+    /// log p_t at each row of `x` `[m, N]`, with row i at `levels[i]`: `[m]`, in nats.
     ///
     /// # Errors
     /// As [`Score::score`].
     fn log_density(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array1<f64>, ScoreError>;
 }
 
-/// Err unless x is finite and `[m, dim]` with a noisy level for each row.
+/// Checks that x is finite and `[m, dim]`, with a noisy level for each row.
 pub(crate) fn check(
     operation: &'static str,
     dim: usize,
@@ -122,7 +120,7 @@ pub(crate) fn check(
     }
 }
 
-/// Err unless `rows` has the shape given and is finite.
+/// Checks that `rows` has the given shape and is finite.
 pub(crate) fn check_rows(
     operation: &'static str,
     argument: &'static str,
@@ -136,7 +134,7 @@ pub(crate) fn check_rows(
     }
 }
 
-/// Err unless `rows` has the shape given.
+/// Checks that `rows` has the given shape.
 pub(crate) fn check_shape(
     operation: &'static str,
     argument: &'static str,
@@ -152,7 +150,7 @@ pub(crate) fn check_shape(
 
 /// Row, column and value of the first NaN or infinity.
 pub(crate) fn first_bad(rows: &ArrayView2<'_, f64>) -> Option<(usize, usize, f64)> {
-    // One fast pass says that all is well.
+    // The common case is one fast pass.
     let clean =
         |values: &[f64]| values.chunks(256).all(|v| v.iter().fold(true, |all, v| all & v.is_finite()));
     if rows.as_slice().is_some_and(clean) {
@@ -174,7 +172,7 @@ pub(crate) mod tests {
         Array2::from_shape_fn((k, n), |_| 0.6 * s.normal())
     }
 
-    /// Levels of both processes, with as many points each, in pairs of rows.
+    /// Levels of both processes, with the same number of points each, in pairs of rows.
     fn places(n: usize) -> (Array2<f64>, Vec<Level>) {
         let (ve, vp) = (Ve::default(), Vp::default());
         let levels: Vec<Level> =
@@ -188,7 +186,7 @@ pub(crate) mod tests {
         (Streams::new(5, "places", 0..levels.len()).normal(n), levels)
     }
 
-    /// Score against the slope of the density, J^T v against the score's, and the divergence against both.
+    /// Compares the score with differences of the density, J^T v with differences of the score, and the divergence with both.
     fn agrees(score: &(impl Score + Density)) {
         let n = Score::dim(score);
         let (x, levels) = places(n);

@@ -11,11 +11,25 @@ use crate::process::{Level, Prediction};
 
 const NAME: &str = "network score";
 
-/// What a trained network says of the score: its output at x and the level's time, in the words that it was trained
-/// on. Dropout is off.
+/// The score of a trained network, from its prediction at x and the level's time. Dropout is off.
 ///
-/// The network computes in single precision, `batch` rows at a time. On the processor what it says of a row depends, to
-/// the last bit, on nothing else; on other devices candle computes, whose rows differ by rounding.
+/// The network computes in single precision, in batches of `batch` rows. On the CPU the result of a row depends on no
+/// other row and not on the batch size; on CUDA devices, where candle computes, it differs by rounding.
+///
+/// ```
+/// use mem2gen::device::Device;
+/// use mem2gen::net::{Arch, ToySettings, Weights};
+/// use mem2gen::process::{Prediction, Process, Ve};
+/// use mem2gen::score::{Network, Score};
+/// use mem2gen::shape::Shape;
+/// use ndarray::array;
+///
+/// let weights = Weights::init(Arch::Toy(ToySettings::code()).graph(Shape::vector(2))?, 1);
+/// let network = Network::on(weights, Prediction::Epsilon, 16, Device::Cpu)?;
+/// let score = network.score(array![[0.5, -1.0]].view(), &[Ve::default().level(0.5)?])?;
+/// assert_eq!(score.dim(), (1, 2));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 pub struct Network {
     weights: Weights,
     prediction: Prediction,
@@ -25,19 +39,19 @@ pub struct Network {
     products: Mutex<Vec<Worker>>,
 }
 
-/// Where a network computes.
+/// Implementation that evaluates a network.
 enum Place {
     Processor,
     Candle(candle_core::Device),
 }
 
-/// What computes, for one caller at a time.
+/// An evaluator for one caller.
 ///
-/// Those that nobody uses wait in a list. They are taken out, and no lock is held while one computes: a thread that
-/// waits for the engine's own tasks may be given another of the caller's, which asks for a score as well.
+/// Idle workers are kept in a list. A worker is taken out of it to compute, so that no lock is held meanwhile: a thread
+/// that waits for the engine's tasks may execute another task of the caller, which evaluates the score as well.
 enum Worker {
     Engine(Engine),
-    Candle { reference: CandleNet, rows: Option<(Tensor, Tensor)>, output: Vec<f32> },
+    Candle { net: CandleNet, rows: Option<(Tensor, Tensor)>, output: Vec<f32> },
 }
 
 impl Worker {
@@ -46,7 +60,7 @@ impl Worker {
         Ok(match &network.device {
             Place::Processor => Self::Engine(Engine::new(weights.graph().clone(), network.batch, purpose)?),
             Place::Candle(device) => Self::Candle {
-                reference: CandleNet::new(weights, DType::F32, device)?,
+                net: CandleNet::new(weights, DType::F32, device)?,
                 rows: None,
                 output: Vec::new(),
             },
@@ -55,10 +69,10 @@ impl Worker {
 
     fn forward(&mut self, network: &Network, x: &[f32], t: &[f32]) -> Result<&[f32], NetError> {
         match (self, &network.device) {
-            (Self::Candle { reference, rows, output }, Place::Candle(device)) => {
+            (Self::Candle { net, rows, output }, Place::Candle(device)) => {
                 let x = Tensor::from_slice(x, (t.len(), x.len() / t.len().max(1)), device)?;
                 let t = Tensor::from_slice(t, t.len(), device)?;
-                *output = reference.forward(&x, &t, None)?.flatten_all()?.to_vec1()?;
+                *output = net.forward(&x, &t, None)?.flatten_all()?.to_vec1()?;
                 *rows = Some((x, t));
                 Ok(output)
             }
@@ -67,13 +81,13 @@ impl Worker {
         }
     }
 
-    /// J^T dy of the network's own output, of the last forward.
+    /// J^T dy for the Jacobian J of the network's output, after a forward pass.
     fn backward(&mut self, network: &Network, dy: &[f32], dx: &mut [f32]) -> Result<(), NetError> {
         match self {
             Self::Engine(engine) => engine.backward(network.weights.values(), dy, None, Some(dx)),
-            Self::Candle { reference, rows: Some((x, t)), .. } => {
+            Self::Candle { net, rows: Some((x, t)), .. } => {
                 let dy = Tensor::from_slice(dy, x.shape(), x.device())?;
-                let back = reference.pass(x, t, &dy, None)?.dx.flatten_all()?.to_vec1()?;
+                let back = net.pass(x, t, &dy, None)?.dx.flatten_all()?.to_vec1()?;
                 dx.copy_from_slice(&back);
                 Ok(())
             }
@@ -82,16 +96,16 @@ impl Worker {
     }
 }
 
-const NO_FORWARD: NetError = NetError::Backward { reason: "there was no forward on this device" };
+const NO_FORWARD: NetError = NetError::Backward { reason: "no forward pass precedes it on this device" };
 
 /// The score as a (x) + b (output).
 #[derive(Clone, Copy)]
-struct Words {
+struct Affine {
     a: f64,
     b: f64,
 }
 
-/// Rows that go through the network together, each as often as there is room for directions beside it.
+/// Rows that are evaluated together, each repeated for as many directions as the batch has room for.
 struct Chunk<'a> {
     x: ArrayView2<'a, f64>,
     levels: &'a [Level],
@@ -101,11 +115,10 @@ struct Chunk<'a> {
 }
 
 impl Network {
-    /// Weights, what the output was trained to be, and how many rows the network takes at a time.
+    /// A score from weights, the quantity that the network predicts, and the batch size, on the CPU.
     ///
     /// # Errors
-    /// [`ScoreError::Net`] where the output has another shape than the input, no rows are taken, or the engine
-    /// refuses the network.
+    /// [`ScoreError::Net`] for an output of another shape than the input, and a batch size of 0.
     pub fn new(weights: Weights, prediction: Prediction, batch: usize) -> Result<Self, ScoreError> {
         Self::at(weights, prediction, batch, Place::Processor)
     }
@@ -113,7 +126,7 @@ impl Network {
     /// As [`Self::new`], on a device.
     ///
     /// # Errors
-    /// As [`Self::new`]; [`NetError::Candle`] for a device that is not there, or for which the program was not built.
+    /// As [`Self::new`]; [`NetError::Candle`] for a device that is missing, or for a build without CUDA.
     pub fn on(
         weights: Weights,
         prediction: Prediction,
@@ -134,7 +147,7 @@ impl Network {
         if input != output {
             return Err(NetError::Graph {
                 layer: "output".into(),
-                reason: format!("{output:?} can't be a score of {input:?}"),
+                reason: format!("the output has shape {output:?}, expected that of the input, {input:?}"),
             }
             .into());
         }
@@ -172,7 +185,7 @@ impl Network {
         &self.weights
     }
 
-    /// Where the time of scores went on the processor since the network was made.
+    /// Time by kind of operation that scores took on the CPU since the network was made.
     pub fn timings(&self) -> Timings {
         let idle = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
         idle.iter().fold(Timings::default(), |sum, worker| match worker {
@@ -181,15 +194,15 @@ impl Network {
         })
     }
 
-    /// What the output was trained to be.
+    /// The quantity that the network predicts.
     pub fn prediction(&self) -> Prediction {
         self.prediction
     }
 
-    fn words(&self, level: Level) -> Words {
+    fn affine(&self, level: Level) -> Affine {
         // Every form is linear in x and in the output.
-        let of = |x, output| level.convert(x, output, self.prediction, Prediction::Score);
-        Words { a: of(1.0, 0.0), b: of(0.0, 1.0) }
+        let convert = |x, output| level.convert(x, output, self.prediction, Prediction::Score);
+        Affine { a: convert(1.0, 0.0), b: convert(0.0, 1.0) }
     }
 
     /// The network's output for every row of the chunk and every copy.
@@ -220,7 +233,7 @@ impl Network {
         mut take: impl FnMut(usize, f64),
     ) -> Result<(), ScoreError> {
         let level = chunk.levels[row];
-        let Words { a, b } = self.words(level);
+        let Affine { a, b } = self.affine(level);
         for (k, (x, y)) in chunk.x.row(row).iter().zip(output).enumerate() {
             let value = a * x + b * f64::from(*y);
             if !value.is_finite() {
@@ -231,11 +244,10 @@ impl Network {
         Ok(())
     }
 
-    /// J^T v of each row for `count` directions, a forward for each row and as many backwards as there are
-    /// directions, with full batches.
+    /// J^T v of each row for `count` directions, with one forward pass for each row and one backward pass for each
+    /// direction, in full batches. Returns the scores.
     ///
-    /// `direction(d, row, v)` writes a direction over noughts, `product(d, row, J^T v)` takes what came of it.
-    /// Gives the scores.
+    /// `direction(d, row, v)` writes a direction into zeros, and `product(d, row, J^T v)` receives the product.
     fn products(
         &self,
         x: ArrayView2<'_, f64>,
@@ -280,7 +292,7 @@ impl Network {
                     for (place, dx) in dx.chunks_exact(n).take(directions.len() * rows).enumerate() {
                         let (d, row) = (first + place / rows, place % rows);
                         let level = chunk.levels[row];
-                        let Words { a, b } = self.words(level);
+                        let Affine { a, b } = self.affine(level);
                         v.fill(0.0);
                         direction(d, start + row, &mut v);
                         for (v, dx) in v.iter_mut().zip(dx) {
@@ -576,7 +588,7 @@ mod tests {
             // J is a multiple of I, so signs are exact.
             assert!((&got.log_density - &exact).iter().all(|d| d.abs() < scale));
         }
-        // The velocity of N(0, I) under VP is nought, and so is its network: log p is the prior's, to the bit.
+        // The velocity of N(0, I) under VP is zero, and so is its network: log p is exactly that of the prior.
         let network = Network::new(linear(&Array2::zeros((3, 3)), &[0.0; 3]), Prediction::V, 8).unwrap();
         let flow = Flow { score: &network, process: &vp, solver };
         let got = flow.log_density(x.view(), 0.0, Prior::Gaussian, Divergence::Exact, &Silent).unwrap();
@@ -585,7 +597,7 @@ mod tests {
         assert!((&got.log_density - &exact).iter().all(|d| d.abs() < 1e-9), "{got:?} {exact}");
     }
 
-    /// A network with everything that a small one has, and weights that are not nearly nought.
+    /// A small network with all kinds of layers, and weights that are not near zero.
     fn mlp() -> (Arc<Graph>, Weights) {
         let arch = Arch::Mlp(MlpSettings { width: 24, blocks: 2, time: 8, dropout: 0.1 });
         let graph = arch.graph(Shape::image(2, 3, 1)).unwrap();

@@ -6,7 +6,7 @@ use super::{Density, Score, ScoreError, check, check_rows};
 use crate::memory::ring;
 use crate::process::Level;
 
-/// Infinitely many memories, even on the unit circle in the plane (Eqs. 13 to 18).
+/// The exact score of infinitely many memories, uniform on the unit circle (Eqs. 13 to 18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ring;
 

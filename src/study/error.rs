@@ -1,3 +1,5 @@
+//! Errors of the studies.
+
 use std::path::PathBuf;
 
 use crate::class::Group;

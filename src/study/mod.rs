@@ -9,7 +9,7 @@ pub mod context;
 pub mod copies;
 pub mod curvature;
 pub mod energy;
-mod error;
+pub mod error;
 pub mod load;
 pub mod queries;
 pub mod subject;

@@ -4,30 +4,30 @@ use rayon::prelude::*;
 
 use super::settings::{AdamSettings, Decay, EmaSettings};
 
-/// Numbers of a task. What is summed over a task is summed in an order of its own, so that nothing depends on the
-/// number of threads; and six vectors of so many numbers fit into the second cache.
+/// Elements per task. Sums over a task have a fixed order, so that no result depends on the number of threads, and six
+/// vectors of this length fit into the second-level cache.
 const TASK: usize = 1 << 14;
 
-/// All that a step changes.
+/// State of the optimiser: everything that a step changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// The weights, as in [`crate::net::Weights`].
     pub weights: Vec<f32>,
     /// Their moving average.
     pub ema: Vec<f32>,
-    /// First moments of the gradient, of the trained numbers alone.
+    /// First moments of the gradient, for trained parameters alone.
     pub first: Vec<f32>,
     /// Second moments.
     pub second: Vec<f32>,
 }
 
 impl State {
-    /// Before the first step: the average is the weights themselves.
+    /// The state before the first step, in which the average equals the weights.
     pub fn new(weights: Vec<f32>, trained: usize) -> Self {
         Self { ema: weights.clone(), weights, first: vec![0.0; trained], second: vec![0.0; trained] }
     }
 
-    /// The vectors and their names.
+    /// The vectors with their names.
     pub(super) fn parts(&self) -> [(&'static str, &[f32]); 4] {
         [
             ("weights", &self.weights),
@@ -38,7 +38,7 @@ impl State {
     }
 }
 
-/// Factors of one step, the same for all numbers.
+/// Factors of one step, common to all parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Factors {
     /// 1 - beta1.
@@ -52,14 +52,14 @@ pub struct Factors {
     /// Root of the second moment's bias.
     pub(super) root: f32,
     pub(super) epsilon: f32,
-    /// Share of the weights that the average takes in.
+    /// Weight of the new weights in the average.
     pub(super) share: f32,
     /// Largest norm of the gradient.
     pub(super) clip: f64,
 }
 
 impl Factors {
-    /// Of step `step`, from 1 on, of `steps`.
+    /// The factors of step `step`, counted from 1, of `steps`.
     pub fn new(adam: &AdamSettings, ema: &EmaSettings, step: u64, steps: u64) -> Self {
         let n = step as f64;
         let fall = match adam.decay {
@@ -81,7 +81,7 @@ impl Factors {
         }
     }
 
-    /// What a gradient of this norm is multiplied by: clip / (norm + 1e-6) where it is above `clip`, as in PyTorch.
+    /// Factor for a gradient of this norm: at most 1, else clip / (norm + 1e-6), as in PyTorch.
     pub(super) fn scale(&self, norm: f64) -> f64 {
         (self.clip / (norm + 1e-6)).min(1.0)
     }
@@ -97,12 +97,12 @@ impl Factors {
             .zip(state.second.par_chunks_mut(TASK))
             .zip(gradient.par_chunks(TASK))
             .for_each(|((((w, e), m), v), g)| {
-                pulp::Arch::new().dispatch(|| self.numbers(scale, w, e, m, v, g));
+                pulp::Arch::new().dispatch(|| self.update(scale, w, e, m, v, g));
             });
     }
 
     #[inline(always)]
-    fn numbers(&self, scale: f32, w: &mut [f32], e: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+    fn update(&self, scale: f32, w: &mut [f32], e: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
         for ((((w, e), m), v), g) in w.iter_mut().zip(e).zip(m).zip(v).zip(g) {
             let g = scale * g;
             *m += self.first * (g - *m);
@@ -113,7 +113,7 @@ impl Factors {
     }
 }
 
-/// Sum of squares, the same whatever the number of threads.
+/// Sum of squares, in an order that does not depend on the number of threads.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     const LANES: usize = 16;
     #[inline(always)]

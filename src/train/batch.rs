@@ -1,34 +1,34 @@
-//! Batches: which data, at which times, with which noise, all known by the step alone.
+//! Batches: data, times and noise as functions of the step.
 
 use super::settings::{TrainParams, TrainedProcess};
 use super::{TrainError, TrainingData};
 use crate::process::{Prediction, Process, Ve};
 use crate::random::{Places, Stream};
 
-/// A batch: rows at times, and what is to be predicted of them.
+/// A batch of noisy rows with times and targets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// x_t, row by row.
+    /// x_t, `[rows, N]`.
     pub x: Vec<f32>,
-    /// Times.
+    /// Times, `[rows]`.
     pub t: Vec<f32>,
-    /// What the network is to give.
+    /// Targets of the network, `[rows, N]`.
     pub target: Vec<f32>,
-    /// Key of the step's dropout.
+    /// Key of the dropout in this step.
     pub dropout: u64,
 }
 
-/// Where a time comes from, and the kernel there.
+/// Distribution of times, with the noise levels.
 enum Times {
     /// alpha and sigma of every level.
     Levels(Vec<(f32, f32)>),
-    /// Uniform from the first to the last.
+    /// Uniform from `from` to the horizon.
     Uniform { ve: Ve, from: f64 },
 }
 
-/// Makes batches.
+/// Source of batches.
 pub struct Batches<'a> {
     data: &'a TrainingData,
     seed: u64,
@@ -38,13 +38,13 @@ pub struct Batches<'a> {
     times: Places,
     noise: Places,
     dropout: Places,
-    /// The epoch whose order is at hand.
+    /// The epoch that `order` belongs to.
     epoch: Option<u64>,
     order: Vec<usize>,
 }
 
 impl<'a> Batches<'a> {
-    /// For a training set.
+    /// Batches of a training set.
     ///
     /// # Errors
     /// [`TrainError::Process`].
@@ -73,15 +73,15 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// Rows of a batch.
+    /// Number of rows of a batch.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Puts the order of a step's epoch at hand and gives the place of the step's first datum in it. An epoch is as
-    /// many whole batches as there are in a permutation of its own; what is left over is dropped. A batch larger than
-    /// the data is an epoch and goes round.
-    fn turn_to(&mut self, step: u64) -> usize {
+    /// Draws the order of the step's epoch if needed, and returns the position of the step's first row in it. An epoch is
+    /// the whole batches of one permutation; remaining rows are dropped. A batch larger than the training set is an epoch
+    /// and repeats rows.
+    fn seek(&mut self, step: u64) -> usize {
         let k = self.data.len();
         let batches = (k / self.rows).max(1) as u64;
         let epoch = step / batches;
@@ -92,7 +92,7 @@ impl<'a> Batches<'a> {
         (step % batches) as usize * self.rows
     }
 
-    /// Makes the batch of a step, from 0 on.
+    /// Fills the batch of a step, counted from 0.
     ///
     /// # Errors
     /// [`TrainError::Process`].
@@ -103,10 +103,10 @@ impl<'a> Batches<'a> {
         batch.target.resize(rows * n, 0.0);
         batch.t.resize(rows, 0.0);
         batch.dropout = self.dropout.bits(step, 0)[0];
-        // The noise is put where it will be used.
+        // The noise is drawn into the targets, which replace it.
         self.noise.normal(step, &mut batch.target);
-        let first = self.turn_to(step);
-        let data = self.data.rows().as_slice().unwrap_or_default();
+        let first = self.seek(step);
+        let data = self.data.rows().as_slice().expect("a training set is stored in standard layout");
         for row in 0..rows {
             let bits = self.times.bits(step, row as u64)[0];
             let (t, alpha, sigma) = match &self.kernel {
@@ -160,7 +160,7 @@ mod tests {
         settings.check(Shape::vector(n)).unwrap()
     }
 
-    /// What data a step takes, read back from x and the target, with the level of each row.
+    /// The data of a step, recovered from x and the target, with the level of each row.
     fn taken(params: &TrainParams, data: &TrainingData, step: u64) -> Vec<(usize, Level)> {
         let (mut batch, n) = (Batch::default(), data.shape().len());
         Batches::new(params, data).unwrap().fill(step, &mut batch).unwrap();

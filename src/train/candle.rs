@@ -9,11 +9,11 @@ use super::batch::Batch;
 use super::learner::{Learner, StepReport};
 use crate::net::{CandleNet, Dropout, Graph, NetError, Weights};
 
-/// On a device of candle, by its operations and its gradients: the same steps as on the processor, but for rounding.
+/// Training on a device of candle, with its operations and gradients. Steps differ from those on the CPU by rounding alone.
 pub struct Candle {
     graph: Arc<Graph>,
     network: CandleNet,
-    /// Average and moments of each parameter, in the layout of files; not all of them are trained.
+    /// Average and moments of each parameter, in the layout of files.
     slots: Vec<Slot>,
     device: Device,
 }
@@ -26,19 +26,19 @@ struct Slot {
 }
 
 impl Candle {
-    /// Goes on from a state.
+    /// Starts from a state.
     ///
     /// # Errors
-    /// [`TrainError::Net`] for a state of another network, or what the device refuses.
+    /// [`TrainError::Net`] for a state of another network, and errors of the device.
     pub fn new(graph: Arc<Graph>, state: &State, device: Device) -> Result<Self, TrainError> {
         let network = |values: &[f32]| {
             let mut values = values.to_vec();
-            // Moments are there for trained numbers alone, which come first.
+            // Moments exist for trained parameters alone, which come first.
             values.resize(graph.len(), 0.0);
             CandleNet::new(&Weights::new(graph.clone(), values)?, DType::F32, &device)
         };
         let [ema, first, second] = [network(&state.ema)?, network(&state.first)?, network(&state.second)?];
-        let tensor = |of: &CandleNet, i: usize| of.params()[i].as_detached_tensor();
+        let tensor = |network: &CandleNet, i: usize| network.params()[i].as_detached_tensor();
         let slots = (0..graph.params().len())
             .map(|i| Slot {
                 ema: tensor(&ema, i),
@@ -54,16 +54,16 @@ impl Candle {
         Ok(Tensor::from_slice(values, (rows, values.len() / rows), &self.device)?)
     }
 
-    /// Loss and gradients, none where the loss does not depend on a parameter.
+    /// Loss and gradients; `None` for parameters on which the loss does not depend.
     fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Option<Tensor>>), NetError> {
         let (x, target) = (self.rows(&batch.x, batch.rows)?, self.rows(&batch.target, batch.rows)?);
         let t = Tensor::from_slice(&batch.t, batch.rows, &self.device)?;
-        // The engine's own choice of what is left out.
+        // The same dropout mask as in the engine.
         let y = self.network.forward(&x, &t, Some(Dropout { key: batch.dropout }))?;
         let loss = (y - target)?.sqr()?.mean_all()?;
         let gradients = loss.backward()?;
-        let of = |(var, slot): (&Var, &Slot)| gradients.get(var).filter(|_| slot.trained).cloned();
-        let all = self.network.params().iter().zip(&self.slots).map(of).collect();
+        let gradient = |(var, slot): (&Var, &Slot)| gradients.get(var).filter(|_| slot.trained).cloned();
+        let all = self.network.params().iter().zip(&self.slots).map(gradient).collect();
         Ok((f64::from(loss.to_scalar::<f32>()?), all))
     }
 
@@ -109,8 +109,8 @@ impl Learner for Candle {
     }
 
     fn state(&self) -> Result<Cow<'_, State>, TrainError> {
-        let all = |of: fn(&Slot) -> &Tensor| {
-            let tensors: Vec<Tensor> = self.slots.iter().map(|slot| of(slot).clone()).collect();
+        let all = |part: fn(&Slot) -> &Tensor| {
+            let tensors: Vec<Tensor> = self.slots.iter().map(|slot| part(slot).clone()).collect();
             self.network.flatten::<f32>(&tensors)
         };
         let weights: Vec<Tensor> = self.network.params().iter().map(|var| var.as_detached_tensor()).collect();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn factors(step: u64) -> Factors {
-        // Epsilon is large enough for numbers whose gradient is nought but for rounding to stay where they are.
+        // Epsilon is large enough that parameters whose gradient is zero up to rounding do not move.
         let adam = AdamSettings { learning_rate: 1e-2, epsilon: 1e-3, clip: 0.1, ..AdamSettings::default() };
         Factors::new(&adam, &EmaSettings { decay: 0.9, warm_up: false }, step, 10)
     }
@@ -177,7 +177,7 @@ mod tests {
                 assert!((a.gradient / b.gradient - 1.0).abs() < 1e-4, "{step}: {a:?} {b:?}");
                 assert!(a.gradient > 0.1, "nothing is clipped: {a:?}");
                 if step == 2 {
-                    // Whoever goes on from a state goes the same way.
+                    // Training from a state takes the same steps.
                     candle = Candle::new(graph.clone(), &candle.state().unwrap(), Device::Cpu).unwrap();
                 }
             }

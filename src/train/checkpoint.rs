@@ -1,7 +1,7 @@
-//! Checkpoints: all that a step changes, in one file with a checksum.
+//! Checkpoints: the state of training in one file with a checksum.
 //!
-//! A file is a line that says what it is, the length of a header (8 bytes, little-endian), the header as JSON, the
-//! four vectors of [`State`] in single precision, little-endian, and the SHA-256 of all before it.
+//! A file consists of a line with its format, the length of the header (8 bytes, little-endian), the header as JSON, the
+//! four vectors of [`State`] in single precision, little-endian, and the SHA-256 of all bytes before it.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -16,33 +16,33 @@ use crate::store::{self, StoreError, write_atomic};
 
 const MAGIC: &[u8] = b"mem2gen checkpoint 1\n";
 const SUM: usize = 32;
-/// Numbers that are turned into bytes, and back, at a time.
+/// Number of elements that are converted together.
 const PIECE: usize = 1 << 14;
 const ENDING: &str = "checkpoint";
-/// Appended to the name of a damaged one.
+/// Appended to the name of a damaged checkpoint.
 const DAMAGED: &str = "damaged";
-/// How many are kept.
+/// Number of checkpoints that are kept.
 const KEPT: usize = 2;
 
-/// One row of metrics: a stretch of steps.
+/// One row of metrics, for an interval of steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetricsRow {
-    /// The last step of the stretch.
+    /// Last step of the interval.
     pub step: u64,
     /// Mean loss.
     pub loss: f64,
-    /// Mean norm of the gradient before the clip.
+    /// Mean norm of the gradient before clipping.
     pub gradient: f64,
-    /// Rows a second.
+    /// Rows per second.
     pub rate: f64,
-    /// Seconds of training up to the last step, all processes together.
+    /// Seconds of training up to the last step, summed over interruptions.
     pub seconds: f64,
 }
 
-/// Sums over a stretch that is not over.
+/// Sums over an unfinished interval.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stretch {
-    /// Steps so far.
+    /// Number of steps.
     pub steps: u64,
     /// Sum of losses.
     pub loss: f64,
@@ -52,19 +52,19 @@ pub struct Stretch {
     pub seconds: f64,
 }
 
-/// What a checkpoint says beside the vectors.
+/// Header of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Steps that were taken.
+    /// Number of steps taken.
     pub step: u64,
-    /// The run's key, see [`super::TrainParams::key`].
+    /// Key of the run, see [`super::TrainParams::key`].
     pub key: String,
-    /// The run's settings.
+    /// Settings of the run.
     pub settings: serde_json::Value,
     /// Metrics so far.
     pub metrics: Vec<MetricsRow>,
-    /// The stretch after them.
+    /// The unfinished interval after them.
     pub stretch: Stretch,
     /// Seconds of training.
     pub seconds: f64,
@@ -73,13 +73,13 @@ pub struct Header {
 /// A checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// What it says of the run.
+    /// The header.
     pub header: Header,
     /// The vectors.
     pub state: State,
 }
 
-/// Passes bytes on and sums them.
+/// Writes bytes and computes their checksum.
 struct Summed<'a> {
     to: &'a mut dyn Write,
     sum: Sha256,
@@ -103,7 +103,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those in `folder` of the run with this key, whose network has `len` numbers, `trained` of them trained.
+    /// Checkpoints in `folder` of the run with this key, whose network has `len` parameters, of which `trained` are trained.
     pub fn new(folder: PathBuf, key: String, len: usize, trained: usize) -> Self {
         Self { folder, key, len, trained }
     }
@@ -112,7 +112,7 @@ impl Checkpoints {
         self.folder.join(format!("step-{step:010}.{ENDING}"))
     }
 
-    /// Steps and files, newest first.
+    /// Steps and files, the newest first.
     fn list(&self) -> Result<Vec<(u64, PathBuf)>, TrainError> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
@@ -121,7 +121,7 @@ impl Checkpoints {
         let mut found = vec![];
         for entry in entries {
             let path = entry.map_err(StoreError::io("list", &self.folder))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
             let step = name.strip_prefix("step-").and_then(|n| n.strip_suffix(&format!(".{ENDING}")));
             if let Some(step) = step.and_then(|s| s.parse().ok()) {
                 found.push((step, path));
@@ -131,7 +131,7 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Writes one and forgets those before the last two.
+    /// Writes a checkpoint, and removes all but the last two.
     ///
     /// # Errors
     /// [`TrainError::Store`].
@@ -160,10 +160,10 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// The newest whole one, and why newer ones were passed over.
+    /// The newest intact checkpoint, and the errors of newer, damaged ones.
     ///
     /// # Errors
-    /// [`TrainError::Store`] where the folder can't be read.
+    /// [`TrainError::Store`] when the folder can't be read.
     pub fn newest(&self) -> Result<(Option<Checkpoint>, Vec<TrainError>), TrainError> {
         let mut damaged = vec![];
         for (step, path) in self.list()? {
@@ -175,12 +175,12 @@ impl Checkpoints {
         Ok((None, damaged))
     }
 
-    /// The step of the newest, whole or not.
+    /// The step of the newest checkpoint, intact or not.
     pub fn newest_step(&self) -> Option<u64> {
         self.list().ok()?.first().map(|(step, _)| *step)
     }
 
-    /// Puts damaged ones aside, and what a killed writer left away. Only for who has the run's lock.
+    /// Renames damaged checkpoints and removes temporary files. The caller has to hold the lock of the run.
     ///
     /// # Errors
     /// [`TrainError::Store`].
@@ -197,7 +197,7 @@ impl Checkpoints {
     fn read(&self, step: u64, path: &Path) -> Result<Checkpoint, TrainError> {
         let bad = |reason: &str| TrainError::Checkpoint { path: path.into(), reason: reason.into() };
         let io = |e: io::Error| match e.kind() {
-            io::ErrorKind::UnexpectedEof => bad("it is cut short"),
+            io::ErrorKind::UnexpectedEof => bad("is truncated"),
             _ => bad(&e.to_string()),
         };
         let file = File::open(path).map_err(io)?;
@@ -212,16 +212,16 @@ impl Checkpoints {
         let (mut magic, mut size) = ([0; MAGIC.len()], [0; 8]);
         take(&mut magic)?;
         if magic != MAGIC {
-            return Err(bad("it does not begin as a checkpoint does"));
+            return Err(bad("is not a checkpoint of this format"));
         }
         take(&mut size)?;
         let vectors = 8 * (self.len + self.trained) as u64;
         let fixed = (MAGIC.len() + size.len() + SUM) as u64 + vectors;
-        // The header's length is not trusted before it fits the file's.
+        // Nothing is allocated for the header before its length agrees with that of the file.
         let size = u64::from_le_bytes(size);
         if length.checked_sub(fixed) != Some(size) {
             return Err(bad(&format!(
-                "it has {length} bytes, expected {fixed} and a header of {size}: it is cut short or of another network"
+                "has {length} bytes, expected {fixed} and a header of {size}; it is truncated or belongs to another network"
             )));
         }
         let mut text = vec![0; size as usize];
@@ -245,20 +245,20 @@ impl Checkpoints {
         let mut stored = [0; SUM];
         from.read_exact(&mut stored).map_err(io)?;
         if sum.finalize().as_slice() != stored {
-            return Err(bad("its checksum is another"));
+            return Err(bad("does not match its checksum"));
         }
         let header: Header = serde_json::from_slice(&text).map_err(|e| bad(&e.to_string()))?;
         if header.key != self.key {
-            return Err(bad("it belongs to a run with other settings"));
+            return Err(bad("belongs to a run with other settings"));
         }
         if header.step != step {
-            return Err(bad(&format!("it was made at step {}", header.step)));
+            return Err(bad(&format!("was written at step {}, expected the step in its name", header.step)));
         }
         Ok(Checkpoint { header, state })
     }
 }
 
-/// Removes what killed writers left in a folder.
+/// Removes temporary files that interrupted writers left in a folder.
 pub(super) fn clear_temporary(folder: &Path) -> Result<(), TrainError> {
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(steps, [100, 10]);
     }
 
-    /// The newest of two, spoilt, is named and passed over.
+    /// The newest of two checkpoints, damaged, is reported and skipped.
     #[test]
     fn damage_of_every_kind_leads_to_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
@@ -336,7 +336,7 @@ mod tests {
             assert!(message.contains("step-0000000002") && message.contains(word), "{message}");
         };
         for length in [0, 5, text - 1, text + 10, whole.len() / 2, whole.len() - 1] {
-            falls_back(&whole[..length], "cut short");
+            falls_back(&whole[..length], "is truncated");
         }
         falls_back(&[&whole[..], b"more"].concat(), "expected");
         for place in [text + 3, text + 400, whole.len() / 2, whole.len() - 1] {

@@ -10,7 +10,7 @@ use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::hex;
 
-/// The training set, as networks see it: a row a datum, images in the order row, column, channel.
+/// The training set as networks take it, `[K, N]`, with images in the order row, column, channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingData {
     rows: ArcArray2<f32>,
@@ -18,11 +18,11 @@ pub struct TrainingData {
 }
 
 impl TrainingData {
-    /// Reads the training set out of the cache, or takes it from the crate for the toy model.
+    /// Reads the training set from the cache, or computes the points of the toy model.
     ///
     /// # Errors
-    /// What [`load`], [`Dataset::subset`] and [`points`] refuse; [`TrainError::Setting`] for a size that does not
-    /// divide the images'.
+    /// Errors of [`load`], [`Dataset::subset`] and [`points`]; [`TrainError::Setting`] for a size that does not divide that
+    /// of the images; [`TrainError::UnknownData`] for the unknown training set of an imported network.
     pub fn load(layout: &Layout, settings: &DataSettings) -> Result<Self, TrainError> {
         match settings {
             DataSettings::Images { dataset, size, k } => {
@@ -33,10 +33,10 @@ impl TrainingData {
         }
     }
 
-    /// Images in [-1, 1], made smaller to `size` rows and columns.
+    /// Images in [-1, 1], reduced to `size` rows and columns by means over squares of pixels.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for a size that does not divide the images'.
+    /// [`TrainError::Setting`] for a size that does not divide that of the images.
     pub fn of_images(images: &Dataset, size: usize) -> Result<Self, TrainError> {
         let from = images.shape();
         if size == 0 || !from.height.is_multiple_of(size) || !from.width.is_multiple_of(size) {
@@ -67,10 +67,10 @@ impl TrainingData {
         Self::new(rows, shape)
     }
 
-    /// Rows of this shape.
+    /// A training set from rows `[K, N]` of this shape.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] where there are none, they have another length, or one is not finite.
+    /// [`TrainError::Setting`] for 0 rows, rows of another length, and values that are not finite.
     pub fn new(rows: Array2<f32>, shape: Shape) -> Result<Self, TrainError> {
         let refused = |value: String, need: String| {
             TrainError::from(SettingError::new("training", "data", value, need))
@@ -90,22 +90,22 @@ impl TrainingData {
         &self.rows
     }
 
-    /// Shape of a datum.
+    /// Shape of a row.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// K.
+    /// Number of rows, K.
     pub fn len(&self) -> usize {
         self.rows.nrows()
     }
 
-    /// Whether there is no datum; never so for a value that [`Self::new`] made.
+    /// Whether there are no rows, which [`Self::new`] refuses.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// SHA-256 of the numbers in single precision, little-endian, row by row.
+    /// SHA-256 of the values in single precision, little-endian, row by row.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         for v in &self.rows {
@@ -118,7 +118,6 @@ impl TrainingData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data;
     use ndarray::Array1;
 
     #[test]

@@ -7,57 +7,57 @@ use crate::process::ProcessError;
 use crate::setting::SettingError;
 use crate::store::StoreError;
 
-/// What can go wrong with training.
+/// Errors of training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// A folder that is no run, or a damaged one.
+    /// A folder that is not a training run, or a damaged run.
     #[error("run {}: {reason}", path.display())]
     Run {
         /// The folder or the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong, and what was expected.
         reason: String,
     },
     /// A folder with a run of another configuration.
-    #[error("run {}: {setting} is {there} there, and {asked} is asked for", path.display())]
+    #[error("run {}: {setting} is {there}, expected {asked}; choose another folder or the same settings", path.display())]
     Other {
         /// The folder.
         path: PathBuf,
         /// The first setting that differs.
         setting: String,
-        /// What it is in the folder.
+        /// Its value in the folder.
         there: String,
-        /// What was asked for.
+        /// The value that was asked for.
         asked: String,
     },
-    /// Another process trains there.
-    #[error("run {}: another process is training there", path.display())]
+    /// Another process uses the folder.
+    #[error("run {}: another process is training in this folder; wait for it to end", path.display())]
     Busy {
         /// The folder.
         path: PathBuf,
     },
-    /// A checkpoint that can't be read.
+    /// A damaged checkpoint.
     #[error("checkpoint {}: {reason}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong, and what was expected.
         reason: String,
     },
-    /// Training went astray.
+    /// A loss, gradient or weight that is not finite.
     #[error("training diverged at step {step}: {what}; the last good checkpoint is {checkpoint}")]
     Diverged {
-        /// The step that was not taken, from 1 on.
+        /// The step that was not taken, counted from 1.
         step: u64,
         /// What is not finite.
         what: String,
-        /// The newest checkpoint's step, in words.
+        /// Step of the newest checkpoint, in words.
         checkpoint: String,
     },
-    /// The table of metrics can't be made.
+    /// A table of metrics that can't be written.
     #[error("metrics {}: {reason}", path.display())]
     Metrics {
         /// The file.
@@ -65,12 +65,12 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
-    /// Networks don't train there.
+    /// A device on which networks can't be trained.
     #[error("training on {device}: {reason}")]
     Device {
         /// The device.
         device: String,
-        /// Why not.
+        /// Reason.
         reason: String,
     },
     /// The training set of an imported network is unknown.
@@ -78,19 +78,19 @@ pub enum TrainError {
         "the training set of this network is unknown; import its checkpoint again with --dataset and --k"
     )]
     UnknownData,
-    /// Data sets.
+    /// Errors of data sets.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The toy model's points.
+    /// Errors of the toy model's points.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// The process.
+    /// Errors of processes.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The network.
+    /// Errors of networks.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// Files.
+    /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -5,17 +5,17 @@ use super::adam::{Factors, State, sum_of_squares};
 use super::batch::Batch;
 use crate::net::{Dropout, Engine};
 
-/// What a step found, before the weights were changed.
+/// Loss and gradient of a step, before the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// Mean of (prediction - target)^2 over rows and numbers.
+    /// Mean of (prediction - target)^2 over rows and elements.
     pub loss: f64,
-    /// Norm of the gradient, before it was clipped.
+    /// Norm of the gradient before clipping.
     pub gradient: f64,
 }
 
 impl StepReport {
-    /// What is not finite, in words. A step with such a thing was not taken.
+    /// What is not finite, in words; `None` for a step that was taken.
     pub fn fault(&self) -> Option<String> {
         match (self.loss.is_finite(), self.gradient.is_finite()) {
             (true, true) => None,
@@ -25,22 +25,22 @@ impl StepReport {
     }
 }
 
-/// Where weights live and steps are taken.
+/// An implementation of training steps, which holds the weights.
 pub trait Learner {
-    /// Takes a step, unless loss or gradient are not finite.
+    /// Takes a step if loss and gradient are finite.
     ///
     /// # Errors
-    /// What network and device refuse.
+    /// Errors of network and device.
     fn step(&mut self, batch: &Batch, factors: &Factors) -> Result<StepReport, TrainError>;
 
     /// The weights, their average and the moments.
     ///
     /// # Errors
-    /// What the device refuses.
+    /// Errors of the device.
     fn state(&self) -> Result<Cow<'_, State>, TrainError>;
 }
 
-/// On the processor, by the engine.
+/// Training on the CPU, with the engine.
 pub struct Processor {
     engine: Engine,
     state: State,
@@ -49,7 +49,7 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Goes on from a state.
+    /// Starts from a state.
     pub fn new(engine: Engine, state: State) -> Self {
         Self { engine, gradient: vec![0.0; state.first.len()], dy: vec![], state }
     }

@@ -1,8 +1,8 @@
-//! Training: from settings and data to weights, in a folder that a killed run goes on from.
+//! Training: from settings and data to weights, in a folder from which an interrupted run resumes.
 //!
-//! [`train`] walks the steps of a [`TrainSettings`] that was checked. Data order, times, noise and dropout are known
-//! by seed and step alone ([`crate::random::Places`]), so a checkpoint of weights, their average, the
-//! moments and the step is all that it takes to go on, to the bit. [`RunDir`] is the folder, for who reads it too.
+//! [`train`] takes the steps of checked [`TrainSettings`]. Data order, times, noise and dropout depend on seed and step
+//! alone ([`crate::random::Places`]), so a checkpoint of weights, their average, the moments and the step is enough to
+//! resume with identical results. [`RunDir`] is the folder of a run.
 
 pub mod adam;
 mod batch;

@@ -7,10 +7,10 @@ use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
 use crate::net::{Engine, Purpose, Timings, Weights};
 
-/// Steps that come before those that are timed.
+/// Number of steps before the timed ones.
 const BEFORE: u64 = 2;
 
-/// Seconds that each of so many steps takes, and where the engine's part of them went. Nothing is written.
+/// Seconds of each of a number of training steps, and the engine's time by kind of operation. No file is written.
 ///
 /// # Errors
 /// As [`super::train`].

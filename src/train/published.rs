@@ -1,4 +1,4 @@
-//! Weights of finished runs as files to be passed on: the moving average in half precision, with the run's settings.
+//! Published files of finished runs: the moving average in half precision, with the settings of the run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,14 +15,14 @@ use super::{TrainError, TrainingData};
 use crate::net::{NetError, Weights};
 use crate::store::{StoreError, hex, sha256_hex, write_atomic};
 
-/// The key of a file's metadata.
+/// Key of [`About`] in the metadata.
 const ABOUT: &str = "mem2gen run";
 
-/// What a file says of itself. One entry of its metadata, so that equal runs make equal files.
+/// The metadata of a file, in one entry, so that equal runs give equal files.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct About {
-    /// Of all that is below, as JSON, and of the weights.
+    /// Checksum of `run` as JSON and of the weights.
     sha256: String,
     run: Run,
 }
@@ -46,14 +46,14 @@ impl Run {
 }
 
 impl RunDir {
-    /// Writes the moving average of a finished run in half precision, with settings and checksums. Equal runs make
-    /// equal files, but for the seconds.
+    /// Writes the moving average of a finished run in half precision, with settings and checksums. Equal runs give equal
+    /// files except for the seconds.
     ///
     /// # Errors
-    /// [`TrainError::Run`] for a run that is not finished, and for a weight that half precision does not hold.
+    /// [`TrainError::Run`] for an unfinished run, and for weights that half precision can't represent.
     pub fn publish(&self, path: &Path) -> Result<(), TrainError> {
         let bad = |reason: String| TrainError::Run { path: self.path().into(), reason };
-        let manifest = self.manifest()?.ok_or_else(|| bad("it is not finished".into()))?;
+        let manifest = self.manifest()?.ok_or_else(|| bad("is not finished".into()))?;
         let (mut weights, _) = self.weights(Kind::Ema)?;
         let graph = self.graph().clone();
         let mut tensors = vec![];
@@ -66,7 +66,7 @@ impl RunDir {
                 .and_then(|t| t.flatten_all()?.to_vec1::<f32>())
                 .map_err(NetError::from)?;
             if !rounded.iter().all(|v| v.is_finite()) {
-                return Err(bad(format!("{} holds a number that half precision does not", p.name)));
+                return Err(bad(format!("{} has a value that half precision can't represent", p.name)));
             }
             weights.set_file_values(p, &rounded)?;
             tensors.push((p.name.clone(), values));
@@ -79,13 +79,13 @@ impl RunDir {
         Ok(write_atomic(path, |out| out.write_all(&file))?)
     }
 
-    /// A finished run out of a file that [`Self::publish`] wrote: the average weights rounded to half precision, and
-    /// neither raw weights nor checkpoints nor metrics. What is written last is the manifest, which says so and where it was
-    /// trained; `device` is where the run is used.
+    /// Restores a finished run from a file of [`Self::publish`]: the average weights, rounded to half precision, without raw
+    /// weights, checkpoints and metrics. The manifest is written last and names the file and the device of training;
+    /// `device` is the device on which the run is used.
     ///
     /// # Errors
-    /// [`TrainError::Run`] for a damaged file and for one of other settings or data; [`TrainError::Net`] for weights
-    /// of another network.
+    /// [`TrainError::Run`] for a damaged file, other settings and other data; [`TrainError::Net`] for weights of another
+    /// network.
     pub fn restore(
         path: &Path,
         params: &TrainParams,
@@ -97,24 +97,21 @@ impl RunDir {
         let bytes = fs::read(file).map_err(StoreError::io("open", file))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
-        let about = about.ok_or_else(|| bad(format!("no metadata {ABOUT:?}: it is no published run")))?;
+        let about =
+            about.ok_or_else(|| bad(format!("has no metadata {ABOUT:?}, expected a published run")))?;
         let About { sha256, run } =
             serde_json::from_str(about).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
         if run.config.key != params.key() {
-            return Err(bad(format!(
-                "it is of the run {}, and {} is asked for",
-                run.config.key,
-                params.key()
-            )));
+            return Err(bad(format!("belongs to the run {}, expected {}", run.config.key, params.key())));
         }
         let weights = Weights::read(file, params.graph().clone())?;
         if run.sum(&weights).map_err(|e| bad(e.to_string()))? != sha256 {
-            return Err(bad("its checksum is another".into()));
+            return Err(bad("does not match its checksum".into()));
         }
         let (there, _lock) = Self::begin(path, params, data, &device.to_string())?;
         if there.config().data != run.config.data {
             return Err(bad(format!(
-                "it was trained on data with the checksum {}, here it is {}",
+                "was trained on data with the checksum {}, expected {}",
                 run.config.data.sha256,
                 there.data_sha256()
             )));

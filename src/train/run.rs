@@ -17,27 +17,26 @@ use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::store::write_atomic;
 
-/// What came of a call of [`train`].
+/// Result of [`train`].
 #[derive(Debug)]
 pub struct Trained {
     /// The run.
     pub run: RunDir,
-    /// The step that it went on from; 0 for one that was begun, the number of steps for one that was finished
-    /// before.
+    /// The step from which training started: 0 for a new run, the last step for a run that was finished before.
     pub from: u64,
-    /// Whether it was finished before, so that nothing was done.
+    /// Whether the run was finished before, so that nothing was done.
     pub already: bool,
-    /// Why checkpoints newer than `from` were passed over.
+    /// Errors of damaged checkpoints newer than `from`, which were skipped.
     pub damaged: Vec<TrainError>,
 }
 
-/// Trains in the folder `path`: begins a run, goes on with one that was stopped, or finds that it is done. Whether it
-/// was stopped does not show in the weights, on the processor to the bit.
+/// Trains in the folder `path`: starts a run, resumes an interrupted one, or returns a finished one unchanged. On the CPU an
+/// interrupted run ends with the same weights as an uninterrupted one.
 ///
 /// # Errors
-/// [`TrainError::Other`] where the folder has a run with other settings, data or device; [`TrainError::Busy`] where
-/// another process is at it; [`TrainError::Diverged`] for a loss, a gradient or weights that are not finite, with all
-/// that was kept before still there.
+/// [`TrainError::Other`] for a run with other settings, data or device in the folder; [`TrainError::Busy`] when another
+/// process uses it; [`TrainError::Device`] for a missing device; [`TrainError::Diverged`] for a loss, a gradient or weights
+/// that are not finite, after which earlier checkpoints remain.
 pub fn train(
     path: &Path,
     params: &TrainParams,
@@ -50,7 +49,7 @@ pub fn train(
         return Err(SettingError::new(
             "training",
             "data",
-            format!("rows of {} numbers", data.shape().len()),
+            format!("rows of {} elements", data.shape().len()),
             format!("rows of {}", params.input().len()),
         )
         .into());
@@ -94,10 +93,10 @@ pub fn train(
     Ok(Trained { run, from, already: false, damaged })
 }
 
-/// Trains in the folder `path` on the data that the settings name: as [`train`], with settings checked and data loaded.
+/// Loads the data, checks the settings, and trains in the folder `path` as [`train`].
 ///
 /// # Errors
-/// Those of the settings and of the data, and as [`train`].
+/// Errors of settings and data, and as [`train`].
 pub fn train_in(
     path: &Path,
     settings: TrainSettings,
@@ -110,7 +109,8 @@ pub fn train_in(
     train(path, &params, &data, device(choice), progress)
 }
 
-/// The device for a choice: networks train on the processor, or by way of candle on the CUDA devices that it reaches.
+/// The device for a choice. `auto` is the first CUDA device if candle can use it, else the CPU; any other choice is taken
+/// literally, and [`train`] refuses a device that is missing.
 pub fn device(choice: DeviceChoice) -> Device {
     match choice {
         DeviceChoice::Only(device) => device,
@@ -119,7 +119,7 @@ pub fn device(choice: DeviceChoice) -> Device {
     }
 }
 
-/// Candle's device; none for the processor, which does without candle.
+/// Candle's device; `None` for the CPU, where the engine computes.
 fn place(device: Device) -> Result<Option<candle_core::Device>, TrainError> {
     match device {
         Device::Cpu => Ok(None),
@@ -129,7 +129,7 @@ fn place(device: Device) -> Result<Option<candle_core::Device>, TrainError> {
     }
 }
 
-/// The steps of a run.
+/// The loop over the steps of a run.
 struct Walk<'a> {
     run: &'a RunDir,
     header: Header,
@@ -194,7 +194,7 @@ impl Walk<'_> {
         row
     }
 
-    /// Keeps what there is: a checkpoint, and the metrics up to it.
+    /// Writes a checkpoint and the metrics up to it.
     fn keep(&self, learner: &dyn Learner) -> Result<(), TrainError> {
         let state = learner.state()?;
         for (name, values) in state.parts() {
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!((trained.from, trained.already), (0, false));
         let rows = metrics(dir.path());
         assert_eq!(rows.iter().map(|r| r.step).collect::<Vec<_>>(), [100, 200, 300, 400, 450]);
-        // A network that gives nought has a loss of 1. With two points half of the noise can be told.
+        // A network with output zero has a loss of 1. With two points half of the noise can be predicted.
         assert!(rows[0].loss > rows[4].loss && rows[4].loss < 0.7, "{rows:?}");
         let run = RunDir::open(dir.path()).unwrap();
         let manifest = run.manifest().unwrap().unwrap();
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(run.weights(Kind::Ema).unwrap(), ema);
         assert_eq!(metrics(dir.path()), rows);
 
-        // Done is done, and a file that was changed since is seen.
+        // A finished run is not changed, and a modified file is refused.
         let before = fs::metadata(dir.path().join("manifest.json")).unwrap().modified().unwrap();
         let again = go(dir.path(), settings.clone()).unwrap();
         assert_eq!((again.from, again.already), (450, true));

@@ -16,30 +16,30 @@ use crate::project::Layout;
 use crate::shape::Shape;
 use crate::store::{self, StoreError, sha256_hex, write_atomic};
 
-/// Version of the numbers that training gives. It goes up with any change that moves them, and then no run that was
-/// begun before goes on.
+/// Version of the weights that training computes. It increases with every change of a value; older runs can't be resumed
+/// then.
 pub const VERSION: u32 = 1;
 
-/// Version of the folder's form.
+/// Version of the folder's format.
 const FORMAT: u32 = 1;
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
 const CHECKPOINTS: &str = "checkpoints";
 const MANIFEST: &str = "manifest.json";
-/// Metrics of a run, in its folder.
+/// File of a run's metrics in its folder.
 pub const METRICS: &str = "metrics.parquet";
 
-/// Which weights.
+/// Kind of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The moving average: what the paper samples with.
+    /// The moving average, with which the paper samples.
     Ema,
     /// The weights themselves.
     Raw,
 }
 
 impl Kind {
-    /// The file of a finished run.
+    /// File name in the folder of a finished run.
     pub const fn file(self) -> &'static str {
         match self {
             Self::Ema => "ema.safetensors",
@@ -48,14 +48,14 @@ impl Kind {
     }
 }
 
-/// What a run was begun with.
+/// Content of `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     format: u32,
     /// [`TrainParams::key`].
     pub(super) key: String,
-    /// The crate's version at the beginning.
+    /// Version of the crate at the start of training.
     program: String,
     /// [`VERSION`].
     numbers: u32,
@@ -67,9 +67,9 @@ pub(super) struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DataRecord {
-    /// Rows.
+    /// Number of rows.
     k: usize,
-    /// Height, width and channels of one.
+    /// Height, width and channels of a row.
     shape: [usize; 3],
     /// [`TrainingData::sha256`].
     pub(super) sha256: String,
@@ -81,30 +81,30 @@ impl DataRecord {
         Self { k: data.len(), shape: [height, width, channels], sha256: data.sha256() }
     }
 
-    /// Of an unknown training set of this shape.
+    /// The record of an unknown training set of this shape.
     pub(super) fn unknown(shape: Shape) -> Self {
         let Shape { height, width, channels } = shape;
         Self { k: 0, shape: [height, width, channels], sha256: "unknown".into() }
     }
 }
 
-/// What is written last.
+/// Content of `manifest.json`, which is written last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunManifest {
-    /// Version of the folder's form.
+    /// Version of the folder's format.
     pub format: u32,
     /// [`TrainParams::key`].
     pub key: String,
-    /// The crate's version at the end.
+    /// Version of the crate at the end of training.
     pub program: String,
-    /// Where it was trained.
+    /// Device of training.
     pub device: String,
     /// [`TrainingData::sha256`].
     pub data_sha256: String,
-    /// Steps.
+    /// Number of training steps.
     pub steps: u64,
-    /// Mean loss of the last stretch; NaN for an imported network, which has none.
+    /// Mean loss of the last interval of metrics; NaN for an imported network, whose loss is unknown.
     #[serde(default = "no_loss", skip_serializing_if = "is_nan")]
     pub loss: f64,
     /// Seconds of training.
@@ -130,11 +130,12 @@ fn is_nan(value: &f64) -> bool {
     value.is_nan()
 }
 
-/// A training run's folder.
+/// Folder of a training run.
 ///
-/// `config.json` is there from the beginning, with settings, data checksum, device and version. `checkpoints/` has the
-/// last two, `metrics.parquet` the rows up to the newest. At the end come `ema.safetensors` and `weights.safetensors`,
-/// and `manifest.json` as the last one. `lock` is locked by who trains, and means nothing by being there.
+/// `config.json` is written first, with settings, checksum of the data, device and version. `checkpoints/` has the last two
+/// checkpoints, `metrics.parquet` the metrics up to the last. A finished run has `ema.safetensors` and
+/// `weights.safetensors`, and `manifest.json`, which is written last. `lock` is locked during training; its existence alone
+/// has no meaning.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
@@ -142,22 +143,22 @@ pub struct RunDir {
     params: TrainParams,
 }
 
-/// Held by who trains; the system takes it back from a process that dies.
+/// The lock of a run, which the system releases when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "the file is locked for as long as it is open")] File);
 
 impl RunDir {
-    /// A run that was begun, finished or not.
+    /// Opens a run, finished or not.
     ///
     /// # Errors
-    /// [`TrainError::Run`] for a folder that is none or is damaged.
+    /// [`TrainError::Run`] for a folder that is not a run or is damaged.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         let file = path.join(CONFIG);
         let bad = |reason: String| TrainError::Run { path: path.into(), reason };
         let text = match fs::read(&file) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(bad(format!("there is no {CONFIG}: it is no training run")));
+                return Err(bad(format!("has no {CONFIG}, expected a training run")));
             }
             Err(e) => return Err(StoreError::io("open", &file)(e).into()),
         };
@@ -168,12 +169,12 @@ impl RunDir {
         let [height, width, channels] = config.data.shape;
         let params = config.settings.clone().check(Shape::image(height, width, channels))?;
         if params.key() != config.key {
-            return Err(bad(format!("{CONFIG}: its settings are not those of its key")));
+            return Err(bad(format!("{CONFIG}: the settings do not match the key")));
         }
         Ok(Self { path: path.into(), config, params })
     }
 
-    /// Where a run with these settings lies below a folder of runs, for who doesn't name runs.
+    /// Default folder of a run with these settings, below a folder of runs.
     pub fn place(root: &Path, params: &TrainParams) -> PathBuf {
         root.join(&params.key()[..16])
     }
@@ -210,7 +211,7 @@ impl RunDir {
         {
             return Err(TrainError::Run {
                 path: path.into(),
-                reason: format!("it holds {foreign} and is no training run"),
+                reason: format!("contains {foreign} and is not a training run; choose another folder"),
             });
         }
         fs::create_dir_all(path).map_err(StoreError::io("make folder", path))?;
@@ -225,7 +226,7 @@ impl RunDir {
         Ok((Self { path: path.into(), config, params: params.clone() }, lock))
     }
 
-    /// Err with the first thing in which a run asked for differs from this one.
+    /// Checks that this run is the one that was asked for; the error names the first difference.
     fn same(&self, asked: &Config) -> Result<(), TrainError> {
         let there = &self.config;
         let pairs = [
@@ -247,17 +248,17 @@ impl RunDir {
         &self.path
     }
 
-    /// All settings, checked.
+    /// The checked settings.
     pub fn params(&self) -> &TrainParams {
         &self.params
     }
 
-    /// The process whose score was learned.
+    /// The process whose score the network learned.
     pub fn process(&self) -> &TrainedProcess {
         self.params.process()
     }
 
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub fn prediction(&self) -> Prediction {
         self.params.settings().prediction
     }
@@ -267,12 +268,12 @@ impl RunDir {
         self.params.graph()
     }
 
-    /// Shape of a datum and of a sample.
+    /// Shape of a row of the training set and of a sample.
     pub fn shape(&self) -> Shape {
         self.params.input()
     }
 
-    /// Where it was or is trained.
+    /// Device of training.
     pub fn device(&self) -> &str {
         &self.config.device
     }
@@ -282,10 +283,10 @@ impl RunDir {
         &self.config.data.sha256
     }
 
-    /// The training set, which is the one that was trained on.
+    /// The training set of the run, verified by its checksum.
     ///
     /// # Errors
-    /// As [`TrainingData::load`]; [`TrainError::Run`] where the checksum is another.
+    /// As [`TrainingData::load`]; [`TrainError::Run`] when the checksum differs.
     pub fn data(&self, layout: &Layout) -> Result<TrainingData, TrainError> {
         let data = TrainingData::load(layout, &self.params.settings().data)?;
         let found = data.sha256();
@@ -293,16 +294,18 @@ impl RunDir {
             let expected = &self.config.data.sha256;
             return Err(TrainError::Run {
                 path: self.path.clone(),
-                reason: format!("its training set has the checksum {expected}, what is in the cache {found}"),
+                reason: format!(
+                    "the training set in the cache has checksum {found}, expected {expected}; fetch the data set again"
+                ),
             });
         }
         Ok(data)
     }
 
-    /// The manifest of a finished run; none of one that isn't.
+    /// The manifest; `None` for an unfinished run.
     ///
     /// # Errors
-    /// [`TrainError::Run`] where it is damaged.
+    /// [`TrainError::Run`] for a damaged manifest.
     pub fn manifest(&self) -> Result<Option<RunManifest>, TrainError> {
         let file = self.path.join(MANIFEST);
         let text = match fs::read(&file) {
@@ -314,16 +317,15 @@ impl RunDir {
         let manifest: RunManifest =
             serde_json::from_slice(&text).map_err(|e| bad(format!("{MANIFEST}: {e}")))?;
         if manifest.format != FORMAT || manifest.key != self.config.key {
-            return Err(bad(format!("{MANIFEST}: it belongs to another run")));
+            return Err(bad(format!("{MANIFEST} belongs to another run")));
         }
         Ok(Some(manifest))
     }
 
-    /// Weights and the step that they are of: those of the end, or of the newest whole checkpoint where the run is
-    /// not over.
+    /// Weights and their step: of the end of training, or of the newest intact checkpoint of an unfinished run.
     ///
     /// # Errors
-    /// [`TrainError::Run`] where there are none or a file is not the one of the manifest; what reading refuses.
+    /// [`TrainError::Run`] for a run without checkpoints, and for a file that does not match the manifest; errors of reading.
     pub fn weights(&self, kind: Kind) -> Result<(Weights, u64), TrainError> {
         let bad = |reason: String| TrainError::Run { path: self.path.clone(), reason };
         if let Some(manifest) = self.manifest()? {
@@ -341,23 +343,23 @@ impl RunDir {
                 Ok((Weights::new(self.graph().clone(), values)?, checkpoint.header.step))
             }
             (None, damaged) => {
-                Err(damaged.into_iter().next().unwrap_or_else(|| bad("it has no checkpoint yet".into())))
+                Err(damaged.into_iter().next().unwrap_or_else(|| bad("has no checkpoint yet".into())))
             }
         }
     }
 
-    /// Err unless a file is the one of the manifest.
+    /// Checks that a file matches the manifest.
     fn verify(&self, manifest: &RunManifest, name: &str) -> Result<(), TrainError> {
         let file = self.path.join(name);
         let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
         if manifest.files.get(name).is_some_and(|sum| *sum == sha256_hex(&bytes)) {
             return Ok(());
         }
-        let reason = format!("{name} is not the file that the run was finished with");
+        let reason = format!("{name} does not match its checksum in {MANIFEST}");
         Err(TrainError::Run { path: self.path.clone(), reason })
     }
 
-    /// Err unless all files of a manifest are as they were.
+    /// Checks that all files match the manifest.
     pub(super) fn verify_all(&self, manifest: &RunManifest) -> Result<(), TrainError> {
         manifest.files.keys().try_for_each(|name| self.verify(manifest, name))
     }
@@ -409,18 +411,18 @@ impl RunDir {
         &self.config
     }
 
-    /// Whether a folder holds a run that is finished or has something to go on from.
+    /// Whether a folder has a finished run or checkpoints.
     pub fn is_begun(path: &Path) -> bool {
         [MANIFEST, CHECKPOINTS].iter().any(|name| path.join(name).exists())
     }
 
-    /// Removes the checkpoints of a finished run: nothing goes on from them, and each holds 16 bytes a parameter.
+    /// Removes the checkpoints of a finished run, which are no longer needed and take 16 bytes per parameter each.
     ///
     /// # Errors
-    /// [`TrainError::Store`]; [`TrainError::Run`] where the run is not finished.
+    /// [`TrainError::Store`]; [`TrainError::Run`] for an unfinished run.
     pub fn forget_checkpoints(&self) -> Result<(), TrainError> {
         if self.manifest()?.is_none() {
-            let reason = "it is not finished, and goes on from its checkpoints".into();
+            let reason = "is not finished and needs its checkpoints".into();
             return Err(TrainError::Run { path: self.path.clone(), reason });
         }
         let folder = self.path.join(CHECKPOINTS);
@@ -436,7 +438,7 @@ impl RunDir {
     }
 }
 
-/// Something in a folder that no beginning of a run leaves there.
+/// A file in a folder that the start of a run does not write.
 fn foreign(path: &Path) -> Result<Option<String>, TrainError> {
     let entries = match fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -466,7 +468,7 @@ fn value<T: Serialize>(record: &T) -> Value {
     serde_json::to_value(record).expect("settings have named fields and finite numbers, which JSON can hold")
 }
 
-/// Name and both values of the first difference, which is at `name` or below it.
+/// Name and both values of the first difference, at `name` or below it.
 pub(crate) fn first_difference(name: &str, there: &Value, asked: &Value) -> Option<(String, String, String)> {
     let text = |v: Option<&Value>| v.map_or_else(|| "not set".to_owned(), ToString::to_string);
     match (there, asked) {
@@ -543,7 +545,7 @@ mod tests {
         let (run, lock) = begin(dir.path(), tiny(9, 20)).unwrap();
         let error = begin(dir.path(), tiny(9, 20)).unwrap_err();
         assert!(matches!(&error, TrainError::Busy { path } if path == dir.path()), "{error}");
-        // Who reads doesn't mind.
+        // Readers need no lock.
         assert_eq!(RunDir::open(dir.path()).unwrap().params(), run.params());
         drop(lock);
         begin(dir.path(), tiny(9, 20)).unwrap();
@@ -559,7 +561,7 @@ mod tests {
         let error = RunDir::open(dir.path()).unwrap_err();
         assert!(error.to_string().contains(CONFIG), "{error}");
 
-        // Half a beginning is no obstacle.
+        // Files of an interrupted start are no obstacle.
         let dir = tempfile::tempdir().unwrap();
         for name in [LOCK, ".mem2gen-half"] {
             fs::write(dir.path().join(name), b"").unwrap();

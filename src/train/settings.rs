@@ -10,7 +10,7 @@ use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
 
-/// What is trained on.
+/// A training set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataSettings {
@@ -18,17 +18,17 @@ pub enum DataSettings {
     Images {
         /// Name of the data set.
         dataset: String,
-        /// Height and width. Where it is below the data set's own, every number is the mean over a square of pixels.
+        /// Height and width. If smaller than those of the data set, each pixel is the mean over a square of pixels.
         size: usize,
-        /// K: the first so many of the nested training sets.
+        /// Training set size K: the first K images of the nested training sets.
         k: usize,
     },
     /// The toy model's points on the circle.
     Toy {
-        /// K: the first so many.
+        /// Training set size K: the first K points.
         k: usize,
     },
-    /// Images in [-1, 1] that this project does not know: those of an imported network.
+    /// Unknown images with values in [-1, 1], on which an imported network was trained.
     Unknown,
 }
 
@@ -52,13 +52,13 @@ impl DataSettings {
     }
 }
 
-/// The process whose score is learned, and the times that are trained at.
+/// The process whose score is learned, and the distribution of times.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProcessSettings {
-    /// DDPM's; times are its levels, all equally likely.
+    /// The process of DDPM; times are its levels, uniformly distributed.
     Vp(VpSettings),
-    /// The toy model's; times are uniform.
+    /// The process of the toy model; times are uniform.
     Ve(VeTraining),
 }
 
@@ -70,7 +70,7 @@ pub struct VeTraining {
     pub sigma: f64,
     /// T, the last time.
     pub horizon: f64,
-    /// The first time that is trained at; the paper's code has 1e-5.
+    /// Smallest time in training; the paper's code has 1e-5.
     pub from: f64,
 }
 
@@ -81,13 +81,13 @@ impl Default for VeTraining {
     }
 }
 
-/// How the learning rate goes.
+/// Schedule of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// It stays, as in the paper.
+    /// Constant, as in the paper.
     None,
-    /// It falls to nought at the last step as half a cosine.
+    /// Half a cosine, from the learning rate at the first step to zero at the last.
     Cosine,
 }
 
@@ -101,11 +101,11 @@ pub struct AdamSettings {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
-    /// A gradient whose norm is above this is shortened to it.
+    /// Largest norm of the gradient; larger gradients are scaled down to it.
     pub clip: f64,
-    /// How the learning rate goes.
+    /// Schedule of the learning rate.
     pub decay: Decay,
 }
 
@@ -115,14 +115,14 @@ impl Default for AdamSettings {
     }
 }
 
-/// Settings of the moving average of weights, which is what samples; the defaults are the paper's.
+/// Settings of the moving average of weights, with which samples are drawn; the defaults are the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmaSettings {
-    /// Share of the average that stays in a step.
+    /// Weight of the old average in a step.
     pub decay: f64,
-    /// Whether the share is at most (1 + n) / (10 + n) in step n, so that the first weights are soon forgotten. The
-    /// paper has none; short runs want it.
+    /// Whether the decay is at most (1 + n) / (10 + n) in step n, which reduces the weight of the initial values. The paper
+    /// does not do this; short runs need it.
     pub warm_up: bool,
 }
 
@@ -132,26 +132,44 @@ impl Default for EmaSettings {
     }
 }
 
-/// All that a training run depends on.
+/// Everything that a training run depends on.
+///
+/// ```
+/// use mem2gen::shape::Shape;
+/// use mem2gen::train::TrainSettings;
+///
+/// let settings: TrainSettings = serde_json::from_str(
+///     r#"{
+///         "steps": 1000,
+///         "batch": 9,
+///         "data": { "kind": "toy", "k": 9 },
+///         "arch": { "kind": "toy", "form": "paper", "width": 8, "depth": 2, "time": 8, "scale": 16.0 },
+///         "process": { "kind": "ve", "sigma": 1.0, "horizon": 1.0, "from": 1e-5 }
+///     }"#,
+/// )?;
+/// assert_eq!((settings.seed, settings.checkpoint_every), (3407, 2500));
+/// let params = settings.check(Shape::vector(2))?;
+/// assert_eq!(params.first_time(), 1e-5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSettings {
-    /// What is trained on.
+    /// The training set.
     pub data: DataSettings,
     /// The network.
     pub arch: Arch,
     /// The process.
     pub process: ProcessSettings,
-    /// What the network predicts; anything but the score itself, whose plain mean square has no bound at small
-    /// noise.
+    /// The quantity that the network predicts: epsilon, x0 or v. The mean square of a score is unbounded at small noise.
     #[serde(default = "epsilon")]
     pub prediction: Prediction,
-    /// Steps.
+    /// Number of training steps.
     pub steps: u64,
-    /// Rows of a step; min(batch, K) with `repeat` off, as in the paper.
+    /// Batch size; at most K unless `repeat`, as in the paper.
     pub batch: usize,
-    /// Whether a batch may be larger than the training set: every datum is then taken several times, with times and
-    /// noise of its own. This project's own, for small K, where it makes better use of a step.
+    /// Whether a batch may be larger than the training set, which repeats each row with other times and noise. This
+    /// project's own addition, for a better use of steps at small K.
     #[serde(default)]
     pub repeat: bool,
     /// The optimiser.
@@ -163,10 +181,10 @@ pub struct TrainSettings {
     /// Seed of initial weights, order, times, noise and dropout.
     #[serde(default = "seed")]
     pub seed: u64,
-    /// Steps from one checkpoint to the next; the paper's code has 2500.
+    /// Number of steps between checkpoints; the paper's code has 2500.
     #[serde(default = "checkpoint_every")]
     pub checkpoint_every: u64,
-    /// Steps from one row of metrics to the next; the paper's code has 500.
+    /// Number of steps between rows of metrics; the paper's code has 500.
     #[serde(default = "log_every")]
     pub log_every: u64,
 }
@@ -197,7 +215,7 @@ pub enum TrainedProcess {
 }
 
 impl TrainedProcess {
-    /// As samplers and scores take it.
+    /// The process as samplers and scores take it.
     pub fn as_process(&self) -> &dyn Process {
         match self {
             Self::Vp(vp) => vp,
@@ -217,11 +235,10 @@ pub struct TrainParams {
 }
 
 impl TrainSettings {
-    /// Checks every setting once and makes process and network. `input` is the shape of a datum, as
-    /// [`super::TrainingData`] has it.
+    /// Checks the settings and builds process and network. `input` is the shape of a row of the training set.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] that names the first one out of its range, or what process and network refuse.
+    /// [`TrainError::Setting`] with the first setting out of its range; errors of process and network.
     pub fn check(self, input: Shape) -> Result<TrainParams, TrainError> {
         let ok = |ok: bool, setting: &'static str, value: String, need: &str| match ok {
             true => Ok(()),
@@ -239,7 +256,7 @@ impl TrainSettings {
             self.prediction != Prediction::Score,
             "prediction",
             "score".into(),
-            "epsilon, x0 or v: the mean square of a score has no bound",
+            "epsilon, x0 or v, as the mean square of a score is unbounded",
         )?;
         let AdamSettings { learning_rate, beta1, beta2, epsilon, clip, .. } = self.adam;
         for (setting, value) in
@@ -249,7 +266,12 @@ impl TrainSettings {
         }
         for (setting, value) in [("adam.beta1", beta1), ("adam.beta2", beta2), ("ema.decay", self.ema.decay)]
         {
-            ok((0.0..1.0).contains(&value), setting, value.to_string(), "0 to below 1")?;
+            ok(
+                (0.0..1.0).contains(&value),
+                setting,
+                value.to_string(),
+                "a number of at least 0 and below 1",
+            )?;
         }
         let process = match self.process {
             ProcessSettings::Vp(settings) => TrainedProcess::Vp(settings.check()?),
@@ -259,7 +281,7 @@ impl TrainSettings {
                     from > 0.0 && from < horizon,
                     "process.from",
                     from.to_string(),
-                    "a number between 0 and horizon",
+                    "a number above 0 and below horizon",
                 )?;
                 TrainedProcess::Ve(ve)
             }
@@ -268,10 +290,10 @@ impl TrainSettings {
         ok(
             graph.input().len() == input.len() && graph.output().len() == input.len(),
             "arch",
-            format!("from {} to {} numbers", graph.input().len(), graph.output().len()),
+            format!("from {} to {} elements", graph.input().len(), graph.output().len()),
             &format!("from and to {}", input.len()),
         )?;
-        // Fields come in the order in which they are declared, and numbers so that they are read back to the bit.
+        // Fields are in the order of declaration, and numbers have enough digits to be read back exactly.
         let canonical = serde_json::to_string(&self)
             .map_err(|e| SettingError::new("training", "all", e, "what JSON can hold"))?;
         Ok(TrainParams { settings: self, process, input, graph, canonical })
@@ -289,7 +311,7 @@ impl TrainParams {
         &self.process
     }
 
-    /// The first time that is trained at. What the network says below it was never learned.
+    /// Smallest time in training. Predictions at smaller times were not learned.
     pub fn first_time(&self) -> f64 {
         match self.settings.process {
             ProcessSettings::Vp(_) => 0.0,
@@ -297,7 +319,7 @@ impl TrainParams {
         }
     }
 
-    /// Shape of a datum.
+    /// Shape of a row of the training set.
     pub fn input(&self) -> Shape {
         self.input
     }
@@ -307,23 +329,23 @@ impl TrainParams {
         &self.graph
     }
 
-    /// The settings as one line of JSON, always the same for the same settings.
+    /// The settings as one line of JSON, the same for equal settings.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// SHA-256 of [`Self::canonical`]: what a run is known by.
+    /// SHA-256 of [`Self::canonical`], which identifies a run.
     pub fn key(&self) -> String {
         sha256_hex(self.canonical.as_bytes())
     }
 
-    /// Rows of a step with K data.
+    /// Batch size for a training set of size K.
     pub fn rows(&self, k: usize) -> usize {
         if self.settings.repeat { self.settings.batch } else { self.settings.batch.min(k) }
     }
 }
 
-/// Settings of a training run on one data set; the rest of [`TrainSettings`] is the same for all data sets.
+/// A profile's training settings for one data set; other fields of [`TrainSettings`] are the same for all data sets.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainDefaults {
@@ -332,9 +354,9 @@ pub struct TrainDefaults {
     pub size: usize,
     /// The network.
     pub arch: Arch,
-    /// Steps.
+    /// Number of training steps.
     pub steps: u64,
-    /// Rows of a step.
+    /// Batch size.
     pub batch: usize,
     /// Whether a batch may be larger than the training set.
     #[serde(default)]
@@ -344,9 +366,9 @@ pub struct TrainDefaults {
     /// The moving average.
     #[serde(default)]
     pub ema: EmaSettings,
-    /// Steps from one checkpoint to the next.
+    /// Number of steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Steps from one row of metrics to the next.
+    /// Number of steps between rows of metrics.
     pub log_every: u64,
 }
 
@@ -402,7 +424,7 @@ pub(super) mod tests {
         let key = |s: TrainSettings| s.check(Shape::vector(2)).unwrap().key();
         assert_eq!(key(tiny(9, 20)), key(tiny(9, 20)));
         assert_ne!(key(tiny(9, 20)), key(TrainSettings { seed: 2, ..tiny(9, 20) }));
-        // Held fast: another text for the same settings would leave every run behind.
+        // Another text for the same settings would orphan all existing runs.
         let canonical = tiny(9, 20).check(Shape::vector(2)).unwrap().canonical().to_owned();
         assert!(
             canonical.starts_with(r#"{"data":{"kind":"toy","k":9},"arch":{"kind":"toy","form":"paper","#)

@@ -3,11 +3,11 @@
 use crate::common::Folder;
 use mem2gen::frame::write_parquet;
 use mem2gen::study::claims::frame::claims_frame;
-use mem2gen::study::claims::{About, Claim, Share, Verdict};
+use mem2gen::study::claims::{About, Claim, SizeShare, Verdict};
 
 fn claims() -> Vec<Claim> {
     let about = About { dataset: "mnist", network: "mlp128", command: "mem2gen sweep --plan desk" };
-    let share = |k, count| Share { k, count, samples: 512 };
+    let share = |k, count| SizeShare { k, count, samples: 512 };
     vec![
         about.spurious_peak(&[share(2, 0), share(64, 200), share(512, 20)]).unwrap(),
         about.generalized_at_large_sizes(&[share(2, 0), share(512, 100)]).unwrap(),

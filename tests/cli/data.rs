@@ -82,7 +82,7 @@ fn a_folder_of_images_goes_all_the_way() {
         mem2gen(root.path(), &["data", "fetch", "lsun-church", "--from", mine.to_str().unwrap()]);
     assert!(ok && said.contains("lsun-church: fetched") && said.contains("2 images"), "{said}");
     let (ok, said, _) = mem2gen(root.path(), &["data", "verify"]);
-    assert!(ok && said.contains("lsun-church: whole"), "{said}");
+    assert!(ok && said.contains("lsun-church: complete"), "{said}");
     let (_, table, _) = mem2gen(root.path(), &["data", "list"]);
     assert!(table.contains("present (2 of 126227 images)"), "{table}");
 }

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 use std::fs;
 
 use crate::common::{Dice, Folder};
+use mem2gen::class::Group;
 use mem2gen::frame::{
     column_text, floats, frame, integers, parquet_note, read_parquet, texts, write_parquet,
 };
@@ -113,12 +114,12 @@ fn the_exact_score_gives_differences_of_energies() {
         assert_eq!(rows.len(), 2 * (3 * 8 + K));
         let mut sums = std::collections::BTreeMap::new();
         for row in &rows {
-            let x = match row.group.label() {
-                Some(label) => {
-                    assert_eq!(CLASSES[row.sample % 4], label.name());
+            let x = match row.group {
+                Group::Samples(class) => {
+                    assert_eq!(CLASSES[row.sample % 4], class.name());
                     samples.row(row.sample)
                 }
-                None => points.row(row.sample),
+                Group::Training => points.row(row.sample),
             };
             let expected = energy(&points, points.row(row.reference), t) - energy(&points, x, t);
             assert!((row.u - expected).abs() <= 1e-6, "{row:?} {expected}");
@@ -126,7 +127,7 @@ fn the_exact_score_gives_differences_of_energies() {
             *sums.entry((row.group.name(), row.reference)).or_insert(0.0) += row.u;
         }
         for gap in gaps_rows(&read_parquet(&folder.path("G.parquet")).unwrap()).unwrap() {
-            assert_eq!((gap.k, gap.n), (K, if gap.group.label().is_some() { 8 } else { K }));
+            assert_eq!((gap.k, gap.n), (K, if gap.group == Group::Training { K } else { 8 }));
             let of =
                 |r: usize| sums[&(gap.group.name(), r)] / gap.n as f64 - sums[&("training", r)] / K as f64;
             if let Some(reference) = gap.reference {

@@ -210,19 +210,19 @@ fn a_killed_call_goes_on_and_other_settings_begin_anew() {
     killed("1");
     let said = finish("1");
     assert!(
-        said.contains("sample: 40 samples, ") && said.contains(" of them from before, average weights"),
+        said.contains("sample: 40 samples, ") && said.contains(" of them resumed, average weights"),
         "{said}"
     );
     let first: Array2<f32> = read_npy(&out).unwrap();
     fs::remove_file(&out).unwrap();
     let said = finish("1");
-    assert!(!said.contains("from before"), "{said}");
+    assert!(!said.contains("of them resumed"), "{said}");
     assert_eq!(read_npy::<_, Array2<f32>>(&out).unwrap(), first);
 
     fs::remove_file(&out).unwrap();
     killed("2");
     let said = finish("1");
-    assert!(!said.contains("from before"), "{said}");
+    assert!(!said.contains("of them resumed"), "{said}");
     assert_eq!(read_npy::<_, Array2<f32>>(&out).unwrap(), first);
     assert!(!partial.exists());
 }

@@ -455,7 +455,7 @@ fn published_weights_take_the_place_of_training() {
     let third = place.0.path("third");
     let with = [&ALL[..], &["--runs", third.to_str().unwrap(), "--networks", at, "--task", "0"]].concat();
     let plan = Plan::named(&Layout::at(place.0.path("")), "tiny-one").unwrap();
-    let name = |i: usize| nets.join(RunDir::published_name(plan.tasks()[i].training.as_ref().unwrap()));
+    let name = |i: usize| nets.join(plan.tasks()[i].weights().unwrap());
     let whole = fs::read(name(0)).unwrap();
     let loss = whole.windows(7).position(|w| w == b"\\\"loss\\").unwrap() + 12;
     for place_of in [9, loss, whole.len() / 2, whole.len() - 1] {
@@ -467,7 +467,7 @@ fn published_weights_take_the_place_of_training() {
         assert!(!third.join("lsun-church-4-mlp8-k2-s3407/train/manifest.json").exists());
     }
     fs::copy(name(1), name(0)).unwrap();
-    place.refuses(&with, &["is asked for"]);
+    place.refuses(&with, &["belongs to the run"]);
     fs::write(name(0), &whole[..whole.len() - 2]).unwrap();
     place.refuses(&with, &["safetensors"]);
     write_array(&name(0), &Array2::<f32>::zeros((2, 2))).unwrap();

@@ -48,7 +48,7 @@ fn a_run_leaves_metrics_weights_and_a_manifest_and_is_not_done_twice() {
         assert!(manifest.contains(part), "{part}: {manifest}");
     }
     let again = folder.runs(&all);
-    assert!(again.starts_with("train: finished before, nothing was done: 30 steps"), "{again}");
+    assert!(again.starts_with("train: already finished, nothing was done: 30 steps"), "{again}");
 
     folder.refuses(&[&all[..], &["--seed", "4"]].concat(), &["train", "run", "seed", "3407", "4"]);
     folder.refuses(&[&all[..], &["--width", "32"]].concat(), &["train", "arch.width", "16", "32"]);

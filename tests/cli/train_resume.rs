@@ -113,11 +113,11 @@ fn a_damaged_newest_checkpoint_is_named_and_the_one_before_taken() {
     let said = mem2gen(&all(&at_pieces));
     assert!(said.ok, "{}", said.stderr);
     assert!(
-        said.stderr.contains("step-0000000050.checkpoint") && said.stderr.contains("cut short"),
+        said.stderr.contains("step-0000000050.checkpoint") && said.stderr.contains("truncated"),
         "{}",
         said.stderr
     );
-    assert!(said.stdout.contains("from 40 on"), "{}", said.stdout);
+    assert!(said.stdout.contains("resumed at 40"), "{}", said.stdout);
     same_end(&whole, &pieces);
 
     // Nothing whole is left: it begins again, and says why.

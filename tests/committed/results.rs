@@ -160,7 +160,7 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
         let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
         let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        let record = sweep::SweepCell::of(runs.path(), task).record(task).unwrap();
+        let record = sweep::SweepCell::of(runs.path(), task).record(task).unwrap().unwrap();
         assert!(record.network.is_none_or(|n| n.restored));
         let committed =
             rows.iter().find(|r| r.k == task.k && r.network == task.network && r.multiple == 4).unwrap();

@@ -10,6 +10,7 @@ use mem2gen::study::{basin, claims, curvature, energy, load, sweep};
 use polars::prelude::DataFrame;
 
 type Frame = Result<DataFrame, TableError>;
+type Named = (String, fn(&DataFrame) -> Frame);
 
 /// Rows of a frame, and a frame of the rows.
 macro_rules! there_and_back {
@@ -29,7 +30,7 @@ macro_rules! networks_there_and_back {
 
 #[test]
 fn every_committed_table_is_written_again_to_the_same_bytes() {
-    let mut tables: Vec<(String, fn(&DataFrame) -> Frame)> = vec![
+    let mut tables: Vec<Named> = vec![
         ("basins".into(), networks_there_and_back!(basin, basin_summary_rows, basin_summary_frame)),
         (
             "basin_attractors".into(),

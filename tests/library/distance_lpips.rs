@@ -299,7 +299,7 @@ fn features_are_stored_once_for_each_set_of_images() {
     assert_eq!(stored(&images).unwrap().block(4..5).unwrap()[[0, 5759]], 7.5);
     fs::write(path, &bytes[..end - 1]).unwrap();
     let error = stored(&images).unwrap_err().to_string();
-    assert!(error.contains("115327 bytes where 115328 are due") && error.contains("remove it"), "{error}");
+    assert!(error.contains("115327 bytes, expected 115328") && error.contains("remove it"), "{error}");
     fs::write(path, "no header").unwrap();
     assert!(matches!(stored(&images), Err(DistanceError::Features { .. })));
     let mut others = images.clone();

@@ -11,8 +11,8 @@ use mem2gen::ops::Memories;
 use mem2gen::plot::{
     Arrow, Attractor, Curve, CurvePanel, Dash, Figure, FigureError, Guide, HeatmapPanel, Histogram,
     HistogramSeries, ImageGrid, ImageRow, LandscapePanel, Marker, PIXELS_PER_UNIT, Palette, Picture, Scale,
-    TernaryPanel, contours, curve_panels, curves, heatmap, heatmap_panels, histogram, histogram_panels,
-    image_grid, landscape_panels, rainbow, ternary, ternary_panels,
+    TernaryPanel, curve_panels, curves, heatmap, heatmap_panels, histogram, histogram_panels, image_grid,
+    landscape, landscape_panels, rainbow, ternary, ternary_panels,
 };
 use mem2gen::process::Ve;
 use mem2gen::progress::Silent;

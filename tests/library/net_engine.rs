@@ -41,7 +41,7 @@ fn the_engine_is_candle_in_f64() {
         let name = arch.name();
         let graph = arch.graph(shape).unwrap();
         let mut weights = Weights::init(graph.clone(), 5);
-        // Layers that begin at nought would hide what lies behind them.
+        // Layers with zero weights would hide the layers behind them.
         for (w, n) in weights.values_mut().iter_mut().zip(numbers("weights", graph.len())) {
             *w += 0.02 * n;
         }

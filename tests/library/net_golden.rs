@@ -77,13 +77,13 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Holds the gradients in the order of the weights to PyTorch's.
+/// Compares gradients, in the order of the weights, with PyTorch's.
 fn check_gradients(golden: &Golden, weights: &Weights, gradients: &[f64], tolerance: f64, what: &str) {
     let expected = golden.gradients();
     let trained = weights.graph().params().iter().filter(|p| p.trained);
     assert_eq!(expected.len(), trained.clone().count());
-    // Some gradients are nought but for rounding, such as that of the bias of k, so no parameter is measured more
-    // finely than by a hundredth of the largest gradient.
+    // Some gradients, such as that of the bias of k, are zero up to rounding, so tolerances are relative to at least a
+    // hundredth of the largest gradient.
     let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
     let least = 0.01 * expected.values().map(|g| largest(&values(g))).fold(0.0, f64::max);
     let gradients = gradients.iter().map(|g| *g as f32).collect();
@@ -103,24 +103,24 @@ fn dy(output: &Tensor, target: &Tensor) -> Tensor {
 }
 
 #[test]
-fn the_reference_computes_what_pytorch_computes() {
+fn candle_computes_what_pytorch_computes() {
     for name in CASES {
         let golden = Golden::read(name);
         let weights = golden.weights("weights");
         let graph = weights.graph().clone();
         // Golden files have f32, the sums behind them are f64 on both sides.
         for (dtype, tolerance) in [(DType::F64, 1e-6), (DType::F32, 1e-4)] {
-            let reference = CandleNet::new(&weights, dtype, &Device::Cpu).unwrap();
-            let of = |key: &str| golden.tensors[key].to_dtype(dtype).unwrap();
-            let (x, t) = (of("x"), of("t"));
-            let output = reference.forward(&x, &t, None).unwrap();
+            let network = CandleNet::new(&weights, dtype, &Device::Cpu).unwrap();
+            let tensor = |key: &str| golden.tensors[key].to_dtype(dtype).unwrap();
+            let (x, t) = (tensor("x"), tensor("t"));
+            let output = network.forward(&x, &t, None).unwrap();
             let apart = difference(&values(&output), &values(&golden.f64("output")));
             assert!(apart < tolerance, "{name} {dtype:?}: output {apart}");
 
-            let pass = reference.pass(&x, &t, &dy(&output, &of("target")), None).unwrap();
+            let pass = network.pass(&x, &t, &dy(&output, &tensor("target")), None).unwrap();
             let apart = difference(&values(&pass.dx), &values(&golden.f64("dx")));
             assert!(apart < 10.0 * tolerance, "{name} {dtype:?}: dx {apart}");
-            let gradients = reference.flatten::<f64>(&pass.dparams).unwrap();
+            let gradients = network.flatten::<f64>(&pass.dparams).unwrap();
             assert!(gradients[graph.trained()..].iter().all(|g| *g == 0.0));
             check_gradients(&golden, &weights, &gradients, 10.0 * tolerance, &format!("{name} {dtype:?}"));
         }
@@ -133,8 +133,8 @@ fn the_engine_computes_what_pytorch_computes() {
         let golden = Golden::read(name);
         let weights = golden.weights("weights");
         let graph = weights.graph().clone();
-        let of = |key: &str| golden.tensors[key].flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let (x, t, target) = (of("x"), of("t"), of("target"));
+        let tensor = |key: &str| golden.tensors[key].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (x, t, target) = (tensor("x"), tensor("t"), tensor("target"));
         let mut engine = Engine::new(graph.clone(), t.len() + 1, Purpose::Train).unwrap();
         let output = engine.forward(weights.values(), &x, &t, None).unwrap().to_vec();
         let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
@@ -187,8 +187,8 @@ fn three_steps_of_adam_are_pytorchs() {
             );
             Factors::new(&adam, &ema, step, 3).step(&mut state, &gradient, found);
         }
-        // A first step moves every number by the whole rate, 2e-4, whatever its gradient, which single precision may
-        // have with another sign where it is nought but for rounding. So what counts is how far apart all are.
+        // A first step moves each parameter by the whole rate, 2e-4, whatever the size of its gradient, whose sign is
+        // arbitrary when it is zero up to rounding. So all parameters are compared together.
         let (mut apart, mut moved) = (0.0, 0.0);
         for ((a, b), from) in state.weights.iter().zip(expected.values()).zip(start.values()) {
             apart += f64::from(a - b).powi(2);

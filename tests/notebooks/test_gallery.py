@@ -34,7 +34,7 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 
 import gallery  # noqa: E402
 import index as ix  # noqa: E402
-import readme_table  # noqa: E402
+import figures_table  # noqa: E402
 
 KATEX = ROOT / ".mem2gen/katex"
 
@@ -64,6 +64,7 @@ notebook = "first"
 paper = "Fig. 1"
 title = "A parabola with $\\\\beta = 2$ | and a bar"
 command = "make notebooks"
+data = "none"
 profile = "smoke"
 state = "drawn"
 
@@ -73,6 +74,7 @@ notebook = "first"
 paper = "Fig. 2"
 title = "Not there yet"
 command = "make notebooks"
+data = "none"
 profile = "paper"
 state = "planned"
 """
@@ -293,23 +295,24 @@ def visible(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition("</head>")[2]
 
 
-class Readme(unittest.TestCase):
+class FiguresTable(unittest.TestCase):
     def test_the_table_is_written_between_its_marks_and_checked(self):
         with tempfile.TemporaryDirectory() as folder:
             root = project(Path(folder) / "p")
-            readme = root / "README.md"
-            script = [sys.executable, str(ROOT / "tools/readme_table.py"), "--root", str(root)]
+            page = root / "docs" / "figures.md"
+            page.parent.mkdir(exist_ok=True)
+            script = [sys.executable, str(ROOT / "tools/figures_table.py"), "--root", str(root)]
 
             def call(*arguments):
                 return subprocess.run([*script, *arguments], capture_output=True, text=True, check=False)
 
-            readme.write_text("# x\n")
+            page.write_text("# x\n")
             self.assertIn("needs the lines", call().stderr)
-            readme.write_text(f"# x\n{readme_table.BEGIN}\nold\n{readme_table.END}\nrest\n")
+            page.write_text(f"# x\n{figures_table.BEGIN}\nold\n{figures_table.END}\nrest\n")
             self.assertEqual(call("--check").returncode, 1)
             self.assertEqual(call().returncode, 0)
             self.assertEqual(call("--check").returncode, 0)
-            text = readme.read_text()
+            text = page.read_text()
             self.assertIn("| `parabola` | Fig. 1 |", text)
             self.assertIn("\\| and a bar", text)
             self.assertTrue(text.startswith("# x\n") and text.endswith("rest\n"))

@@ -262,7 +262,7 @@ fn naive(
     row: usize,
     dropout: Option<Dropout>,
 ) -> Vec<f64> {
-    let values = |id: ParamId| {
+    let param = |id: ParamId| {
         let p = graph.param(id);
         &weights[p.offset..p.offset + p.layout.len()]
     };
@@ -286,7 +286,7 @@ fn naive(
                 (0..2 * half).map(|i| if i < half { angle(i).sin() } else { angle(i - half).cos() }).collect()
             }
             Op::Fourier { frequencies } => {
-                let angles = values(frequencies).iter().map(|w| 2.0 * std::f64::consts::PI * t * w);
+                let angles = param(frequencies).iter().map(|w| 2.0 * std::f64::consts::PI * t * w);
                 angles.clone().map(f64::sin).chain(angles.map(f64::cos)).collect()
             }
             Op::Conv { weight, bias, side, stride, upsample } => {
@@ -304,13 +304,13 @@ fn naive(
                 let mut y = vec![];
                 for p in 0..shape.pixels() {
                     for o in 0..shape.channels {
-                        let mut v = values(bias)[o] + if inputs.len() == 2 { read(1)[o] } else { 0.0 };
+                        let mut v = param(bias)[o] + if inputs.len() == 2 { read(1)[o] } else { 0.0 };
                         for (a, b) in (0..side).flat_map(|a| (0..side).map(move |b| (a, b))) {
                             let i = (p / shape.width * stride + a) as isize - before;
                             let j = (p % shape.width * stride + b) as isize - before;
                             for c in 0..f.channels {
                                 let w =
-                                    values(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
+                                    param(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
                                 v += w * at(i, j, c);
                             }
                         }
@@ -329,7 +329,7 @@ fn naive(
                     let var = group.iter().map(|i| (x[*i] - mean).powi(2)).sum::<f64>() / n;
                     for i in group {
                         let c = i % shape.channels;
-                        let v = (x[i] - mean) / (var + epsilon).sqrt() * values(scale)[c] + values(shift)[c];
+                        let v = (x[i] - mean) / (var + epsilon).sqrt() * param(scale)[c] + param(shift)[c];
                         y[i] = if with { silu(v) } else { v };
                     }
                 }
@@ -573,7 +573,7 @@ fn wrong_arguments_are_refused() {
 }
 
 #[test]
-fn normalisation_is_exact_far_from_nought() {
+fn normalisation_is_exact_far_from_zero() {
     // Groups of four channels of 28 x 28 pixels about a mean of 50 with a deviation of 1/2.
     let shape = Shape::image(28, 28, 8);
     let graph = graph(shape, |b, x| b.norm("n", x, 2, 1e-6, false, 0.0).map(drop));

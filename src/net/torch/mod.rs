@@ -203,7 +203,7 @@ fn values<R: Read + Seek>(
     tensor: &Tensor,
 ) -> Result<Vec<f32>, NetError> {
     let refused = |reason: String| bad(path, reason);
-    let dtype = tensor.dtype.unwrap_or(DType::F32);
+    let dtype = tensor.dtype.expect("types were checked with the shapes");
     let expected = (tensor.elements as u64).saturating_mul(dtype.size_in_bytes() as u64);
     let name = format!("{root}data/{}", tensor.storage);
     let bytes = archive.read(&name, expected).map_err(refused)?;
@@ -275,23 +275,23 @@ mod tests {
         let arch = Arch::Unet(UnetSettings::paper("cifar10", 128).unwrap());
         let graph = arch.graph(Shape::image(shape.height, shape.width, shape.channels)).unwrap();
         let all = names(graph.params());
-        let of = |name: &str| {
+        let theirs = |name: &str| {
             let i = graph.params().iter().position(|p| p.name == name).unwrap();
             (all[i].0.as_str(), all[i].1)
         };
         // Counted by hand: 2 of time, the first convolution, then levels of two blocks (32), two blocks with
         // attention (16), two (8), two (4), with three ways down between.
-        assert_eq!(of("time.1.bias"), ("all_modules.1.bias", false));
-        assert_eq!(of("input.weight"), ("all_modules.2.weight", false));
-        assert_eq!(of("down.0.block.0.conv1.weight"), ("all_modules.3.Conv_0.weight", false));
-        assert_eq!(of("down.0.down.weight"), ("all_modules.5.Conv_0.weight", false));
-        assert_eq!(of("down.1.block.0.shortcut.weight"), ("all_modules.6.NIN_0.W", true));
-        assert_eq!(of("down.1.attention.0.out.bias"), ("all_modules.7.NIN_3.b", false));
-        assert_eq!(of("middle.attention.norm.weight"), ("all_modules.17.GroupNorm_0.weight", false));
-        assert_eq!(of("up.3.block.0.time.weight"), ("all_modules.19.Dense_0.weight", false));
-        assert_eq!(of("up.3.up.bias"), ("all_modules.22.Conv_0.bias", false));
+        assert_eq!(theirs("time.1.bias"), ("all_modules.1.bias", false));
+        assert_eq!(theirs("input.weight"), ("all_modules.2.weight", false));
+        assert_eq!(theirs("down.0.block.0.conv1.weight"), ("all_modules.3.Conv_0.weight", false));
+        assert_eq!(theirs("down.0.down.weight"), ("all_modules.5.Conv_0.weight", false));
+        assert_eq!(theirs("down.1.block.0.shortcut.weight"), ("all_modules.6.NIN_0.W", true));
+        assert_eq!(theirs("down.1.attention.0.out.bias"), ("all_modules.7.NIN_3.b", false));
+        assert_eq!(theirs("middle.attention.norm.weight"), ("all_modules.17.GroupNorm_0.weight", false));
+        assert_eq!(theirs("up.3.block.0.time.weight"), ("all_modules.19.Dense_0.weight", false));
+        assert_eq!(theirs("up.3.up.bias"), ("all_modules.22.Conv_0.bias", false));
         // Three blocks and a way up (8), three with attention and a way up (16), three (32), and the output.
-        assert_eq!(of("output.norm.weight"), ("all_modules.37.weight", false));
-        assert_eq!(of("output.conv.bias"), ("all_modules.38.bias", false));
+        assert_eq!(theirs("output.norm.weight"), ("all_modules.37.weight", false));
+        assert_eq!(theirs("output.conv.bias"), ("all_modules.38.bias", false));
     }
 }

@@ -28,8 +28,8 @@ use crate::sample::{Draw, SampleError, Sampler, ddim};
 use crate::score::{Score, check_rows};
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::study::StudyError;
 use crate::study::context::{Cells, piece};
+use crate::study::error::StudyError;
 use crate::study::subject::{Images, Subject};
 
 /// Number of images of a piece: they are searched together, and kept together when the run is stopped.
@@ -374,6 +374,7 @@ mod tests {
     use super::*;
     use crate::process::{Prediction, Spacing, VpSettings};
     use crate::score::{Empirical, Gaussian, ScoreError};
+    use crate::study::basin::BasinSettings;
     use ndarray::{Array1, array};
 
     fn params(delta: f64, perturbations: usize) -> BasinParams {

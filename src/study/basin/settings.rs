@@ -4,7 +4,7 @@ use super::NAME;
 use crate::process::Vp;
 use crate::random::SEED;
 use crate::setting::SettingError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
 /// Settings of the search for basins, also its options on the command line. The defaults are those of the paper's code.
 ///

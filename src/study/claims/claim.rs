@@ -13,8 +13,8 @@ use crate::class::Group;
 use crate::detect::wilson;
 use crate::random::{SEED, Stream};
 use crate::setting::SettingError;
-use crate::study::StudyError;
 use crate::study::energy::GapRow;
+use crate::study::error::StudyError;
 
 /// Version of the numbers of this study. Raise it with every change that moves them.
 pub const VERSION: u32 = 2;
@@ -111,6 +111,15 @@ pub struct Claims {
 }
 
 /// The subject of a claim.
+///
+/// ```
+/// use mem2gen::study::claims::{About, SizeShare, Verdict};
+///
+/// let about = About { dataset: "mnist", network: "mlp128", command: "mem2gen sweep --plan mnist-mlp" };
+/// let claim = about.memorized_at_small_sizes(&[SizeShare { k: 2, count: 512, samples: 512 }])?;
+/// assert_eq!((claim.value, claim.verdict), (Some(1.0), Verdict::Holds));
+/// # Ok::<(), mem2gen::study::StudyError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
     /// The data set.
@@ -325,7 +334,8 @@ impl About<'_> {
             if four.k != eight.k {
                 return refused("pairs", format!("of K = {} and {}", four.k, eight.k), "pairs of one K");
             }
-            let added = |s: SizeShare| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
+            let added =
+                |s: SizeShare| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
             let ((p, n), (q, m)) = (added(four), added(eight));
             let half = z * (p * (1.0 - p) / n + q * (1.0 - q) / m).sqrt();
             let size = (p - q).abs();
@@ -505,8 +515,9 @@ impl About<'_> {
             for (class, means) in others {
                 rivals.extend(ascending(means)?.into_iter().filter(|m| m.k == g.k).map(|m| (*class, m)));
             }
-            let narrower =
-                |a: (Group, SizeMean), b: (Group, SizeMean)| if b.1.mean.abs() < a.1.mean.abs() { b } else { a };
+            let narrower = |a: (Group, SizeMean), b: (Group, SizeMean)| {
+                if b.1.mean.abs() < a.1.mean.abs() { b } else { a }
+            };
             let classes = rivals.len();
             if let Some((class, rival)) = rivals.into_iter().reduce(narrower) {
                 let value = rival.mean.abs() - g.mean.abs();
@@ -542,6 +553,15 @@ impl HalfSize {
 }
 
 /// The K at which half of the samples are memorized; `None` when it is not between the measured sizes.
+///
+/// ```
+/// use mem2gen::study::claims::{SizeShare, transition_size};
+///
+/// let shares = [(64, 750), (256, 250)].map(|(k, count)| SizeShare { k, count, samples: 1000 });
+/// let half = transition_size(&shares, 1)?.expect("the fraction crosses one half");
+/// assert!((half.k - 128.0).abs() < 1e-9);
+/// # Ok::<(), mem2gen::study::StudyError>(())
+/// ```
 ///
 /// # Errors
 /// [`StudyError::Setting`] for a count above its samples.

@@ -9,12 +9,12 @@ use crate::device::Device;
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::random::SEED;
 use crate::setting::SettingError;
-use crate::study::StudyError;
 use crate::study::basin::{BasinSummary, basins};
 use crate::study::claims::frame::{NAME, claims_frame, claims_rows};
 use crate::study::context::Context;
 use crate::study::curvature::{SetRow, spectra};
 use crate::study::energy::{GapRow, energies};
+use crate::study::error::StudyError;
 use crate::study::subject::{NetworkRows, SubjectNetwork, SubjectSettings};
 use crate::study::sweep::{ClassRow, EXACT, Plan, SweepRow, Transition};
 use crate::study::transition::frame::{Capacity, CapacityRow};
@@ -33,14 +33,10 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Claims, 
     let command = |dataset: &str, network: &str| {
         let has =
             |plan: &&Plan| plan.tasks().iter().any(|task| task.dataset == dataset && task.network == network);
-        plans
-            .iter()
-            .find(has)
-            .map(|plan| format!("mem2gen sweep --plan {}", plan.name()))
-            .ok_or_else(|| {
-                let need = format!("a plan with {network} on {dataset}");
-                StudyError::from(SettingError::new("claims", "plans", names.join(", "), need))
-            })
+        plans.iter().find(has).map(|plan| format!("mem2gen sweep --plan {}", plan.name())).ok_or_else(|| {
+            let need = format!("a plan with {network} on {dataset}");
+            StudyError::from(SettingError::new("claims", "plans", names.join(", "), need))
+        })
     };
     for (dataset, network) in networks(&all.cells) {
         let command = command(dataset, network)?;

@@ -1,4 +1,4 @@
-//! Figures of a classified synthetic set: both histograms (Fig. 3) and the contact sheet (Fig. 1B).
+//! Figures of a classified synthetic set: histograms of distances (Fig. 3) and the contact sheet (Fig. 1B).
 
 use ndarray::Array3;
 
@@ -9,14 +9,14 @@ use crate::plot::{
     image_grid,
 };
 
-/// The colour of distances of held-out data.
+/// Colour of distances of held-out images.
 const HELD_OUT: Colour = Colour::hex(0x56_b4_e9);
 
-/// Histogram of distances on a logarithmic axis, those below `floor` at it, with the threshold and, if there are any,
-/// the distances of held-out real data.
+/// Histogram of distances on a logarithmic axis, with the threshold and the distances of held-out images. Distances below
+/// `floor` are drawn at `floor`.
 ///
 /// # Errors
-/// As [`histogram`]: nothing to count among others.
+/// As [`histogram`], for example without distances.
 pub fn distances(
     title: &str,
     name: &str,
@@ -34,12 +34,13 @@ pub fn distances(
     if let Some(held_out) = held_out {
         panel = panel.series(HistogramSeries::new("held-out images", logs(held_out)).colour(HELD_OUT));
     }
-    if let Some(value) = threshold.value.filter(|_| threshold.origin != Origin::NoDistances) {
-        let origin = match threshold.origin {
-            Origin::Manual => "given",
-            Origin::Valley => "valley",
-            _ => "held-out",
-        };
+    let origin = match threshold.origin {
+        Origin::Manual => Some("given"),
+        Origin::Valley => Some("valley"),
+        Origin::Null => Some("held-out"),
+        Origin::Unknown | Origin::NoDistances => None,
+    };
+    if let Some((value, origin)) = threshold.value.zip(origin) {
         panel = panel.threshold(value.max(floor).log10(), &format!("{value:.4} ({origin})"));
     }
     histogram(&panel)
@@ -50,17 +51,17 @@ pub fn distances(
 pub struct Example {
     /// The sample.
     pub sample: Array3<f32>,
-    /// The nearest training image, and how far it is.
+    /// The nearest training image and its distance.
     pub train: (Array3<f32>, f64),
-    /// The nearest other sample, and how far it is.
+    /// The nearest other sample and its distance; `None` when there is no other sample.
     pub synthetic: Option<(Array3<f32>, f64)>,
 }
 
-/// For each class a row of samples, with the nearest training image above and the nearest other sample below. A
-/// class that has too few samples for a statement is marked.
+/// A row of samples for each class, with the nearest training image above and the nearest other sample below. Classes with
+/// too few samples are marked.
 ///
 /// # Errors
-/// As [`image_grid`]: no images among others.
+/// As [`image_grid`], for example without images.
 pub fn contact_sheet(title: &str, classes: &[(Class, Share, Vec<Example>)]) -> Result<Figure, FigureError> {
     let mut grid = ImageGrid::new(title);
     let most = classes.iter().map(|(.., examples)| examples.len()).max().unwrap_or(0);

@@ -122,9 +122,8 @@ impl Copies {
     /// Draws both histograms; gives those that have nothing to show.
     fn draw_distances(&self, folder: &Path) -> Result<Vec<String>, CopiesError> {
         let Self { neighbours, classification, .. } = self;
-        let known = |near: &[Option<Neighbour>]| -> Vec<f64> {
-            near.iter().flatten().map(|n| n.distance).collect()
-        };
+        let known =
+            |near: &[Option<Neighbour>]| -> Vec<f64> { near.iter().flatten().map(|n| n.distance).collect() };
         let mut not_drawn = Vec::new();
         for (id, title, name, samples, held_out, threshold, colour) in [
             (

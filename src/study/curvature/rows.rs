@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::{NAME, Spectrum};
 use crate::class::Group;
 use crate::ops::OpError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
 /// Local dimension from descending singular values: D minus the number of values above the largest gap s_i - s_(i+1);
 /// and that gap. The `drop_top` largest values are left out. s_(D+1) counts as 0, so a point without flat directions has

@@ -6,7 +6,7 @@ use crate::process::Level;
 use crate::random::SEED;
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
 /// How the rows of S are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]

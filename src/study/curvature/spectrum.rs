@@ -26,8 +26,8 @@ use crate::progress::{ProgressSink, Reporter};
 use crate::random::Places;
 use crate::score::{Score, ScoreError, first_bad};
 use crate::shape::Shape;
-use crate::study::StudyError;
 use crate::study::context::{Cells, piece};
+use crate::study::error::StudyError;
 use crate::study::subject::{Images, Subject};
 
 /// Number of values in a call of the score: large enough to fill a network, small enough for the allocator to reuse the

@@ -9,8 +9,8 @@ use crate::class::Group;
 use crate::ops::OpError;
 use crate::progress::{ProgressSink, Reporter};
 use crate::score::{check_shape, first_bad};
-use crate::study::StudyError;
 use crate::study::context::{Cells, piece};
+use crate::study::error::StudyError;
 use crate::study::subject::{Images, Subject};
 
 /// Number of arcs of a piece, which a stopped run does not compute again.

@@ -22,7 +22,7 @@ use crate::ops::OpError;
 use crate::process::{Level, Process, Vp};
 use crate::score::{Score, check_shape, first_bad};
 use crate::setting::SettingError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
 /// Number of rows in a call of the score.
 const ROWS: usize = 1024;
@@ -311,7 +311,7 @@ mod tests {
     use crate::score::{Density, Empirical, Gaussian, ScoreError};
     use crate::study::context::Cells;
     use crate::study::energy::{Targets, analyse, gaps};
-    use ndarray::{Array1, array};
+    use ndarray::{Array1, array, s};
 
     fn params(settings: PotentialSettings) -> PotentialParams {
         settings.check().unwrap()

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::NAME;
 use crate::random::{SEED, Stream};
 use crate::setting::SettingError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
 /// Settings of relative energies, also their options on the command line: table `energy` of a profile. The defaults are
 /// the paper's where it states any.

@@ -134,8 +134,9 @@ impl MemoryLoad {
             .map(|g| {
                 let mut cells: Vec<&LoadCell> = g.cells.iter().copied().filter(|c| c.beta == beta).collect();
                 cells.sort_by_key(|c| c.k);
-                let mut panel =
-                    CurvePanel::new(&g.title, X, "fraction of end states").x_scale(Scale::Log2).y_range(0.0, 1.0);
+                let mut panel = CurvePanel::new(&g.title, X, "fraction of end states")
+                    .x_scale(Scale::Log2)
+                    .y_range(0.0, 1.0);
                 for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
                     let fraction = |f: &Fractions| match class {
                         Class::Memorized => f.memorized,
@@ -146,7 +147,10 @@ impl MemoryLoad {
                     let y = cells.iter().map(|c| fraction(&c.fractions)).collect();
                     let band = cells.iter().map(|c| wilson(fraction(&c.fractions), c.starts)).collect();
                     panel = panel.curve(
-                        Curve::new(class.name(), x, y).colour(class.colour()).marker(class.marker()).band(band),
+                        Curve::new(class.name(), x, y)
+                            .colour(class.colour())
+                            .marker(class.marker())
+                            .band(band),
                     );
                 }
                 panel

@@ -1,4 +1,4 @@
-//! DenseAM retrieval of real images under load.
+//! Memory load: DenseAM retrieval of real images.
 
 pub mod figure;
 pub mod frame;

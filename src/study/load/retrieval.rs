@@ -1,8 +1,8 @@
-//! DenseAM retrieval under load: what noisy starts come to on K real images at inverse temperature beta.
+//! DenseAM retrieval under load: end states of noisy starts on K real images at inverse temperature beta.
 //!
-//! From every start the dynamics x <- m(x) is run to its fixed point. The end states are labelled as the
-//! samples of a diffusion model are (Eqs. 9 to 11): memorized where they are a stored pattern, spurious
-//! where another start ends on the same new state, generalized where no other does.
+//! The dynamics x <- m(x) runs from every start to its fixed point. End states are labelled like the samples of a
+//! diffusion model (Eqs. 9 to 11): memorized when near a stored pattern, spurious when near another end state only, and
+//! generalized otherwise.
 
 use ndarray::{ArcArray2, Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
@@ -15,20 +15,19 @@ use crate::ops::{Memories, Nearest};
 use crate::progress::ProgressSink;
 use crate::random::Stream;
 use crate::setting::SettingError;
-use crate::study::StudyError;
 use crate::study::context::Cells;
+use crate::study::error::StudyError;
 
-/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+/// Version of the numbers of this study. Raise it with every change that moves them.
 pub const VERSION: u32 = 1;
 
-/// How a stored pattern is spoilt to give a start.
+/// The noise that makes a start from a stored pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Noise {
-    /// Gaussian of variance 1/(2 beta): the start is a sample of p(x_t) at the time t of that beta, as a
-    /// diffusion model meets it.
+    /// Gaussian of variance 1/(2 beta): the start is a sample of p(x_t) at the time t of this beta.
     Thermal,
-    /// Gaussian of a fixed standard deviation, whatever beta: the classical question to a memory.
+    /// Gaussian of a fixed standard deviation, independent of beta, as in classical tests of a memory.
     Fixed {
         /// Standard deviation, in the units of the images.
         std: f64,
@@ -37,6 +36,13 @@ pub enum Noise {
 
 impl Noise {
     /// Standard deviation at beta.
+    ///
+    /// ```
+    /// use mem2gen::study::load::Noise;
+    ///
+    /// assert_eq!(Noise::Thermal.std(0.5), 1.0);
+    /// assert_eq!(Noise::Fixed { std: 0.25 }.std(0.5), 0.25);
+    /// ```
     pub fn std(self, beta: f64) -> f64 {
         match self {
             Self::Thermal => (0.5 / beta).sqrt(),
@@ -53,7 +59,7 @@ impl Noise {
     }
 }
 
-/// Settings of the memory load analysis, a table of a profile.
+/// Settings of the memory load study, a table of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadSettings {
@@ -63,26 +69,26 @@ pub struct LoadSettings {
     pub sizes: Vec<usize>,
     /// Inverse temperatures, for images with values in [0, 1].
     pub betas: Vec<f64>,
-    /// How starts are spoilt; the grid is run for each.
+    /// Noise rules of the starts; the grid is run for each.
     pub noise: Vec<Noise>,
-    /// Starts are this many a stored pattern (4 in the paper's synthetic sets), but no more than `starts`.
+    /// Number of starts for each stored pattern (4 in the paper's synthetic sets), up to `starts` in all.
     pub starts_per_memory: usize,
     /// Largest number of starts.
     pub starts: usize,
     /// Estimated distance to the fixed point at which a state has converged.
     pub tolerance: f64,
-    /// Steps after which a state counts as unconverged.
+    /// Number of steps after which a state counts as unconverged.
     pub max_steps: usize,
     /// Thresholds delta_m = delta_s as a fraction of the median distance from a held-out image to the
     /// whole training set.
     pub delta_fraction: f64,
-    /// Held-out images that this median is taken over.
+    /// Number of held-out images of this median.
     pub held_out: usize,
     /// Seed of patterns and noise.
     pub seed: u64,
 }
 
-/// Checked [`LoadSettings`], and the device to run on, which is no part of what is computed.
+/// Checked [`LoadSettings`], and the device, which does not affect the results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadParams {
     settings: LoadSettings,
@@ -141,7 +147,7 @@ impl LoadSettings {
 }
 
 impl LoadParams {
-    /// The same on another device than the processor.
+    /// The same parameters on another device.
     #[must_use]
     pub fn on(self, device: DeviceChoice) -> Self {
         Self { device, ..self }
@@ -152,10 +158,10 @@ impl LoadParams {
         &self.settings
     }
 
-    /// The noise rule that tables call `name`.
+    /// The noise rule with this name in tables.
     ///
     /// # Errors
-    /// [`StudyError::Setting`] where the settings have none of that name.
+    /// [`StudyError::Setting`] for a name that is not in the settings.
     pub fn noise(&self, name: &str) -> Result<Noise, StudyError> {
         self.settings.noise.iter().copied().find(|n| n.name() == name).ok_or_else(|| {
             let known: Vec<String> = self.settings.noise.iter().map(|n| n.name()).collect();
@@ -163,7 +169,7 @@ impl LoadParams {
         })
     }
 
-    /// Cells of the grid for `data`: sizes beyond a training set are left out.
+    /// Number of cells of the grid for `data`. Sizes larger than the training set are left out.
     pub fn cells(&self, data: &[LoadData]) -> usize {
         let sizes: usize =
             data.iter().map(|d| self.settings.sizes.iter().filter(|&&k| k <= d.train.nrows()).count()).sum();
@@ -171,18 +177,18 @@ impl LoadParams {
     }
 }
 
-/// One data set, ready for the analysis: images a row, values in [0, 1].
+/// One data set: images as rows, values in [0, 1].
 #[derive(Debug, Clone)]
 pub struct LoadData {
     /// Its name.
     pub name: String,
     /// Training images in the order of the nested subsets.
     pub train: ArcArray2<f32>,
-    /// Images that were never trained on.
+    /// Held-out images.
     pub held_out: Array2<f32>,
 }
 
-/// Fractions of the three classes, of what did not converge and of what is not finite; they sum to 1.
+/// Fractions of the three classes, of unconverged and of invalid end states. They sum to 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fractions {
     /// Memorized.
@@ -191,14 +197,14 @@ pub struct Fractions {
     pub spurious: f64,
     /// Generalized.
     pub generalized: f64,
-    /// Not converged within the steps allowed; no class.
+    /// Not converged within the largest number of steps; no class.
     pub unconverged: f64,
     /// NaN or infinite; no class.
     pub invalid: f64,
 }
 
 impl Fractions {
-    /// The largest change of any of them.
+    /// The largest absolute change of the fractions of the three classes.
     pub fn change(&self, other: &Self) -> f64 {
         [
             self.memorized - other.memorized,
@@ -219,39 +225,38 @@ pub struct LoadCell {
     pub noise: String,
     /// Standard deviation of that noise.
     pub noise_std: f64,
-    /// Stored patterns.
+    /// Number of stored patterns.
     pub k: usize,
     /// Inverse temperature.
     pub beta: f64,
-    /// Starts.
+    /// Number of starts.
     pub starts: usize,
-    /// Fractions of the starts by the label of their end state.
+    /// Fractions of the starts by the class of their end state.
     pub fractions: Fractions,
-    /// The same at three quarters of both thresholds.
+    /// The same with both thresholds multiplied by 3/4.
     pub strict: Fractions,
-    /// The same at five quarters.
+    /// The same with both thresholds multiplied by 5/4.
     pub loose: Fractions,
-    /// Fraction of starts that end within delta_m of the very pattern that they were made from.
+    /// Fraction of starts that end within delta_m of the pattern that they were made from.
     pub recall: f64,
-    /// Different end states, told apart at delta_s, among those that converged.
+    /// Number of distinct converged end states, at a resolution of delta_s.
     pub distinct: usize,
-    /// Mean of exp(entropy of the weights) at the end: how many patterns an end state blends.
+    /// Mean of exp(entropy of the weights) at the end states: the effective number of patterns in an end state.
     pub blended: f64,
-    /// Median distance from an end state to its nearest stored pattern; None where nothing converged.
+    /// Median distance from an end state to its nearest stored pattern; `None` when no start converged.
     pub d_train: Option<f64>,
     /// Median number of steps.
     pub steps: usize,
     /// delta_m = delta_s.
     pub delta: f64,
-    /// Wall time of the cell.
+    /// Wall time in seconds.
     pub seconds: f64,
 }
 
-/// Median distance from `held_out` to the nearest of `train`: what real, unseen data looks like. Searched
-/// for on the device of that choice.
+/// Median distance from a row of `held_out` to the nearest row of `train`, computed on `device`.
 ///
 /// # Errors
-/// [`StudyError::Op`] where the shapes don't fit or a set is empty.
+/// [`StudyError::Op`] for shapes that do not match or an empty set.
 pub fn null_distance(
     held_out: ArrayView2<'_, f32>,
     train: impl Into<ArcArray2<f32>>,
@@ -264,11 +269,11 @@ pub fn null_distance(
     Ok(median(&mut d))
 }
 
-/// The phase diagram: every data set, noise rule, size and beta of the settings. With `cells`, finished
-/// cells are read from there and new ones kept.
+/// The phase diagram: every data set, noise rule, size and beta of the settings. Finished cells are read from `cells`,
+/// and new ones are written there.
 ///
 /// # Errors
-/// [`StudyError`] from the operations, or where a cell can't be written.
+/// [`StudyError`] of the operations, and [`StudyError::Store`] for a cell that cannot be written.
 pub fn phase_diagram(
     data: &[LoadData],
     params: &LoadParams,
@@ -313,24 +318,24 @@ pub fn phase_diagram(
     Ok(out)
 }
 
-/// The end states of one cell, with what their labels are made from.
+/// The end states of one cell, with the distances for their labels.
 struct EndStates {
     starts: Array2<f32>,
-    /// The stored pattern behind each start.
+    /// Index of the stored pattern of each start.
     origin: Vec<usize>,
     retrieval: Retrieval<f32>,
-    /// The starts that converged. What did not has no class and is no neighbour of anything.
+    /// Indices of the converged starts. The others have no class and are not neighbours.
     settled: Vec<usize>,
     /// Their end states.
     states: ArcArray2<f32>,
-    /// The nearest stored pattern of each of them, and its distance.
+    /// The nearest stored pattern of each converged end state, with its distance.
     train: Nearest,
     /// Distance to the nearest other end state.
     d_synthetic: Vec<Option<f64>>,
 }
 
-/// Patterns and noise directions depend on data set, seed and K alone, so that cells along beta differ
-/// by beta only.
+/// Patterns and noise directions depend on data set, seed and K only, so that cells of one K have the same starts up to
+/// the scale of the noise.
 fn end_states(
     dataset: &str,
     stored: &ArcArray2<f32>,
@@ -424,8 +429,7 @@ impl MemoryLoad {
     /// # Errors
     /// [`StudyError::Setting`] for a cell that is not in the grid.
     pub fn cell(&self, dataset: &str, noise: &str, k: usize, beta: f64) -> Result<&LoadCell, StudyError> {
-        let wanted =
-            |c: &&LoadCell| c.dataset == dataset && c.noise == noise && c.k == k && c.beta == beta;
+        let wanted = |c: &&LoadCell| c.dataset == dataset && c.noise == noise && c.k == k && c.beta == beta;
         self.cells.iter().find(wanted).ok_or_else(|| {
             let value = format!("{dataset}, {noise} noise, K = {k}, beta = {beta}");
             SettingError::new("memory load", "cell", value, "a cell of the grid").into()
@@ -446,7 +450,7 @@ impl MemoryLoad {
     }
 }
 
-/// One start, where it came to, and the stored pattern nearest to that.
+/// One start, its end state, and the nearest stored pattern.
 #[derive(Debug, Clone)]
 pub struct Example {
     /// The start, `[N]`.
@@ -455,13 +459,13 @@ pub struct Example {
     pub end: Array1<f32>,
     /// The stored pattern nearest to the end state, `[N]`.
     pub nearest: Array1<f32>,
-    /// l2 distance between the last two.
+    /// l2 distance from the end state to the nearest stored pattern.
     pub distance: f64,
-    /// What the end state is.
+    /// Class of the end state.
     pub label: Class,
 }
 
-/// The first `most` starts of one cell that converged, with the labels that they have in the cell.
+/// The first `most` converged starts of one cell, with their classes.
 ///
 /// # Errors
 /// As [`phase_diagram`].
@@ -510,7 +514,7 @@ fn distance(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
 }
 
-/// How many states are left if each is dropped that lies within `delta` of one already kept.
+/// Number of states after dropping each that lies within `delta` of a kept one.
 fn distinct(states: ArrayView2<'_, f32>, delta: f64) -> usize {
     let mut kept: Vec<ArrayView1<'_, f32>> = Vec::new();
     for x in states.outer_iter() {

@@ -13,7 +13,7 @@ use crate::study::context::Context;
 /// The settings of the profile.
 ///
 /// # Errors
-/// Those of the profile.
+/// As [`Context::settings`].
 pub fn settings(context: &Context) -> Result<LoadSettings, Error> {
     Ok(context.settings("load")?)
 }
@@ -21,7 +21,7 @@ pub fn settings(context: &Context) -> Result<LoadSettings, Error> {
 /// The phase diagram of DenseAM retrieval on real images; stored as `memory_load`.
 ///
 /// # Errors
-/// Those of the analysis, of the data sets and of the stored table.
+/// Errors of the study, of the data sets and of the stored table.
 pub fn memory_load(context: &Context) -> Result<MemoryLoad, Error> {
     let params = settings(context)?.check()?.on(context.profile().device()?);
     let names = &params.settings().datasets;
@@ -70,7 +70,7 @@ pub struct CellExamples {
 /// cell.
 ///
 /// # Errors
-/// Those of the analysis and of the data sets.
+/// Errors of the study and of the data sets.
 pub fn load_examples(context: &Context, cells: &[LoadCell], most: usize) -> Result<Examples, Error> {
     let params: LoadParams = settings(context)?.check()?.on(context.profile().device()?);
     let examples_of = |cell: &LoadCell| -> Result<CellExamples, Error> {

@@ -11,7 +11,7 @@ use crate::project::Layout;
 use crate::score::Score;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 use crate::train::{TrainError, TrainedProcess};
 
 /// One trained network, or the exact score of its training set, with the training set and the labelled samples.

@@ -12,8 +12,8 @@ use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::random::SEED;
 use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
-use crate::study::StudyError;
 use crate::study::context::{Cells, Context};
+use crate::study::error::StudyError;
 use crate::study::sweep::{self, Plan, Task};
 
 /// Batch size of the profile's networks; no result depends on it.

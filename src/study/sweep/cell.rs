@@ -1,4 +1,4 @@
-//! One cell in its folder: trained, sampled, labelled, each only where that is not done yet.
+//! One cell in its folder: trained, sampled and labelled. Finished steps are not done again.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ndarray::{ArcArray2, ArrayView2, Axis, s};
+use ndarray::{ArcArray2, ArrayView2};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::class::Class;
-use crate::detect::{self, Classification, Neighbours, Origin, Sets, classify, examples};
+use crate::detect::{self, Origin, Sets, classify};
 use crate::device::{Device, DeviceChoice};
 use crate::distance::{Backbone, Lpips};
 use crate::frame::{read_parquet, write_parquet};
@@ -28,11 +27,11 @@ use crate::score::{Empirical, Network, ScoreError};
 use crate::shape::Shape;
 use crate::store::{Matrix, StoreError, hex, read_matrix, sha256_hex, write_atomic};
 use crate::study::sweep::data::Bench;
+use crate::study::sweep::examples::Picker;
 use crate::study::sweep::frame::{examples_frame, examples_rows, labels_frame, labels_rows};
 use crate::study::sweep::plan::{Plan, Task};
-use crate::study::sweep::{
-    CLIP, DistanceRow, ExampleRow, Options, Role, SweepError, SweepRow, Transition, VERSION, Watch,
-};
+use crate::study::sweep::record::{CellRecord, LabelledSet, NetworkRecord};
+use crate::study::sweep::{CLIP, DistanceRow, Options, SweepError, SweepRow, Transition, VERSION, Watch};
 use crate::train::{self, Kind, RunDir, TrainingData, first_difference};
 
 const RECORD: &str = "cell.json";
@@ -43,83 +42,21 @@ const SAMPLES: &str = "samples.npy";
 const SIDECAR: &str = "samples.json";
 const EXAMPLES: &str = "examples.parquet";
 
-/// Rows that a network takes at a time, and those that an exact score takes.
+/// Batch sizes of a network and of an exact score.
 const NETWORK_ROWS: usize = 128;
 const EXACT_ROWS: usize = 1024;
 
-/// A cell's folder.
+/// The folder of a cell.
 #[derive(Debug, Clone)]
 pub struct SweepCell {
     path: PathBuf,
 }
 
-/// Held by who works on a cell; the system takes it back from a process that dies.
+/// The lock of a process that works on a cell. The system releases it when the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "the file is locked for as long as it is open")] File);
 
-/// What is written last: the cell is complete, and this is what was found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CellRecord {
-    /// [`Task::key`].
-    pub key: String,
-    /// [`Task::id`].
-    pub id: String,
-    /// The crate's version.
-    pub program: String,
-    /// Versions of the numbers of sweeps, of training and of sampling.
-    pub versions: [u32; 3],
-    /// Where the network was trained, or where samples were labelled if there is none.
-    pub device: String,
-    /// SHA-256 of the training set.
-    pub data_sha256: String,
-    /// The network; none for the exact score.
-    pub network: Option<NetworkRecord>,
-    /// Seconds of sampling.
-    pub sample_seconds: f64,
-    /// SHA-256 of the samples.
-    pub samples_sha256: String,
-    /// Seconds of the search for neighbours and of labelling.
-    pub label_seconds: f64,
-    /// What was found for each size of S.
-    pub found: Vec<LabelledSet>,
-    /// SHA-256 of the file of examples.
-    pub examples_sha256: String,
-}
-
-/// How a network came to be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkRecord {
-    /// Key of the training settings.
-    pub key: String,
-    /// SHA-256 of the weights that were sampled with.
-    pub weights_sha256: String,
-    /// Whether they came out of a published file.
-    pub restored: bool,
-    /// Mean loss of the last stretch.
-    pub loss: f64,
-    /// Seconds of training.
-    pub seconds: f64,
-}
-
-/// Labels with one size of S.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelledSet {
-    /// |S| / K.
-    pub multiple: usize,
-    /// Independent sets S.
-    pub sets: usize,
-    /// Medians of d(x, D) and d(x, S \ x).
-    pub medians: [Option<f64>; 2],
-    /// What the samples are made of.
-    pub classification: Classification,
-    /// SHA-256 of the file of labels.
-    pub labels_sha256: String,
-}
-
-/// What samples were drawn from, beside them.
+/// The record of the samples.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Drawn {
@@ -130,7 +67,7 @@ struct Drawn {
 }
 
 impl SweepCell {
-    /// The cell of a task in a folder of cells.
+    /// The folder of a task's cell within a folder of cells.
     pub fn of(runs: &Path, task: &Task) -> Self {
         Self { path: runs.join(&task.id) }
     }
@@ -140,39 +77,62 @@ impl SweepCell {
         &self.path
     }
 
-    /// The training run.
+    /// The folder of the training run.
     pub fn train(&self) -> PathBuf {
         self.path.join(TRAIN)
     }
 
-    /// The sample file.
+    /// The file of the samples.
     pub fn samples(&self) -> PathBuf {
         self.path.join(SAMPLES)
     }
 
-    /// The labels with |S| = `multiple` K.
+    /// The file of the labels with |S| = `multiple` K.
     pub fn labels(&self, multiple: usize) -> PathBuf {
         self.path.join(format!("labels-x{multiple}.parquet"))
     }
 
-    /// The record of the cell, if it is complete and of this task.
-    pub fn record(&self, task: &Task) -> Option<CellRecord> {
-        read_json::<CellRecord>(&self.path.join(RECORD)).filter(|record| record.key == task.key())
+    /// The record of the cell: `None` when it is not finished, or was finished with other settings.
+    ///
+    /// # Errors
+    /// [`SweepError::Cell`] for a damaged record, [`StoreError`] for a record that can't be read.
+    pub fn record(&self, task: &Task) -> Result<Option<CellRecord>, Error> {
+        let record = self.read_json(RECORD)?.filter(|record| record["key"] == task.key());
+        record.map(|record| self.parsed(RECORD, record)).transpose()
     }
 
-    /// Whether another process works on it. Whoever wants to begin in the same moment has to try again.
+    /// The JSON file `name` of the folder; `None` when it does not exist.
+    fn read_json(&self, name: &str) -> Result<Option<Value>, Error> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(|e| self.damaged(name, &e))?)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io("open", &path)(e).into()),
+        }
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, Error> {
+        Ok(serde_json::from_value(value).map_err(|e| self.damaged(name, &e))?)
+    }
+
+    fn damaged(&self, name: &str, error: &serde_json::Error) -> SweepError {
+        let reason = format!("{name} is damaged ({error}); remove it and run the sweep again");
+        SweepError::Cell { path: self.path.clone(), reason }
+    }
+
+    /// Whether another process works on the cell. A process that wants to begin at the same moment has to try again.
     pub fn is_busy(&self) -> bool {
         let file = File::open(self.path.join(LOCK));
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Takes the cell; none where another process has it.
+    /// Locks the cell; `None` when another process has it.
     pub(crate) fn lock(&self) -> Result<Option<Lock>, StoreError> {
         fs::create_dir_all(&self.path).map_err(StoreError::io("make folder", &self.path))?;
         let path = self.path.join(LOCK);
         let open = File::options().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(StoreError::io("open", &path))?;
-        // Who asks whether it is locked holds it for a moment.
+        // `is_busy` of another process holds the lock for a moment.
         for pause in [5, 20, 80, 0] {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(Lock(file))),
@@ -183,7 +143,7 @@ impl SweepCell {
         Ok(None)
     }
 
-    /// Does all that is left of the cell. Only for who has its lock.
+    /// Does all unfinished steps of the cell. The caller holds its lock.
     pub(crate) fn work(
         &self,
         plan: &Plan,
@@ -193,10 +153,10 @@ impl SweepCell {
         watch: &dyn Watch,
     ) -> Result<CellRecord, Error> {
         self.claim(task)?;
-        if let Some(record) = self.record(task) {
+        if let Some(record) = self.record(task)? {
             return Ok(record);
         }
-        // Who reads the folder is not to take what is replaced for a complete cell.
+        // Without its record the cell counts as unfinished while files are replaced.
         remove(&self.path.join(RECORD))?;
         let data = bench.training(task)?;
         let device = train::device(options.device);
@@ -205,38 +165,29 @@ impl SweepCell {
         self.labelled(plan, task, &data, run, drawn, bench, options, watch)
     }
 
-    /// Err unless the folder is this task's, or nobody's.
+    /// Checks that the folder belongs to this task, or makes it so when it is empty.
     fn claim(&self, task: &Task) -> Result<(), Error> {
-        let file = self.path.join(TASK);
-        let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
         let asked = task.identity();
-        match fs::read(&file) {
-            Ok(text) => {
-                let there: Value =
-                    serde_json::from_slice(&text).map_err(|e| bad(format!("{TASK} is damaged: {e}")))?;
-                match first_difference("", &there, &asked) {
-                    None => Ok(()),
-                    Some((setting, there, asked)) => {
-                        Err(SweepError::Other { path: self.path.clone(), setting, there, asked }.into())
-                    }
+        if let Some(begun) = self.read_json(TASK)? {
+            return match first_difference("", &begun, &asked) {
+                None => Ok(()),
+                Some((setting, there, asked)) => {
+                    Err(SweepError::Other { path: self.path.clone(), setting, there, asked }.into())
                 }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let entries = fs::read_dir(&self.path).map_err(StoreError::io("list", &self.path))?;
-                for entry in entries {
-                    let name = entry.map_err(StoreError::io("list", &self.path))?.file_name();
-                    let name = name.to_string_lossy();
-                    if name != LOCK && !name.starts_with(crate::store::TEMPORARY) {
-                        return Err(bad(format!("it holds {name} and is no cell of a sweep")).into());
-                    }
-                }
-                Ok(write_json(&file, &asked)?)
-            }
-            Err(e) => Err(StoreError::io("open", &file)(e).into()),
+            };
         }
+        for entry in fs::read_dir(&self.path).map_err(StoreError::io("list", &self.path))? {
+            let name = entry.map_err(StoreError::io("list", &self.path))?.file_name();
+            let name = name.to_string_lossy();
+            if name != LOCK && !name.starts_with(crate::store::TEMPORARY) {
+                let reason = format!("holds {name} and is not a cell of a sweep; choose another folder");
+                return Err(SweepError::Cell { path: self.path.clone(), reason }.into());
+            }
+        }
+        Ok(write_json(&self.path.join(TASK), &asked)?)
     }
 
-    /// The finished training run; none for the exact score.
+    /// The finished training run; `None` for the exact score.
     fn trained(
         &self,
         task: &Task,
@@ -263,7 +214,8 @@ impl SweepCell {
         Ok(Some(run))
     }
 
-    /// Samples with what they were drawn from.
+    /// The samples and their record. Samples of other settings or of another number, and samples that don't match their
+    /// record, are drawn again.
     fn drawn(
         &self,
         plan: &Plan,
@@ -287,8 +239,9 @@ impl SweepCell {
         let settings = plan.sampling_identity(source);
         let (file, sidecar) = (self.samples(), self.path.join(SIDECAR));
         let dim = data.shape().len();
-        if let Some(drawn) = read_json::<Drawn>(&sidecar)
-            && drawn.settings == settings
+        let drawn = self.read_json(SIDECAR)?.filter(|drawn| drawn["settings"] == settings);
+        let drawn: Option<Drawn> = drawn.map(|drawn| self.parsed(SIDECAR, drawn)).transpose()?;
+        if let Some(drawn) = drawn
             && drawn.samples == task.samples
             && let Ok(Matrix::F32(rows)) = read_matrix(&file)
             && rows.dim() == (task.samples, dim)
@@ -358,12 +311,7 @@ impl SweepCell {
             features(lpips.as_ref(), shape, &samples, sink)?,
         ];
         let far = held_out.map(|rows| features(lpips.as_ref(), shape, rows, sink)).transpose()?;
-        let sets = Sets {
-            train,
-            synthetic,
-            held_out: far,
-            squared: lpips.is_some(),
-        };
+        let sets = Sets { train, synthetic, held_out: far, squared: lpips.is_some() };
         let multiples = &plan.settings().sampling.multiples;
         let each: Vec<usize> = multiples.iter().map(|m| m * task.k).collect();
         watch.step(task, "neighbours", detect::queries(&sets) + ((each.len() - 1) * samples.nrows()) as u64);
@@ -397,12 +345,13 @@ impl SweepCell {
                 };
                 pictures = picker.pick(neighbours, labels)?;
             }
-            let known =
-                |of: &[Option<detect::Neighbour>]| median(of.iter().flatten().map(|n| n.distance).collect());
+            let median_distance = |near: &[Option<detect::Neighbour>]| {
+                median(near.iter().flatten().map(|n| n.distance).collect())
+            };
             found.push(LabelledSet {
                 multiple,
                 sets: neighbours.train.len() / neighbours.each,
-                medians: [known(&neighbours.train), known(&neighbours.synthetic)],
+                medians: [median_distance(&neighbours.train), median_distance(&neighbours.synthetic)],
                 classification,
                 labels_sha256: file_sha256(&path)?,
             });
@@ -410,12 +359,12 @@ impl SweepCell {
         let path = self.path.join(EXAMPLES);
         write_parquet(&path, &examples_frame(&pictures)?)?;
         self.clear_labels(multiples)?;
-        let device = all.first().map_or(Device::Cpu, |n| n.device);
+        let device = all.first().expect("a checked plan has a multiple").device;
         let network = run
             .map(|run| -> Result<_, Error> {
                 let manifest = run.manifest()?.ok_or_else(|| SweepError::Cell {
                     path: self.path.clone(),
-                    reason: "its training run was finished and is not any more".into(),
+                    reason: "the manifest of its training run was removed during the sweep".into(),
                 })?;
                 let record = NetworkRecord {
                     key: manifest.key,
@@ -446,12 +395,12 @@ impl SweepCell {
         Ok(record)
     }
 
-    /// Removes the labels of multiples that are in the plan no more.
+    /// Removes the labels of multiples that are no longer in the plan.
     fn clear_labels(&self, multiples: &[usize]) -> Result<(), StoreError> {
         let kept: Vec<PathBuf> = multiples.iter().map(|m| self.labels(*m)).collect();
         for entry in fs::read_dir(&self.path).map_err(StoreError::io("list", &self.path))? {
             let path = entry.map_err(StoreError::io("list", &self.path))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = file_name(&path);
             let old = name.starts_with("labels-x") && !kept.contains(&path);
             if old || name.starts_with(crate::store::TEMPORARY) {
                 remove(&path)?;
@@ -460,22 +409,23 @@ impl SweepCell {
         Ok(())
     }
 
-    /// The rows of a complete cell for all three tables.
+    /// The rows of a finished cell for all three tables.
     ///
     /// # Errors
-    /// [`SweepError::Cell`] for files that are not those of the record.
+    /// [`SweepError::Cell`] for files that differ from the record.
     pub(crate) fn rows(&self, plan: &Plan, task: &Task, record: &CellRecord) -> Result<Transition, Error> {
         let bad = |reason: String| SweepError::Cell { path: self.path.clone(), reason };
         let check = |path: &Path, sha256: &str| -> Result<(), Error> {
             if file_sha256(path)? == sha256 {
                 return Ok(());
             }
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Err(bad(format!("{name} is not the file that it was finished with")).into())
+            let name = file_name(path);
+            Err(bad(format!("{name} was changed after the cell was finished; run the sweep again")).into())
         };
         let (mut cells, mut samples) = (vec![], vec![]);
         let settings = task.training.as_ref().map(|params| params.settings());
-        let arch = settings.map(|s| serde_json::to_string(&s.arch).unwrap_or_default());
+        let arch = settings
+            .map(|s| serde_json::to_string(&s.arch).expect("an architecture without maps is always JSON"));
         let [sweep, training, sampling] = record.versions.map(|v| v as usize);
         for found in &record.found {
             let base = SweepRow {
@@ -485,7 +435,7 @@ impl SweepCell {
                 score: if settings.is_some() { "network" } else { crate::study::sweep::EXACT }.into(),
                 arch: arch.clone(),
                 parameters: task.parameters(),
-                prediction: settings.map(|s| prediction(s.prediction).to_owned()),
+                prediction: settings.map(|s| prediction_name(s.prediction).to_owned()),
                 steps: task.train_steps(),
                 k: task.k,
                 seed: task.seed(),
@@ -547,7 +497,7 @@ pub(crate) fn network_device(choice: DeviceChoice) -> Result<Device, OpError> {
     }
 }
 
-/// What the distance is taken of: the rows themselves, or the features of the images that they are.
+/// The rows between which distances are taken: values, or features of LPIPS.
 fn features(
     lpips: Option<&Lpips>,
     shape: Shape,
@@ -559,79 +509,8 @@ fn features(
     Ok(lpips.features(shape, unit.view(), sink)?.into_shared())
 }
 
-/// Chooses the examples of a cell.
-struct Picker<'a> {
-    task: &'a Task,
-    multiple: usize,
-    most: usize,
-    shape: Shape,
-    data: &'a TrainingData,
-    samples: &'a ArcArray2<f32>,
-    sets: &'a Sets,
-    device: DeviceChoice,
-}
-
-impl Picker<'_> {
-    /// Samples of each class, each with the nearest of D and of its own set S.
-    fn pick(&self, found: &Neighbours, labels: &[Class]) -> Result<Vec<ExampleRow>, Error> {
-        let mut rows = vec![];
-        let of = |set: &'static str| move |source| detect::DetectError::Set { set, source };
-        let train = Memories::on(self.sets.train.clone(), self.device).map_err(of("training"))?;
-        let power = |d: f64| if self.sets.squared { d * d } else { d };
-        for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
-            for (example, i) in examples(found, labels, class, self.most).into_iter().enumerate() {
-                let query = self.sets.synthetic.slice(s![i..=i, ..]);
-                let picture = |role, rank, index: usize, distance, values: ArrayView2<'_, f32>| ExampleRow {
-                    dataset: self.task.dataset.as_str().into(),
-                    network: self.task.network.as_str().into(),
-                    k: self.task.k,
-                    seed: self.task.seed(),
-                    multiple: self.multiple,
-                    class,
-                    example,
-                    role,
-                    rank,
-                    index,
-                    distance,
-                    shape: [self.shape.height, self.shape.width, self.shape.channels],
-                    pixels: values.row(index).iter().map(|v| byte(*v)).collect(),
-                };
-                rows.push(picture(Role::Sample, 0, i, 0.0, self.samples.view()));
-                let near = train.knn(query, self.most.min(train.len()), false).map_err(of("training"))?;
-                let pairs = near.index.iter().zip(&near.distance).enumerate();
-                rows.extend(pairs.map(|(rank, (&j, &d))| {
-                    picture(Role::Train, rank, j, power(d), self.data.rows().view())
-                }));
-                let first = i / found.each * found.each;
-                let set = self.sets.synthetic.clone().slice_move(s![first..first + found.each, ..]);
-                let fine: Vec<usize> = (0..found.each).filter(|j| found.train[first + j].is_some()).collect();
-                let others =
-                    if fine.len() == found.each { set } else { set.select(Axis(0), &fine).into_shared() };
-                let others = Memories::on(others, self.device).map_err(of("synthetic"))?;
-                // One more, as the sample itself is among them.
-                let most = (self.most + 1).min(fine.len());
-                let near = others.knn(query, most, false).map_err(of("synthetic"))?;
-                let pairs = near.index.iter().map(|&j| first + fine[j]).zip(&near.distance);
-                let pairs = pairs.filter(|(j, _)| *j != i).take(self.most).enumerate();
-                rows.extend(
-                    pairs.map(|(rank, (j, &d))| {
-                        picture(Role::Synthetic, rank, j, power(d), self.samples.view())
-                    }),
-                );
-            }
-        }
-        Ok(rows)
-    }
-}
-
-/// A value from -1 to 1 as a byte.
-fn byte(v: f32) -> u8 {
-    // Casts saturate.
-    (0.5 * (v + 1.0) * 255.0).round() as u8
-}
-
-fn prediction(of: Prediction) -> &'static str {
-    match of {
+fn prediction_name(prediction: Prediction) -> &'static str {
+    match prediction {
         Prediction::Epsilon => "epsilon",
         Prediction::X0 => "x0",
         Prediction::V => "v",
@@ -639,7 +518,7 @@ fn prediction(of: Prediction) -> &'static str {
     }
 }
 
-/// The lower of the two middle ones where there are two; none of nothing.
+/// The median, the lower of the two middle values of an even number; `None` without values.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied()
@@ -649,7 +528,7 @@ fn weights_sha256(weights: &Weights) -> String {
     sha256_hex(&weights.values().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
 }
 
-/// SHA-256 of the numbers in single precision, little-endian, row by row.
+/// SHA-256 of the values in single precision, little-endian, row by row.
 fn rows_sha256(rows: ArrayView2<'_, f32>) -> String {
     let mut hash = Sha256::new();
     for row in rows.outer_iter() {
@@ -662,9 +541,9 @@ fn file_sha256(path: &Path) -> Result<String, StoreError> {
     Ok(sha256_hex(&fs::read(path).map_err(StoreError::io("open", path))?))
 }
 
-/// What a file holds, if it is there and whole.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+/// The name of a file of the cell.
+fn file_name(path: &Path) -> String {
+    path.file_name().expect("a file of the cell has a name").to_string_lossy().into_owned()
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! From finished cells to tables, and to weights that can be passed on.
+//! Tables and published weights from finished cells.
 
 use std::fs;
 use std::path::Path;
@@ -15,11 +15,11 @@ use crate::study::sweep::data::Bench;
 use crate::study::sweep::frame::{
     cells_frame, cells_rows, examples_frame, examples_rows, samples_frame, samples_rows,
 };
-use crate::study::sweep::{SweepCell, Plan, SweepError, Transition, VERSION};
+use crate::study::sweep::{Plan, SweepCell, SweepError, Transition, VERSION};
 use crate::train::{self, RunDir};
 use crate::{Error, sample};
 
-/// What was collected.
+/// The tables of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collected {
     /// The tables.
@@ -31,13 +31,13 @@ pub struct Collected {
 /// Reads all finished cells of a plan, in its order.
 ///
 /// # Errors
-/// [`SweepError::Unfinished`] where cells are missing, unless `partial`; [`SweepError::Cell`] for files that are not
-/// those that a cell was finished with.
+/// [`SweepError::Unfinished`] when cells are missing, unless `partial`; [`SweepError::Cell`] for files that were changed
+/// after a cell was finished.
 pub fn collect(plan: &Plan, runs: &Path, partial: bool) -> Result<Collected, Error> {
     let mut collected = Collected { tables: Transition::default(), missing: vec![] };
     for task in plan.tasks() {
         let cell = SweepCell::of(runs, task);
-        let Some(record) = cell.record(task) else {
+        let Some(record) = cell.record(task)? else {
             collected.missing.push(task.id.clone());
             continue;
         };
@@ -58,11 +58,10 @@ pub fn collect(plan: &Plan, runs: &Path, partial: bool) -> Result<Collected, Err
     }
 }
 
-/// What the tables of a plan depend on: all its settings, the versions of the numbers, the data sets, and which cells
-/// were missing.
+/// Everything that the tables of a plan depend on: its settings, versions, data sets, and the missing cells.
 ///
 /// # Errors
-/// A data set that can't be read.
+/// [`DataError`](crate::data::DataError) for a data set that can't be read.
 pub fn fingerprint(
     plan: &Plan,
     layout: &Layout,
@@ -87,7 +86,7 @@ pub fn fingerprint(
     Ok(fingerprint)
 }
 
-/// The three tables of a plan: how each is called, how it is made of rows, and how rows are made of it.
+/// One of the three tables of a plan: its name, and the functions that write and read it.
 pub(crate) struct Form {
     ending: &'static str,
     pub(crate) frame: fn(&Transition) -> Result<DataFrame, TableError>,
@@ -128,7 +127,7 @@ impl Form {
     }
 }
 
-/// Stores the tables, each with its record, and gives their names. `place` says where a table of a name lies.
+/// Stores the tables, each with its record, and returns their names. `place` gives the place of a table by its name.
 ///
 /// # Errors
 /// Those of writing.
@@ -149,8 +148,8 @@ pub fn store(
         .collect()
 }
 
-/// Writes the average weights of every finished network of a plan in half precision; gives their number, and the names
-/// of cells that are not finished. Networks that were restored are passed over: they are published already.
+/// Writes the average weights of every finished network of a plan in half precision. Returns the number of files and the
+/// names of unfinished cells. Networks with restored weights are skipped, because they are published already.
 ///
 /// # Errors
 /// Those of reading and writing.
@@ -160,7 +159,7 @@ pub fn publish(plan: &Plan, runs: &Path, out: &Path) -> Result<(usize, Vec<Strin
     for task in plan.tasks() {
         let Some(file) = task.weights() else { continue };
         let cell = SweepCell::of(runs, task);
-        match cell.record(task) {
+        match cell.record(task)? {
             None => missing.push(task.id.clone()),
             Some(record) if record.network.as_ref().is_some_and(|n| n.restored) => {}
             Some(_) => {

@@ -1,4 +1,4 @@
-//! Data sets of a sweep, read once.
+//! Data sets of a sweep, each read once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::project::Layout;
 use crate::study::sweep::plan::Task;
 use crate::train::TrainingData;
 
-/// Data sets that were read, and held-out images that were made smaller.
+/// The data sets and held-out images that were read.
 pub(crate) struct Bench {
     layout: Layout,
     train: HashMap<String, Dataset>,
@@ -31,16 +31,15 @@ impl Bench {
             let read = load(&self.layout, dataset, Split::Train)?;
             self.train.insert(dataset.to_owned(), read);
         }
-        // It is there by now.
         Ok(&self.train[dataset])
     }
 
-    /// The training set of a cell: the same that training reads by its settings.
+    /// The training set of a cell, the same as training reads from the cell's settings.
     pub(crate) fn training(&mut self, task: &Task) -> Result<TrainingData, Error> {
         Ok(TrainingData::of_images(&self.open(&task.dataset)?.subset(task.k)?, task.size)?)
     }
 
-    /// The first `count` test images, none of none.
+    /// The first `count` test images; `None` for 0.
     pub(crate) fn held_out(
         &mut self,
         dataset: &str,
@@ -50,8 +49,8 @@ impl Bench {
         if count == 0 {
             return Ok(None);
         }
-        if let Some(there) = self.held_out.get(dataset) {
-            return Ok(Some(there.clone()));
+        if let Some(held_out) = self.held_out.get(dataset) {
+            return Ok(Some(held_out.clone()));
         }
         let test = load(&self.layout, dataset, Split::Test)?;
         let some = test.select(&(0..count).collect::<Vec<_>>())?;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::setting::SettingError;
 
-/// What can go wrong with a sweep, beside what its steps refuse.
+/// An error of a sweep itself; the steps of a cell have their own.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// A plan that does not parse.
@@ -10,45 +10,45 @@ pub enum SweepError {
     Parse {
         /// Name of the plan or its file.
         name: String,
-        /// Where and why.
+        /// Line, column and reason.
         reason: String,
     },
     /// A setting of a plan out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// A cell that is not in the plan.
-    #[error("plan {name}: there is no task {task}, expected a number below {tasks}")]
+    #[error("plan {name}: has no task {task}, expected a number below {tasks}")]
     Task {
         /// Name of the plan.
         name: String,
         /// The number asked for.
         task: usize,
-        /// Tasks of the plan.
+        /// Number of tasks of the plan.
         tasks: usize,
     },
-    /// A folder that holds another cell, or is damaged.
+    /// A folder that is not the folder of a cell, or is damaged.
     #[error("cell {}: {reason}", path.display())]
     Cell {
         /// The folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What was found.
         reason: String,
     },
-    /// A folder with a cell of another configuration.
-    #[error("cell {}: {setting} is {there} there, and {asked} is asked for", path.display())]
+    /// A folder with a cell of other settings.
+    #[error("cell {}: was begun with {setting} = {there}, the plan has {asked}; choose another folder", path.display())]
     Other {
         /// The folder.
         path: PathBuf,
         /// The first setting that differs.
         setting: String,
-        /// What it is in the folder.
+        /// Its value in the folder.
         there: String,
-        /// What was asked for.
+        /// Its value in the plan.
         asked: String,
     },
     /// Samples that can't be labelled.
     #[error(
-        "cell {}: no threshold is known ({because}); give delta_m and delta_s in [detection], or held_out images",
+        "cell {}: no threshold is known ({because}); set delta_m and delta_s in [detection], or held_out images",
         path.display()
     )]
     NoThreshold {
@@ -66,11 +66,13 @@ pub enum SweepError {
         failed: usize,
         /// Cells asked for.
         tasks: usize,
-        /// The first one, and why.
+        /// The first one and its error.
         first: String,
     },
-    /// Cells that are not there yet.
-    #[error("plan {name}: {missing} of {tasks} cells are not finished, the first is {first}")]
+    /// Cells that are not finished.
+    #[error(
+        "plan {name}: {missing} of {tasks} cells are not finished, the first is {first}; run mem2gen sweep"
+    )]
     Unfinished {
         /// Name of the plan.
         name: String,

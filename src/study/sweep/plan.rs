@@ -1,297 +1,47 @@
-//! Plans: which networks are trained on how many images, how they are sampled, and how samples are labelled.
+//! Plans: the networks, training set sizes, sampling and labelling of a sweep, checked and listed as cells.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::data::{self, Entry};
-use crate::detect::ClassifySettings;
-use crate::metric::Metric;
-use crate::net::Arch;
-use crate::process::{Prediction, Spacing, Steps, Vp, VpSettings};
+use crate::process::{Steps, Vp};
 use crate::project::Layout;
-use crate::random::SEED;
 use crate::sample::{self, Sampler};
 use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::{StoreError, sha256_hex};
-use crate::study::sweep::{SweepError, VERSION};
+use crate::study::sweep::{Grid, NetworkSettings, PlanSettings, SamplerName, SweepError, VERSION};
 use crate::train::{
-    self, AdamSettings, DataSettings, EmaSettings, ProcessSettings, TrainError, TrainParams, TrainSettings,
+    self, AdamSettings, DataSettings, ProcessSettings, TrainError, TrainParams, TrainSettings,
 };
 
-/// What the exact score is called where networks have names.
+/// Name of the exact score in place of a network's name.
 pub const EXACT: &str = "exact";
 
-/// A plan as it is written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlanSettings {
-    /// Names of data sets.
-    pub datasets: Vec<String>,
-    /// Height and width of images, a divisor of the data sets' own: means over squares of pixels.
-    pub size: usize,
-    /// Sizes K of training sets; this or `grid`, here or in every network.
-    #[serde(default)]
-    pub sizes: Option<Vec<usize>>,
-    /// Sizes K by rule.
-    #[serde(default)]
-    pub grid: Option<Grid>,
-    /// Whether the exact score of each training set is sampled too.
-    #[serde(default)]
-    pub control: bool,
-    /// Seeds of training, one or a list.
-    #[serde(default, alias = "seed")]
-    pub seeds: Seeds,
-    /// Seed of starting points and noise of samples.
-    #[serde(default = "seed")]
-    pub sample_seed: u64,
-    /// The networks.
-    pub network: Vec<NetworkSettings>,
-    /// How they are trained.
-    pub training: TrainingSettings,
-    /// How they are sampled.
-    pub sampling: SamplingSettings,
-    /// How samples are labelled.
-    #[serde(default)]
-    pub detection: DetectionSettings,
-}
-
-fn seed() -> u64 {
-    SEED
-}
-
-/// Seeds of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Seeds {
-    /// One.
-    One(u64),
-    /// Several, each a cell of its own.
-    Several(Vec<u64>),
-}
-
-impl Default for Seeds {
-    fn default() -> Self {
-        Self::One(SEED)
-    }
-}
-
-impl Seeds {
-    fn all(&self) -> &[u64] {
-        match self {
-            Self::One(seed) => std::slice::from_ref(seed),
-            Self::Several(seeds) => seeds,
-        }
-    }
-}
-
-/// Sizes of training sets as the paper chose them: `first`, a ladder that doubles up to the whole data set, and as many
-/// evenly spaced ones in the transition as make `total`. The paper gives the ends and the total, its values fit the
-/// ladder; how many lie in between is not known. Where no number of them makes `total` beside the whole ladder, its rungs
-/// within the transition are left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grid {
-    /// The smallest.
-    pub first: usize,
-    /// The first of the ladder.
-    pub ladder: usize,
-    /// A and B of the paper's Table 1: the ends, inclusive, of the evenly spaced ones.
-    pub between: [usize; 2],
-    /// How many sizes there are in all.
-    pub total: usize,
-}
-
-impl Grid {
-    /// The sizes for a data set of `all` images, ascending; none where there can't be `total`.
-    pub fn sizes(&self, all: usize) -> Option<Vec<usize>> {
-        let Self { first, ladder, between: [a, b], total } = *self;
-        if ladder == 0 || first == 0 || a >= b || b > all || first > all {
-            return None;
-        }
-        let rungs = std::iter::successors(Some(ladder), |k| k.checked_mul(2)).take_while(|k| *k < all);
-        let coarse: BTreeSet<usize> = rungs.chain([first, all]).collect();
-        let outside = coarse.iter().copied().filter(|k| !(a..=b).contains(k)).collect();
-        [coarse, outside].into_iter().find_map(|coarse: BTreeSet<usize>| {
-            (2..=total).find_map(|points| {
-                let step = (b - a) as f64 / (points - 1) as f64;
-                let even = (0..points).map(|i| a + (step * i as f64).round() as usize);
-                let sizes: BTreeSet<usize> = coarse.iter().copied().chain(even).collect();
-                (sizes.len() == total).then(|| sizes.into_iter().collect())
-            })
-        })
-    }
-}
-
-/// A network, and what it is trained with where that is not what `[training]` says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSettings {
-    /// Its name: lower-case letters, digits and hyphens. Two of one name may share a plan if their sizes differ.
-    pub name: String,
-    /// Its architecture.
-    pub arch: Arch,
-    /// Sizes K instead of the plan's.
-    #[serde(default)]
-    pub sizes: Option<Vec<usize>>,
-    /// Sizes K by rule instead of the plan's.
-    #[serde(default)]
-    pub grid: Option<Grid>,
-    /// What it predicts.
-    #[serde(default)]
-    pub prediction: Option<Prediction>,
-    /// Steps.
-    #[serde(default)]
-    pub steps: Option<u64>,
-    /// Rows of a step.
-    #[serde(default)]
-    pub batch: Option<usize>,
-    /// Whether a batch may be larger than the training set.
-    #[serde(default)]
-    pub repeat: Option<bool>,
-    /// Learning rate; the rest of the optimiser is the plan's.
-    #[serde(default)]
-    pub learning_rate: Option<f64>,
-    /// The moving average.
-    #[serde(default)]
-    pub ema: Option<EmaSettings>,
-}
-
-/// How networks are trained, as in [`TrainSettings`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainingSettings {
-    /// The process.
-    #[serde(default)]
-    pub process: VpSettings,
-    /// What the network predicts.
-    #[serde(default = "epsilon")]
-    pub prediction: Prediction,
-    /// Steps.
-    pub steps: u64,
-    /// Rows of a step.
-    pub batch: usize,
-    /// Whether a batch may be larger than the training set.
-    #[serde(default)]
-    pub repeat: bool,
-    /// The optimiser.
-    #[serde(default)]
-    pub adam: AdamSettings,
-    /// The moving average.
-    #[serde(default)]
-    pub ema: EmaSettings,
-    /// Steps from one checkpoint to the next.
-    #[serde(default = "checkpoint_every")]
-    pub checkpoint_every: u64,
-    /// Steps from one row of metrics to the next.
-    #[serde(default = "log_every")]
-    pub log_every: u64,
-}
-
-fn epsilon() -> Prediction {
-    Prediction::Epsilon
-}
-
-fn checkpoint_every() -> u64 {
-    2500
-}
-
-fn log_every() -> u64 {
-    500
-}
-
-/// Which sampler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SamplerName {
-    /// DDPM's, as in the paper.
-    Ancestral,
-    /// DDIM without noise.
-    Ddim,
-}
-
-/// How samples are drawn. The predicted clean image is clipped to [-1, 1] in each step, as in the paper.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SamplingSettings {
-    /// The sampler.
-    pub sampler: SamplerName,
-    /// Its steps.
-    pub steps: usize,
-    /// How they lie among the levels.
-    #[serde(default = "leading")]
-    pub spacing: Spacing,
-    /// |S| / K, each labelled by itself; the paper has 4, and 8 in Fig. 9.
-    #[serde(default = "multiples")]
-    pub multiples: Vec<usize>,
-    /// As many independent sets S are drawn as hold at least so many samples; 0 draws one, as in the paper. A set of
-    /// 4K samples says little where K is small.
-    #[serde(default)]
-    pub least: usize,
-}
-
-fn leading() -> Spacing {
-    Spacing::Leading
-}
-
-fn multiples() -> Vec<usize> {
-    vec![4]
-}
-
-/// How samples are labelled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DetectionSettings {
-    /// The distance.
-    pub metric: Metric,
-    /// The first so many test images are the real data that was not trained on.
-    pub held_out: usize,
-    /// delta_m of Eq. 9; none finds it.
-    pub delta_m: Option<f64>,
-    /// delta_s of Eq. 10; none finds it.
-    pub delta_s: Option<f64>,
-    /// Fraction below which a class has too few samples.
-    pub least_fraction: f64,
-    /// Times that the bootstrap draws anew.
-    pub resamples: usize,
-    /// Examples of a class that are kept, and neighbours of each among D and among S.
-    pub examples: usize,
-}
-
-impl Default for DetectionSettings {
-    fn default() -> Self {
-        let ClassifySettings { least_fraction, resamples, .. } = ClassifySettings::default();
-        Self {
-            metric: Metric::L2,
-            held_out: 0,
-            delta_m: None,
-            delta_s: None,
-            least_fraction,
-            resamples,
-            examples: 4,
-        }
-    }
-}
-
-impl DetectionSettings {
-    /// What labels are made with.
-    pub fn classify(&self) -> ClassifySettings {
-        ClassifySettings {
-            delta_m: self.delta_m,
-            delta_s: self.delta_s,
-            least_fraction: self.least_fraction,
-            resamples: self.resamples,
-            ..ClassifySettings::default()
-        }
-    }
-}
-
 /// A checked plan.
+///
+/// ```
+/// use mem2gen::study::sweep::Plan;
+///
+/// let text = r#"
+///     datasets = ["mnist"]
+///     size = 7
+///     sizes = [2, 64]
+///     control = true
+///     network = [{ name = "mlp8", arch = { kind = "mlp", width = 8, blocks = 1, time = 8, dropout = 0.0 } }]
+///     training = { steps = 100, batch = 16 }
+///     sampling = { sampler = "ddim", steps = 10 }
+/// "#;
+/// let plan = Plan::check("tiny", toml::from_str(text).unwrap())?;
+/// let cells: Vec<&str> = plan.tasks().iter().map(|task| task.id.as_str()).collect();
+/// assert_eq!(cells[..2], ["mnist-7-mlp8-k2-s3407", "mnist-7-mlp8-k64-s3407"]);
+/// assert_eq!(cells[2..], ["mnist-7-exact-k2", "mnist-7-exact-k64"]);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plan {
     name: String,
@@ -304,42 +54,42 @@ pub struct Plan {
 /// One cell of a plan: a network, or the exact score, of one training set.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Its place in the plan, from 0 on.
+    /// Index in the plan, from 0.
     pub index: usize,
-    /// Its name, which is that of its folder.
+    /// Name of the cell and of its folder, such as `mnist-7-mlp128-k128-s3407`.
     pub id: String,
-    /// The data set.
+    /// Name of the data set.
     pub dataset: String,
     /// Height and width of images.
     pub size: usize,
-    /// K.
+    /// Size of the training set, K.
     pub k: usize,
-    /// The network's name, or [`EXACT`].
+    /// Name of the network, or [`EXACT`].
     pub network: String,
-    /// How the network is trained; none for the exact score.
+    /// Training of the network; `None` for the exact score.
     pub training: Option<TrainParams>,
-    /// Samples that are drawn, of all sets.
+    /// Number of samples of all sets S.
     pub samples: usize,
     key: String,
 }
 
 impl Task {
-    /// Seed of training; none for the exact score.
+    /// Seed of training; `None` for the exact score.
     pub fn seed(&self) -> Option<u64> {
         self.training.as_ref().map(|params| params.settings().seed)
     }
 
-    /// Training steps.
+    /// Number of training steps; 0 for the exact score.
     pub fn train_steps(&self) -> u64 {
         self.training.as_ref().map_or(0, |params| params.settings().steps)
     }
 
-    /// Numbers that are trained.
+    /// Number of trained parameters; 0 for the exact score.
     pub fn parameters(&self) -> usize {
         self.training.as_ref().map_or(0, |params| params.graph().trained())
     }
 
-    /// The training set.
+    /// Settings of the training set.
     pub fn data(&self) -> DataSettings {
         DataSettings::Images { dataset: self.dataset.clone(), size: self.size, k: self.k }
     }
@@ -350,12 +100,13 @@ impl Task {
         self.training.as_ref().map(|_| format!("{}.safetensors", self.id))
     }
 
-    /// What a finished cell is known by: all that its numbers depend on, data apart.
+    /// Hash of everything that the results of the cell depend on, except the data.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// What a folder is held to. Samples and labels can be made again in place; a network can't.
+    /// The settings that a folder must have been begun with. Samples and labels can be replaced in a folder, a network
+    /// can't.
     pub fn identity(&self) -> Value {
         json!({
             "id": self.id,
@@ -367,20 +118,22 @@ impl Task {
 }
 
 impl Plan {
-    /// Reads a plan's file; its name is the plan's.
+    /// Reads the TOML file of a plan. The file's name is the name of the plan.
     ///
     /// # Errors
-    /// [`SweepError`] and [`StoreError`] for a file that is none, and as [`Self::check`].
+    /// [`StoreError`] for a file that can't be read, [`SweepError::Parse`] for a file that is not a plan; as
+    /// [`Self::check`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(StoreError::io("open", path))?;
         let shown = path.display().to_string();
         let bad = |reason: String| SweepError::Parse { name: shown.clone(), reason };
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = path.file_stem().expect("a file that was read has a name");
+        let name = stem.to_string_lossy().into_owned();
         let settings = toml::from_str(&text).map_err(|e| bad(e.to_string().trim().replace('\n', " ")))?;
         Self::check(&name, settings)
     }
 
-    /// The project's plan of that name, in `data/plans`.
+    /// The project's plan `name`, in the folder `data/plans`.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -388,17 +141,16 @@ impl Plan {
         Self::read(&Self::place(layout, name))
     }
 
-    /// Where the project's plan of that name lies.
+    /// The file of the project's plan `name`.
     pub fn place(layout: &Layout, name: &str) -> PathBuf {
         layout.root().join("data/plans").join(format!("{name}.toml"))
     }
 
-    /// Checks every setting once and lists the cells: for each data set each network with its sizes ascending, and the
-    /// exact scores last.
+    /// Checks all settings and lists the cells: for each data set the networks with ascending sizes, then the exact
+    /// scores.
     ///
     /// # Errors
-    /// [`SweepError::Setting`] that names the first one out of its range, and what training, process, network and
-    /// labelling refuse.
+    /// [`SweepError::Setting`] with the first setting out of its range; those of training, process, network and labels.
     pub fn check(name: &str, settings: PlanSettings) -> Result<Self, Error> {
         let refuse = |setting: &str, value: String, need: &str| {
             SweepError::from(SettingError::new(
@@ -457,7 +209,7 @@ impl Plan {
             let mut all = BTreeSet::new();
             for network in &plan.settings.network {
                 ok(word(&network.name), "network.name", format!("{:?}", network.name), WORD)?;
-                ok(network.name != EXACT, "network.name", EXACT.into(), "another: the control has it")?;
+                ok(network.name != EXACT, "network.name", EXACT.into(), "another name: it is the control's")?;
                 let sizes = plan.sizes(entry, network.sizes.as_ref(), network.grid, &refuse)?;
                 for &k in &sizes {
                     for &seed in plan.settings.seeds.all() {
@@ -498,13 +250,13 @@ impl Plan {
         }
         let (held_out, most) = (self.settings.detection.held_out, entry.test.map_or(0, |test| test.images));
         if held_out > most {
-            let need = format!("at most {most}: {} has no more test images", entry.name);
+            let need = format!("at most {most}, the number of test images of {}", entry.name);
             return Err(refuse("detection.held_out", held_out.to_string(), &need));
         }
         Ok(())
     }
 
-    /// The sizes of one network, ascending.
+    /// The sizes K of one network, ascending.
     fn sizes(
         &self,
         entry: &Entry,
@@ -520,11 +272,13 @@ impl Plan {
         let sizes: Vec<usize> = match (sizes, grid) {
             (Some(sizes), None) => sizes.clone(),
             (None, Some(grid)) => grid.sizes(images).ok_or_else(|| {
-                let need = format!("sizes within {images} that can be {} in all", grid.total);
+                let need = format!("a grid of {} sizes within {images} images", grid.total);
                 refuse("grid", format!("{grid:?}"), &need)
             })?,
-            (Some(_), Some(_)) => return Err(refuse("sizes", "beside grid".into(), "one of both")),
-            (None, None) => return Err(refuse("sizes", "not there, nor is grid".into(), "one of both")),
+            (Some(_), Some(_)) => {
+                return Err(refuse("sizes", "set together with grid".into(), "one of the two"));
+            }
+            (None, None) => return Err(refuse("sizes", "not set, nor is grid".into(), "one of the two")),
         };
         if let Some(k) = sizes.iter().find(|k| !(1..=images).contains(k)) {
             return Err(refuse("sizes", k.to_string(), &format!("1 to {images}")));
@@ -579,7 +333,7 @@ impl Plan {
             k,
             network: network.to_owned(),
             training,
-            samples: sampling.multiples.iter().map(rows).max().unwrap_or(0),
+            samples: sampling.multiples.iter().map(rows).max().expect("a checked plan has a multiple"),
             key: String::new(),
         };
         let all = json!({
@@ -594,17 +348,17 @@ impl Plan {
         task
     }
 
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it was made of.
+    /// The settings that were checked.
     pub fn settings(&self) -> &PlanSettings {
         &self.settings
     }
 
-    /// Its cells.
+    /// The cells.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
     }
@@ -614,7 +368,7 @@ impl Plan {
         &self.vp
     }
 
-    /// What the sampler of all cells walks through.
+    /// The steps of the sampler of all cells.
     pub fn steps(&self) -> &Steps {
         &self.steps
     }
@@ -627,7 +381,7 @@ impl Plan {
         }
     }
 
-    /// What samples of a score depend on, apart from how many there are.
+    /// Everything that the samples of a score depend on, except their number.
     pub(crate) fn sampling_identity(&self, source: Value) -> Value {
         let times: Vec<f64> = self.steps.levels().iter().map(|level| level.t()).collect();
         json!({
@@ -641,12 +395,12 @@ impl Plan {
         })
     }
 
-    /// Where its cells lie if nothing else is said.
+    /// The default folder of its cells.
     pub fn runs(&self, layout: &Layout) -> PathBuf {
         layout.root().join("out/sweep").join(&self.name)
     }
 
-    /// What collected tables are called.
+    /// Name of the collected tables.
     pub fn table(&self) -> String {
         format!("transition_{}", self.name.replace('-', "_"))
     }
@@ -655,12 +409,14 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Prediction;
+    use crate::train::EmaSettings;
 
     fn plan(name: &str) -> Plan {
         Plan::named(&Layout::at(env!("CARGO_MANIFEST_DIR")), name).unwrap()
     }
 
-    /// A plan of small networks, and what is to be said instead of a part of it.
+    /// A plan of small networks with `from` replaced by `to`.
     fn text(from: &str, to: &str) -> Result<Plan, Error> {
         const TEXT: &str = r#"
             datasets = ["mnist"]
@@ -717,7 +473,7 @@ mod tests {
         assert_eq!((settings(5).steps, settings(5).adam.learning_rate, settings(5).seed), (7, 0.5, 2));
         assert_eq!(settings(5).adam.decay, train::Decay::Cosine);
         assert_eq!((plan.tasks()[8].seed(), plan.tasks()[8].parameters()), (None, 0));
-        // Other cells of a plan, and how it is labelled, are no part of what samples are.
+        // Samples depend neither on the other cells of a plan nor on its labels.
         let more = text("sizes = [2, 64]", "sizes = [2, 9, 64]").unwrap();
         let key = |plan: &Plan, id: &str| plan.tasks().iter().find(|t| t.id == id).unwrap().key().to_owned();
         assert_eq!(key(&plan, expected[2]), key(&more, expected[2]));
@@ -769,7 +525,7 @@ mod tests {
 
     #[test]
     fn the_papers_plans_have_its_sizes_networks_and_settings() {
-        // Names of networks, A and B, and parameters.
+        // Name of the network, A, B and number of parameters.
         type Net = (&'static str, usize, usize, usize);
         let plans: [(&str, usize, &[Net]); 4] = [
             ("paper-mnist", 60_000, &[("unet128", 4000, 32000, 24_515_585)]),
@@ -797,12 +553,12 @@ mod tests {
             let plan = plan(name);
             assert_eq!(plan.tasks().len(), 38 * networks.len(), "{name}");
             for (network, a, b, parameters) in networks {
-                let of: Vec<&Task> = plan.tasks().iter().filter(|t| t.network == *network).collect();
-                let sizes: Vec<usize> = of.iter().map(|t| t.k).collect();
+                let tasks: Vec<&Task> = plan.tasks().iter().filter(|t| t.network == *network).collect();
+                let sizes: Vec<usize> = tasks.iter().map(|t| t.k).collect();
                 assert_eq!((sizes.len(), sizes[0], sizes[37]), (38, 2, images), "{name}");
                 assert!(sizes.contains(a) && sizes.contains(b), "{name} {network}");
                 assert!(sizes.iter().filter(|k| **k >= *a && **k <= *b).count() >= 30, "{name} {network}");
-                for task in of {
+                for task in tasks {
                     assert_eq!(task.parameters(), *parameters);
                     let settings = task.training.as_ref().unwrap().settings();
                     assert_eq!(settings.adam, AdamSettings::default());

@@ -1,4 +1,4 @@
-//! Rows of the transition from memorization to generalization: what a sweep over training set sizes gives
+//! Rows of the transition from memorization to generalization, the results of a sweep over training set sizes
 //! (Sec. 4, Figs. 1B, 3, 4A, 7 to 15).
 
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use crate::detect::{Classification, Origin, Share, Threshold};
 /// One class among the samples of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ClassRow {
-    /// Samples.
+    /// Number of samples.
     pub count: usize,
-    /// Their fraction of all samples, the invalid ones among them.
+    /// Their fraction of all samples, including invalid samples.
     pub fraction: f64,
-    /// Lower end of its 95 percent interval: the bootstrap's, or Wilson's where the fraction is 0 or 1.
+    /// Lower end of its 95 percent interval: by the bootstrap, or by Wilson for a fraction of 0 or 1.
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Whether the class is there but has too few samples to say anything of it.
+    /// Whether the class has samples, but too few for a statement about the class.
     pub few: bool,
 }
 
 impl From<&Share> for ClassRow {
     fn from(share: &Share) -> Self {
-        // Of equal labels the bootstrap draws nothing else.
+        // The bootstrap of equal labels has no spread.
         let [low, high] =
             if share.bootstrap[0] == share.bootstrap[1] { share.wilson } else { share.bootstrap };
         Self { count: share.count, fraction: share.fraction, low, high, few: share.too_few }
@@ -33,25 +33,25 @@ impl From<&Share> for ClassRow {
 }
 
 impl ThresholdRow {
-    /// The valley, if one of the tests says at 1 percent that there are two modes.
+    /// The valley if one of the tests finds two modes at a significance of 1 percent, else `None`.
     pub fn believed(&self) -> Option<f64> {
         let p = self.dip_p.into_iter().chain(self.valley_p).reduce(f64::min)?;
         self.valley.filter(|_| p <= 0.01)
     }
 }
 
-/// A threshold and the evidence for it.
+/// A threshold and its evidence.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ThresholdRow {
-    /// The distance; none where no sample was held against it.
+    /// The distance; `None` when no sample was compared with a threshold.
     pub value: Option<f64>,
     /// manual, valley, null (held-out data), unknown or no_distances.
     pub origin: String,
-    /// The valley between two modes of the log distances, whether it is believed or not; none without one.
+    /// The valley between two modes of the log distances, significant or not; `None` without a valley.
     pub valley: Option<f64>,
     /// p-value of Hartigan's dip test of the log distances.
     pub dip_p: Option<f64>,
-    /// p-value of the valley itself; none where there is none.
+    /// p-value of the valley; `None` without a valley.
     pub valley_p: Option<f64>,
 }
 
@@ -75,7 +75,7 @@ impl From<&Threshold> for ThresholdRow {
     }
 }
 
-/// One cell of a sweep with one size of S: a network (or the exact score) of one training set.
+/// One cell of a sweep with one size of S: a network, or the exact score, of one training set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SweepRow {
     /// Data set.
@@ -86,17 +86,17 @@ pub struct SweepRow {
     pub network: String,
     /// "network", or "exact" for the exact score of the training set.
     pub score: String,
-    /// Architecture as JSON; none for the exact score.
+    /// Architecture as JSON; `None` for the exact score.
     pub arch: Option<String>,
-    /// Numbers that are trained; 0 for the exact score.
+    /// Number of trained parameters; 0 for the exact score.
     pub parameters: usize,
-    /// What the network predicts: epsilon, x0 or v.
+    /// Prediction target of the network: epsilon, x0 or v; `None` for the exact score.
     pub prediction: Option<String>,
-    /// Training steps; 0 for the exact score.
+    /// Number of training steps; 0 for the exact score.
     pub steps: u64,
     /// K.
     pub k: usize,
-    /// Seed of training; none for the exact score.
+    /// Seed of training; `None` for the exact score.
     pub seed: Option<u64>,
     /// Seed of sampling.
     pub sample_seed: u64,
@@ -104,9 +104,9 @@ pub struct SweepRow {
     pub metric: String,
     /// |S| / K.
     pub multiple: usize,
-    /// Independent sets S of `multiple` K samples each.
+    /// Number of independent sets S of `multiple` K samples each.
     pub sets: usize,
-    /// Samples of all sets.
+    /// Number of samples of all sets.
     pub samples: usize,
     /// M, Eq. 9.
     pub memorized: ClassRow,
@@ -114,7 +114,7 @@ pub struct SweepRow {
     pub spurious: ClassRow,
     /// G, Eq. 11.
     pub generalized: ClassRow,
-    /// Samples that are too large for a distance.
+    /// Number of samples too large for a distance.
     pub invalid: usize,
     /// delta_m.
     pub delta_m: ThresholdRow,
@@ -124,42 +124,42 @@ pub struct SweepRow {
     pub narrow: [f64; 3],
     /// The same with both at 5/4.
     pub wide: [f64; 3],
-    /// Fraction of samples whose nearest training image is less than a third as far as the second nearest; none for
+    /// Fraction of samples whose nearest training image is less than a third as far as the second nearest; `None` for
     /// K = 1.
     pub ratio_copies: Option<f64>,
-    /// Held-out images.
+    /// Number of held-out images.
     pub held_out: usize,
-    /// 1 and 5 percent quantile and median of their distances to D.
+    /// Quantiles of their distances to D: 1 percent, 5 percent and the median.
     pub held_out_quantiles: [Option<f64>; 3],
-    /// Typical distance between two training images, the root of the mean square.
+    /// Root mean square distance between two training images.
     pub scale: f64,
     /// Median d(x, D).
     pub d_train: Option<f64>,
     /// Median d(x, S \ x).
     pub d_synthetic: Option<f64>,
-    /// Mean loss of the last stretch of training.
+    /// Mean loss over the last logged training steps.
     pub loss: Option<f64>,
     /// Seconds of training.
     pub train_seconds: f64,
     /// Seconds of sampling.
     pub sample_seconds: f64,
-    /// Seconds of the search for neighbours and of labelling, all multiples together.
+    /// Seconds of the neighbour search and of labelling, of all multiples together.
     pub label_seconds: f64,
-    /// Whether the weights came out of a published file, in half precision, and not from training.
+    /// Whether the weights were read from a published file in half precision instead of trained.
     pub restored: bool,
     /// Key of the training settings.
     pub train_key: Option<String>,
     /// SHA-256 of the training set.
     pub data_sha256: String,
-    /// SHA-256 of the weights that were sampled with.
+    /// SHA-256 of the weights that samples were drawn with.
     pub weights_sha256: Option<String>,
     /// SHA-256 of the samples.
     pub samples_sha256: String,
-    /// Where it was computed.
+    /// Device of training; for the exact score the device of the labels.
     pub device: String,
     /// Version of the crate.
     pub program: String,
-    /// Versions of the numbers of sweeps, of training and of sampling.
+    /// Versions of the values of sweeps, of training and of sampling.
     pub versions: [usize; 3],
 }
 
@@ -172,21 +172,21 @@ pub struct DistanceRow {
     pub network: Arc<str>,
     /// K.
     pub k: usize,
-    /// Seed of training; none for the exact score.
+    /// Seed of training; `None` for the exact score.
     pub seed: Option<u64>,
     /// |S| / K.
     pub multiple: usize,
-    /// Number of the sample.
+    /// Row of the sample.
     pub sample: usize,
-    /// d(x, D); none of an invalid sample.
+    /// d(x, D); `None` for an invalid sample.
     pub d_train: Option<f32>,
-    /// d(x, S \ x), within the sample's own set S; none also of a sample that is alone in it.
+    /// d(x, S \ x) within the sample's own set S; `None` for an invalid sample and for a set without other samples.
     pub d_synthetic: Option<f32>,
     /// Its label.
     pub label: Class,
 }
 
-/// What a picture shows.
+/// The role of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -213,7 +213,7 @@ impl Role {
     }
 }
 
-/// One picture of Fig. 1B: a sample, or one that is near to it.
+/// One picture of Fig. 1B: a sample, or one of its neighbours.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ExampleRow {
     /// Data set.
@@ -222,41 +222,41 @@ pub struct ExampleRow {
     pub network: Arc<str>,
     /// K.
     pub k: usize,
-    /// Seed of training; none for the exact score.
+    /// Seed of training; `None` for the exact score.
     pub seed: Option<u64>,
     /// |S| / K.
     pub multiple: usize,
     /// Class of the sample.
     pub class: Class,
-    /// Number of the example in its class, from 0 on.
+    /// Index of the example in its class, from 0.
     pub example: usize,
-    /// What it shows.
+    /// Role of the picture.
     pub role: Role,
-    /// 0 for the sample and for the nearest of each set.
+    /// Rank among the neighbours in its set, from 0; 0 for the sample itself.
     pub rank: usize,
     /// Row in the sample file or in the training set.
     pub index: usize,
-    /// Distance to the sample; 0 of itself.
+    /// Distance to the sample; 0 for the sample itself.
     pub distance: f64,
     /// Height, width and channels.
     pub shape: [usize; 3],
-    /// Values from -1 to 1 as 0 to 255, in the order row, column, channel.
+    /// Values in [-1, 1] as 0 to 255, in the order row, column, channel.
     pub pixels: Vec<u8>,
 }
 
 /// All tables of a sweep.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Transition {
-    /// A row a cell and size of S.
+    /// One row for each cell and size of S.
     pub cells: Vec<SweepRow>,
-    /// A row a sample.
+    /// One row for each sample.
     pub samples: Vec<DistanceRow>,
-    /// A row a picture.
+    /// One row for each picture.
     pub examples: Vec<ExampleRow>,
 }
 
 impl SweepRow {
-    /// Takes what was found of the samples; none where no threshold is known, so that nothing has a label.
+    /// The row with the results of a classification; `None` when no threshold is known and no sample has a label.
     pub fn classified(mut self, found: &Classification) -> Option<Self> {
         let fractions = found.fractions.as_ref()?;
         let three = |scale: f64| {

@@ -1,4 +1,4 @@
-//! The cells of a plan, one after the other, beside other processes that do the same.
+//! The cells of a plan, one after the other; other processes may do the same.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,58 +10,59 @@ use crate::device::DeviceChoice;
 use crate::progress::{ProgressSink, Silent};
 use crate::project::Layout;
 use crate::study::sweep::SweepError;
-use crate::study::sweep::cell::{SweepCell, CellRecord};
+use crate::study::sweep::cell::SweepCell;
 use crate::study::sweep::data::Bench;
 use crate::study::sweep::plan::{Plan, Task};
+use crate::study::sweep::record::CellRecord;
 
-/// How often cells that others hold are looked at.
+/// Interval between looks at cells that other processes work on.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How a sweep is run. None of it moves a number, but that restored networks have half the precision.
+/// How a sweep is run. No result depends on it, except that published weights are rounded to half precision.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// Where networks and operations run.
+    /// Device of networks and operations.
     pub device: DeviceChoice,
-    /// A folder of published weights, which are taken instead of training.
+    /// Folder of published weights, which replace training.
     pub networks: Option<&'a Path>,
-    /// Whether to wait for cells that other processes hold, and to take over those that they leave unfinished.
+    /// Whether to wait for cells that other processes work on, and to take over cells that they leave unfinished.
     pub wait: bool,
 }
 
-/// Who is told how a sweep goes.
+/// Receives the progress of a sweep.
 pub trait Watch: Sync {
-    /// Where the steps of the present step of a cell go.
+    /// The sink for progress within the current step of a cell.
     fn sink(&self) -> &dyn ProgressSink;
 
-    /// A cell begins, or goes on with, a step of so many steps of progress.
+    /// A cell starts or resumes a step, with `total` steps of progress.
     fn step(&self, task: &Task, step: &'static str, total: u64);
 
-    /// How the whole stands: when a cell begins, and at the end.
+    /// The state of the whole sweep, when a cell starts and at the end.
     fn stands(&self, _tally: &Tally) {}
 
-    /// A cell is over.
+    /// A cell has an outcome.
     fn over(&self, _task: &Task, _outcome: &Outcome) {}
 }
 
-/// What came of a cell.
+/// The outcome of a cell.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is complete, by this process.
+    /// This process finished it.
     Done(Box<CellRecord>),
-    /// It was found complete after another process had it.
+    /// Another process finished it.
     Elsewhere,
     /// It failed.
     Failed(Error),
 }
 
-/// How a cell stands.
+/// The state of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Complete.
+    /// Finished.
     Done,
     /// A process works on it.
     Running,
-    /// Neither.
+    /// Neither finished nor running.
     Left,
 }
 
@@ -76,51 +77,55 @@ impl State {
     }
 }
 
-/// How a plan stands.
+/// The state of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Tally {
-    /// Complete cells.
+    /// Number of finished cells.
     pub done: usize,
-    /// Cells that a process works on.
+    /// Number of cells that a process works on.
     pub running: usize,
-    /// Cells that are neither, those that failed here among them.
+    /// Number of other cells, including those that failed in this process.
     pub left: usize,
-    /// Cells that failed in this process.
+    /// Number of cells that failed in this process.
     pub failed: usize,
-    /// Time that is left for all cells not done, if all that run go on; none before a cell of each network is done.
+    /// Remaining time of all unfinished cells, if all running processes continue; `None` until one cell of each network
+    /// is finished.
     pub to_go: Option<Duration>,
 }
 
-/// What a call of [`run`] did.
+/// The result of a call of [`run`].
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Cells asked for.
+    /// Number of cells asked for.
     pub tasks: usize,
-    /// Those that were complete before.
+    /// Number of cells that were finished before, or by other processes.
     pub already: usize,
-    /// Those that were completed here.
+    /// Number of cells that this call finished.
     pub done: usize,
-    /// Those that failed, and why.
+    /// Names and errors of the cells that failed.
     pub failed: Vec<(String, Error)>,
-    /// Those that other processes hold, if they are not waited for.
+    /// Names of the cells that other processes work on, when they are not waited for.
     pub elsewhere: Vec<String>,
 }
 
-/// State and, if it is done, record of each cell.
-pub fn states(plan: &Plan, runs: &Path) -> Vec<(State, Option<CellRecord>)> {
-    let one = |task: &Task| {
+/// The state of each cell, with the record of a finished cell.
+///
+/// # Errors
+/// As [`SweepCell::record`].
+pub fn states(plan: &Plan, runs: &Path) -> Result<Vec<(State, Option<CellRecord>)>, Error> {
+    let one = |task: &Task| -> Result<_, Error> {
         let cell = SweepCell::of(runs, task);
-        match cell.record(task) {
+        Ok(match cell.record(task)? {
             Some(record) => (State::Done, Some(record)),
             None if cell.is_busy() => (State::Running, None),
             None => (State::Left, None),
-        }
+        })
     };
     plan.tasks().iter().map(one).collect()
 }
 
 impl Tally {
-    /// Of the cells as they are in a folder.
+    /// The tally of the states of a plan's cells.
     pub fn of(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Self {
         let count = |state| states.iter().filter(|(s, _)| *s == state).count();
         let running = count(State::Running);
@@ -134,7 +139,7 @@ impl Tally {
     }
 }
 
-/// Time of all cells that are not done, from the finished ones of the same network: training by steps and rows, sampling
+/// Time of all unfinished cells, estimated from finished cells of the same network: training by steps and rows, sampling
 /// by samples (and memories, for the exact score), labelling by samples and memories.
 fn to_go(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Option<Duration> {
     let work = |task: &Task| {
@@ -153,7 +158,7 @@ fn to_go(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Option<Duration
         let seconds = [train, record.sample_seconds, record.label_seconds];
         let sums = names.entry(key(task)).or_default();
         for ((sum, work), seconds) in sums.iter_mut().zip(work(task)).zip(seconds) {
-            // Weights that were restored say nothing of training.
+            // Restored weights give no time of training.
             if seconds > 0.0 {
                 sum[0] += work;
                 sum[1] += seconds;
@@ -174,12 +179,11 @@ fn to_go(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Option<Duration
     Duration::try_from_secs_f64(total).ok()
 }
 
-/// Does the cells of a plan that are left: those with these numbers, or all. A cell that fails is told, and the others
-/// go on.
+/// Does the unfinished cells with these indices in the plan. The sweep continues after a cell that fails.
 ///
 /// # Errors
-/// A data set that can't be read, and [`StoreError`](crate::store::StoreError) where a folder can't be locked. What a
-/// cell refuses is in the summary.
+/// Those of a data set that can't be read; [`StoreError`](crate::store::StoreError) for a folder that can't be locked;
+/// as [`SweepCell::record`]. Errors of a cell are in the summary.
 pub fn run(
     plan: &Plan,
     tasks: &[usize],
@@ -190,15 +194,18 @@ pub fn run(
 ) -> Result<Summary, Error> {
     let mut bench = Bench::new(layout);
     let mut summary = Summary { tasks: tasks.len(), ..Summary::default() };
-    let tell = |failed: usize| watch.stands(&Tally { failed, ..Tally::of(plan, &states(plan, runs)) });
+    let tell = |failed: usize| -> Result<(), Error> {
+        watch.stands(&Tally { failed, ..Tally::of(plan, &states(plan, runs)?) });
+        Ok(())
+    };
     let mut held: Vec<&Task> = vec![];
     for task in tasks.iter().filter_map(|&i| plan.tasks().get(i)) {
         let cell = SweepCell::of(runs, task);
-        if cell.record(task).is_some() {
+        if cell.record(task)?.is_some() {
             summary.already += 1;
             continue;
         }
-        // Every cell of the data set would fail for it.
+        // A data set that can't be read would fail every cell.
         bench.open(&task.dataset)?;
         let begins = || tell(summary.failed.len());
         match one(plan, task, &cell, &mut bench, options, watch, &begins)? {
@@ -211,7 +218,7 @@ pub fn run(
         let mut still = vec![];
         for task in held {
             let cell = SweepCell::of(runs, task);
-            let outcome = match cell.record(task) {
+            let outcome = match cell.record(task)? {
                 Some(_) => Some(Outcome::Elsewhere),
                 None => {
                     let begins = || tell(summary.failed.len());
@@ -225,12 +232,12 @@ pub fn run(
         }
         held = still;
     }
-    tell(summary.failed.len());
+    tell(summary.failed.len())?;
     summary.elsewhere = held.iter().map(|task| task.id.clone()).collect();
     Ok(summary)
 }
 
-/// What came of one cell; none where another process has it.
+/// The outcome of one cell; `None` when another process works on it.
 fn one(
     plan: &Plan,
     task: &Task,
@@ -238,13 +245,13 @@ fn one(
     bench: &mut Bench,
     options: &Options<'_>,
     watch: &dyn Watch,
-    begins: &dyn Fn(),
+    begins: &dyn Fn() -> Result<(), Error>,
 ) -> Result<Option<Outcome>, Error> {
     let Some(_lock) = cell.lock()? else { return Ok(None) };
-    if cell.record(task).is_some() {
+    if cell.record(task)?.is_some() {
         return Ok(Some(Outcome::Elsewhere));
     }
-    begins();
+    begins()?;
     Ok(Some(match cell.work(plan, task, bench, options, watch) {
         Ok(record) => Outcome::Done(Box::new(record)),
         Err(e) => Outcome::Failed(e),
@@ -275,7 +282,7 @@ pub fn complete(
     stopped(plan, run(plan, tasks, runs, layout, options, &Counted(progress))?)
 }
 
-/// Err with the first cell that failed.
+/// The error of the first cell that failed.
 fn stopped(plan: &Plan, summary: Summary) -> Result<(), Error> {
     match summary.failed.first() {
         None => Ok(()),
@@ -354,7 +361,7 @@ mod tests {
         let expected = 8.0 * 10.0 + 32.0 * 4.0 + 256.0 * 65.0 / 24.0;
         let found = to_go([&done(false), &left, &done(false)]).unwrap().as_secs_f64();
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
-        // Nothing is known of the second network, nor of training where weights were restored.
+        // The second network has no finished cell, and restored weights give no time of training.
         assert_eq!(to_go([&done(false), &left, &left]), None);
         assert_eq!(to_go([&done(true), &left, &done(true)]), None);
         assert_eq!(to_go([&done(false), &done(false), &done(false)]), Some(Duration::ZERO));

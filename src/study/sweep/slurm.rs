@@ -1,31 +1,31 @@
-//! A plan as an array job.
+//! A plan as an array job of SLURM.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::study::sweep::Plan;
 
-/// What the script of an array job says beside the plan.
+/// The paths and the limit in the script of an array job.
 #[derive(Debug, Clone, Copy)]
 pub struct Slurm<'a> {
     /// The program.
     pub program: &'a Path,
-    /// The project's root, where data lie.
+    /// The project's root.
     pub root: &'a Path,
     /// The plan's file.
     pub plan: &'a Path,
     /// The folder of cells.
     pub runs: &'a Path,
-    /// Most tasks at a time.
+    /// Number of tasks that run at the same time, at most.
     pub limit: Option<usize>,
 }
 
-/// The script: one task of the array does one cell, and a script that is submitted again does what is left.
-pub fn slurm(plan: &Plan, of: &Slurm<'_>) -> String {
-    let limit = of.limit.map_or_else(String::new, |limit| format!("%{limit}"));
+/// The script. One task of the array does one cell. A script that is submitted again does the unfinished cells.
+pub fn slurm(plan: &Plan, job: &Slurm<'_>) -> String {
+    let limit = job.limit.map_or_else(String::new, |limit| format!("%{limit}"));
     let last = plan.tasks().len().saturating_sub(1);
     let [program, root, file, runs] =
-        [of.program, of.root, of.plan, of.runs].map(|path| quoted(&path.to_string_lossy()));
+        [job.program, job.root, job.plan, job.runs].map(|path| quoted(&path.to_string_lossy()));
     let mut s = String::from("#!/bin/sh\n");
     // Writing into a String can't fail.
     let _ = writeln!(s, "#SBATCH --job-name=mem2gen-{}", plan.name());
@@ -42,7 +42,7 @@ pub fn slurm(plan: &Plan, of: &Slurm<'_>) -> String {
     s
 }
 
-/// A word of the shell, whatever is in it.
+/// The text as one quoted word of the shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! The toy model's landscapes: Fig. 1A and the exact side of Fig. 2.
+//! The toy model: Fig. 1A and the exact side of Fig. 2.
 
 use std::f64::consts::TAU;
 
@@ -10,28 +10,28 @@ use crate::memory::{AttractorSettings, Attractors, attractors, critical_beta_of_
 use crate::ops::Memories;
 use crate::progress::ProgressSink;
 use crate::setting::SettingError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
-/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+/// Version of the numbers of this study. Raise it with every change that moves them.
 pub const VERSION: u32 = 2;
 
-/// Settings of the toy analysis, a table of a profile.
+/// Settings of the toy study, a table of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToySettings {
-    /// Sizes of the training set whose landscapes are drawn.
+    /// Sizes K of the drawn landscapes.
     pub sizes: Vec<usize>,
-    /// Inverse temperature of the exact panel; 20 in the paper's code.
+    /// Inverse temperature of the exact landscapes; 20 in the paper's code.
     pub beta: f64,
-    /// Grid points a side of a drawn landscape. The published one has 20.
+    /// Grid points on a side of a drawn landscape; 20 in the paper's figure.
     pub grid: usize,
     /// The landscape covers [-half_width, half_width]^2; 1.5 in the paper's code.
     pub half_width: f64,
-    /// Sizes whose attractors are counted against beta.
+    /// Sizes K of the attractor counts against beta.
     pub ladder_sizes: Vec<usize>,
-    /// Inverse temperatures of that count: first, last, and steps on a logarithmic scale.
+    /// Inverse temperatures of these counts: first, last, and number of values on a logarithmic scale.
     pub ladder: (f64, f64, usize),
-    /// Random starts of the attractor search.
+    /// Number of random starts of the attractor search.
     pub random_starts: usize,
 }
 
@@ -56,12 +56,12 @@ impl ToySettings {
     }
 }
 
-/// How many memories the circle holds.
+/// The number of memories on the circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// The first K toy training points.
     Points(usize),
-    /// All of the circle, in closed form.
+    /// The whole circle, in closed form.
     Infinite,
 }
 
@@ -77,22 +77,31 @@ impl std::fmt::Display for Size {
 /// An energy on a square grid.
 #[derive(Debug, Clone)]
 pub struct Landscape {
-    /// How many memories.
+    /// Number of memories.
     pub size: Size,
     /// Inverse temperature.
     pub beta: f64,
     /// The grid covers [-half_width, half_width]^2.
     pub half_width: f64,
-    /// E^AM with its minimum subtracted; row i is y, column j is x, both ascending.
+    /// E^AM minus its minimum, `[grid, grid]`; row i is y, column j is x, both ascending.
     pub energy: Array2<f64>,
-    /// The minimum that was subtracted.
+    /// The subtracted minimum.
     pub minimum: f64,
 }
 
 /// E^AM on a grid x grid lattice over [-half_width, half_width]^2.
 ///
+/// ```
+/// use mem2gen::study::toy::{Size, landscape};
+///
+/// let land = landscape(Size::Points(2), 20.0, 21, 1.5)?;
+/// assert_eq!(land.energy.dim(), (21, 21));
+/// assert_eq!(land.energy.iter().copied().fold(f64::INFINITY, f64::min), 0.0);
+/// # Ok::<(), mem2gen::study::StudyError>(())
+/// ```
+///
 /// # Errors
-/// [`StudyError`] for a grid of less than 2 points or arguments that the energies refuse.
+/// [`StudyError::Setting`] for a grid of fewer than 2 points; the errors of the energies.
 pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<Landscape, StudyError> {
     if grid < 2 {
         return Err(SettingError::new("toy", "grid", grid, "at least 2 points a side").into());
@@ -121,14 +130,14 @@ pub fn landscape(size: Size, beta: f64, grid: usize, half_width: f64) -> Result<
     Ok(Landscape { size, beta, half_width, energy, minimum })
 }
 
-/// A landscape with what lies on it.
+/// A landscape with its training points and attractors.
 #[derive(Debug, Clone)]
 pub struct Panel {
     /// The energy.
     pub landscape: Landscape,
-    /// Training points to draw, [n, 2]: the memories themselves, or for the ring the first 1000.
+    /// Training points to draw, `[n, 2]`: the memories, or for the ring the first 1000.
     pub points: Array2<f64>,
-    /// The attractors; None for the ring, whose minima are a circle.
+    /// The attractors; `None` for the ring, whose minima form a circle.
     pub attractors: Option<Attractors>,
 }
 
@@ -156,9 +165,9 @@ pub fn panel(size: Size, beta: f64, settings: &ToySettings) -> Result<Panel, Stu
 pub struct PairRow {
     /// beta / beta_c.
     pub ratio: f64,
-    /// Distance of the found minima from the midpoint, in units of half the points' distance.
+    /// Distance of the found minima from the midpoint, in units of half the distance of the points.
     pub found: f64,
-    /// The same in closed form: the largest root of u = tanh(ratio u) (Eq. 7's exact condition).
+    /// The same in closed form: the largest root of u = tanh(ratio u) (exact condition of Eq. 7).
     pub closed_form: f64,
 }
 
@@ -195,7 +204,7 @@ pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<PairSpli
                 .iter()
                 .map(|a| (&a.x - &middle).mapv(|v| v * v).sum().sqrt() / half)
                 .fold(0.0, f64::max);
-            // From 1 the iteration falls to the largest root; near the critical point it takes its time.
+            // From 1 the iteration decreases to the largest root, slowly near the critical point.
             let closed_form = (0..1_000_000).fold(1.0f64, |u, _| (ratio * u).tanh());
             Ok(PairRow { ratio, found, closed_form: if ratio <= 1.0 { 0.0 } else { closed_form } })
         })
@@ -206,7 +215,7 @@ pub fn pair_splitting(ratios: &[f64], settings: &ToySettings) -> Result<PairSpli
 /// An energy along the circle.
 #[derive(Debug, Clone)]
 pub struct CircleProfile {
-    /// How many memories.
+    /// Number of memories.
     pub size: Size,
     /// Angle in radians and E^AM + (log K)/beta.
     pub points: Vec<(f64, f64)>,
@@ -221,8 +230,8 @@ pub struct CircleProfiles {
     pub profiles: Vec<CircleProfile>,
 }
 
-/// E^AM along the circle of radius 1 at `steps` angles, in radians: the sketch of Fig. 1A, computed.
-/// The closed form is constant; a finite sum is made comparable by (log K)/beta.
+/// E^AM + (log K)/beta along the unit circle at `steps` angles in radians (Fig. 1A). The closed form of the ring is
+/// constant.
 ///
 /// # Errors
 /// As [`landscape`].
@@ -256,24 +265,24 @@ pub fn find_attractors(k: usize, beta: f64, settings: &ToySettings) -> Result<At
     Ok(attractors(points, beta, &search)?)
 }
 
-/// One row of the count of attractors against beta.
+/// The attractors for one size and beta.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LadderRow {
-    /// Memories.
+    /// Number of memories.
     pub k: usize,
     /// Inverse temperature.
     pub beta: f64,
-    /// Attractors within delta_m of a memory.
+    /// Number of attractors within delta_m of a memory.
     pub memorized: usize,
-    /// Attractors that are no memory.
+    /// Number of attractors that are not a memory.
     pub spurious: usize,
     /// Share of random starts that end in a memorized attractor.
     pub share_memorized: f64,
-    /// Attractors with a proof that they are stable fixed points.
+    /// Number of attractors with a proof that they are stable fixed points.
     pub certified: usize,
     /// Largest distance from an attractor to its nearest memory.
     pub farthest: f64,
-    /// Starts that did not converge.
+    /// Number of starts that did not converge.
     pub lost: usize,
 }
 
@@ -343,16 +352,16 @@ pub fn ladder(settings: &ToySettings, progress: &dyn ProgressSink) -> Result<Vec
     Ok(rows)
 }
 
-/// One row of the comparison of a finite sum with the closed form.
+/// The difference of a finite sum from the closed form, for one size and beta.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RingGap {
-    /// Memories.
+    /// Number of memories.
     pub k: usize,
     /// Inverse temperature.
     pub beta: f64,
     /// Root mean square over the angle, at the ring's minimum radius, of E_K + (log K)/beta - E_infinity.
     pub rms: f64,
-    /// Largest such difference, either way.
+    /// Largest absolute difference.
     pub worst: f64,
 }
 

@@ -16,7 +16,7 @@ use crate::study::context::Context;
 /// The settings of the profile.
 ///
 /// # Errors
-/// Those of the profile.
+/// As [`Context::settings`].
 pub fn settings(context: &Context) -> Result<ToySettings, Error> {
     Ok(context.settings("toy")?)
 }
@@ -24,17 +24,19 @@ pub fn settings(context: &Context) -> Result<ToySettings, Error> {
 /// The exact landscapes of Fig. 2: one panel for each size of the profile, and the ring.
 ///
 /// # Errors
-/// Those of the analysis.
+/// Errors of the study.
 pub fn toy_landscapes(context: &Context) -> Result<Landscapes, Error> {
     let settings = &settings(context)?;
     let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
-    Ok(Landscapes { panels: sizes.map(|size| panel(size, settings.beta, settings)).collect::<Result<_, _>>()? })
+    Ok(Landscapes {
+        panels: sizes.map(|size| panel(size, settings.beta, settings)).collect::<Result<_, _>>()?,
+    })
 }
 
 /// The landscape of `k` toy points at each of `betas`.
 ///
 /// # Errors
-/// Those of the analysis.
+/// Errors of the study.
 pub fn toy_temperatures(context: &Context, k: usize, betas: &[f64]) -> Result<Landscapes, Error> {
     let settings = &settings(context)?;
     let panels = betas.iter().map(|&beta| panel(Size::Points(k), beta, settings));
@@ -44,7 +46,7 @@ pub fn toy_temperatures(context: &Context, k: usize, betas: &[f64]) -> Result<La
 /// Energy along the circle for the sizes of the profile and the ring, at `steps` angles: Fig. 1A.
 ///
 /// # Errors
-/// Those of the analysis.
+/// Errors of the study.
 pub fn toy_profiles(context: &Context, steps: usize) -> Result<CircleProfiles, Error> {
     let settings = &settings(context)?;
     let sizes = settings.sizes.iter().map(|&k| Size::Points(k)).chain([Size::Infinite]);
@@ -55,7 +57,7 @@ pub fn toy_profiles(context: &Context, steps: usize) -> Result<CircleProfiles, E
 /// Difference between the first K toy points and the ring, for every pair of `sizes` and `betas`.
 ///
 /// # Errors
-/// Those of the analysis.
+/// Errors of the study.
 pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<RingConvergence, Error> {
     let mut rows = Vec::with_capacity(sizes.len() * betas.len());
     for &k in sizes {
@@ -70,7 +72,7 @@ pub fn ring_convergence(sizes: &[usize], betas: &[f64]) -> Result<RingConvergenc
 /// Attractors of the toy's exact energy against beta; stored as `toy_ladder`.
 ///
 /// # Errors
-/// Those of the analysis and of the stored table.
+/// Errors of the study and of the stored table.
 pub fn toy_ladder(context: &Context) -> Result<Ladder, Error> {
     let settings = &settings(context)?;
     let asked = json!({

@@ -96,11 +96,16 @@ impl Transition {
             .map(|&(delta_m, delta_s)| {
                 let rows = pooled(&self.samples, dataset, network, (delta_m, delta_s));
                 let title = format!("{dataset}, {network}: \u{3b4}m = {delta_m}, \u{3b4}s = {delta_s}");
-                CLASSES.into_iter().enumerate().fold(panel(&title, Y).y_range(0.0, 1.0), |panel, (i, class)| {
-                    let x = rows.iter().map(|r| r.k as f64).collect();
-                    let y = rows.iter().map(|r| r.fractions[i]).collect();
-                    panel.curve(Curve::new(class.name(), x, y).colour(class.colour()).marker(class.marker()))
-                })
+                CLASSES.into_iter().enumerate().fold(
+                    panel(&title, Y).y_range(0.0, 1.0),
+                    |panel, (i, class)| {
+                        let x = rows.iter().map(|r| r.k as f64).collect();
+                        let y = rows.iter().map(|r| r.fractions[i]).collect();
+                        panel.curve(
+                            Curve::new(class.name(), x, y).colour(class.colour()).marker(class.marker()),
+                        )
+                    },
+                )
             })
             .collect();
         curve_panels(title, &panels, 3)
@@ -114,7 +119,8 @@ impl Transition {
     pub fn histograms(&self, dataset: &str, settings: &TransitionSettings) -> Result<Figure, FigureError> {
         let title = title_of(dataset);
         let (network, ks) = (shown(title, settings, dataset)?, &settings.sizes);
-        type Side = (&'static str, &'static str, fn(&DistanceRow) -> Option<f32>, fn(&SweepRow) -> &ThresholdRow);
+        type Side =
+            (&'static str, &'static str, fn(&DistanceRow) -> Option<f32>, fn(&SweepRow) -> &ThresholdRow);
         let sides: [(Side, _); 2] = [
             (("d(x, D)", "distance to the training set", |s| s.d_train, |c| &c.delta_m), OLIVE),
             (("d(x, S \\ x)", "distance to the other samples", |s| s.d_synthetic, |c| &c.delta_s), GRAY),
@@ -147,7 +153,8 @@ impl Transition {
                     .series(HistogramSeries::new(legend, logs(cell, value)).colour(colour));
                 let threshold = threshold(cell);
                 if let Some(delta) = threshold.value {
-                    panel = panel.threshold(log(delta), &format!("{delta:.3} ({})", origin(&threshold.origin)));
+                    panel =
+                        panel.threshold(log(delta), &format!("{delta:.3} ({})", origin(&threshold.origin)));
                 }
                 panels.push(panel);
             }
@@ -208,19 +215,23 @@ impl Transition {
         let panels: Vec<CurvePanel> = CLASSES
             .into_iter()
             .map(|class| {
-                names.iter().enumerate().fold(panel(class.name(), Y).y_range(0.0, 1.0), |panel, (i, network)| {
-                    let cells = network_cells(rows, dataset, network, None);
-                    let Some(first) = cells.first() else { return panel };
-                    let parameters = first.parameters;
-                    let y = cells.iter().map(|c| of_class(c, class).fraction).collect();
-                    let band = cells.iter().map(|c| (of_class(c, class).low, of_class(c, class).high)).collect();
-                    panel.curve(
-                        Curve::new(&format!("{network}, {parameters} parameters"), sizes(&cells), y)
-                            .colour(series_colour(i))
-                            .marker(Marker::Circle)
-                            .band(band),
-                    )
-                })
+                names.iter().enumerate().fold(
+                    panel(class.name(), Y).y_range(0.0, 1.0),
+                    |panel, (i, network)| {
+                        let cells = network_cells(rows, dataset, network, None);
+                        let Some(first) = cells.first() else { return panel };
+                        let parameters = first.parameters;
+                        let y = cells.iter().map(|c| of_class(c, class).fraction).collect();
+                        let band =
+                            cells.iter().map(|c| (of_class(c, class).low, of_class(c, class).high)).collect();
+                        panel.curve(
+                            Curve::new(&format!("{network}, {parameters} parameters"), sizes(&cells), y)
+                                .colour(series_colour(i))
+                                .marker(Marker::Circle)
+                                .band(band),
+                        )
+                    },
+                )
             })
             .collect();
         curve_panels("Networks of several widths on the same images", &panels, 3)
@@ -240,7 +251,8 @@ impl Transition {
                 for (&multiple, dash) in multiples.iter().zip([Dash::Solid, Dash::Dashed]) {
                     let cells = network_cells(rows, dataset, network, Some(multiple));
                     let y = cells.iter().map(|c| of_class(c, class).fraction).collect();
-                    let band = cells.iter().map(|c| (of_class(c, class).low, of_class(c, class).high)).collect();
+                    let band =
+                        cells.iter().map(|c| (of_class(c, class).low, of_class(c, class).high)).collect();
                     let colour = if dash == Dash::Solid { class.colour() } else { series_colour(6) };
                     panel = panel.curve(
                         Curve::new(&format!("|S| = {multiple} K"), sizes(&cells), y)
@@ -267,11 +279,15 @@ impl Transition {
         let mut grid = ImageGrid::new(title);
         for class in [Class::Memorized, Class::Spurious, Class::Generalized] {
             let fraction = |c: &SweepRow| of_class(c, class).fraction;
-            let Some(cell) = cells.iter().max_by(|a, b| fraction(a).total_cmp(&fraction(b))) else { continue };
+            let Some(cell) = cells.iter().max_by(|a, b| fraction(a).total_cmp(&fraction(b))) else {
+                continue;
+            };
             let rows: Vec<&ExampleRow> = self
                 .examples
                 .iter()
-                .filter(|r| *r.dataset == *dataset && *r.network == *network && r.k == cell.k && r.class == class)
+                .filter(|r| {
+                    *r.dataset == *dataset && *r.network == *network && r.k == cell.k && r.class == class
+                })
                 .collect();
             for example in 0..EXAMPLES {
                 let pictures = |role: Role| -> Result<Vec<Option<Picture>>, FigureError> {

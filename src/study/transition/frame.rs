@@ -44,8 +44,8 @@ fn summary_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
 fn thresholds_frame(cells: &[SweepRow]) -> Result<DataFrame, TableError> {
     let rows = in_order(cells);
     let mut columns = keys(&rows);
-    let thresholds: [(&str, fn(&SweepRow) -> &ThresholdRow); 2] =
-        [("delta_m", |r| &r.delta_m), ("delta_s", |r| &r.delta_s)];
+    type Named = (&'static str, fn(&SweepRow) -> &ThresholdRow);
+    let thresholds: [Named; 2] = [("delta_m", |r| &r.delta_m), ("delta_s", |r| &r.delta_s)];
     for (name, threshold) in thresholds {
         columns.extend([
             column(name, &rows, |r| threshold(r).value),

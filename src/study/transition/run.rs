@@ -1,4 +1,4 @@
-//! The sweeps of the profile, from stored tables or trained, sampled and labelled.
+//! The sweeps of the profile, from stored tables or by training, sampling and labelling.
 
 use super::TransitionSettings;
 use crate::Error;
@@ -10,17 +10,18 @@ use crate::study::sweep::{self, Plan, Transition};
 /// The settings of the profile.
 ///
 /// # Errors
-/// Those of the profile.
+/// As [`Context::settings`].
 pub fn settings(context: &Context) -> Result<TransitionSettings, Error> {
     Ok(context.settings("transition")?)
 }
 
-/// The transition from memorization to generalization by the plan of this name in `data/plans`: stored as
-/// `transition_PLAN`, `transition_PLAN_samples` and `transition_PLAN_examples`. Where they do not fit, the cells of the
-/// plan that are left are trained, sampled and labelled in `out/sweep/PLAN`.
+/// The transition from memorization to generalization for a plan in `data/plans`. Stored as `transition_PLAN`,
+/// `transition_PLAN_samples` and `transition_PLAN_examples`. When the tables do not fit, the unfinished cells of the plan
+/// are trained, sampled and labelled in `out/sweep/PLAN`.
 ///
 /// # Errors
-/// Those of the plan, of the data sets and of the stored tables; [`SweepError::Failed`] where a cell failed.
+/// Errors of the plan, of the data sets and of the stored tables;
+/// [`SweepError::Failed`](crate::study::sweep::SweepError::Failed) for a cell that failed.
 pub fn transition(context: &Context, plan: &str) -> Result<Transition, Error> {
     let plan = Plan::named(context.layout(), plan)?;
     let fingerprint = sweep::fingerprint(&plan, context.layout(), context.profile().name(), &[])?;
@@ -49,7 +50,7 @@ pub fn transitions(context: &Context) -> Result<Transition, Error> {
     Ok(all)
 }
 
-/// Does what is left of a plan and collects it.
+/// Completes the cells of a plan and collects them.
 fn transition_tables(context: &Context, plan: &Plan) -> Result<Transition, Error> {
     let runs = plan.runs(context.layout());
     if context.recompute() && runs.exists() {

@@ -1,8 +1,8 @@
-//! The trained side of Fig. 2: what a network that was trained on K points of the circle has for an energy, for
-//! attractors and for samples, beside what is exact.
+//! The trained side of Fig. 2: energy, attractors and samples of a network that was trained on K points of the circle,
+//! compared with the exact ones.
 //!
-//! All of it takes any [`Score`]. With the exact one of the K points every difference is nought but for the
-//! integrator's tolerance, which is how the analysis itself is tested.
+//! The functions take any [`Score`]. With the exact score of the K points every difference is zero up to the tolerance
+//! of the integrator; the tests use this.
 
 use std::f64::consts::TAU;
 
@@ -18,23 +18,22 @@ use crate::random::{Stream, Streams};
 use crate::sample::{Divergence, Flow, Prior, Rk45, euler_maruyama, start};
 use crate::score::{Density, Empirical, Ring, Score};
 use crate::setting::SettingError;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 use crate::study::toy::trained::fixed_points::fixed_points;
 
-/// Version of the numbers that this analysis gives. It goes up with any change that moves them.
+/// Version of the numbers of this study. Raise it with every change that moves them.
 pub const VERSION: u32 = 1;
 
-/// A network, and what its analysis has of its own.
+/// A network and its own settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToyNetwork {
     /// Training points: 2, 9 and 1000 in the paper.
     pub k: usize,
-    /// Ward distance from which on clusters of samples stay apart; 3.0, 2.0 and 0.45 in the paper's code. It grows with
-    /// the number of samples.
+    /// Ward distance above which clusters of samples are not merged; 3.0, 2.0 and 0.45 in the paper's code. Ward
+    /// distances grow with the number of samples.
     pub threshold: f64,
-    /// Steps of training; 800,000, 800,000 and 500,000 in the paper's code. All else of it is the profile's for the
-    /// toy.
+    /// Training steps; 800,000, 800,000 and 500,000 in the paper's code. The profile has the other training settings.
     pub steps: u64,
 }
 
@@ -42,23 +41,23 @@ pub struct ToyNetwork {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainedSettings {
-    /// Time at which the landscape is taken; 0.15 in the paper's code, which is beta = 10/3.
+    /// Time of the landscape; 0.15 in the paper's code, which is beta = 10/3.
     pub t: f64,
-    /// Grid points a side; 20 in the paper's code.
+    /// Grid points on a side; 20 in the paper's code.
     pub grid: usize,
     /// The grid covers [-half_width, half_width]^2; 1.5 in the paper's code.
     pub half_width: f64,
-    /// Share of its maximum above which p_t counts as not negligible. This project's own.
+    /// Fraction of its maximum above which p_t counts as not negligible; not from the paper.
     pub region: f64,
-    /// Exact draws of p_t, for means over it and as starts of the retrieval.
+    /// Number of exact draws of p_t, for means over p_t and as starts of the retrieval.
     pub draws: usize,
-    /// Samples that are clustered; 10,000 in the paper's code, 1,500 in its tutorial. They take 4 samples^2 bytes.
+    /// Number of clustered samples; 10,000 in the paper's code, 1,500 in its tutorial. Memory: 4 samples^2 bytes.
     pub samples: usize,
     /// Steps of the sampler; 1000 in the paper's code.
     pub sampler_steps: usize,
-    /// End points of the retrieval this near to one another are one attractor.
+    /// Distance within which end points of the retrieval are merged into one attractor.
     pub merge: f64,
-    /// A trained and an exact attractor at most this far apart are taken for the same. This project's own.
+    /// Largest distance between a trained and an exact attractor that are paired; not from the paper.
     pub pair: f64,
     /// Random starts of the search for the exact attractors.
     pub random_starts: usize,
@@ -119,7 +118,7 @@ impl TrainedParams {
     }
 }
 
-/// Energies at a point of the grid: Eq. 25, -(1/beta) log p_t, from densities that integrate to one.
+/// Energies at a point of the grid: -(1/beta) log p_t (Eq. 25), from normalized densities.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct GridRow {
     /// Training points.
@@ -132,34 +131,34 @@ pub struct GridRow {
     pub trained: f64,
     /// From the score, with the paper's Gaussian prior.
     pub gaussian_prior: f64,
-    /// Exact, of the K points.
+    /// Exact energy of the K points.
     pub exact: f64,
-    /// Exact, of infinitely many: the ring.
+    /// Exact energy of infinitely many points: the ring.
     pub ring: f64,
 }
 
-/// An attractor, of the score or of the exact energy.
+/// An attractor of the score or of the exact energy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttractorRow {
     /// Training points.
     pub k: usize,
-    /// Whether it is one of the score; else it is one of the exact energy.
+    /// Whether it is an attractor of the score; otherwise of the exact energy.
     pub trained: bool,
     /// Horizontal position.
     pub x: f64,
     /// Vertical position.
     pub y: f64,
-    /// Whether it lies within a tenth of the points' median spacing of one of them: memorized, else spurious.
+    /// Whether it is memorized: within a tenth of the median spacing of the points of one of them. Otherwise spurious.
     pub memorized: bool,
     /// Distance to the nearest training point.
     pub to_memory: f64,
-    /// Distance to the nearest attractor of the other side; None where that has none.
+    /// Distance to the nearest attractor of the other side; `None` when the other side has no attractor.
     pub to_other: Option<f64>,
     /// Whether it has a partner on the other side.
     pub paired: bool,
     /// Spectral radius of the retrieval dynamics there.
     pub contraction: f64,
-    /// Share of samples of p_t whose retrieval ends there.
+    /// Share of draws of p_t whose retrieval ends there.
     pub share: f64,
 }
 
@@ -178,55 +177,55 @@ pub struct ClusterRow {
     pub to_memory: f64,
 }
 
-/// How far two energies are from each other once the best constant is taken off: root mean square and maximum.
+/// Difference of two energies without its mean: root mean square and maximum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Misfit {
     /// Root mean square over the grid.
     pub rms: f64,
     /// Maximum over the grid.
     pub max: f64,
-    /// Root mean square where the exact p_t is not negligible.
+    /// Root mean square over the region where the exact p_t is not negligible.
     pub region_rms: f64,
-    /// Maximum there.
+    /// Maximum over the region.
     pub region_max: f64,
 }
 
-/// The numbers of one network.
+/// The summary of one network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SummaryRow {
     /// Training points.
     pub k: usize,
     /// Inverse temperature of the landscape.
     pub beta: f64,
-    /// Trained energy against exact.
+    /// Trained minus exact energy.
     pub misfit: Misfit,
     /// The same with the paper's prior.
     pub gaussian_prior: Misfit,
-    /// Trained energy against the ring's, over the same region.
+    /// Trained energy minus the energy of the ring, over the same region.
     pub ring: Misfit,
     /// Grid points in the region.
     pub region_points: usize,
-    /// Mean of log(p_t / p_trained) over exact draws of p_t, in nats: the divergence of Kullback and Leibler.
+    /// Mean of log(p_t / p_trained) over exact draws of p_t, in nats: the Kullback-Leibler divergence.
     pub divergence: f64,
     /// Its standard error.
     pub divergence_error: f64,
-    /// Mean over those draws of what the paper's prior adds to log p_t, in nats.
+    /// Mean over these draws of the offset of log p_t by the paper's prior, in nats.
     pub offset: f64,
     /// Its standard error.
     pub offset_error: f64,
-    /// The same without a network: minus the divergence of the paper's prior from p_T.
+    /// The same without a network: minus the Kullback-Leibler divergence of the paper's prior from p_T.
     pub offset_exact: f64,
-    /// Attractors of the score.
+    /// Number of attractors of the score.
     pub attractors: usize,
-    /// Attractors of the exact energy.
+    /// Number of attractors of the exact energy.
     pub exact_attractors: usize,
-    /// Those that pair up.
+    /// Number of pairs.
     pub paired: usize,
     /// Largest distance in a pair.
     pub farthest_pair: f64,
-    /// Starts of the retrieval that came to no attractor.
+    /// Number of starts of the retrieval that reach no attractor.
     pub lost: usize,
-    /// Clusters of samples.
+    /// Number of clusters of samples.
     pub clusters: usize,
     /// Median distance of a sample to the nearest training point.
     pub sample_to_memory: f64,
@@ -234,16 +233,16 @@ pub struct SummaryRow {
     pub sample_to_circle: f64,
 }
 
-/// The results of one network, or of several one after the other.
+/// The results of one or several networks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainedToy {
-    /// Energies, row after row of each grid.
+    /// Energies, row by row of each grid.
     pub grid: Vec<GridRow>,
     /// Attractors of both sides.
     pub attractors: Vec<AttractorRow>,
     /// Clusters, largest first.
     pub clusters: Vec<ClusterRow>,
-    /// A row a network.
+    /// One row for each network.
     pub summary: Vec<SummaryRow>,
 }
 
@@ -257,12 +256,12 @@ impl TrainedToy {
     }
 }
 
-/// Analyses a score that was trained under `ve` on the first `k` toy points; its samples are clustered at
-/// `threshold`. Reports a step of progress for each trajectory of the likelihood and each step of the sampler.
+/// Analyses a score that was trained under `ve` on the first `k` toy points, with its samples clustered at `threshold`.
+/// Advances `progress` by one for each trajectory of the likelihood and each step of the sampler.
 ///
 /// # Errors
-/// [`StudyError`] for a score that is not of the plane, a time that the process doesn't have, or what the
-/// score, the sampler and the integrator refuse.
+/// [`StudyError`] for a score that is not two-dimensional, a time out of the range of the process, and the errors of
+/// score, sampler and integrator.
 pub fn analyse(
     score: &dyn Score,
     ve: Ve,
@@ -274,28 +273,28 @@ pub fn analyse(
     let points = toy::points(k)?;
     let exact = Empirical::new(Memories::new(points.clone())?);
     let level = ve.level(settings.t)?;
-    let of = Of { k, score, ve, exact: &exact, level, settings };
+    let analysis = Analysis { k, score, ve, exact: &exact, level, settings };
 
     let lattice = lattice(settings.grid, settings.half_width);
-    let draws = of.draws();
+    let draws = analysis.draws();
     progress.stage("likelihood");
     let rows = concatenate![Axis(0), lattice, draws];
-    let logs = of.likelihood(rows.view(), progress)?;
-    let (grid, region) = of.grid(lattice.view(), &logs);
+    let logs = analysis.likelihood(rows.view(), progress)?;
+    let (grid, region) = analysis.grid(lattice.view(), &logs);
     let on_draws = |v: &Array1<f64>| mean(v.slice(s![lattice.nrows()..]).to_owned());
     let (divergence, divergence_error) = on_draws(&(&logs.exact - &logs.trained));
     let (offset, offset_error) = on_draws(&(&logs.gaussian - &logs.trained));
 
     progress.stage("samples");
-    let samples = of.samples(progress)?;
-    let clusters = of.clusters(samples.view(), threshold)?;
+    let samples = analysis.samples(progress)?;
+    let clusters = analysis.clusters(samples.view(), threshold)?;
 
     progress.stage("retrieval");
     let some = samples.slice(s![..settings.draws.min(samples.nrows()), ..]);
-    let found = of.attractors(lattice.view(), draws.view(), some)?;
+    let found = analysis.attractors(lattice.view(), draws.view(), some)?;
     let pairs = found.rows.iter().filter(|a| a.trained && a.paired);
 
-    let column = |of: fn(&GridRow) -> f64| grid.iter().map(of).collect::<Vec<f64>>();
+    let column = |value: fn(&GridRow) -> f64| grid.iter().map(value).collect::<Vec<f64>>();
     let (trained, plain, true_energy, ring) =
         (column(|r| r.trained), column(|r| r.gaussian_prior), column(|r| r.exact), column(|r| r.ring));
     let mut off: Vec<f64> = samples.outer_iter().map(|x| nearest(points.view(), [x[0], x[1]])).collect();
@@ -325,8 +324,8 @@ pub fn analyse(
     Ok(TrainedToy { grid, attractors: found.rows, clusters, summary: vec![summary] })
 }
 
-/// What all parts of the analysis share.
-struct Of<'a> {
+/// The arguments that all parts of the analysis share.
+struct Analysis<'a> {
     k: usize,
     score: &'a dyn Score,
     ve: Ve,
@@ -335,25 +334,26 @@ struct Of<'a> {
     settings: &'a TrainedSettings,
 }
 
-/// log p_t of rows in nats.
+/// log p_t of rows, in nats.
 struct Logs {
     /// From the score with the true mixture at T as the prior.
     trained: Array1<f64>,
     /// From the score with the paper's prior.
     gaussian: Array1<f64>,
-    /// Of the K points.
+    /// Exact, for the K points.
     exact: Array1<f64>,
-    /// Of the ring.
+    /// Exact, for the ring.
     ring: Array1<f64>,
 }
 
-struct Found {
+/// The attractors of both sides, and the number of starts that reach none.
+struct BothAttractors {
     rows: Vec<AttractorRow>,
     lost: usize,
 }
 
-impl Of<'_> {
-    /// Samples of p_t: a point drawn evenly, and noise.
+impl Analysis<'_> {
+    /// Draws of p_t: a uniformly drawn point plus noise.
     fn draws(&self) -> Array2<f64> {
         let mut stream = Stream::new(self.settings.seed, "trained toy: draws");
         let points = self.exact.memories().rows();
@@ -371,7 +371,7 @@ impl Of<'_> {
         let flow = Flow { score: self.score, process: &self.ve, solver: Rk45::default() };
         let got =
             flow.log_density(rows, self.settings.t, Prior::Known(self.exact), Divergence::Exact, progress)?;
-        // The flow is the same under both priors: only its end is weighed otherwise.
+        // The flow is the same under both priors, so that only the density at its end differs.
         let last = vec![self.ve.level(self.ve.horizon())?; rows.nrows()];
         let mixture = self.exact.log_density(got.end.view(), &last)?;
         let gaussian = paper_prior(self.ve, got.end.view());
@@ -384,7 +384,7 @@ impl Of<'_> {
         })
     }
 
-    /// The energies of the lattice, which is the first rows of the logs, and where p_t is not negligible.
+    /// The energies of the lattice, which are the first rows of the logs, and whether p_t is not negligible there.
     fn grid(&self, lattice: ArrayView2<'_, f64>, logs: &Logs) -> (Vec<GridRow>, Vec<bool>) {
         let e = |log: f64| self.level.energy(log);
         let rows = lattice.outer_iter().enumerate().map(|(i, x)| GridRow {
@@ -424,13 +424,13 @@ impl Of<'_> {
         Ok(rows)
     }
 
-    /// The attractors of the score, from the lattice, draws of p_t and samples, and those of the exact energy.
+    /// The attractors of the score, from starts at draws of p_t, the lattice and samples, and those of the exact energy.
     fn attractors(
         &self,
         lattice: ArrayView2<'_, f64>,
         draws: ArrayView2<'_, f64>,
         samples: ArrayView2<'_, f64>,
-    ) -> Result<Found, StudyError> {
+    ) -> Result<BothAttractors, StudyError> {
         let &TrainedSettings { merge, pair, random_starts, seed, .. } = self.settings;
         let points = self.exact.memories().rows();
         let search = AttractorSettings { random_starts, seed, ..AttractorSettings::default() };
@@ -466,11 +466,11 @@ impl Of<'_> {
                 .map(|a| row(false, [a.x[0], a.x[1]], a.certificate.contraction, a.basin_share)),
         );
         pair_up(&mut rows, pair);
-        Ok(Found { rows, lost: got.end.iter().filter(|e| e.is_none()).count() })
+        Ok(BothAttractors { rows, lost: got.end.iter().filter(|e| e.is_none()).count() })
     }
 }
 
-/// Sets the distances between the two sides, and pairs attractors up: the nearest two first, each with one at most.
+/// Sets the distances between the two sides and pairs attractors greedily, the nearest two first, up to `most` apart.
 fn pair_up(rows: &mut [AttractorRow], most: f64) {
     let apart = |a: &AttractorRow, b: &AttractorRow| (a.x - b.x).hypot(a.y - b.y);
     let mut pairs = Vec::new();
@@ -493,21 +493,21 @@ fn pair_up(rows: &mut [AttractorRow], most: f64) {
     }
 }
 
-/// The points of the grid, row after row from below, x along rows.
+/// The points of the grid, row by row from the bottom, x along rows.
 fn lattice(side: usize, half: f64) -> Array2<f64> {
     let at = |i: usize| half * (2.0 * i as f64 / (side - 1) as f64 - 1.0);
     Array2::from_shape_fn((side * side, 2), |(q, axis)| if axis == 0 { at(q % side) } else { at(q / side) })
 }
 
-/// log N(x; 0, s^2 I) of each row, s being the standard deviation that samplers start with.
+/// log N(x; 0, s^2 I) of each row, where s is the standard deviation of the samplers' start.
 fn paper_prior(ve: Ve, x: ArrayView2<'_, f64>) -> Array1<f64> {
     let v = ve.prior_scale().powi(2);
     let norm = 0.5 * x.ncols() as f64 * (TAU * v).ln();
     x.outer_iter().map(|x| -0.5 * x.dot(&x) / v - norm).collect()
 }
 
-/// The mean over p_T of log(prior / p_T), the prior being the paper's: by the trapezoid rule, which for sums of
-/// Gaussians is exact to rounding at a quarter of a standard deviation.
+/// The mean over p_T of log(prior / p_T) for the paper's prior, by the trapezoid rule with a step of a quarter of a
+/// standard deviation, which is exact to rounding for sums of Gaussians.
 fn prior_offset(exact: &Empirical, ve: Ve) -> Result<f64, StudyError> {
     let level = ve.level(ve.horizon())?;
     // Memories lie on the unit circle.
@@ -520,21 +520,21 @@ fn prior_offset(exact: &Empirical, ve: Ve) -> Result<f64, StudyError> {
     Ok(log.iter().zip(&prior).map(|(p, q)| p.exp() * (q - p)).sum::<f64>() * cell)
 }
 
-/// Mean and its standard error.
+/// Mean and standard error.
 fn mean(v: Array1<f64>) -> (f64, f64) {
     let n = v.len() as f64;
     (v.sum() / n, v.std(1.0) / n.sqrt())
 }
 
 fn misfit(a: &[f64], b: &[f64], region: &[bool]) -> Misfit {
-    let of = |kept: &dyn Fn(usize) -> bool| {
+    let over = |kept: &dyn Fn(usize) -> bool| {
         let d: Vec<f64> = (0..a.len()).filter(|&i| kept(i)).map(|i| a[i] - b[i]).collect();
         let n = d.len() as f64;
         let constant = d.iter().sum::<f64>() / n;
         let rms = (d.iter().map(|d| (d - constant).powi(2)).sum::<f64>() / n).sqrt();
         (rms, d.iter().map(|d| (d - constant).abs()).fold(0.0, f64::max))
     };
-    let ((rms, max), (region_rms, region_max)) = (of(&|_| true), of(&|i| region[i]));
+    let ((rms, max), (region_rms, region_max)) = (over(&|_| true), over(&|i| region[i]));
     Misfit { rms, max, region_rms, region_max }
 }
 
@@ -567,11 +567,11 @@ mod tests {
         }
     }
 
-    fn of(score: &dyn Score, k: usize, threshold: f64) -> TrainedToy {
+    fn analysed(score: &dyn Score, k: usize, threshold: f64) -> TrainedToy {
         analyse(score, Ve::default(), (k, threshold), &settings().check().unwrap(), &Silent).unwrap()
     }
 
-    /// A perfectly trained network.
+    /// The score of a perfectly trained network.
     fn exact<R>(k: usize, then: impl FnOnce(&Empirical) -> R) -> R {
         let points = toy::points(k).unwrap();
         then(&Empirical::new(Memories::new(points.clone()).unwrap()))
@@ -580,14 +580,14 @@ mod tests {
     #[test]
     fn the_exact_score_in_the_place_of_a_network_has_the_exact_energy() {
         for (k, attractors) in [(2, 2), (9, 3), (1000, 2)] {
-            let got = exact(k, |score| of(score, k, 1.0));
+            let got = exact(k, |score| analysed(score, k, 1.0));
             let row = got.summary[0];
             // Ten times the integrator's tolerance, times 1/beta = 0.3.
             for m in [row.misfit.max, row.misfit.region_max, row.divergence.abs() * 0.3] {
                 assert!(m < 3e-4, "{row:?}");
             }
             assert!((40..144).contains(&row.region_points), "{row:?}");
-            // Eq. 6, by another way: all the grid, the constant included.
+            // Eq. 6 on the whole grid, including the constant.
             let points = toy::points(k).unwrap();
             let memories = Memories::new(points.clone()).unwrap();
             let constant = ((k as f64).ln() + (TAU * 0.15).ln()) * 0.3;
@@ -595,14 +595,14 @@ mod tests {
                 let e = memories.energy(ndarray::array![[r.x, r.y]].view(), 10.0 / 3.0).unwrap()[0];
                 assert!((r.exact - constant - e).abs() < 1e-12 && (r.trained - constant - e).abs() < 3e-4);
             }
-            // Eq. 15, whose density is normalised by the same constant but for log K.
+            // Eq. 15, whose density has the same constant without log K.
             let r = got.grid[5];
             let ring = ring::energy(r.x.hypot(r.y), 10.0 / 3.0).unwrap();
             assert!((r.ring - (TAU * 0.15).ln() * 0.3 - ring).abs() < 1e-12);
-            // What the paper's prior adds, on average over 100 draws.
+            // The offset of the paper's prior, averaged over 100 draws.
             assert!((row.offset - row.offset_exact).abs() < 4.0 * row.offset_error, "{row:?}");
             assert!(row.gaussian_prior.max > 10.0 * row.misfit.max);
-            // The attractors, of which the paper's notes know three for nine points.
+            // The paper's notes have three attractors for nine points.
             assert_eq!(
                 (row.attractors, row.exact_attractors, row.paired),
                 (attractors, attractors, attractors)
@@ -626,8 +626,8 @@ mod tests {
         let here = exact(9, |score| {
             let (ve, settings) = (Ve::default(), settings());
             let level = ve.level(0.15).unwrap();
-            let of = Of { k: 9, score, ve, exact: score, level, settings: &settings };
-            of.likelihood(x.view(), &Silent).unwrap().gaussian
+            let analysis = Analysis { k: 9, score, ve, exact: score, level, settings: &settings };
+            analysis.likelihood(x.view(), &Silent).unwrap().gaussian
         });
         assert!((flowed - here).iter().all(|d| d.abs() < 1e-12));
         // One memory: the mean of log N(x; 0, I) - log N(x; xi, I) over N(xi, I) is -|xi|^2 / 2.
@@ -650,7 +650,7 @@ mod tests {
         }
     }
 
-    /// A score that is too long by half.
+    /// A score that is 1.5 times too long.
     struct Longer<'a>(&'a Empirical);
 
     impl Score for Longer<'_> {
@@ -674,13 +674,13 @@ mod tests {
 
     #[test]
     fn a_wrong_score_is_seen_in_every_measure() {
-        let row = exact(9, |score| of(&Longer(score), 9, 1.0)).summary[0];
+        let row = exact(9, |score| analysed(&Longer(score), 9, 1.0)).summary[0];
         assert!(row.misfit.region_rms > 0.02 && row.misfit.rms > row.misfit.region_rms, "{row:?}");
         assert!(row.divergence > 0.1 && row.divergence > 2.0 * row.divergence_error, "{row:?}");
         // Its zeros are those of the exact score.
         assert_eq!((row.attractors, row.paired, row.lost), (3, 3, 0));
         // The ring's own score has the ring's energy, but for the prior, and a circle of neutral points.
-        let row = of(&Ring, 9, 1.0).summary[0];
+        let row = analysed(&Ring, 9, 1.0).summary[0];
         assert!(row.ring.region_rms < 0.5 * row.misfit.region_rms, "{row:?}");
         // 144 of the grid, 100 draws and 100 samples.
         assert_eq!((row.attractors, row.exact_attractors, row.lost), (0, 3, 344));

@@ -67,7 +67,8 @@ impl TrainedToy {
         let mut panels = Vec::new();
         let mut most = 0.0f64;
         for (prior, biased) in [("true prior", false), ("the paper's prior", true)] {
-            let difference = |r: &GridRow| if biased { r.gaussian_prior - r.exact } else { r.trained - r.exact };
+            let difference =
+                |r: &GridRow| if biased { r.gaussian_prior - r.exact } else { r.trained - r.exact };
             for summary in &self.summary {
                 let grid = SquareGrid::of_size(title, summary.k, &self.grid)?;
                 let least = grid.rows.iter().map(|r| r.exact).fold(f64::INFINITY, f64::min);

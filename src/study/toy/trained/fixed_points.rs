@@ -4,41 +4,41 @@ use ndarray::{Array2, Axis};
 
 use crate::process::Level;
 use crate::score::Score;
-use crate::study::StudyError;
+use crate::study::error::StudyError;
 
-/// Steps of the plain dynamics before they are lengthened.
+/// Number of plain steps before steps are lengthened.
 const PLAIN: usize = 30;
-/// Passes after which a start that still moves is given up.
+/// Number of passes after which a moving start is abandoned.
 const PASSES: usize = 2_000;
-/// A lengthened step is at most so many plain ones, and at most this far.
+/// Largest lengthened step, as a multiple of the plain step and as a distance.
 const LONGEST: (f64, f64) = (50.0, 0.1);
-/// Spectral radius from which on a fixed point counts as neutral, such as those of the ring, which are no attractors.
+/// Spectral radius at which a fixed point counts as neutral, as on the ring, and not as an attractor.
 const NEUTRAL: f64 = 1.0 - 1e-6;
-/// Steps within the merging distance that may fail to lower the residual before rounding is taken to be reached: a
-/// network in single precision gets no nearer.
+/// Number of steps within the merging distance that may fail to lower the residual before a start counts as settled: a
+/// network in single precision does not get closer.
 const STALLS: usize = 3;
 
-/// A stable fixed point of x <- x + sigma^2 score(x), which is alpha m(x), m being the mean of the clean data as seen
-/// from x: the score is 0 there (Eq. 35).
+/// A stable fixed point of x <- x + sigma^2 score(x) = alpha m(x), where m(x) is the mean of the clean data given x. The
+/// score is 0 there (Eq. 35).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct FixedPoint {
     pub(crate) x: [f64; 2],
-    /// Spectral radius of the Jacobian of that map there, below 1.
+    /// Spectral radius of the Jacobian of this map, below 1.
     pub(crate) contraction: f64,
 }
 
-/// Where retrieval from many starts ends.
+/// The fixed points that retrieval from many starts reaches.
 pub(crate) struct FixedPoints {
     pub(crate) found: Vec<FixedPoint>,
-    /// For each start the fixed point that it came to; None where it came to no stable one.
+    /// Index into `found` for each start; `None` when it reaches no stable fixed point.
     pub(crate) end: Vec<Option<usize>>,
 }
 
-/// Runs x <- x + sigma^2 score(x) from every row of `x` `[m, 2]` at one level. End points within `merge` of one another are one.
+/// Runs x <- x + sigma^2 score(x) from every row of `x` `[m, 2]` at one level. End points within `merge` are merged.
 ///
-/// After some plain steps each one is lengthened: along a valley that is all but flat the plain dynamics would take
-/// millions of steps. Where it contracts the step is Newton's, and has to lower the residual. Elsewhere it goes
-/// along the eigenvectors of the symmetric part of the Jacobian, downhill.
+/// After [`PLAIN`] plain steps the steps are lengthened, as the plain dynamics takes millions of steps along a nearly
+/// flat valley. Where the map contracts, the step is Newton's and must lower the residual. Elsewhere it goes downhill
+/// along the eigenvectors of the symmetric part of the Jacobian.
 pub(crate) fn fixed_points(
     score: &dyn Score,
     level: Level,
@@ -106,13 +106,13 @@ pub(crate) fn fixed_points(
 struct Step {
     by: [f64; 2],
     length: f64,
-    /// Whether the dynamics contracts here.
+    /// Whether the map contracts at the start of the step.
     stable: bool,
 }
 
-/// A longer step than the shift s, the Jacobian of the map being j. Where the map contracts it is (I - j)^-1 s, to
-/// where the shift vanishes; elsewhere the same with the symmetric part of j and the absolute values of its
-/// eigenvalues, which leads away from a saddle.
+/// A longer step than the shift s for the Jacobian j of the map. Where the map contracts it is Newton's step
+/// (I - j)^-1 s; elsewhere the same with the symmetric part of I - j and the absolute values of its eigenvalues, which
+/// leads away from a saddle.
 fn lengthened(j: [[f64; 2]; 2], s: [f64; 2]) -> Step {
     let stable = spectral_radius(j) < 1.0;
     let (a, b, c, d) = (1.0 - j[0][0], -j[0][1], -j[1][0], 1.0 - j[1][1]);
@@ -136,7 +136,7 @@ fn lengthened(j: [[f64; 2]; 2], s: [f64; 2]) -> Step {
     Step { by, length: full.min(most), stable }
 }
 
-/// sigma^2 score(x) of each row.
+/// sigma^2 score(x) for each row.
 fn shift(score: &dyn Score, level: Level, x: &Array2<f64>) -> Result<Array2<f64>, StudyError> {
     Ok(score.score(x.view(), &vec![level; x.nrows()])? * level.sigma().powi(2))
 }
@@ -185,7 +185,7 @@ mod tests {
         })
     }
 
-    /// Newton on the energy itself finds the same attractors, at every temperature and for a process that shrinks.
+    /// Newton's method on the energy finds the same attractors, for several temperatures and for a process with alpha < 1.
     #[test]
     fn the_exact_score_has_the_attractors_of_its_energy() {
         let vp = Vp::default();
@@ -204,11 +204,11 @@ mod tests {
                 let got = fixed_points(&score, level, starts, 1e-3).unwrap();
                 assert!(got.end.iter().all(Option::is_some), "{k} {level:?}");
                 for f in &got.found {
-                    let of = |a: &crate::memory::Attractor| {
+                    let distance = |a: &crate::memory::Attractor| {
                         (a.x[0] - f.x[0] / level.alpha()).hypot(a.x[1] - f.x[1] / level.alpha())
                     };
-                    let best = wanted.iter().min_by(|a, b| of(a).total_cmp(&of(b))).unwrap();
-                    assert!(of(best) < 1e-6, "{k} {level:?}: {f:?}");
+                    let best = wanted.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap();
+                    assert!(distance(best) < 1e-6, "{k} {level:?}: {f:?}");
                     let slope = best.certificate.contraction;
                     assert!((f.contraction - slope).abs() < 1e-5 && f.contraction < 1.0, "{f:?} {slope}");
                 }
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// x is turned and scaled about the origin: a score that is no gradient.
+    /// x is rotated and scaled about the origin: a score that is not a gradient.
     struct Swirl(f64, f64);
 
     impl Score for Swirl {
@@ -245,7 +245,7 @@ mod tests {
             levels: &[Level],
             v: ArrayView2<'_, f64>,
         ) -> Result<Array2<f64>, ScoreError> {
-            // A rotation the other way round is the transpose.
+            // The transpose is the inverse rotation.
             assert_eq!(x.dim(), v.dim());
             Swirl(self.0, -self.1).score(v, levels)
         }

@@ -1,4 +1,4 @@
-//! The trained half of Fig. 2, from stored tables or trained and analysed.
+//! The trained half of Fig. 2, from stored tables or by training and analysis.
 
 use std::collections::BTreeMap;
 
@@ -26,15 +26,14 @@ use crate::train::{
     TrainingData, VeTraining, train_in,
 };
 
-/// Rows that a toy network takes at a time.
+/// Batch size of the toy networks.
 const NETWORK_ROWS: usize = 512;
 
-/// The trained half of Fig. 2: networks are trained in folders below the run's output, where one that was stopped goes
-/// on, and analysed. Stored as `toy_trained`, `toy_trained_grid`, `toy_trained_attractors` and
-/// `toy_trained_clusters`.
+/// The trained half of Fig. 2. Networks are trained in folders below the output, where an interrupted training resumes,
+/// and analysed. Stored as `toy_trained`, `toy_trained_grid`, `toy_trained_attractors` and `toy_trained_clusters`.
 ///
 /// # Errors
-/// Those of training, of the analysis and of the stored tables.
+/// Errors of training, of the analysis and of the stored tables.
 pub fn toy_trained(context: &Context) -> Result<TrainedToy, Error> {
     let params = context.settings::<TrainedSettings>("toy_trained")?.check()?;
     let settings = params.settings();
@@ -51,7 +50,7 @@ pub fn toy_trained(context: &Context) -> Result<TrainedToy, Error> {
         fingerprint = fingerprint.data(&format!("toy points, K = {}", n.k), &sha256);
     }
 
-    // All tables come of one computation, which happens where the first of them doesn't fit.
+    // One computation gives all tables. It runs when the first table does not fit.
     let mut make = once(|| {
         let cells = context.cells(&fingerprint)?;
         let mut all = TrainedToy::default();
@@ -84,7 +83,7 @@ pub fn toy_trained(context: &Context) -> Result<TrainedToy, Error> {
     })
 }
 
-/// One network: trained, and analysed with the average of its weights.
+/// Trains one network and analyses it with the exponential moving average of its weights.
 fn trained_one(
     context: &Context,
     network: &ToyNetwork,
@@ -94,7 +93,7 @@ fn trained_one(
     let k = network.k;
     let data = TrainingData::load(context.layout(), &training.data)?;
     let path = RunDir::place(&context.output().join("runs"), &training.clone().check(data.shape())?);
-    // From nothing: what is finished is made again. What was stopped goes on, as a run from nothing has to end too.
+    // Recompute: a finished training is repeated. An interrupted one resumes, so that the run can complete in pieces.
     if context.recompute() && path.exists() && RunDir::open(&path)?.manifest()?.is_some() {
         std::fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;
     }
@@ -111,7 +110,8 @@ fn trained_one(
     Ok(analyse(&score, Ve::default(), (k, network.threshold), params, &*progress)?)
 }
 
-/// How a network of Fig. 2 is trained: as `mem2gen train --dataset toy` does in the same profile, but for the steps.
+/// Training settings of a network of Fig. 2: those of `mem2gen train --dataset toy` in the same profile, except the
+/// number of steps.
 fn network_settings(defaults: &TrainDefaults, network: &ToyNetwork) -> TrainSettings {
     TrainSettings {
         data: DataSettings::Toy { k: network.k },
@@ -141,7 +141,7 @@ pub struct ExactLandscapes {
 /// The exact landscapes of Fig. 2 beside the trained ones.
 ///
 /// # Errors
-/// Those of the analysis.
+/// Errors of the study.
 pub fn toy_trained_exact(context: &Context) -> Result<ExactLandscapes, Error> {
     let trained = context.settings::<TrainedSettings>("toy_trained")?.check()?;
     let trained = trained.settings();

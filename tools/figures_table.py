@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the table of figures between its two marks in README.md, from `notebooks/figures.toml`.
+"""Writes the table of figures between its two marks in docs/figures.md, from `notebooks/figures.toml`.
 
-    readme_table.py            writes
-    readme_table.py --check    fails where the table is not what the index says
+    figures_table.py            writes
+    figures_table.py --check    fails where the table is not what the index says
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def cell(text: str) -> str:
 
 
 def table(index: ix.Index) -> str:
-    lines = ["| figure | paper | what it shows | notebook | command | profile | state |", "|---|---|---|---|---|---|---|"]
+    lines = ["| figure | paper | what it shows | data | notebook | command | profile | state |", "|---|---|---|---|---|---|---|---|"]
     for figure in index.figures:
-        link = f"[{figure.notebook}](notebooks/{figure.notebook}.ipynb)"
-        row = [f"`{figure.id}`", figure.paper, figure.title, link, f"`{figure.command}`", figure.profile, figure.state]
+        link = f"[{figure.notebook}](../notebooks/{figure.notebook}.ipynb)"
+        row = [f"`{figure.id}`", figure.paper, figure.title, figure.data, link, f"`{figure.command}`", figure.profile, figure.state]
         lines.append("| " + " | ".join(cell(x) for x in row) + " |")
     return "\n".join(lines)
 
 
-def place(readme: str, text: str) -> str:
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ix.BadIndex(f"README.md needs the lines {BEGIN} and {END}, each once and in this order")
-    return f"{readme[: readme.index(BEGIN)]}{BEGIN}\n\n{text}\n\n{readme[readme.index(END) :]}"
+def place(page: str, text: str) -> str:
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ix.BadIndex(f"docs/figures.md needs the lines {BEGIN} and {END}, each once and in this order")
+    return f"{page[: page.index(BEGIN)]}{BEGIN}\n\n{text}\n\n{page[page.index(END) :]}"
 
 
 def main() -> int:
@@ -42,16 +42,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--root", type=Path, default=ix.ROOT)
     args = parser.parse_args()
-    path = args.root / "README.md"
+    path = args.root / "docs" / "figures.md"
     try:
         old = path.read_text(encoding="utf-8")
         new = place(old, table(ix.load(args.root)))
     except (ix.BadIndex, OSError) as error:
-        print(f"readme: {error}", file=sys.stderr)
+        print(f"figures: {error}", file=sys.stderr)
         return 1
     if args.check:
         if old != new:
-            print("readme: the table of figures is not what figures.toml says; run tools/readme_table.py", file=sys.stderr)
+            print("figures: the table in docs/figures.md does not match figures.toml; run tools/figures_table.py", file=sys.stderr)
             return 1
         return 0
     if old != new:
