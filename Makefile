@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape gpu-report doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -91,6 +91,12 @@ gpu-report: system ## On a machine with a GPU: checks and times every kernel aga
 	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
 	cargo test --release --locked --features gpu-tests --test kernels_gpu -- --nocapture
 
+dist: system ## The program and its libraries in one archive, for machines without a toolchain
+	@tools/dist.sh
+
+dist-check: dist ## Runs the archive where only glibc is installed; needs root or user namespaces
+	@tools/dist_check.sh
+
 doctor: ## What is present, what is missing and which command brings it
 	@$(ENV)
 	if [ -x "$$CARGO_TARGET_DIR/release/mem2gen" ]; then exec "$$CARGO_TARGET_DIR/release/mem2gen" doctor; fi
@@ -102,7 +108,7 @@ check: python ## Format, dependency features, README table, floors, stale notebo
 	cargo fmt --check
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/figures_table.py --check
-	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
+	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
 	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 

@@ -3,15 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Folders of one checkout.
+/// Folders of one checkout, or of an unpacked archive (`make dist`).
 ///
 /// ```
 /// use mem2gen::project::Layout;
 /// use std::path::Path;
 ///
-/// let layout = Layout::at("/work");
-/// assert_eq!(layout.results(), Path::new("/work/data/results"));
-/// assert_eq!(layout.output("fast"), Path::new("/work/out/fast"));
+/// let layout = Layout::at("/home/me/mem2gen");
+/// assert_eq!(layout.results(), Path::new("/home/me/mem2gen/data/results"));
+/// assert_eq!(layout.output("fast"), Path::new("/home/me/mem2gen/out/fast"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -25,7 +25,7 @@ impl Layout {
     }
 
     /// The folder that `MEM2GEN_ROOT` names, else the nearest folder with `notebooks/figures.toml`, from the working
-    /// folder upwards, else the working folder.
+    /// folder upwards, else the [`archive`] of the program, else the working folder.
     pub fn find() -> Self {
         if let Some(root) = env::var_os("MEM2GEN_ROOT") {
             return Self::at(root);
@@ -33,7 +33,7 @@ impl Layout {
         // A working folder that was deleted has no ancestors.
         let here = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let root = here.ancestors().find(|p| p.join("notebooks/figures.toml").is_file());
-        Self::at(root.unwrap_or(&here))
+        root.map(PathBuf::from).or_else(archive).map_or_else(|| Self::at(&here), Self::at)
     }
 
     /// The root.
@@ -54,5 +54,33 @@ impl Layout {
     /// Folder of the output of a profile: `tables/`, `figures/`, `notebooks/`, `gallery/`. Ignored by git.
     pub fn output(&self, profile: &str) -> PathBuf {
         self.root.join("out").join(profile)
+    }
+}
+
+/// Folder of the archive that contains the running program; `None` when it was built in a checkout.
+pub fn archive() -> Option<PathBuf> {
+    archive_of(&env::current_exe().ok()?)
+}
+
+/// An archive has the plans beside the program; cargo's folders have no plans.
+fn archive_of(program: &Path) -> Option<PathBuf> {
+    let folder = program.parent()?;
+    folder.join("data/plans").is_dir().then(|| folder.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_has_the_plans_beside_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("mem2gen");
+        assert_eq!(archive_of(&program), None);
+        std::fs::create_dir_all(folder.path().join("data/plans")).unwrap();
+        assert_eq!(archive_of(&program), Some(folder.path().to_owned()));
+        // A checkout has plans too, but not beside its programs.
+        assert_eq!(archive_of(&folder.path().join("target/release/mem2gen")), None);
+        assert_eq!(archive(), None);
     }
 }

@@ -109,9 +109,9 @@ def load(root: Path = ROOT) -> Index:
         if f.notebook not in names:
             raise BadIndex(f"figures.toml: figure {f.id} is of the unlisted notebook {f.notebook}")
         if f.profile not in PROFILES:
-            raise BadIndex(f"figures.toml: figure {f.id}: profile {f.profile} is none of {', '.join(PROFILES)}")
+            raise BadIndex(f"figures.toml: figure {f.id}: profile {f.profile} is unknown, expected {', '.join(PROFILES)}")
         if f.state not in STATES:
-            raise BadIndex(f"figures.toml: figure {f.id}: state {f.state} is none of {', '.join(STATES)}")
+            raise BadIndex(f"figures.toml: figure {f.id}: state {f.state} is unknown, expected {', '.join(STATES)}")
     return Index(root=root, notebooks=notebooks, figures=figures)
 
 

@@ -33,7 +33,7 @@ stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
 stage "dependency features" tools/features.sh
 stage "table of figures" "$MEM2GEN_PYTHON" tools/figures_table.py --check
-stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py
+stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
 count house '^Ran [0-9]+ test'
 stage "floors" "$MEM2GEN_PYTHON" tools/house.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
@@ -42,6 +42,11 @@ stage "CUDA kernels: compiled, within their limits" "$MEM2GEN_HOME/cuda/bin/pyth
 stage "clippy" cargo clippy --release --locked --quiet --all-targets -- -D warnings
 stage "documentation" tools/docs.sh
 stage "program and library" tools/setup.sh kernel
+# The archive takes its libraries from Debian packages.
+if [ "$(uname -m)" = x86_64 ] && command -v dpkg-query >/dev/null; then
+  stage "archive" tools/dist.sh
+  stage "archive with glibc alone" tools/dist_check.sh
+fi
 stage "set-up: data" tools/setup.sh data
 stage_counting "Rust tests" rust cargo test --release --locked
 count rust 'test result: ok\. [0-9]+ passed'

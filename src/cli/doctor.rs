@@ -9,7 +9,7 @@ use mem2gen::data::registry::{REGISTRY, Source};
 use mem2gen::data::{Entry, State, state};
 use mem2gen::ops::cuda::device::{CudaDriver, devices};
 use mem2gen::ops::cuda::nvrtc::Nvrtc;
-use mem2gen::project::Layout;
+use mem2gen::project::{self, Layout};
 use ndarray::array;
 use ndarray_linalg::{Eigh, UPLO};
 
@@ -61,12 +61,17 @@ impl Check {
 /// Runs `mem2gen doctor`.
 ///
 /// # Errors
-/// [`Error::Missing`] names the missing parts that the project needs; a GPU is not one of them.
+/// [`Error::Missing`] names the missing parts that the project needs; a GPU is not one of them. A packed program needs
+/// BLAS alone: it has no notebooks, and its users may have data of their own.
 pub fn run(_args: Args) -> Result<(), Error> {
     let layout = Layout::find();
-    let mut checks = vec![toolchain(), blas()];
-    checks.extend(notebooks(layout.root()));
-    checks.extend(REGISTRY.iter().map(|entry| data(&layout, entry)));
+    let packed = project::archive().is_some();
+    let mut checks = vec![blas()];
+    if !packed {
+        checks.insert(0, toolchain());
+        checks.extend(notebooks(layout.root()));
+    }
+    checks.extend(REGISTRY.iter().map(|entry| data(&layout, entry, packed)));
     checks.extend(tools());
     checks.extend(cuda());
 
@@ -206,11 +211,11 @@ fn notebooks(root: &Path) -> [Check; 3] {
     [kernel, spec, jupyter]
 }
 
-fn data(layout: &Layout, entry: &Entry) -> Check {
+fn data(layout: &Layout, entry: &Entry, packed: bool) -> Check {
     let what = format!("data {}", entry.name);
     let own = entry.source == Source::UserFiles;
     let brings = format!("mem2gen data fetch {}{}", entry.name, if own { " --from DIR" } else { "" });
-    let verdict = if own { Verdict::Warning } else { Verdict::Missing };
+    let verdict = if own || packed { Verdict::Warning } else { Verdict::Missing };
     match state(layout, entry) {
         State::Present(manifest) => {
             let sums: Vec<String> = manifest

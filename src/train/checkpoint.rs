@@ -346,7 +346,7 @@ mod tests {
         }
         let mut bytes = whole.clone();
         bytes[0] ^= 1;
-        falls_back(&bytes, "begin");
+        falls_back(&bytes, "not a checkpoint");
         // A header of more bytes than there is memory.
         let mut bytes = whole.clone();
         bytes[text - 8..text].copy_from_slice(&(u64::MAX / 2).to_le_bytes());

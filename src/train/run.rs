@@ -235,9 +235,11 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::read_parquet;
     use crate::progress::Silent;
     use crate::project::Layout;
     use crate::train::TrainSettings;
+    use crate::train::metrics::metrics_rows;
     use crate::train::settings::tests::tiny;
     use std::fs;
     use std::sync::Mutex;
@@ -257,7 +259,7 @@ mod tests {
     }
 
     fn metrics(path: &Path) -> Vec<MetricsRow> {
-        serde_json::from_slice(&fs::read(path.join(METRICS)).unwrap()).unwrap()
+        metrics_rows(&read_parquet(&path.join(METRICS)).unwrap()).unwrap()
     }
 
     #[test]

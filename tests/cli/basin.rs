@@ -212,7 +212,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&ve, "training", &["--delta", "0.1"], &["--run", "ve", "vp"]);
     refuses(&vp, "memorized", &["--delta", "0.1"], &["--class", "memorized", "training run"]);
     refuses(&vp, "copied", &["--delta", "0.1"], &["copied", "spurious"]);
-    refuses(&folder.at("nowhere"), "training", &[], &["nowhere", "no training run"]);
+    refuses(&folder.at("nowhere"), "training", &[], &["nowhere", "expected a training run"]);
     for (option, value, word) in [
         ("--delta", "0", "delta"),
         ("--delta", "NaN", "delta"),

@@ -160,7 +160,7 @@ fn refusals_are_one_line_and_leave_nothing() {
         let call = ["likelihood", "--run", run, "--queries", queries, "--out", &out];
         folder.refuses(&[&call[..], more].concat(), &[&["likelihood"], words].concat());
     };
-    refuses(&nowhere, &good, &[], &["nowhere", "no training run"]);
+    refuses(&nowhere, &good, &[], &["nowhere", "expected a training run"]);
     refuses(&run, &none, &[], &["none.npy"]);
     let wide = folder.array("wide.npy", &Array2::<f64>::zeros((3, 5)));
     refuses(&run, &wide, &[], &["[3, 5]", "[3, 2]"]);
@@ -171,7 +171,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     for t in ["-0.1", "1.5", "NaN"] {
         refuses(&run, &good, &["--t", t], &["time"]);
     }
-    refuses(&run, &good, &["--t", "0"], &["clean"]);
+    refuses(&run, &good, &["--t", "0"], &["no noise"]);
     refuses(&run, &good, &["--tolerance", "-1"], &["rtol"]);
     refuses(&run, &good, &["--probes", "8"], &["--probes", "exact"]);
     refuses(&run, &good, &["--divergence", "hutchinson", "--probes", "1"], &["probes", "at least 2"]);

@@ -1,7 +1,7 @@
 //! The program as a process: every test starts `mem2gen` and looks at what it says and leaves.
 //!
 //! One test program, as its parts share nothing but the functions of `common`: each test has a temporary folder of its
-//! own, changes no variable but for the processes that it starts, and writes nowhere else.
+//! own, changes no variable except those of the processes that it starts, and writes nowhere else.
 
 mod arch;
 mod basin;

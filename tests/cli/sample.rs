@@ -305,13 +305,13 @@ fn refusals_are_one_line_and_leave_nothing() {
         let call = ["sample", "--run", run, "-n", "3", "--out", &out];
         folder.refuses(&[&call[..], more].concat(), &[&["sample"], words].concat());
     };
-    refuses(&nowhere, &[], &["nowhere", "no training run"]);
+    refuses(&nowhere, &[], &["nowhere", "expected a training run"]);
     refuses(&vp, &["--steps", "0"], &["steps"]);
     refuses(&vp, &["--steps", "1001"], &["1001"]);
     refuses(&ve, &["--steps", "0", "--sampler", "em"], &["steps"]);
     refuses(&vp, &["--sampler", "ode", "--steps", "5"], &["--steps", "ode"]);
     refuses(&vp, &["--sampler", "ode", "--tolerance", "0"], &["rtol"]);
-    refuses(&vp, &["--sampler", "ode", "--until", "-1"], &["clean"]);
+    refuses(&vp, &["--sampler", "ode", "--until", "-1"], &["no noise"]);
     refuses(&vp, &["--sampler", "ode", "--until", "1e9"], &["time"]);
     refuses(&vp, &["--tolerance", "1e-3"], &["--tolerance", "ode"]);
     refuses(&vp, &["--until", "3"], &["--until", "ode"]);

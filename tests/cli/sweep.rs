@@ -129,7 +129,7 @@ const ALL: [&str; 2] = ["--plan", "tiny-one"];
 const TABLES: [&str; 3] =
     ["transition_tiny_one", "transition_tiny_one_samples", "transition_tiny_one_examples"];
 
-/// The three tables, byte for byte but for the seconds.
+/// The three tables, byte for byte except the seconds.
 fn tables(place: &Place, runs: &Path) -> [Vec<u8>; 3] {
     let out = place.0.path("collected");
     let runs = runs.to_str().unwrap();

@@ -738,7 +738,8 @@ class Real(unittest.TestCase):
     def test_the_toy_does_not_depend_on_other_studies(self):
         labels = {name: {part.label for part in parts} for name, parts in self.parts.items()}
         for name, cells in self.notebooks.items():
-            called = {f"fn {n}" for cell in cells for n in re.findall(r"\bstudy::(?:\w+::)*([a-z]\w*)\(", cell)}
+            rooms = r"\b(?:basin|claims|curvature|energy|load|toy|transition)::(?:\w+::)*([a-z]\w*)\("
+            called = {f"fn {n}" for cell in cells for n in re.findall(rooms, cell)}
             with self.subTest(name):
                 self.assertTrue(called)
                 self.assertEqual(called - labels[name], set())

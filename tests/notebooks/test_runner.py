@@ -57,6 +57,7 @@ FIGURE = {
     "paper": "-",
     "title": "a figure that nobody draws",
     "command": "-",
+    "data": "none",
     "profile": "smoke",
     "state": "drawn",
 }
@@ -137,7 +138,7 @@ class Runs(unittest.TestCase):
         cls.folder = Path(tempfile.mkdtemp(prefix="mem2gen-fixtures-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         with ThreadPoolExecutor(2) as pool:
-            runs = {n: pool.submit(cls.run_one, n) for n in [*LIES, "good"]}
+            runs = {n: pool.submit(cls.run_one, n) for n in [*LIES, "good", "outsider"]}
             plain = {n: pool.submit(cls.run_plain, n) for n in PLAIN}
         cls.runs = {n: r.result() for n, r in runs.items()}
         cls.plain = {n: r.result() for n, r in plain.items()}
@@ -167,6 +168,13 @@ class Runs(unittest.TestCase):
         self.assertIn("1 passed, 0 failed", run.stdout)
         done = nbformat.read(self.folder / "good/out/desk/notebooks/good.ipynb", as_version=4)
         self.assertIn("sum 10", done.cells[2].outputs[0].text)
+
+    def test_somebody_from_outside_keeps_every_object_in_a_variable(self):
+        run = self.runs["outsider"]
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        done = nbformat.read(self.folder / "outsider/out/smoke/notebooks/outsider.ipynb", as_version=4)
+        self.assertIn("kept: 12 12 4", done.cells[-2].outputs[0].text)
+        self.assertIn("image/png", done.cells[-3].outputs[0].data)
 
     def test_a_failed_run_leaves_no_executed_notebook(self):
         for name in LIES:

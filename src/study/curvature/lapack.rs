@@ -1,16 +1,15 @@
-//! LAPACK as the analyses call it: many small matrices at once, a thread each.
+//! LAPACK for many small matrices at once, one thread each.
 
 use std::ffi::c_int;
 use std::sync::Once;
 
-/// Tells OpenBLAS to use no threads of its own, for as long as the process lives. They share out what takes a single
-/// thread milliseconds, wait for each other by spinning on cores that compute scores, and may make last digits
-/// depend on how many there are.
+/// Stops OpenBLAS from using threads of its own, for the life of the process. One thread needs only milliseconds for a
+/// matrix, waiting threads occupy cores that compute scores, and the last digits may depend on the number of threads.
 pub(crate) fn without_threads() {
     unsafe extern "C" {
         fn openblas_set_num_threads(threads: c_int);
     }
     static ONCE: Once = Once::new();
-    // SAFETY: the library that is linked has this function, and it takes any number from 1 on.
+    // SAFETY: the linked library has this function, and it takes any number from 1.
     ONCE.call_once(|| unsafe { openblas_set_num_threads(1) });
 }

@@ -163,11 +163,7 @@ impl<'a, 'p> Estimator<'a, 'p> {
             let range = start..count.min(start + each);
             let steps = range.len() as u64;
             let id = format!("points-{}-{}", range.start, range.end);
-            let make = || {
-                let spectra = self.spectra(range);
-                progress.advance(steps);
-                spectra
-            };
+            let make = || self.spectra(range).inspect(|_| progress.advance(steps));
             out.extend(piece(cells, &id, steps, progress, make)?);
         }
         Ok(out)

@@ -10,6 +10,7 @@ mod rows;
 mod run;
 mod settings;
 
+pub use figure::GapBand;
 pub use measure::{Targets, analyse, measure};
 pub use potential::{Arcs, Potential};
 pub use rows::{CurveRow, GapRow, LoopRow, PotentialRow, Relative, gaps};

@@ -5,5 +5,6 @@ mod fractions;
 pub mod frame;
 mod run;
 
+pub use figure::FractionBand;
 pub use fractions::{PooledRow, TransitionSettings, network_cells, networks, pooled};
 pub use run::{settings, transition, transitions};

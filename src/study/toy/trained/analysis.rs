@@ -679,7 +679,7 @@ mod tests {
         assert!(row.divergence > 0.1 && row.divergence > 2.0 * row.divergence_error, "{row:?}");
         // Its zeros are those of the exact score.
         assert_eq!((row.attractors, row.paired, row.lost), (3, 3, 0));
-        // The ring's own score has the ring's energy, but for the prior, and a circle of neutral points.
+        // The ring's own score has the ring's energy up to the prior, and a circle of neutral points.
         let row = analysed(&Ring, 9, 1.0).summary[0];
         assert!(row.ring.region_rms < 0.5 * row.misfit.region_rms, "{row:?}");
         // 144 of the grid, 100 draws and 100 samples.
