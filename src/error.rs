@@ -10,9 +10,9 @@ use crate::process::ProcessError;
 use crate::sample::SampleError;
 use crate::score::ScoreError;
 use crate::store::StoreError;
-use crate::study::error::StudyError;
 use crate::study::context::ProfileError;
 use crate::study::copies::CopiesError;
+use crate::study::error::StudyError;
 use crate::study::sweep::SweepError;
 use crate::train::TrainError;
 

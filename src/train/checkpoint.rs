@@ -352,7 +352,7 @@ mod tests {
         bytes[text - 8..text].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
         falls_back(&bytes, "expected");
         fs::copy(all.path(1), &path).unwrap();
-        falls_back(&fs::read(&path).unwrap(), "made at step 1");
+        falls_back(&fs::read(&path).unwrap(), "written at step 1");
 
         let other = Checkpoints { key: "other".into(), ..checkpoints(dir.path()) };
         let (newest, damaged) = other.newest().unwrap();

@@ -155,7 +155,7 @@ fn what_has_no_meaning_is_refused_in_one_line() {
     refuses(&["--per-channel", "--variant", "gaussian"], &["per_channel", "Gaussian"]);
     refuses(&["--points", &out], &["--points", "--out"]);
     let call = ["curvature", "--run", &run, "--class", "nobody", "--out", &out];
-    folder.refuses(&call, &["--class", "nobody", "memorized, spurious, generalized, training"]);
+    folder.refuses(&call, &["--class", "nobody", "memorized, spurious, generalized or training"]);
     let call = ["curvature", "--run", &run, "--class", "spurious", "--out", &out];
     folder.refuses(&call, &["--class", "cell"]);
 }

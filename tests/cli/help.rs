@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["energy"],
     &["score"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 25] = [
     &["toy"],
     &["arch"],
     &["train"],
+    &["import"],
     &["sample"],
     &["likelihood"],
     &["sweep"],

@@ -1,9 +1,9 @@
 //! Nested training sets, and the arrays that they are cut from.
 
 use mem2gen::data::registry::REGISTRY;
-use mem2gen::metric::Metric;
 use mem2gen::data::subset::{indices, order};
 use mem2gen::data::{DataError, Dataset, Range, find};
+use mem2gen::metric::Metric;
 use mem2gen::shape::Shape;
 use mem2gen::store::sha256_hex;
 use ndarray::{Array1, Array2, array};

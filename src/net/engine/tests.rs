@@ -309,8 +309,7 @@ fn naive(
                             let i = (p / shape.width * stride + a) as isize - before;
                             let j = (p % shape.width * stride + b) as isize - before;
                             for c in 0..f.channels {
-                                let w =
-                                    param(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
+                                let w = param(weight)[((a * side + b) * f.channels + c) * shape.channels + o];
                                 v += w * at(i, j, c);
                             }
                         }

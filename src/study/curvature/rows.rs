@@ -43,9 +43,9 @@ pub struct PointRow {
     pub exact_mean: Option<f64>,
     /// Local dimension from the exact values.
     pub exact_dimension: Option<usize>,
-    /// [`Exact::asymmetry`].
+    /// [`Exact::asymmetry`](super::Exact::asymmetry).
     pub asymmetry: Option<f64>,
-    /// [`Exact::largest`].
+    /// [`Exact::largest`](super::Exact::largest).
     pub largest: Option<f64>,
 }
 

@@ -374,7 +374,7 @@ fn end_states(
 /// One cell of the phase diagram.
 ///
 /// # Errors
-/// As [`phase_diagram`].
+/// As the phase diagram.
 pub fn load_cell(
     dataset: &str,
     stored: &ArcArray2<f32>,
@@ -468,7 +468,7 @@ pub struct Example {
 /// The first `most` converged starts of one cell, with their classes.
 ///
 /// # Errors
-/// As [`phase_diagram`].
+/// As the phase diagram.
 pub fn load_examples(
     dataset: &str,
     stored: &ArcArray2<f32>,

@@ -6,9 +6,9 @@ use crate::detect::Classification;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellRecord {
-    /// [`Task::key`].
+    /// [`Task::key`](super::Task::key).
     pub key: String,
-    /// [`Task::id`].
+    /// [`Task::id`](super::Task::id).
     pub id: String,
     /// The crate's version.
     pub program: String,

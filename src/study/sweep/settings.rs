@@ -81,7 +81,7 @@ impl Seeds {
 /// use mem2gen::study::sweep::Grid;
 ///
 /// let grid = Grid { first: 2, ladder: 4, between: [8, 20], total: 8 };
-/// assert_eq!(grid.sizes(40).unwrap(), [2, 4, 8, 12, 16, 20, 32, 40]);
+/// assert_eq!(grid.sizes(40).unwrap(), [2, 4, 8, 14, 16, 20, 32, 40]);
 /// assert!(grid.sizes(10).is_none());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
