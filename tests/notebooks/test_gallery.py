@@ -170,7 +170,8 @@ class Browser:
         found += [f"a formula is not rendered: {text[:120]}" for text in raw]
         for asked in self.requests():
             parts = urlsplit(asked)
-            if parts.scheme not in ("file", "data", "blob", "about") and parts.hostname != "127.0.0.1":
+            # `chrome:` is the browser's own first page, which asks no host.
+            if parts.scheme not in ("file", "data", "blob", "about", "chrome") and parts.hostname != "127.0.0.1":
                 found.append(f"asks another host: {asked[:100]}")
         for entry in self.driver.get_log("browser"):
             if entry["level"] == "SEVERE":
