@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Which part of their time basin, curvature and potential spend in the network, on networks of the desk sweeps.
+"""Share of time that basin, curvature and potential spend in the network, on networks of the desk sweeps.
 
     make bench-landscape            prints the table
     make bench-landscape UPDATE=1   writes docs/landscape.md too
 
-Each command is called as a user would, with its defaults, and says the share itself: the time that the calls of the score
-took, of all from the first to the last. The cells come from the published weights, sampled and labelled anew.
+Each command is called as a user would call it and prints the share itself: the time in calls of the score, divided by
+the time from the first call to the last. The cells come from the published weights, which are sampled and labelled again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from peers import BINARY, ROOT, machine
 
 IMAGES, REPEATS, BAR = 256, 3, 85
 NETWORKS = [
-    # In the middle of the transition of each.
+    # K is in the middle of the transition of each network.
     ("mnist-mlp", "mnist-7-mlp128-k128-", "MLP, 0.24 million parameters, K = 128"),
     ("mnist-unet", "mnist-7-unet16-k48-", "U-Net, 0.04 million parameters, K = 48"),
 ]
 COMMANDS = [
     ("basin", ["--delta", "0.2", "--stride", "5"]),
-    ("basin, noise draws too", ["--delta", "0.2", "--stride", "5", "--attractors", "A.parquet"]),
+    ("basin, with noise draws", ["--delta", "0.2", "--stride", "5", "--attractors", "A.parquet"]),
     ("curvature", []),
     ("curvature, one-sided", ["--variant", "plain"]),
     ("curvature, Gaussian", ["--variant", "gaussian"]),
-    ("curvature, exact Jacobian too", ["--exact"]),
+    ("curvature, with the exact Jacobian", ["--exact"]),
     ("potential", ["--references", "4", "--tolerance", "1e-3"]),
 ]
 
@@ -47,7 +47,7 @@ def cell(plan: str, name: str, folder: Path) -> Path:
 
 
 def share(command: str, run: Path, folder: Path) -> tuple[float, float]:
-    """Percentage in the score, and seconds of the whole call: the medians of a few."""
+    """Percentage of time in the score, and seconds of the whole call: medians of `REPEATS` calls."""
     name, more = command.split(",")[0], dict(COMMANDS)[command]
     more = [str(folder / word) if word.endswith(".parquet") else word for word in more]
     kind = [] if name == "potential" else ["--class", "spurious"]

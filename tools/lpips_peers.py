@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Times LPIPS between all pairs of two sets of images beside the `lpips` package: same weights, two threads for both.
+"""Times LPIPS between all pairs of two sets of images, of mem2gen and of the `lpips` package: same weights, two threads.
 
     make bench-lpips            prints the table
     make bench-lpips UPDATE=1   writes docs/lpips.md too
 
-Ours is `mem2gen classify --metric lpips-alex`, whole, from reading the files to the labels: it computes the features of
-each image once and searches for the nearest neighbours of every sample, in the training set and in its own. The
-package takes both images of a pair through the network in every call; all pairs of two large sets would take days, so
-it is timed on some thousands of pairs at the best of several batches, and what all pairs would take is that time
-multiplied. Before anything is timed, the distances that ours found are held to the package's.
+mem2gen is timed as `mem2gen classify --metric lpips-alex`, from reading the files to the labels. It computes the
+features of each image once and searches the nearest neighbours of every sample in the training set and in the samples.
+The package computes the features of both images of a pair in every call. All pairs of two large sets would take days, so
+it is timed on some thousands of pairs at the fastest of several batch sizes, and that time is multiplied. The distances
+that mem2gen finds are compared with the package's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ warnings.filterwarnings("ignore")
 
 
 def tensors(path: Path) -> dict[str, np.ndarray]:
-    """A safetensors file of float32: a length, a header in JSON, the numbers."""
+    """Tensors of a safetensors file of float32: a length, a header in JSON, the values."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -52,7 +52,7 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def package() -> lpips.LPIPS:
-    """The package's network with the weights that `mem2gen data fetch lpips-weights` brought."""
+    """The package's network with the weights from `mem2gen data fetch lpips-weights`."""
     own = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False).eval()
     weights = tensors(ROOT / "data" / "cache" / "lpips-weights" / "alexnet.safetensors")
     slices = [own.net.slice1, own.net.slice2, own.net.slice3, own.net.slice4, own.net.slice5]
@@ -77,7 +77,7 @@ def ready(values: np.ndarray) -> torch.Tensor:
 
 
 def ours(folder: Path, n: int) -> tuple[float, Path]:
-    """Seconds of one call for n training images and n samples, and where its labels are."""
+    """Seconds of one call for n training images and n samples, and the path of its labels."""
     train, synthetic, out = folder / f"D{n}.npy", folder / f"S{n}.npy", folder / f"out{n}"
     np.save(train, images(n, 1))
     np.save(synthetic, images(n, 2))
@@ -90,7 +90,7 @@ def ours(folder: Path, n: int) -> tuple[float, Path]:
 
 
 def seconds_a_pair(own: lpips.LPIPS) -> tuple[float, int]:
-    """At the best batch."""
+    """Seconds per pair at the fastest batch size, and that size."""
     a, b = ready(images(PAIRS, 1)), ready(images(PAIRS, 2))
     best = (float("inf"), 0)
     for batch in BATCHES:
@@ -106,7 +106,7 @@ def seconds_a_pair(own: lpips.LPIPS) -> tuple[float, int]:
 
 
 def check(own: lpips.LPIPS, labels: Path, n: int) -> float:
-    """Largest difference between the nearest distances that ours found and the package's for the same pairs."""
+    """Largest difference between the nearest distances of mem2gen and the package's for the same pairs."""
     table = pyarrow.parquet.read_table(labels).slice(0, CHECKED).to_pydict()
     train, synthetic = ready(images(n, 1)), ready(images(n, 2))
     worst = 0.0
@@ -121,7 +121,7 @@ def check(own: lpips.LPIPS, labels: Path, n: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="LPIPS of all pairs beside the lpips package")
+    parser = argparse.ArgumentParser(description="LPIPS of all pairs compared with the lpips package")
     parser.add_argument("--update", action="store_true", help="write docs/lpips.md")
     update = parser.parse_args().update
     torch.set_num_threads(THREADS)
@@ -129,16 +129,16 @@ def main() -> None:
     own = package()
     pair, batch = seconds_a_pair(own)
     lines = [
-        "# LPIPS of all pairs beside the `lpips` package",
+        "# LPIPS of all pairs compared with the `lpips` package",
         "",
-        "Written by `make bench-lpips UPDATE=1`; `tools/lpips_peers.py` says how it is measured. AlexNet, 32x32x3,",
+        "Written by `make bench-lpips UPDATE=1`; `tools/lpips_peers.py` describes the method. AlexNet, 32x32x3,",
         f"{THREADS} threads for both.",
         "",
         f"{about}.",
         "",
-        f"The package takes {1e3 * pair:.3f} ms a pair at its best batch, {batch}.",
+        f"The package takes {1e3 * pair:.3f} ms per pair at its fastest batch size, {batch}.",
         "",
-        "| training images x samples | ours, to the labels | the package, all pairs (multiplied) | ratio |",
+        "| training images x samples | mem2gen, up to the labels | the package, all pairs (extrapolated) | ratio |",
         "|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -147,13 +147,13 @@ def main() -> None:
             if n == SIZES[0]:
                 worst = check(own, labels, n)
                 if worst > TOLERANCE:
-                    raise SystemExit(f"lpips: distances differ by {worst:.2e}, more than {TOLERANCE:.0e}")
+                    raise SystemExit(f"bench-lpips: distances differ by {worst:.2e}, expected at most {TOLERANCE:.0e}")
             # Each sample to each training image, and each pair of samples once.
             pairs = n * n + n * (n - 1) // 2
             row = f"| {n} x {n} | {seconds:.1f} s | {pair * pairs:.3g} s | {pair * pairs / seconds:.3g} |"
             lines.append(row)
             print(row, flush=True)
-    lines += ["", f"Distances of {2 * CHECKED} pairs differ by {worst:.1e} at most."]
+    lines += ["", f"Distances of {2 * CHECKED} pairs differ by at most {worst:.1e}."]
     text = "\n".join(lines) + "\n"
     print(text)
     if update:

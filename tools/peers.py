@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Times the fused operations beside other libraries that do the same work, on the same data shapes.
+"""Times the fused operations and other libraries that do the same work, on arrays of the same shapes.
 
     make bench-peers            prints the table, writes out/bench-peers.md and out/bench-peers.json
     make bench-peers UPDATE=1   writes docs/peers.md too
 
-Every measurement is a process of its own: ours is `timings operation`, a peer's is this file with `worker`. They take
-turns, and a ratio is the median over the rounds of peer by ours. A peer runs at the best of the settings listed
-for it, found by one run of each beforehand. Before anything is timed, ours and every peer compute a small case,
-and all are held to numpy in double precision. This process itself uses the standard library only.
+Every measurement is a process of its own: `timings operation` for mem2gen, this file with `worker` for a peer. They
+take turns, and a ratio is the median over the rounds of the peer's time divided by that of mem2gen. A peer runs at the
+fastest of the settings listed for it; one run of each finds it. Before anything is timed, mem2gen and every peer compute
+a small case, and the results are compared with numpy in double precision. This process uses the standard library only.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Sizes:
 class Operation:
     name: str
     sizes: Sizes
-    # Few enough for numpy in double precision.
+    # Sizes of the small case, which numpy computes in double precision.
     check: Sizes
-    # Largest error that numpy in double precision may find, ours and a peer's.
+    # Largest allowed error against numpy in double precision, of mem2gen and of a peer.
     tolerance: tuple[float, float]
 
 
@@ -62,7 +62,7 @@ OPERATIONS = {
     )
 }
 
-# An OpenBLAS that knows none of these names, or a processor that lacks the instructions, falls back by itself.
+# OpenBLAS ignores a name that it does not know and a core type whose instructions the processor lacks.
 CORES = ("", "Haswell", "SkylakeX", "Cooperlake", "SapphireRapids", "Zen")
 
 
@@ -78,7 +78,7 @@ class Setting:
 
 
 def with_cores(*ways: str) -> tuple[Setting, ...]:
-    # As the environment has it, which may name a core type, and then each of the core types.
+    # The default, each of the core types, and the one that the environment names.
     set_already = () if "OPENBLAS_CORETYPE" not in os.environ else (os.environ["OPENBLAS_CORETYPE"],)
     cores = dict.fromkeys([*CORES, *set_already])
     return tuple(Setting(way, (("OPENBLAS_CORETYPE", core),)) for way in ways for core in cores)
@@ -90,7 +90,7 @@ class Peer:
     package: str
     operation: str
     settings: tuple[Setting, ...]
-    # So many times as fast as the peer, and no more than this share of its extra memory.
+    # Target for the ratio of times, and for the share of the peer's extra memory.
     bar: float
     memory_bar: float | None = None
 
@@ -105,7 +105,7 @@ PEERS = (
 )
 
 
-# What a worker does.
+# The worker.
 
 
 def draw(sizes: Sizes):
@@ -139,7 +139,7 @@ def sklearn_knn(memories, queries, way):
 
 
 def torch_logits(memories, queries, way):
-    """-beta ||x - xi||^2, but for what is the same for all memories of a query."""
+    """-beta ||x - xi||^2, up to a term that is the same for all memories of a query."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -171,7 +171,7 @@ def torch_energy(memories, queries, way):
 
 
 def keops_energy(memories, queries, way):
-    # Formulas are compiled when first used, and kept.
+    # KeOps compiles a formula on its first use and keeps it in this folder.
     folder = ROOT / ".mem2gen" / "cache" / f"keops-{way}"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["KEOPS_CACHE_FOLDER"] = str(folder)
@@ -196,15 +196,15 @@ WORK = {
 
 
 def peak_memory() -> int:
-    """Most memory that the process held so far, in bytes."""
+    """Peak memory of the process so far, in bytes."""
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
 
 
 def worker_time(package: str, operation: str, way: str, repeat: int, sizes: Sizes) -> dict:
-    """The same protocol as `timings operation`: one run before those that are timed; memory of preparing and one run."""
+    """The same protocol as `timings operation`: one run before the timed ones; memory of preparation and one run."""
     memories, queries = draw(sizes)
-    # Importing is nobody's work; a tiny case brings all of it, and what a library compiles or warms up once.
+    # A tiny case first: imports, compilation and warm-up do not count.
     WORK[package, operation](memories[:64], queries[:8], way)()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -234,7 +234,7 @@ def worker_data(folder: Path, operation: str) -> dict:
 
 
 def worker_check(package: str, operation: str, way: str, folder: Path) -> dict:
-    """The error of a peer's small case, or of ours (package "mem2gen", computed before)."""
+    """The error of a peer's small case, or of that of mem2gen (package "mem2gen"), which is computed before."""
     import numpy as np
 
     memories, queries = np.load(folder / "M.npy"), np.load(folder / "X.npy")
@@ -250,7 +250,7 @@ def worker_check(package: str, operation: str, way: str, folder: Path) -> dict:
     else:
         got = np.load(folder / "out")
     if operation == "knn":
-        # By how much the r-th neighbour lies farther than the r-th nearest does.
+        # Relative difference between the distances of the r-th neighbour found and of the true r-th neighbour.
         found = np.sqrt(np.take_along_axis(squared, got, 1))
         exact = np.sqrt(np.sort(squared, 1)[:, :K])
         return {"error": float((np.abs(found - exact) / exact).max())}
@@ -272,20 +272,20 @@ def worker(words: list[str]) -> dict:
             return worker_data(Path(folder), operation)
         case ["check", package, operation, way, folder]:
             return worker_check(package, operation, way, Path(folder))
-    raise SystemExit(f"peers.py: no such work: {words}")
+    raise SystemExit(f"peers.py worker: unknown arguments {words}, expected time, data or check and theirs")
 
 
-# What this process does.
+# The main process.
 
 
 class Failed(Exception):
-    """A measurement that can't be had, in a line."""
+    """The reason why a measurement failed, in one line."""
 
 
 def call(command: list, env: tuple[tuple[str, str], ...] = ()) -> str:
     threads = {n: str(THREADS) for n in ("RAYON", "OMP", "OPENBLAS", "MKL", "NUMEXPR")}
     full = os.environ | {f"{n}_NUM_THREADS": count for n, count in threads.items()} | dict(env)
-    # An empty value is one that is not there.
+    # An empty value unsets the variable.
     full = {name: value for name, value in full.items() if value != ""}
     try:
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=full, timeout=900)
@@ -326,7 +326,7 @@ def compute_ours(operation: str, folder: Path) -> None:
 
 
 def check(peers: dict[Peer, Setting]) -> dict[str, float]:
-    """The largest errors of the small cases; refuses to go on where one is too large."""
+    """The largest errors of the small cases; raises where one is too large."""
     errors = {}
     for operation in OPERATIONS.values():
         with tempfile.TemporaryDirectory(prefix="mem2gen-peers-") as scratch:
@@ -341,7 +341,7 @@ def check(peers: dict[Peer, Setting]) -> dict[str, float]:
                 error = ask(["check", package, operation.name, way, folder], env)["error"]
                 errors[f"{operation.name}, {name}"] = error
                 if not error <= tolerance:
-                    raise Failed(f"{operation.name} by {name} is off by {error:.1e}, allowed are {tolerance:g}")
+                    raise Failed(f"{operation.name} by {name} has an error of {error:.1e}, expected at most {tolerance:g}")
     return errors
 
 
@@ -350,7 +350,7 @@ def say(text: str) -> None:
 
 
 def best_setting(peer: Peer, missing: dict[str, str]) -> tuple[Setting, dict[str, float]] | None:
-    """The fastest setting and the seconds of all; None, with the reason in `missing`, where none works."""
+    """The fastest setting and the seconds of all settings; None, with the reason in `missing`, when no setting works."""
     try:
         importlib.metadata.version(peer.package)
     except importlib.metadata.PackageNotFoundError:
@@ -372,18 +372,18 @@ def best_setting(peer: Peer, missing: dict[str, str]) -> tuple[Setting, dict[str
 
 
 def limits() -> dict[str, float]:
-    """What the processor can do at most, as measured: operations, exponentials and bytes a second."""
+    """Measured peak rates of the processor: operations, exponentials and bytes per second."""
     products = [ours("gemm", s, 5)["gflops"] for s in (Sizes(1024, 60000, 784), Sizes(2048, 2048, 2048))]
     return {
         "flops": 1e9 * max(products),
         "exps": 1e9 * ours("exp", Sizes(100000, 1000, 1), 5)["gexps"],
-        # More than any cache holds.
+        # Larger than every cache.
         "bytes": 1e9 * ours("sum", Sizes(1, 600000, 784), 5)["gbytes_per_second"],
     }
 
 
 def least_seconds(operation: Operation, most: dict[str, float]) -> tuple[str, float]:
-    """The limit that binds, and the seconds that it asks for."""
+    """The resource that limits the operation, and the least seconds that it allows."""
     s = operation.sizes
     pairs = s.queries * s.memories
     numbers = (s.queries + s.memories) * s.dim + s.queries * (s.dim if operation.name == "score" else 1)
@@ -392,13 +392,13 @@ def least_seconds(operation: Operation, most: dict[str, float]) -> tuple[str, fl
         "exponentials": (0 if operation.name == "knn" else pairs) / most["exps"],
         "memory, everything touched once": 4 * numbers / most["bytes"],
     }
-    # A product of few dimensions is no work for a matrix product, but its operations are the same.
+    # The engine does not use a matrix product in few dimensions, but the operations count the same.
     name = max(seconds, key=seconds.get)
     return name, seconds[name]
 
 
 def rounds(count: int, repeat: int, peers: dict[Peer, Setting]) -> tuple[dict[str, list[dict]], dict[Peer, list[dict]]]:
-    """Ours and the peers in turns; the score has two plain matrix products of its size beside it."""
+    """Times of mem2gen and the peers in turns, and of two plain matrix products of the score's size."""
     own: dict[str, list[dict]] = {name: [] for name in [*OPERATIONS, "gemm"]}
     theirs: dict[Peer, list[dict]] = {peer: [] for peer in peers}
     for turn in range(count):
@@ -433,17 +433,17 @@ def megabytes(measured: list[dict]) -> str:
 
 def table(result: dict) -> str:
     lines = [
-        "# The operations beside their peers",
+        "# Operations compared with other libraries",
         "",
-        "Written by `make bench-peers UPDATE=1`; `tools/peers.py` says how it is measured. Single precision, random "
+        "Written by `make bench-peers UPDATE=1`; `tools/peers.py` describes the method. Single precision, random "
         "Gaussian data,",
-        f"{THREADS} threads for everybody. Times are medians of {result['rounds']} rounds in which ours and the peers "
+        f"{THREADS} threads for all. Times are medians of {result['rounds']} rounds in which mem2gen and its peers "
         "take turns.",
         "",
         f"{result['machine']}; load average before the start {result['load']:.2f}.",
         "",
-        "| operation | sizes m x K x N | ours | peer | at its best setting | peer's time | ratio | with preparation | bar "
-        "| most there can be | extra memory, ours and peer |",
+        "| operation | queries x memories x dimensions | mem2gen | peer | fastest setting | peer's time | ratio "
+        "| with preparation | target | largest possible ratio | extra memory, mem2gen and peer |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["peers"]:
@@ -454,28 +454,28 @@ def table(result: dict) -> str:
         bar = f"{row['bar']:g}: {verdict(row['met'])}"
         memory = f"{row['ours_memory']}, {row['peer_memory']}"
         if row["memory_bar"] is not None:
-            memory += f"; {row['memory_share']:.2f} of it, bar {row['memory_bar']:g}: {verdict(row['memory_met'])}"
+            memory += f"; share {row['memory_share']:.2f}, target {row['memory_bar']:g}: {verdict(row['memory_met'])}"
         lines.append(
             f"{head}| {row['setting']} | {row['peer_seconds']:.3f} s | {row['ratio']:.2f} | {row['whole_ratio']:.2f} "
             f"| {bar} | {row['most']:.2f} | {memory} |"
         )
     lines += [
         "",
-        "A ratio is the peer's time by ours; \"with preparation\" counts what either does before its first query "
-        "(checks and",
-        "norms of the memories, an index), and the bar is held against the smaller of the two. Extra memory is what "
-        "preparation",
-        "and one run take beyond the inputs, the result included. The most that a ratio can be is the peer's time by the "
-        "least time",
-        "of the next table: nothing in this precision could reach a bar above it here.",
+        "A ratio is the peer's time divided by the time of mem2gen. \"With preparation\" includes the work before the "
+        "first query",
+        "(checks and norms of the memories, an index). The smaller of the two ratios must reach the target. Extra memory "
+        "is what",
+        "preparation and one run need beyond the inputs, including the result. The largest possible ratio is the peer's "
+        "time",
+        "divided by the least time of the next table: no program in this precision could exceed it on this machine.",
         "",
-        "## How far each is from its limit",
+        "## Limits of the processor",
         "",
-        f"Measured in the same session: matrix product {result['limits']['flops'] / 1e9:.0f} GFLOP/s, exponential "
-        f"{result['limits']['exps'] / 1e9:.2f} thousand million a second,",
-        f"memory {result['limits']['bytes'] / 1e9:.1f} GB/s read.",
+        f"Measured in the same session: {result['limits']['flops'] / 1e9:.0f} GFLOP/s in matrix products, "
+        f"{result['limits']['exps'] / 1e9:.2f} billion exponentials per second,",
+        f"{result['limits']['bytes'] / 1e9:.1f} GB/s read from memory.",
         "",
-        "| operation | ours | what binds | least time | reached |",
+        "| operation | mem2gen | limited by | least time | share of the limit |",
         "|---|---|---|---|---|",
     ]
     for row in result["reached"]:
@@ -486,9 +486,9 @@ def table(result: dict) -> str:
     gemm = result["gemm"]
     lines += [
         "",
-        f"Two plain matrix products of the score's size take {gemm['seconds']:.3f} s with the same gemm; the score "
+        f"Two plain matrix products of the score's size take {gemm['seconds']:.3f} s with the same gemm. The score "
         f"reaches {gemm['share']:.0%} of",
-        f"their speed (bar 80%: {verdict(gemm['share'] >= 0.8)}).",
+        f"their speed (target 80%: {verdict(gemm['share'] >= 0.8)}).",
         "",
         "## Settings tried",
         "",
@@ -522,8 +522,8 @@ def machine() -> str:
 def measure(count: int, repeat: int, failed: Path) -> dict:
     load = os.getloadavg()[0]
     if load > 0.3:
-        say(f"bench-peers: load average {load:.1f}: others are at work here, and no number below means much")
-    # What set-up could not install, a line each: `package: reason`.
+        say(f"bench-peers: load average {load:.1f}: other programs are running, so the times below are not reliable")
+    # Packages that set-up could not install, one line each: `package: reason`.
     refused = failed.read_text(encoding="utf-8").splitlines() if failed.exists() else []
     missing = {line.split("==")[0]: line.split(": ", 1)[1] for line in refused if ": " in line}
     say("bench-peers: settings")
@@ -607,9 +607,9 @@ def main() -> int:
         print(json.dumps(worker(sys.argv[2:])))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="turns of ours and the peers")
-    parser.add_argument("--repeat", type=int, default=3, help="timed runs in a turn, of which the median counts")
-    parser.add_argument("--failed", type=Path, default=Path(sys.prefix) / "failed", help="what set-up could not install")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
+    parser.add_argument("--repeat", type=int, default=3, help="timed runs in a round, of which the median counts")
+    parser.add_argument("--failed", type=Path, default=Path(sys.prefix) / "failed", help="packages that set-up could not install")
     parser.add_argument("--update", action="store_true", help="write docs/peers.md too")
     args = parser.parse_args()
     try:

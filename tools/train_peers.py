@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Times training steps and sampling beside PyTorch: same networks, batches and precision, two threads for both.
+"""Times training steps and sampling of mem2gen and PyTorch: same networks, batches and precision, two threads for both.
 
     make bench-train            prints the table, writes out/bench-train.md and out/bench-train.json
     make bench-train UPDATE=1   writes docs/training.md too
 
-Every measurement is a process of its own: ours is `timings network`, PyTorch's this file with `worker`. They take
-turns, and a ratio is the median over the rounds of PyTorch by ours. PyTorch runs at the best of its settings, found by
-one run of each beforehand. A step is all that a training loop does: drawing a batch, times and noise, forward, loss,
-backward, clipping, Adam and the average of the weights. Sampling is DDIM, from the network's call to the next sample.
+Every measurement is a process of its own: `timings network` for mem2gen, this file with `worker` for PyTorch. They take
+turns, and a ratio is the median over the rounds of PyTorch's time divided by that of mem2gen. PyTorch runs at the
+fastest of its settings; one run of each finds it. A step is one pass of the training loop: draw a batch, times and
+noise, forward, loss, backward, clipping, Adam and the moving average of the weights. Sampling is one DDIM step: the
+network's call and the update of the sample.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from pathlib import Path
 from peers import ROOT, THREADS, TIMINGS, Failed, Setting, Sizes, call, machine, say, verdict
 from peers import ours as bench
 
-# Images in the training set of a step; which ones they are does not matter for its time.
+# Images in the training set. Their values do not affect the time.
 IMAGES = 512
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed: a network of `timings network`, and how many times as fast as PyTorch it has to be."""
+    """What is timed: a network of `timings network`, and the target for the ratio of times."""
 
     network: str
     phase: str
@@ -58,7 +59,7 @@ def draw_schedule(torch):
 
 
 def worker(network: dict, phase: str, way: str, repeat: int) -> dict:
-    """Seconds of a step, the first two left out: they warm up what a library sets up once."""
+    """Seconds of a step, without the first two, which warm up."""
     import torch
     import torch.nn.functional as F
     import torch_nets
@@ -72,7 +73,7 @@ def worker(network: dict, phase: str, way: str, repeat: int) -> dict:
     model = torch_nets.build(network["arch"], (height, width, channels))
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if count != network["parameters"]:
-        raise SystemExit(f"PyTorch's network has {count} parameters, ours {network['parameters']}")
+        raise SystemExit(f"PyTorch's network has {count} parameters, that of mem2gen {network['parameters']}")
     layout = torch.channels_last if way == "channels-last" and image else torch.contiguous_format
     model = model.to(memory_format=layout)
     run = torch.compile(model) if way == "compiled" else model
@@ -138,7 +139,7 @@ def theirs(work: Work, network: dict, setting: Setting) -> dict:
 def measure(count: int, compiled: bool) -> dict:
     load = os.getloadavg()[0]
     if load > 0.3:
-        say(f"bench-train: load average {load:.1f}: others are at work here, and no number below means much")
+        say(f"bench-train: load average {load:.1f}: other programs are running, so the times below are not reliable")
     sizes = Sizes(2048, 2048, 2048)
     peak = bench("gemm", sizes, 5)["gflops"]
     rows = []
@@ -155,7 +156,7 @@ def measure(count: int, compiled: bool) -> dict:
             except Failed as e:
                 say(f"  {setting}: {e}")
         if not tried:
-            raise Failed(f"PyTorch ran {work.network} at no setting")
+            raise Failed(f"PyTorch failed on {work.network} at every setting")
         best = min(tried, key=tried.get)
         pairs = [(ours(work), theirs(work, network, best)) for _ in range(count)]
         seconds = statistics.median(a["median_seconds"] for a, _ in pairs)
@@ -178,7 +179,7 @@ def measure(count: int, compiled: bool) -> dict:
             }
         )
         row = rows[-1]
-        say(f"  {row['seconds']:.4f} s, {row['peer_seconds']:.4f} s, ratio {ratio:.2f}, bar {work.bar}")
+        say(f"  {row['seconds']:.4f} s, {row['peer_seconds']:.4f} s, ratio {ratio:.2f}, target {work.bar}")
     return {
         "machine": machine(),
         "load": load,
@@ -192,15 +193,15 @@ def measure(count: int, compiled: bool) -> dict:
 
 def table(result: dict) -> str:
     lines = [
-        "# Training and sampling beside PyTorch",
+        "# Training and sampling compared with PyTorch",
         "",
-        "Written by `make bench-train UPDATE=1`; `tools/train_peers.py` says how it is measured. Single precision, "
+        "Written by `make bench-train UPDATE=1`; `tools/train_peers.py` describes the method. Single precision, "
         f"{THREADS} threads for both.",
         f"Times are medians of {result['rounds']} rounds in which the two take turns.",
         "",
         f"{result['machine']}; load average before the start {result['load']:.2f}.",
         "",
-        "| work | ours | PyTorch | at its best setting | ratio | bar | GFLOP/s, ours | of the peak |",
+        "| work | mem2gen | PyTorch | fastest setting | ratio | target | GFLOP/s of mem2gen | share of the peak |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -212,12 +213,12 @@ def table(result: dict) -> str:
     lines += [
         "",
         f"The peak is a plain matrix product of 2048 x 2048 x 2048, {result['peak_gflops']:.0f} GFLOP/s in the same "
-        "session. Operations counted are those of",
-        "convolutions, dense layers and attention: one forward, and twice as many backward.",
+        "session. The count of operations",
+        "includes convolutions, dense layers and attention; a backward pass counts as two forward passes.",
         "",
         "## Where the time goes",
         "",
-        "Shares of a step by kind of operation, as the engine's own clock has them.",
+        "Share of a step by kind of operation, measured inside the engine.",
         "",
     ]
     for row in result["rows"]:
@@ -239,8 +240,8 @@ def main() -> int:
         print(json.dumps(worker(json.loads(network), phase, way, int(repeat))))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="turns of ours and PyTorch")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes minutes")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
+    parser.add_argument("--no-compile", action="store_true", help="skip torch.compile, which takes minutes")
     parser.add_argument("--update", action="store_true", help="write docs/training.md too")
     args = parser.parse_args()
     try:
