@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the table of figures between its two marks in docs/figures.md, from `notebooks/figures.toml`.
+"""Writes the table of figures in docs/figures.md, between two marks, from `notebooks/figures.toml`.
 
-    figures_table.py            writes
-    figures_table.py --check    fails where the table is not what the index says
+    figures_table.py            writes the table
+    figures_table.py --check    fails when the table does not match the index
 """
 
 from __future__ import annotations

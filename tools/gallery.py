@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Builds the gallery of one profile: a static page a notebook and an index of all figures.
+"""Builds the gallery of one profile: a static page for each notebook and an index of all figures.
 
     gallery.py [--profile desk]      writes out/<profile>/gallery
 
-The folder stands by itself: nothing in it is loaded from another host, maths is rendered by the local KaTeX,
-and every local link is checked before the old gallery is replaced.
+The folder is self-contained: its pages load nothing from another host and render equations with the local KaTeX. Every
+local link is checked before the old gallery is replaced.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PAGE = """<!doctype html>
 </html>
 """
 
-# Formulas are looked for in prose alone: a `$` in code or in an output is a `$`.
+# Only prose has formulas: a `$` in code or in an output stays a `$`.
 MATHS = """
 document.addEventListener("DOMContentLoaded", () => {
   for (const prose of document.querySelectorAll(".jp-RenderedMarkdown, .text_cell_render, .prose")) {
@@ -115,7 +115,7 @@ def check_links(folder: Path) -> int:
         for target in links.loads:
             parts = urlsplit(target)
             if parts.netloc or parts.scheme not in ("", "data"):
-                raise Broken(f"{page.name} loads {target[:80]} from elsewhere")
+                raise Broken(f"{page.name} loads {target[:80]} from another host")
         for target in links.refers + [t for t in links.loads if not t.startswith("data:")]:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
@@ -123,16 +123,16 @@ def check_links(folder: Path) -> int:
             count += 1
             file = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             if not file.is_file() or not file.is_relative_to(folder.resolve()):
-                raise Broken(f"{page.name} links to {target}, which the gallery doesn't have")
+                raise Broken(f"{page.name} links to {target}, which is not in the gallery")
             if parts.fragment and file.suffix == ".html":
                 anchors = (pages.get(file) or read_links(file)).anchors
                 if unquote(parts.fragment) not in anchors:
-                    raise Broken(f"{page.name} links to {target}, and there is no such anchor")
+                    raise Broken(f"{page.name} links to {target}, but the page has no such anchor")
     return count
 
 
 def cell_anchor(notebook, figure: ix.Figure) -> str:
-    """The anchor of the cell that names the figure; of the page's top where none does."""
+    """The anchor of the cell that names the figure; empty, the top of the page, when no cell does."""
     for cell in notebook.cells:
         if cell.cell_type == "code" and f'"{figure.id}"' in cell.source:
             return f"#cell-{cell.id}"
@@ -143,7 +143,7 @@ def notebook_page(entry: ix.Notebook, notebook) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.exclude_anchor_links = True
     parts = []
-    # Cell by cell, so that each gets its own anchor whatever the template does.
+    # Cell by cell, so that each cell gets its own anchor with any template.
     for cell in notebook.cells:
         one = nbformat.v4.new_notebook(cells=[cell], metadata=notebook.metadata)
         body, _ = exporter.from_notebook_node(one)

@@ -1,4 +1,4 @@
-"""Reads `notebooks/figures.toml`, the one index of notebooks and figures, and refuses what is wrong in it."""
+"""Reads and checks `notebooks/figures.toml`, the index of notebooks and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIGURE_KEYS = {"id", "notebook", "paper", "title", "data", "command", "profile",
 
 
 class BadIndex(Exception):
-    """The index, or something that it names, is not as it must be."""
+    """The index, or a file that it names, is wrong."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Figure:
     state: str
 
     def drawn_in(self, profile: str) -> bool:
-        """Whether a run in `profile` has to leave this figure behind."""
+        """Whether a run in `profile` must draw this figure."""
         return self.state != "planned" and PROFILES.index(self.profile) <= PROFILES.index(profile)
 
 
@@ -71,7 +71,7 @@ def _entries(raw: dict, kind: str, keys: set[str]) -> list[dict]:
         if missing := keys - entry.keys():
             raise BadIndex(f"figures.toml: {kind} {name} lacks {', '.join(sorted(missing))}")
         if unknown := entry.keys() - keys:
-            raise BadIndex(f"figures.toml: {kind} {name} has unknown {', '.join(sorted(unknown))}")
+            raise BadIndex(f"figures.toml: {kind} {name} has the unknown keys {', '.join(sorted(unknown))}")
     return entries
 
 
@@ -83,7 +83,7 @@ def load(root: Path = ROOT) -> Index:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadIndex(f"{file}: {error}") from error
     if unknown := raw.keys() - {"notebook", "figure"}:
-        raise BadIndex(f"figures.toml: unknown {', '.join(sorted(unknown))}")
+        raise BadIndex(f"figures.toml: unknown tables {', '.join(sorted(unknown))}, expected notebook and figure")
     notebooks = tuple(
         Notebook(
             name=e["name"],
@@ -104,10 +104,10 @@ def load(root: Path = ROOT) -> Index:
             raise BadIndex(f"figures.toml: {what} {', '.join(sorted(twice))} is listed twice")
     for n in notebooks:
         if set(n.limit_seconds) != set(PROFILES) or not all(s > 0 for s in n.limit_seconds.values()):
-            raise BadIndex(f"figures.toml: notebook {n.name}: limit_seconds needs {', '.join(PROFILES)}, above 0")
+            raise BadIndex(f"figures.toml: notebook {n.name}: limit_seconds needs a value above 0 for {', '.join(PROFILES)}")
     for f in figures:
         if f.notebook not in names:
-            raise BadIndex(f"figures.toml: figure {f.id} is of the unlisted notebook {f.notebook}")
+            raise BadIndex(f"figures.toml: figure {f.id} names the notebook {f.notebook}, which is not listed")
         if f.profile not in PROFILES:
             raise BadIndex(f"figures.toml: figure {f.id}: profile {f.profile} is unknown, expected {', '.join(PROFILES)}")
         if f.state not in STATES:
@@ -120,7 +120,7 @@ def file_sha256(path: Path) -> str:
 
 
 def cells_sha256(cells: list) -> str:
-    """A hash of what the cells say, outputs and metadata aside."""
+    """A hash of the sources of the cells, without outputs and metadata."""
     said = [[c["cell_type"], "".join(c["source"])] for c in cells]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
 

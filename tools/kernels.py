@@ -1,10 +1,10 @@
-"""Compiles kernels/*.cu with the pinned CUDA compiler and holds what comes out against kernels/limits.toml.
+"""Compiles kernels/*.cu with the pinned CUDA compiler and compares the result with kernels/limits.toml.
 
-    kernels.py            checks; one line for each violation, and out/kernels/report.md in any case
-    kernels.py --write    makes kernels/ptx and kernels/report.md, which the check compares
+    kernels.py            checks; prints one line for each violation, and always writes out/kernels/report.md
+    kernels.py --write    writes kernels/ptx and kernels/report.md, which the check compares
 
-Run by the Python of .mem2gen/cuda. No device is needed, so nothing here is a measurement: registers, spills and
-instructions are the compiler's, occupancy and bank conflicts are worked out from them.
+The Python of .mem2gen/cuda runs it. It needs no GPU and measures nothing: the compiler reports registers, spills and
+instructions, from which occupancy and bank conflicts are computed.
 """
 
 import argparse
@@ -25,16 +25,16 @@ OUT = ROOT / "out" / "kernels"
 CUDA = Path(sysconfig.get_paths()["purelib"]) / "nvidia" / "cu13"
 os.environ["CUDA_HOME"] = str(CUDA)
 ARCHITECTURES = ("sm_80", "sm_90")
-# Warnings are errors. The same language as NVRTC is told at run time.
+# Warnings are errors. NVRTC compiles the same language version at run time.
 FLAGS = ["-std=c++17", "-Werror=all-warnings"]
 LIMITS = {"threads", "shared", "registers", "blocks", "bank_ways", "banks", "sectors", "loop", "inner"}
-# The oldest PTX that knows sm_80: every driver since CUDA 11.0 takes it, and ptxas makes the same code of it.
+# The oldest PTX version with sm_80: every driver since CUDA 11.0 accepts it, and ptxas makes the same code from it.
 PTX_VERSION = "7.0"
 ARITHMETIC = ("FFMA", "FADD", "FMUL", "MUFU", "DFMA", "DADD", "DMUL")
 
 
 def unit(path):
-    """The source with what it includes put in, as the crate hands it to NVRTC."""
+    """The source with its includes expanded, as the crate passes it to NVRTC."""
     include = re.compile(r'^#include "([^"]+)"\n', re.M)
     return include.sub(lambda m: (KERNELS / m[1]).read_text(), path.read_text())
 
@@ -47,8 +47,8 @@ def run(command):
 
 
 def nvrtc(source, name, architecture):
-    """The log of NVRTC for a translation unit, empty where it has nothing to say."""
-    # The builtins are opened by bare name from within, so they have to be there already.
+    """The log of NVRTC for a translation unit; empty without warnings and errors."""
+    # NVRTC opens the builtins by bare name, so they must be loaded before.
     ctypes.CDLL(str(CUDA / "lib" / "libnvrtc-builtins.so.13.0"), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(CUDA / "lib" / "libnvrtc.so.13"), mode=ctypes.RTLD_GLOBAL)
     program = ctypes.c_void_p()
@@ -80,7 +80,7 @@ def resources(log):
 
 
 def listings(cubin):
-    """SASS of each kernel: its instructions as opcode and target, with labels between."""
+    """SASS of each kernel: instructions as opcode and target, and labels between them."""
     out, current = {}, None
     for line in run([CUDA / "bin" / "nvdisasm", "-c", cubin]).splitlines():
         if found := re.match(r"\.text\.(\w+):", line):
@@ -100,7 +100,7 @@ def inner_loop(listing):
     labels = {name: at for at, (name, _) in enumerate(listing) if name.startswith(".L_")}
     loops = [(labels[to], at) for at, (name, to) in enumerate(listing)
              if name.startswith("BRA") and to in labels and labels[to] < at]
-    # A branch to itself is what pads a kernel's end.
+    # A branch to itself pads the end of a kernel.
     loops = [(a, b) for a, b in loops if b - a > 1]
     innermost = [(a, b) for a, b in loops if not any(a <= c and d < b for c, d in loops)]
     bodies = [[name for name, _ in listing[a:b + 1] if not name.startswith(".")] for a, b in innermost]
@@ -119,14 +119,14 @@ def count(body):
 
 
 def analyse(job):
-    """One source: what each kernel is on each architecture, its PTX, and complaints."""
+    """One source: the properties of each kernel on each architecture, its PTX, and complaints of NVRTC."""
     path, limits = job
     wrong, kernels = [], {}
     source = unit(path)
     for architecture in ARCHITECTURES:
         virtual = architecture.replace("sm", "compute")
         if log := nvrtc(source, path.name, virtual):
-            wrong.append(f"{path.name}: NVRTC for {virtual} says: {log}")
+            wrong.append(f"{path.name}: NVRTC for {virtual} reports: {log}")
         cubin = OUT / f"{path.stem}.{architecture}.cubin"
         log = run([CUDA / "bin" / "nvcc", *FLAGS, f"-arch={architecture}", "-cubin", "-Xptxas", "-v",
                    path, "-o", cubin])
@@ -146,7 +146,7 @@ def analyse(job):
 
 
 def held(cubin, architecture, kernel, values, limit):
-    """Occupancy at the launch that the limits name, and bank conflicts; the same addresses serve for both machines."""
+    """Occupancy at the launch that the limits name, and bank conflicts, which are the same on both architectures."""
     # pylint: disable=import-outside-toplevel
     from cuxray.archspec import lookup
     from cuxray.occupancy import compute
@@ -167,44 +167,45 @@ def held(cubin, architecture, kernel, values, limit):
 
 def violations(kernels, limits):
     for name in sorted(limits.keys() - {name for name, _ in kernels}):
-        yield f"{name}: in limits.toml, but no kernel"
+        yield f"{name}: limits.toml lists it, but no source has a kernel of this name"
     for (name, architecture), is_ in kernels.items():
         at = f"{name} on {architecture}"
         if name not in limits:
-            yield f"{at}: not in limits.toml"
+            yield f"{at}: limits.toml does not list it"
             continue
         limit = limits[name]
         if limit.keys() != LIMITS:
-            yield f"{name}: limits.toml has to give {' '.join(sorted(LIMITS))}"
+            yield f"{name}: limits.toml must give exactly {' '.join(sorted(LIMITS))}"
             continue
         for what in ("spill", "stack", "static"):
             if is_[what]:
-                yield f"{at}: {is_[what]} bytes of {what}, none allowed"
+                yield f"{at}: {is_[what]} bytes of {what}, expected 0"
         for what in ("registers", "bank_ways"):
             if is_.get(what, 0) > limit[what]:
-                yield f"{at}: {what} {is_[what]}, at most {limit[what]} allowed"
+                yield f"{at}: {what} {is_[what]}, expected at most {limit[what]}"
         if is_["blocks"] < limit["blocks"]:
-            yield f"{at}: {is_['blocks']} blocks a multiprocessor, at least {limit['blocks']} wanted"
+            yield f"{at}: {is_['blocks']} blocks per multiprocessor, expected at least {limit['blocks']}"
         total = sum(is_["loop"].values())
         if total > limit["loop"]:
-            yield f"{at}: {total} instructions in the inner loop, at most {limit['loop']} allowed"
+            yield f"{at}: {total} instructions in the inner loop, expected at most {limit['loop']}"
         for kind, share in limit["inner"].items():
             has = is_["loop"].get(kind, 0) / max(total, 1)
             if has < share:
-                yield f"{at}: {has:.2f} of the inner loop is {kind}, at least {share} wanted"
+                yield f"{at}: {has:.2f} of the inner loop is {kind}, expected at least {share}"
 
 
 def report(kernels, limits):
     """The table of all kernels, as markdown."""
     lines = [
-        "# What the kernels compile to",
+        "# The compiled kernels",
         "",
-        "Made by `make kernels-ptx` with CUDA 13.0; `make kernels-check` compares. Nothing here was measured on a device.",
+        "Written by `make kernels-ptx` with CUDA 13.0; `make kernels-check` compares. Nothing here was measured on a device.",
         "",
-        "Blocks are those that fit a multiprocessor at once, and warps their share of what fits at all, at the launch",
-        "given. Passes over the banks of shared memory and sectors of global memory are multiples of the least possible,",
-        "at most, counted by the tests where they run the PTX. The inner loop is the one with the most arithmetic among",
-        "loops that hold no other loop, with its rare branches; loads and stores carry their width in bits.",
+        "Threads are those of a block, shared memory is in bytes per block, registers are per thread. Blocks are the",
+        "number that fits on a multiprocessor at once, and warps their share of the largest possible number. Banks and",
+        "sectors are limits that the tests check when they run the PTX: passes over the banks of shared memory and sectors",
+        "of global memory, as multiples of the least possible number. The inner loop is the loop with the most arithmetic",
+        "among the loops without an inner loop; loads and stores have their width in bits.",
         "",
         "| kernel | machine | threads | shared | registers | blocks | warps | banks | sectors | inner loop |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -225,7 +226,7 @@ def report(kernels, limits):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="make kernels/ptx and kernels/report.md")
+    parser.add_argument("--write", action="store_true", help="write kernels/ptx and kernels/report.md")
     write = parser.parse_args().write
     OUT.mkdir(parents=True, exist_ok=True)
     limits = tomllib.loads((KERNELS / "limits.toml").read_text())
@@ -241,13 +242,13 @@ def main():
     committed |= {OUT / f"{path.stem}.ptx": KERNELS / "ptx" / f"{path.stem}.ptx" for path in sources}
     for old in (KERNELS / "ptx").glob("*.ptx"):
         if old not in committed.values():
-            wrong.append(f"{old.relative_to(ROOT)}: of no source")
+            wrong.append(f"{old.relative_to(ROOT)}: no source of this name exists; remove the file")
     for made, kept in committed.items():
         if write:
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(made.read_text())
         elif not kept.exists() or kept.read_text() != made.read_text():
-            wrong.append(f"{kept.relative_to(ROOT)}: stale; make kernels-ptx makes it")
+            wrong.append(f"{kept.relative_to(ROOT)}: is out of date; run make kernels-ptx")
     for line in wrong:
         print(f"kernels: {line}", file=sys.stderr)
     if wrong:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes the kernelspec `mem2gen` and the kernel's own configuration, with this machine's paths.
 
-The kernel gets the finished release library: every cell is compiled against `libmem2gen.so`, so the
-kernel builds no dependency a second time and Cargo.lock says what a notebook runs.
+The kernel compiles every cell against the release library `libmem2gen.so`, so it builds no dependency a second time, and
+a notebook runs the versions of Cargo.lock.
 
-Only the standard library is used, and a file that is right already is left alone.
+Only the standard library is used. A file that is up to date is not written again.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# In force from the kernel's first own cell on, so that it doesn't start with other settings than it goes on with.
+# The kernel reads these settings before its first cell, so all cells have the same.
 CONFIG = """\
 [evcxr]
 opt_level = "0"
@@ -28,7 +28,7 @@ mem2gen::notebook::install();
 
 
 def write(path: Path, text: str) -> None:
-    """Writes `path` atomically, unless it says the same already."""
+    """Writes `path` atomically, unless it already has this text."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def main() -> int:
         "interrupt_mode": "message",
         "env": {
             "EVCXR_CONFIG_DIR": str(home / "evcxr"),
-            # Stands above the RUSTFLAGS that the kernel sets itself, and holds paths with spaces.
+            # Overrides the RUSTFLAGS that the kernel sets, and allows paths with spaces.
             "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
             "CARGO_PROFILE_DEV_DEBUG_ASSERTIONS": "false",
             "CARGO_PROFILE_DEV_OVERFLOW_CHECKS": "true",

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures what a person at the notebook waits for: the kernel's start, the first cell, later cells, and a
-cell that shows a table or a figure. Prints the numbers beside their bars.
+"""Measures waiting times in a notebook: the kernel's start, the first cell, later cells, and cells that show a table or
+a figure. Prints each time with its target.
 
-    make latency            the built-in cells, with everything built
-    latency.py --notebook notebooks/01_toy_energy.ipynb   the cells of a notebook instead
+    make latency                                           the built-in cells
+    latency.py --notebook notebooks/01_toy_energy.ipynb    the cells of a notebook instead
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ LATER = [
     'println!("{}", x.iter().sum::<f64>());',
     "let y: Vec<f64> = x.iter().map(|v| v.sqrt()).collect();",
     "let (small, large): (f64, f64) = (y[0], y[y.len() - 1]);",
-    'println!("{small} {large} in {}", run.profile());',
+    'println!("{small} {large} in {}", run.profile().name());',
     "let ends: [f64; 2] = [small, large];",
-    "let steps: Progress = run.progress(\"steps\", 3);\nfor _ in 0..3 { steps.advance(1); }",
-    'println!("{ends:?} {}", steps.done());',
+    "let steps: Box<dyn ProgressSink> = run.progress(\"steps\", 3);\nfor _ in 0..3 { steps.advance(1); }",
+    'println!("{ends:?}");',
     "let z: f64 = y.iter().zip(&x).map(|(a, b)| a * b).sum();",
     'println!("{z}");',
 ]
-# A table of 60 rows and a figure, by the crate's own types.
+# A table of 60 rows and a figure.
 SHOWS = [
-    'Table::new("roots", vec![table::floats("x", x[..60].to_vec()), table::floats("root", y[..60].to_vec())]).or_stop()',
-    'figure::curves(&figure::CurvePanel::new("roots", "x", "root").curve(figure::Curve::new('
+    'Table::new("roots", vec![frame::floats("x", x[..60].to_vec()), frame::floats("root", y[..60].to_vec())]).or_stop()',
+    'plot::curves(&plot::CurvePanel::new("roots", "x", "root").curve(plot::Curve::new('
     '"root", x[..500].to_vec(), y[..500].to_vec()))).or_stop()',
 ]
 # The fused score in a cell, on the data of `timings operation score`.
@@ -70,7 +70,7 @@ def shows(cell) -> bool:
 
 
 def fused(rounds: int) -> tuple[float, float]:
-    """Median seconds of the score in the program and in a cell, the two taking turns."""
+    """Median seconds of the score in `timings` and in a notebook cell, measured in turns."""
     program, cell = [], []
     binary = Path(os.environ.get("CARGO_TARGET_DIR", ix.ROOT / "target")) / "release" / "timings"
     for _ in range(rounds):
@@ -115,8 +115,8 @@ def main() -> int:
     parser.add_argument("--notebook", type=Path, help="measure the cells of this notebook, in profile smoke")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fused", action="store_true", help="also time the fused score in a cell and in the program")
-    parser.add_argument("--strict", action="store_true", help="fail where a bar is missed")
-    parser.add_argument("--json", type=Path, help="write all times there")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
+    parser.add_argument("--json", type=Path, help="write all times to this file")
     args = parser.parse_args()
     sources, folder = [FIRST, *LATER, *SHOWS], ix.ROOT / "notebooks"
     if args.notebook:
@@ -136,7 +136,7 @@ def main() -> int:
         middle = statistics.median(values)
         missed += middle >= bar
         note = "" if middle < bar else "   MISSED"
-        print(f"{name:36} {middle:6.2f} s  (min {min(values):.2f}, max {max(values):.2f}, n {len(values)})  bar {bar:g} s{note}")
+        print(f"{name:36} {middle:6.2f} s  (min {min(values):.2f}, max {max(values):.2f}, n {len(values)})  target {bar:g} s{note}")
     if args.fused:
         program, cell = fused(args.rounds)
         print(f"fused score, 1024 x 60000 x 784: program {program:.3f} s, cell {cell:.3f} s, ratio {cell / program:.3f}")

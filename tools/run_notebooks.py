@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Executes the notebooks of `notebooks/figures.toml` headless and takes nothing on trust.
+"""Executes the notebooks of `notebooks/figures.toml` without a browser and verifies the results.
 
-The kernel answers `ok` to cells that panicked or returned an error. This runner fails, and names notebook,
-cell and reason, on: a compile error, a panic, an error through `?`, an exit, a hang, a kernel that died, a
-cell that was not executed, anything on stderr, a displayed `Err(..)`, a figure that came as text, text that is
-not UTF-8, a missing last line, and figures that the index promises and the run did not draw.
+The kernel answers `ok` to cells that panicked or returned an error. This runner fails and names notebook, cell and
+reason for: a compile error, a panic, an error through `?`, an exit, a hang, a kernel that died, a cell that was not
+executed, output on stderr, a displayed `Err(..)`, a figure shown as text, text that is not UTF-8, a missing last line,
+and figures that the index promises and the run did not draw.
 """
 
 from __future__ import annotations
@@ -32,19 +32,18 @@ from rust import BadSource
 
 KERNEL = "mem2gen"
 STARTUP_SECONDS = 60
-# How long lines are waited for that come after the cell that printed them failed.
+# Seconds to wait for output that arrives after its cell failed.
 LATE_SECONDS = 1.0
 COMMITTED_BYTES = 1_000_000
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # The line of `Run::recall`.
 RECALLED = re.compile(r"(?:read from|computed) (?:\S*/)?(\w+)\.parquet\b")
-# A line that the kernel takes as an order to itself (`:dep`, `:restart`, `!sh`): such a line could undo the
-# panic hook, so notebooks have none.
+# A command to the kernel (`:dep`, `:restart`, `!sh`). It could remove the panic hook, so notebooks must not have any.
 COMMAND = re.compile(r"^\s*(:[a-z_]+\b|!)")
 
 
 class Failed(Exception):
-    """A notebook is not what it claims to be."""
+    """A notebook failed, or its file is wrong."""
 
     def __init__(self, why: str, cell: int | None = None):
         super().__init__(why if cell is None else f"cell {cell}: {why}")
@@ -57,7 +56,7 @@ def short(text: str, lines: int = 12) -> str:
 
 
 def write_notebook(path: Path, notebook) -> None:
-    """Writes atomically, so nobody sees half a notebook."""
+    """Writes atomically: a reader sees the old notebook or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mem2gen-")
     try:
@@ -74,37 +73,37 @@ def write_notebook(path: Path, notebook) -> None:
 
 def read_notebook(path: Path):
     if not path.is_file():
-        raise Failed(f"{path} is listed in figures.toml and missing")
+        raise Failed(f"{path} is listed in figures.toml but does not exist")
     try:
         notebook = nbformat.reads(path.read_bytes().decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
     except UnicodeDecodeError as error:
         raise Failed(f"the file is not UTF-8: {error}") from error
     except (nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-        raise Failed(f"the file is no notebook: {short(str(error), 3)}") from error
+        raise Failed(f"the file is not a notebook: {short(str(error), 3)}") from error
     return notebook
 
 
 def check_form(notebook) -> list[int]:
-    """What can be said before running. Returns the places of the code cells; cells count from 1."""
+    """Checks that need no run. Returns the indices of the code cells. Messages count cells from 1."""
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != KERNEL:
-        raise Failed(f"the kernelspec is {kernel!r}, not {KERNEL!r}")
+        raise Failed(f"the kernelspec is {kernel!r}, expected {KERNEL!r}")
     code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     if not code:
-        raise Failed("there is no code cell")
+        raise Failed("the notebook has no code cell")
     for i in code:
         source = notebook.cells[i].source
         if not source.strip():
             raise Failed("the cell is empty, so it is never executed", i + 1)
         for line in source.splitlines():
             if COMMAND.match(line):
-                raise Failed(f"the kernel command `{line.strip()}` has no place in a notebook", i + 1)
+                raise Failed(f"the kernel command `{line.strip()}` is not allowed in a notebook", i + 1)
     return code
 
 
 def check_outputs(cell, number: int) -> None:
-    """Everything that an `ok` cell may still confess in its outputs."""
+    """Checks the outputs of a cell that the kernel answered with `ok`."""
     for output in cell.outputs:
         if output.output_type == "error":
             raise Failed(f"error: {short(output.evalue or '')}\n{short(chr(10).join(output.traceback))}", number)
@@ -119,12 +118,12 @@ def check_outputs(cell, number: int) -> None:
             if plain.lstrip().startswith("Err("):
                 raise Failed(f"the last expression is an error: {short(plain, 3)}", number)
             if plain.startswith("Figure(") and "image/png" not in output.data:
-                raise Failed("a figure came as text: the cell moves a variable that it declares itself", number)
+                raise Failed("a figure is shown as text: the cell moves a variable that it declares itself", number)
         for text in texts:
             if "\ufffd" in text:
                 raise Failed("the output is not UTF-8", number)
             if "EVCXR_" in text:
-                raise Failed(f"the kernel's own notes are in the output, so it lost track: {short(text, 3)}", number)
+                raise Failed(f"the output contains internal text of the kernel: {short(text, 3)}", number)
             if "panicked at" in text:
                 raise Failed(f"panicked: {short(text)}", number)
     if cell.execution_count is None:
@@ -141,7 +140,7 @@ def check_end(notebook, code: list[int], name: str, profile: str) -> None:
     wanted = f"mem2gen: finished {name} in profile {profile}"
     for i in code[:-1]:
         if any(line.startswith("mem2gen: finished") for line in stdout_lines(notebook.cells[i])):
-            raise Failed("says that the notebook is finished and is not the last cell", i + 1)
+            raise Failed("prints that the notebook is finished, but is not the last cell", i + 1)
     last = stdout_lines(notebook.cells[code[-1]])
     if not last or last[-1] != wanted:
         raise Failed(f"the last cell does not end with the line `{wanted}`", code[-1] + 1)
@@ -160,11 +159,11 @@ def check_figures(index: ix.Index, entry: ix.Notebook, profile: str, since: floa
             if path.stat().st_mtime < since - 1.0:
                 raise Failed(f"the figure {figure.id} was not drawn: {shown} is from an earlier run")
             if not path.read_bytes().startswith(start):
-                raise Failed(f"the figure {figure.id} is no {kind.upper()} file: {shown}")
+                raise Failed(f"the figure {figure.id} is not a {kind.upper()} file: {shown}")
 
 
 class Kernel:
-    """One kernel in its own process group, which is killed as a whole, whatever happens."""
+    """One kernel in its own process group, which is always killed as a whole at the end."""
 
     current: Kernel | None = None
 
@@ -206,15 +205,15 @@ class Kernel:
 
 
 class Cells(NotebookClient):
-    """Executes cells, and gives each the lines that it printed.
+    """Executes cells and assigns the printed lines to them.
 
-    The kernel forwards a cell's lines from another thread: on a busy machine they come after the cell was called
-    done, and then nbclient drops them, or under the number of the cell after it. So every cell begins by printing
-    a mark, to stdout and stderr alike, and what follows a mark is the marked cell's, whenever it comes.
+    The kernel forwards the lines of a cell from another thread. On a busy machine they arrive after the reply to the
+    cell, and nbclient drops them or assigns them to the next cell. So every cell first prints a mark to stdout and to
+    stderr, and the lines after a mark belong to the marked cell whenever they arrive.
     """
 
     MARK = re.compile(r"mem2gen: cell (\d+)\n")
-    # The statement after the last cell, whose mark says that all cells' lines are in.
+    # The mark of a statement after the last cell: it shows that the lines of all cells have arrived.
     END = 0
 
     def begin(self) -> None:
@@ -222,13 +221,13 @@ class Cells(NotebookClient):
         self.marked = {"stdout": self.END, "stderr": self.END}
 
     async def mark_and_execute(self, mark: int, i: int, source: str) -> None:
-        """Executes `source` behind a mark. Outputs and number go to the cell at place `i`, its source stays."""
+        """Executes `source` after a mark. Cell `i` gets the outputs and the number and keeps its source."""
         cell = self.nb.cells[i]
         marked = nbformat.v4.new_code_cell(f"mem2gen::notebook::mark({mark});{source}", id=cell.id)
         try:
             await self.async_execute_cell(marked, i, store_history=True)
         finally:
-            # nbclient puts what it executed in the cell's place.
+            # nbclient replaces the cell by the executed one.
             self.nb.cells[i] = cell
             if mark != self.END:
                 cell.outputs, cell.execution_count = marked.outputs, marked.execution_count
@@ -252,7 +251,7 @@ class Cells(NotebookClient):
             self.lines.setdefault((self.marked[name], name), []).append(text)
 
     async def wait_for_lines(self, patience: float, complete: bool) -> None:
-        """Takes late lines until both streams are `complete` (their last mark is there), or for so long."""
+        """Takes late lines for at most `patience` seconds; with `complete`, until the last mark of both streams."""
         end = time.monotonic() + patience
         while not (complete and all(mark == self.END for mark in self.marked.values())):
             left = end - time.monotonic()
@@ -260,13 +259,13 @@ class Cells(NotebookClient):
                 message = await self.kc.get_iopub_msg(timeout=max(left, 0.0))
             except queue.Empty:
                 if complete:
-                    raise Failed(f"the kernel did not hand over all that was printed within {patience:g} s") from None
+                    raise Failed(f"the kernel did not send all printed lines within {patience:g} s") from None
                 return
             if message["msg_type"] == "stream":
                 self.take_line(message["content"])
 
     def collect(self, notebook, i: int) -> None:
-        """The outputs of cell `i`: what it printed, then what it showed."""
+        """Sets the outputs of cell `i`: first printed lines, then displayed results."""
         cell = notebook.cells[i]
         cell.outputs = [
             nbformat.v4.new_output("stream", name=name, text="".join(self.lines[i + 1, name]))
@@ -287,7 +286,7 @@ async def run_cells(kernel: Kernel, notebook, code: list[int], env: dict[str, st
         try:
             await client.mark_and_execute(i + 1, i, cell.source)
         except CellExecutionError:
-            why = "the kernel called it an error"
+            why = "the kernel reported an error"
             await client.wait_for_lines(LATE_SECONDS, complete=False)
         except (DeadKernelError, asyncio.CancelledError):
             why = kernel.why_killed or "the kernel died"
@@ -339,7 +338,7 @@ async def execute(index: ix.Index, entry: ix.Notebook, profile: str):
     try:
         async with Kernel(client) as kernel:
             loop = asyncio.get_running_loop()
-            alarm = loop.call_later(limit, lambda: kernel.kill(f"not done after the limit of {limit:g} s"))
+            alarm = loop.call_later(limit, lambda: kernel.kill(f"not finished after the limit of {limit:g} s"))
             try:
                 await run_cells(kernel, notebook, code, env, entry.name)
             except Failed:
@@ -365,7 +364,7 @@ def codes(notebook) -> list[str]:
 
 
 def check_tables(entry: ix.Notebook, notebook, code: list[int]) -> None:
-    """The tables that the run says it read are those that the index lists."""
+    """Checks that the run read exactly the tables that the index lists."""
     read = {m[1] for i in code for line in stdout_lines(notebook.cells[i]) if (m := RECALLED.match(line))}
     if extra := read - set(entry.tables):
         raise Failed(f"the run read tables that figures.toml does not list: {', '.join(sorted(extra))}")
@@ -374,7 +373,7 @@ def check_tables(entry: ix.Notebook, notebook, code: list[int]) -> None:
 
 
 def committed_form(index: ix.Index, entry: ix.Notebook, profile: str, notebook):
-    """The executed notebook as it is committed: PNG outputs, no traces of the machine or the hour."""
+    """The executed notebook for the commit: PNG outputs, without times and traces of the machine."""
     number = 0
     for i, cell in enumerate(notebook.cells):
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
@@ -409,17 +408,17 @@ def committed_form(index: ix.Index, entry: ix.Notebook, profile: str, notebook):
 def check_committable(index: ix.Index, notebook) -> None:
     text = nbformat.writes(notebook)
     if len(text.encode()) >= COMMITTED_BYTES:
-        raise Failed(f"{len(text.encode())} bytes executed; a committed notebook stays under {COMMITTED_BYTES}")
+        raise Failed(f"the executed notebook has {len(text.encode())} bytes, expected at most {COMMITTED_BYTES}")
     home = os.path.expanduser("~")
     for path in {str(index.root), home, tempfile.gettempdir() + "/"} - {"/", "//"}:
         if path in text:
             where = next((i + 1 for i, c in enumerate(notebook.cells) if path in nbformat.writes(
                 nbformat.v4.new_notebook(cells=[c]))), None)
-            raise Failed(f"holds the path `{path}` of this machine", where)
+            raise Failed(f"contains the path `{path}` of this machine", where)
 
 
 def stale(index: ix.Index, entry: ix.Notebook, house: House) -> list[str]:
-    """Why the committed notebook is not what a desk run of today's code would give."""
+    """Reasons why the committed notebook may differ from a desk run of the present code."""
     try:
         notebook = read_notebook(index.path(entry))
         code = check_form(notebook)
@@ -427,10 +426,10 @@ def stale(index: ix.Index, entry: ix.Notebook, house: House) -> list[str]:
         return [str(error)]
     made = notebook.metadata.get("mem2gen")
     if not made:
-        return ["was never executed (no metadata of a run)"]
+        return ["it has no metadata of a run, so it was not executed"]
     reasons = []
     if made.get("profile") != "desk":
-        reasons.append(f"comes from profile {made.get('profile')}, not desk")
+        reasons.append(f"it comes from profile {made.get('profile')}, expected desk")
     if made.get("cells_sha256") != ix.cells_sha256(notebook.cells):
         reasons.append("its cells changed after it was executed")
     try:
@@ -505,9 +504,9 @@ async def run(index: ix.Index, entries: list[ix.Notebook], profile: str, update:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=ix.PROFILES, default="desk")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this notebook alone; may be repeated")
-    parser.add_argument("--update", action="store_true", help="put the executed notebooks in place of the committed ones")
-    parser.add_argument("--check", action="store_true", help="run nothing; say which committed notebooks are stale")
+    parser.add_argument("--only", action="append", metavar="NAME", help="run only this notebook; may be repeated")
+    parser.add_argument("--update", action="store_true", help="replace the committed notebooks by the executed ones")
+    parser.add_argument("--check", action="store_true", help="run nothing; list the committed notebooks that are stale")
     parser.add_argument("--root", type=Path, default=ix.ROOT, help="the project (for the tests of this runner)")
     args = parser.parse_args()
     if args.update and args.profile != "desk":

@@ -1,8 +1,8 @@
-"""The networks of src/net as plain PyTorch modules: what they are held against, in values and in speed.
+"""The networks of src/net as plain PyTorch modules, with which values and speed are compared.
 
 `build(settings, shape)` takes the settings that `mem2gen` writes (`{"kind": "unet", ...}`) and the shape of a sample as
-(height, width, channels). A module maps x (U-Net: [m, channels, height, width]; the others: [m, numbers]) and times
-t [m] to what has the shape of x. `named(tensors)` gives tensors under the names and in the shapes of our files.
+(height, width, channels). A module maps x (U-Net: [m, channels, height, width]; the others: [m, values]) and times
+t [m] to an output with the shape of x. `named(tensors)` gives tensors the names and shapes of mem2gen's files.
 """
 
 import math
@@ -20,7 +20,7 @@ def sinusoid(t, channels, period=10_000.0):
 
 
 class Time(nn.ModuleList):
-    """DDPM's embedding of time and two linear maps, with the SiLU that every block begins with."""
+    """DDPM's embedding of time and two linear maps, followed by the SiLU with which every block begins."""
 
     def __init__(self, channels, wide):
         super().__init__([nn.Linear(channels, wide), nn.Linear(wide, wide)])
@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
 
 class Level(nn.Module):
-    """Blocks of one size, with attention after each where there is any, and the way to the next size."""
+    """Blocks of one size, attention after each block if the level has attention, and the change to the next size."""
 
     def __init__(self, blocks, attention, **way):
         super().__init__()
@@ -257,8 +257,8 @@ def build(settings, shape):
 
 
 def named(tensors):
-    """Tensors by the names of a module's state, under the names and in the shapes of our files: q, k and v apart,
-    windows of one pixel as matrices."""
+    """Renames and reshapes the tensors of a module's state to those of mem2gen's files: q, k and v are separate tensors,
+    and 1x1 convolutions are matrices."""
     out = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach()

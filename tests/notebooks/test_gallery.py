@@ -1,8 +1,8 @@
-"""Looks at the pages as a reader does, in headless Chromium: images load, links hold, formulas are rendered,
-and nothing is asked of another host.
+"""Opens the pages in headless Chromium: images load, links work, formulas are rendered,
+and no page sends a request to another host.
 
-A small gallery is made here from notebooks without a kernel. `MEM2GEN_GALLERY` and `MEM2GEN_DOCS` name a real
-gallery and real documentation to look at as well; `make test` sets both.
+The tests make a small gallery from notebooks without a kernel. `MEM2GEN_GALLERY` and `MEM2GEN_DOCS` name a real gallery
+and real documentation that are tested too; `make test` sets both.
 """
 
 import base64
@@ -247,10 +247,10 @@ class Pages(unittest.TestCase):
 
     def test_broken_links_and_missing_figures_stop_the_build(self):
         for prose, why in (
-            ("[gone](gone.html)", "doesn't have"),
+            ("[gone](gone.html)", "not in the gallery"),
             ("[gone](index.html#nowhere)", "no such anchor"),
-            ("![x](http://elsewhere.invalid/x.png)", "from elsewhere"),
-            ("[up](../../../x)", "doesn't have"),
+            ("![x](http://elsewhere.invalid/x.png)", "from another host"),
+            ("[up](../../../x)", "not in the gallery"),
         ):
             with self.subTest(prose), self.assertRaisesRegex(gallery.Broken, why):
                 shutil.rmtree(self.folder / "p", ignore_errors=True)

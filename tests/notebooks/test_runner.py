@@ -29,16 +29,16 @@ import run_notebooks as rn  # noqa: E402
 FIXTURES = HERE / "fixtures"
 LIMIT = {"hang": 14}
 
-# Fixture -> what the runner has to say about it.
+# Texts that the runner must print for each fixture.
 LIES = {
     "panic": ("cell 3", "panicked at", "index out of bounds"),
     "thread_panic": ("cell 3", "panicked at", "far away"),
     "question_mark": ("cell 3", "left the cell through `?`", "invalid digit"),
     "or_stop": ("cell 3", "stopped by an error: invalid digit"),
     "shown_error": ("cell 3", "the last expression is an error: Err(ParseIntError"),
-    "figure_as_text": ("cell 3", "a figure came as text"),
+    "figure_as_text": ("cell 3", "a figure is shown as text"),
     "exit": ("cell 3", "Subprocess terminated with status: exit status: 0"),
-    "hang": ("cell 3", "not done after the limit of 14 s"),
+    "hang": ("cell 3", "not finished after the limit of 14 s"),
     "no_sentinel": ("cell 3", "does not end with the line `mem2gen: finished no_sentinel in profile smoke`"),
     "early_sentinel": ("cell 3", "is not the last cell"),
     "wrong_name": ("cell 3", "does not end with the line"),
@@ -55,7 +55,7 @@ FIGURE = {
     "id": "nowhere",
     "notebook": "no_figure",
     "paper": "-",
-    "title": "a figure that nobody draws",
+    "title": "a figure that is not drawn",
     "command": "-",
     "data": "none",
     "profile": "smoke",
@@ -205,7 +205,7 @@ class Runs(unittest.TestCase):
             ('"profile": "desk"', '"profile": "smoke"', "profile smoke"),
             ("in profile desk", "in profile des", "does not end with the line"),
             ("sum 10", f"sum {os.path.expanduser('~')}", "path"),
-            ("sum 10", "x" * 1_000_000, "stays under"),
+            ("sum 10", "x" * 1_000_000, "expected at most"),
         ):
             with self.subTest(why):
                 self.assertIn(old, fresh)
@@ -361,7 +361,7 @@ class Index(unittest.TestCase):
         self.refuses("limit_seconds", entry("good", limit_seconds={"smoke": 1}))
 
     def test_a_figure_of_no_notebook(self):
-        self.refuses("unlisted notebook no_figure", entry("good"), figures=[FIGURE])
+        self.refuses("names the notebook no_figure, which is not listed", entry("good"), figures=[FIGURE])
 
     def test_a_state_that_is_none(self):
         self.refuses("state done", entry("no_figure"), figures=[FIGURE | {"state": "done"}])
@@ -379,7 +379,7 @@ class Index(unittest.TestCase):
         for arguments in (["--profile", "smoke"], ["--check"]):
             run = runner(root, *arguments)
             self.assertEqual(run.returncode, 1)
-            self.assertIn("listed in figures.toml and missing", run.stderr)
+            self.assertIn("listed in figures.toml but does not exist", run.stderr)
 
     def test_a_notebook_that_is_not_listed_is_an_error(self):
         root = project(self.folder, entry("good"))
