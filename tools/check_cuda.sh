@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Type-checks the feature `cuda` where there is no CUDA toolkit. A script that writes empty files stands in for nvcc, as
-# candle's kernels are compiled by a build script, whatever is checked; our own code needs no toolkit.
+# Type-checks the feature `cuda` without a CUDA toolkit. candle's build script compiles its kernels with nvcc even for a
+# check, so a script that writes empty files replaces nvcc. The code of mem2gen needs no toolkit.
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$MEM2GEN_ROOT"
 
-# Apart from the usual one: nothing that was built with the empty files may be taken for a real build.
+# A separate folder, so that results with empty kernels are never used by a real build.
 export CARGO_TARGET_DIR="${MEM2GEN_CHECK_CUDA_TARGET:-$MEM2GEN_HOME/check-cuda}"
 stand_in="$(mktemp -d)"
 trap 'rm -rf "$stand_in"' EXIT
@@ -32,8 +32,8 @@ chmod +x "$stand_in/bin/nvcc"
 
 PATH="$stand_in/bin:$PATH" NVCC="$stand_in/bin/nvcc" CUDA_HOME="$stand_in" CUDA_COMPUTE_CAP=80 \
   cargo check --release --locked --features cuda --lib --bins
-cat <<'SAID'
-check-cuda: the feature `cuda` type-checks: our code against candle's CUDA backend, with candle's kernels left empty.
-check-cuda: not checked: candle's kernels, linking against the CUDA libraries, and that anything runs. That takes a
-check-cuda: machine with the toolkit and a GPU.
-SAID
+cat <<'END'
+check-cuda: the feature `cuda` type-checks: the code of mem2gen with candle's CUDA backend, without candle's kernels.
+check-cuda: not checked: candle's kernels, linking with the CUDA libraries, and any run. These need a machine with the
+check-cuda: toolkit and a GPU.
+END

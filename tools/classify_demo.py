@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the three sets of README's example of `mem2gen classify`: train.npy, samples.npy and test.npy in a folder.
+"""Writes the three image sets of README's example of `mem2gen classify` to a folder: train.npy, samples.npy, test.npy.
 
     python3 tools/classify_demo.py FOLDER
 
-2000 MNIST digits (`mem2gen data fetch` brings them); 60 noisy copies of them, 40 samples that fall on 8 blends of three
-digits, and 100 new digits; 3000 held-out digits.
+train.npy has 2000 MNIST digits from data/cache/mnist (`mem2gen data fetch mnist`), samples.npy 60 noisy copies of them, 40
+noisy copies of 8 blends of three digits each, and 100 new digits, and test.npy 3000 held-out digits.
 """
 
 import random
@@ -40,7 +40,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     if not CACHE.is_dir():
-        print("classify_demo: there is no data/cache/mnist; run `mem2gen data fetch mnist`", file=sys.stderr)
+        print("classify_demo: data/cache/mnist is missing; run `mem2gen data fetch mnist`", file=sys.stderr)
         return 1
     train, test = images(CACHE / "train-images-idx3-ubyte"), images(CACHE / "t10k-images-idx3-ubyte")
     random.seed(1)

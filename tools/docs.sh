@@ -9,7 +9,7 @@ RUSTDOCFLAGS="-D warnings --html-in-header $MEM2GEN_ROOT/tools/katex-header.html
   cargo doc --release --locked --no-deps --lib --quiet
 mkdir -p "$CARGO_TARGET_DIR/doc/katex"
 cp -r "$MEM2GEN_HOME/katex/." "$CARGO_TARGET_DIR/doc/katex"
-# Files that the pages show or link to lie beside them.
+# Copy the files that README.md shows or links to.
 grep -oE '\]\([^):#]+\)|src="[^":]+"' README.md | sed -E 's/^(\]\(|src=")//; s/[)"]$//' | sort -u | while read -r path; do
   if [ -e "$path" ]; then cp -r --parents "$path" "$CARGO_TARGET_DIR/doc/mem2gen"; fi
 done

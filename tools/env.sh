@@ -1,4 +1,4 @@
-# Sourced by the shell scripts and by make: where everything lies. Nothing is written to the user's home.
+# Sourced by the shell scripts and by make: sets the folders. Nothing is written to the user's home folder.
 # shellcheck shell=bash
 MEM2GEN_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 MEM2GEN_HOME="$MEM2GEN_ROOT/.mem2gen"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every program of examples/; `cargo test` has compiled them, and the data sets are fetched.
+# Runs every program of examples/. The data sets must have been fetched.
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Says what a notebook depends on, and which module imports from which, from the Rust source of the crate.
+"""Finds what a notebook depends on and which modules import which, from the Rust source of the crate.
 
-    house.py --check        fails where a module imports from one that is not on a lower floor
-    house.py --of NOTEBOOK  lists the code and the files that a notebook depends on
+    house.py --check        fails when a module imports from a module that is not on a lower floor
+    house.py --of NOTEBOOK  lists the code and the files that a notebook depends on; NOTEBOOK is the path of a .ipynb
 
-A notebook depends on the items that its cells name, on the items that those name, and so on. A method of a type counts
-once the type does and any of the code says the method's name; an `impl` of a trait counts once its type and its trait
-do. An item is hashed as its tokens, and the path in front of another item's name is no part of them. So a comment, a
-test, another formatting or a moved item makes no notebook stale, and a changed number does.
+A notebook depends on the items that its cells name, on the items that those name, and so on. A method counts when its
+type counts and some of this code contains the method's name. An `impl` of a trait counts when its type and its trait
+count. The hash of an item covers its tokens, without the paths before the names of other items. So a comment, a test,
+other formatting or a moved item makes no notebook stale, and a changed number does.
 
-Not seen is which traits of other crates are imported, and what their globs bring: only the versions of these crates
-count. Of files that are read at run time only the plans count; tables have hashes of their own in a notebook.
+The reader does not see which traits of other crates are imported, or the names that their globs import: only the versions
+of these crates count. Of the files that are read at run time only the plans count; a notebook records hashes of its tables.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("notebook",),
     ("cli",),
 )
-# These import what they like, as the root of a crate does. Nothing imports the prelude, or what the root defines.
+# These may import any module, as the root of the crate may. No module imports the prelude or an item of the root.
 EXEMPT = ("error", "prelude")
 # The lowest floor that may import `crate::Error`.
 SEES_ERROR = "study::context"
 
-# Committed notebooks come from one profile, and read the plans that it names.
+# Committed notebooks come from one profile and read the plans that it names.
 PROFILE = "data/profiles/desk.toml"
 OTHER_PROFILES = ("data/profiles/smoke.toml", "data/profiles/paper.toml")
 PLANS = "data/plans"
-# Methods that the kernel calls and no code names.
+# Methods that the kernel calls, without a call in any code.
 CALLED = {"evcxr_display"}
 
-# Digits of a hash that a notebook keeps of each part, and how many changed parts a message names.
+# Number of digits of the hash of each part that a notebook keeps, and of changed parts that a message names.
 SHORT = 6
 NAMED = 8
 
@@ -89,14 +89,14 @@ class Part(NamedTuple):
 
 @dataclass
 class Facts:
-    """What one item says. A piece is a text, or the item that is meant."""
+    """The contents of one item. A piece is a text, or the item that a path names."""
 
     pieces: list[str | Item] = field(default_factory=list)
     uses: set[Item] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     files: set[Path] = field(default_factory=set)
     reads_plans: bool = False
-    # What it imports: the place, the path, and what that is.
+    # Its imports: position, path and targets.
     imports: list[tuple[int, tuple[str, ...], list[Target]]] = field(default_factory=list)
 
 
@@ -105,7 +105,7 @@ def sha256(text: str) -> str:
 
 
 class House(Source):
-    """The source, and what depends on what in it."""
+    """The source and the dependencies in it."""
 
     def __init__(self, root: Path, read: Callable[[Path], bytes] = Path.read_bytes):
         super().__init__(root, read)
@@ -114,14 +114,14 @@ class House(Source):
         self.built_from: list[Part] = []
         self.conditions: dict[int, tuple[set[Item], set[Item]]] = {}
         self.in_scope: dict[Module, list[tuple[Item, set[str]]]] = {}
-        # An import that is not found would hide what it brings.
+        # An unresolved import would hide dependencies, so all imports are resolved first.
         modules = list(self.library.all())
         for module in modules:
             list(self.imports_of(module))
         items = [item for module in modules for item in module.items]
         self.conditional = [item for item in items if item.head or item.nested or item.kind == "call"]
 
-    # What one item says.
+    # Contents of one item.
 
     def facts(self, item: Item) -> Facts:
         if item not in self.known:
@@ -137,14 +137,14 @@ class House(Source):
         return self.known[item]
 
     def traits(self, module: Module) -> list[tuple[Item, set[str]]]:
-        """The traits that are in scope, with the names of their members."""
+        """The traits in scope, with the names of their members."""
         if module not in self.in_scope:
             traits = dict.fromkeys(self.traits_of(module))
             self.in_scope[module] = [(trait, members_of(trait)) for trait in traits]
         return self.in_scope[module]
 
     def scan(self, item: Item, tokens: Tokens, module: Module, facts: Facts, expanded: set[Item]) -> None:
-        """Reads the tokens of an item, or of a macro that it calls: these mean what they mean in the item's module."""
+        """Reads the tokens of an item, or of a macro that it calls; names are resolved in the item's module."""
         own, mates = tokens is item.tokens, tokens.mates()
         imports = {start: (end, uses) for start, end, uses in uses_in(tokens)}
         attribute = call = i = 0
@@ -230,22 +230,22 @@ class House(Source):
     def meant(
         self, path: tuple[str, ...], targets: list[Target], tokens: Tokens, i: int, after: int
     ) -> list[str | Item]:
-        """A path as it is hashed: the item and what goes on behind it, or the whole path into another crate."""
+        """The pieces of a path for the hash: the item and the rest of the path, or the whole path into another crate."""
         for target in targets:
             if isinstance(target, Found) and target.item.kind != "call":
                 return [target.item, *(piece for step in target.rest for piece in ("::", step))]
         for target in targets:
-            # A single small word is as likely a variable.
+            # A single word in small letters may be a variable.
             if isinstance(target, External) and (
                 len(path) > 1 or path[0][0].isupper() or tokens.text(after) in ("!", "(")
             ):
                 return ["::".join(target.path)]
         return [t.text for t in tokens[i:after]]
 
-    # What depends on what.
+    # Dependencies.
 
     def condition(self, module: Module, head: Tokens) -> tuple[set[Item], set[Item]]:
-        """The items of its type and of its trait of which an `impl` needs one each. An empty set needs none."""
+        """The items of the type and of the trait of an `impl`: one of each set must be reached, if the set has any."""
         if id(head) not in self.conditions:
             generics, trait, kind = parts_of(head)
             own = {t.text for i, t in enumerate(generics) if generics.text(i - 1) in ("<", ",", "const")}
@@ -253,8 +253,8 @@ class House(Source):
         return self.conditions[id(head)]
 
     def items_in(self, module: Module, tokens: Tokens, own: set[str]) -> set[Item]:
-        """The items that tokens name: those of the first path where it has some, and else all. Its own parameters
-        are none."""
+        """The items that tokens name: those of the first path if it has any, else those of all paths. Generic parameters
+        do not count."""
         every: set[Item] = set()
         first = True
         for i in range(len(tokens)):
@@ -268,13 +268,13 @@ class House(Source):
         return every
 
     def holds(self, item: Item, reached: set[Item], words: set[str]) -> bool:
-        """Whether an item that nothing names is part of what is reached all the same."""
+        """Whether an item that no code names is reached through its type and its trait."""
 
         def met(head: Tokens) -> bool:
             return all(not needed or needed & reached for needed in self.condition(item.module, head))
 
         if item.kind == "call":
-            # What it makes is taken by name. Where it makes an `impl`, all that this may be about counts.
+            # Items that the macro makes are found by name. If it makes an `impl`, every item that it may be for counts.
             macros = self.macros.get(item.name, [])
             bodies = [m.tokens for m in macros] or [item.tokens]
             heads = [head_at(b, b.mates(), i) for b in bodies for i, t in enumerate(b) if t.text == "impl"]
@@ -308,7 +308,7 @@ class House(Source):
         for item in reached:
             if not item.head and item.kind != "call":
                 by_name[item.name].append(item)
-        # Which of several items of one name is meant. Those that say the same are one.
+        # Tags distinguish items of the same name; items with the same contents share a tag.
         tags: dict[Item, str] = {}
         for name, items in by_name.items():
             said = sorted({self.digest(item) for item in items})
@@ -324,7 +324,7 @@ class House(Source):
         return sorted([*parts, *self.built_from], key=lambda part: (part.place, part.label, part.digest))
 
     def changes(self, cells: Iterable[str], record: dict[str, str]) -> str:
-        """What has changed since `record` was made; empty where nothing has."""
+        """The changes since `record` was made; empty without changes."""
         parts = self.parts(cells)
         if record == record_of(parts):
             return ""
@@ -342,7 +342,7 @@ class House(Source):
         return f"code or data that it depends on has changed: {', '.join(new[:NAMED])}{more}"
 
     def digest(self, item: Item, tags: dict[Item, str] | None = None) -> str:
-        """A hash of what an item says, with tags in the place of the names of items that have one."""
+        """A hash of the contents of an item, with tags instead of the names of items that have one."""
         pieces = self.facts(item).pieces
         if tags and not tags.keys().isdisjoint(pieces):
             return sha256("\0".join(p if isinstance(p, str) else tags.get(p, p.name) for p in pieces))
@@ -356,7 +356,7 @@ class House(Source):
         return self.digests[path]
 
     def hash_of_file(self, path: Path) -> str:
-        """A hash of what a file says: comments do not count where its format is known."""
+        """A hash of the contents of a file, without comments when the format is known."""
         if path.suffix == ".toml":
             return sha256(json.dumps(self.toml(path), sort_keys=True, default=str))
         data = self.bytes_of(path)
@@ -365,7 +365,7 @@ class House(Source):
         return hashlib.sha256(data).hexdigest()
 
     def packages(self) -> Iterator[Part]:
-        """The features that are asked for, and each package of Cargo.lock that the library is built from."""
+        """The requested features, and each package of Cargo.lock that the library is built from."""
         asked = {k: self.manifest.get(k, {}) for k in ("dependencies", "target", "features")}
         yield Part("dependencies", "Cargo.toml", sha256(json.dumps(asked, sort_keys=True)))
         packages = self.toml(self.root / "Cargo.lock").get("package", [])
@@ -388,7 +388,7 @@ class House(Source):
     # Floors.
 
     def floors(self) -> list[str]:
-        """Every import that the floors do not allow, and every module without a floor."""
+        """All imports that the floors forbid, and all modules without a floor."""
         # Benchmarks have no floor: nothing imports them.
         paths = [b["path"] for b in self.manifest.get("bin", []) if "path" in b]
         programs = [self.root / path for path in paths if not path.startswith("benches/")]
@@ -409,7 +409,7 @@ class House(Source):
         return sorted(wrong, key=lambda line: [int(s) if s.isdigit() else s for s in line.split(":", 2)])
 
     def units(self, module: Module, path: tuple[str, ...], targets: list[Target]) -> set[str]:
-        """The modules that an import names and those that what it brings comes from."""
+        """The modules that an import names, and those that define the imported items."""
         named = next(
             (t for n in range(len(path), 0, -1) for t in self.resolve(module, path[:n]) if isinstance(t, Module)), None
         )
@@ -422,13 +422,13 @@ def members_of(trait: Item) -> set[str]:
 
 
 def record_of(parts: list[Part]) -> dict[str, str]:
-    """What is kept with a notebook: a hash of all its parts, and the beginnings of the hashes of each."""
+    """The record in a notebook: a hash of all its parts, and the first digits of the hash of each part."""
     digests = sorted(part.digest for part in parts)
     return {"sha256": sha256("".join(digests)), "parts": " ".join(d[:SHORT] for d in digests)}
 
 
 def unit_of(module: Module) -> str:
-    """The module that has a floor: the first of the path, or the first two where the first has parts on other floors."""
+    """The module that has a floor: the first of the path, or the first two if parts of the first have floors."""
     parted = {name.partition("::")[0] for floor in FLOORS for name in floor if "::" in name}
     return "::".join(module.path[: 2 if module.path[:1] and module.path[0] in parted else 1])
 
@@ -439,15 +439,15 @@ def floor_of(unit: str) -> int | None:
 
 
 def refusal(importer: str, target: str) -> str:
-    """Why a module may not import from another; empty where it may."""
+    """The reason why a module may not import from another; empty if it may."""
     above, below = floor_of(importer), floor_of(target)
     if importer == target or above is None:
         return ""
     if target == "error":
         lowest = floor_of(SEES_ERROR) or 0
-        return "" if above >= lowest else f"the crate's error is for {SEES_ERROR} and what is above it"
+        return "" if above >= lowest else f"only {SEES_ERROR} and the floors above it may import the crate's error"
     if target in ("", *EXEMPT):
-        return f"nothing imports from {target or 'the root of the crate'}"
+        return f"no module may import from {target or 'the root of the crate'}"
     if below is None or below < above:
         return ""
     if below == above:
@@ -464,7 +464,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=ROOT, help="the project (for tests)")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--check", action="store_true", help="fail where an import goes against the floors")
+    what.add_argument("--check", action="store_true", help="fail when the floors forbid an import")
     what.add_argument("--of", metavar="NOTEBOOK", type=Path, help="list what this notebook depends on")
     args = parser.parse_args()
     try:
@@ -480,7 +480,7 @@ def main() -> int:
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
-        print("every import goes to a lower floor")
+        print("house: every import is from a lower floor")
     return 1 if wrong else 0
 
 

@@ -1,10 +1,10 @@
-"""A small and strict reader of Rust source: tokens, modules, items, and what a name means in a module.
+"""A small and strict reader of Rust source: tokens, modules, items, and the meaning of a name in a module.
 
-Two texts have the same tokens here where they differ in comments, documentation, tests, formatting, visibility or
-lints alone. Names are resolved as the compiler does it, through `use`, `pub use`, globs and macros. Where the text
-alone does not say which item is meant, all that it may be are found.
+Two texts that differ only in comments, documentation, tests, formatting, visibility or lints have the same tokens here.
+Names are resolved as the compiler resolves them, through `use`, `pub use`, globs and macros. Where the text alone does
+not determine the item, the reader returns all candidates.
 
-What a glob of another crate brings is not known here. `include!` and `extern crate` are refused.
+The reader does not know the names that a glob of another crate imports. It refuses `include!` and `extern crate`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-# Attributes that say nothing of what the code does.
+# Attributes that do not change what the code computes.
 INERT = set("doc allow expect warn deny forbid must_use inline cold deprecated rustfmt clippy".split())
 ROOTS = ("crate", "self", "super")
 KEYWORDS = set(
@@ -25,16 +25,16 @@ KEYWORDS = set(
     "ref return static struct trait true type unsafe use where while Self _".split()
 )
 ITEMS = tuple("use mod fn struct enum union trait impl const static type macro_rules extern".split())
-# They end with a semicolon; other items end with a block or a semicolon.
+# These items end with a semicolon; other items end with a block or a semicolon.
 ENDS_WITH_SEMICOLON = ("use", "const", "static", "type", "let")
 QUALIFIERS = ("unsafe", "async", "default")
-# Kinds of items behind which a path goes on. A call is a macro call in the place of items.
+# Kinds of items after which a path may continue. A call is a macro call at the place of an item.
 TYPES = ("struct", "enum", "union", "trait", "type", "call")
 BEFORE_STATEMENT = ("", "{", "}", ";", "]")
 OPEN = {"(": ")", "[": "]", "{": "}"}
 CLOSE = set(OPEN.values())
 
-# A token behind blanks and comments that end with their line.
+# A token, after white space and line comments.
 TOKEN = re.compile(
     r"""(?:\s+|//[^\n]*)*(?:(?P<block>/\*)
     |(?P<str>[bc]?r(?P<hash>\#*)"(?s:.*?)"(?P=hash)|[bc]?"(?:[^"\\]|\\(?s:.))*")
@@ -49,7 +49,7 @@ COMMENT_MARK = re.compile(r"/\*|\*/")
 
 
 class BadSource(Exception):
-    """The source is not as this reader knows it, or names what is not there."""
+    """The reader does not understand the source, or the source names an item that does not exist."""
 
 
 class Token(NamedTuple):
@@ -59,7 +59,7 @@ class Token(NamedTuple):
 
 
 class Tokens(list[Token]):
-    """Tokens, with empty ones before the first and behind the last."""
+    """Tokens. Indices outside the list give empty tokens."""
 
     def text(self, i: int) -> str:
         return self[i].text if 0 <= i < len(self) else ""
@@ -71,7 +71,7 @@ class Tokens(list[Token]):
         return Tokens(self[start:end])
 
     def mates(self) -> dict[int, int]:
-        """The place of the other bracket of each bracket."""
+        """Index of the matching bracket for each bracket."""
         mates: dict[int, int] = {}
         stack: list[int] = []
         for i, (_, text, at) in enumerate(self):
@@ -79,15 +79,15 @@ class Tokens(list[Token]):
                 stack.append(i)
             elif text in CLOSE:
                 if not stack or OPEN[self[stack[-1]].text] != text:
-                    raise BadSource(f"a bracket without its mate at character {at}: {text}")
+                    raise BadSource(f"an unmatched bracket at character {at}: {text}")
                 mates[i] = stack.pop()
                 mates[mates[i]] = i
         if stack:
-            raise BadSource(f"a bracket without its mate at character {self[stack[-1]].at}: {self[stack[-1]].text}")
+            raise BadSource(f"an unmatched bracket at character {self[stack[-1]].at}: {self[stack[-1]].text}")
         return mates
 
     def split(self) -> list[Tokens]:
-        """The parts between the commas that are in no bracket."""
+        """The parts between commas outside brackets."""
         parts, depth = [Tokens()], 0
         for token in self:
             depth += (token.text in OPEN) - (token.text in CLOSE)
@@ -98,7 +98,7 @@ class Tokens(list[Token]):
         return [part for part in parts if part]
 
     def path(self, i: int) -> tuple[str, ...]:
-        """The path that begins at `i`, which is every second token from there. Empty where none begins."""
+        """The words of the path that begins at `i`; they are every second token. Empty when no path begins there."""
         kind, text, _ = self[i]
         before = self.text(i - 1)
         if kind != "word" or text in KEYWORDS or before in (".", "::") or (before == "$" and text != "crate"):
@@ -115,7 +115,7 @@ def tokenise(text: str) -> Tokens:
     while at < len(text):
         match = next_token(text, at)
         if match is None:
-            raise BadSource(f"no token of Rust at character {at}: {text[at : at + 20]!r}")
+            raise BadSource(f"not a Rust token at character {at}: {text[at : at + 20]!r}")
         kind = match.lastgroup or ""
         start, at = match.start(kind), match.end()
         if kind == "block":
@@ -130,10 +130,10 @@ def tokenise(text: str) -> Tokens:
             if kind == "word":
                 said = said.removeprefix("r#")
             elif kind == "str" and "\\\n" in said and "r" not in said[: said.index('"')]:
-                # A string that goes on in the next line says the same at any indentation.
+                # The indentation of a continued line of a string is not part of the string.
                 said = re.sub(r"(?<!\\)((?:\\\\)*)\\\n\s*", r"\1", said)
             if kind == "num" and "." in said and found and found[-1].text == ".":
-                # Not a fraction: a place in a tuple that lies in a tuple.
+                # Not a fraction: two indices, of a tuple in a tuple.
                 found += [Token(kind, said.partition(".")[0], start), Token("sign", ".", start)]
                 said = said.partition(".")[2]
             found.append(Token(kind, said, start))
@@ -141,7 +141,7 @@ def tokenise(text: str) -> Tokens:
 
 
 def cfg_holds(tokens: Tokens) -> bool | None:
-    """What a condition of `cfg` is in a build that is no test; None where that is open."""
+    """Value of a `cfg` condition in a build without tests; None when it depends on the build."""
     name = tokens.text(0)
     if name not in ("not", "all", "any") or len(tokens) == 1:
         return False if [t.text for t in tokens] == ["test"] else None
@@ -153,7 +153,7 @@ def cfg_holds(tokens: Tokens) -> bool | None:
 
 
 def word_of(tokens: Tokens, i: int) -> int:
-    """The place of the word that says what kind of item begins at `i`."""
+    """Index of the keyword of the item that begins at `i`."""
     while True:
         text, after = tokens.text(i), tokens.text(i + 1)
         if text in QUALIFIERS and after in (*ITEMS, *QUALIFIERS):
@@ -167,7 +167,7 @@ def word_of(tokens: Tokens, i: int) -> int:
 
 
 def end_of(tokens: Tokens, mates: dict[int, int], i: int) -> int:
-    """The place after the item, statement, field or arm that begins at `i`."""
+    """Index after the item, statement, field or arm that begins at `i`."""
     start, word = i, tokens.text(word_of(tokens, i))
     with_block = word in ITEMS and word not in ENDS_WITH_SEMICOLON
     while i < len(tokens) and tokens[i].text not in CLOSE:
@@ -184,7 +184,7 @@ def end_of(tokens: Tokens, mates: dict[int, int], i: int) -> int:
 
 
 def without_tests(tokens: Tokens) -> Tokens:
-    """The tokens without tests, visibility, and attributes that say nothing of what the code does."""
+    """The tokens without tests, visibility, and attributes that do not change what the code computes."""
     mates, kept, i = tokens.mates(), Tokens(), 0
     places = [i for i, token in enumerate(tokens) if token.text in ("#", "pub")]
     while i < len(tokens):
@@ -217,7 +217,7 @@ def without_tests(tokens: Tokens) -> Tokens:
 
 
 def without_choices(tokens: Tokens) -> Tokens:
-    """The tokens without what rustfmt adds or takes away where it breaks lines: commas at the end of lists, semicolons
+    """The tokens without those that rustfmt adds or removes when it breaks lines: commas at the end of lists, semicolons
     after a `return`, and braces around the body of an arm or a closure."""
     mates = tokens.mates()
     ends = {i for i, token in enumerate(tokens) if token.text == ";" and ends_by_leaving(tokens, mates, i)}
@@ -270,7 +270,7 @@ def is_tuple_of_one(tokens: Tokens, start: int, comma: int) -> bool:
 
 
 def head_at(tokens: Tokens, mates: dict[int, int], i: int) -> Tokens:
-    """The tokens of an `impl` at `i` up to its block."""
+    """The tokens of the `impl` at `i`, before its block."""
     start = i
     while i < len(tokens) and tokens[i].text != "{":
         i = mates[i] + 1 if tokens[i].text in OPEN else i + 1
@@ -297,7 +297,7 @@ def parts_of(head: Tokens) -> tuple[Tokens, Tokens, Tokens]:
 
 
 class Import(NamedTuple):
-    """One name that a `use` brings; the name is empty for a glob."""
+    """One name that a `use` imports; the name is empty for a glob."""
 
     name: str
     path: tuple[str, ...]
@@ -305,7 +305,7 @@ class Import(NamedTuple):
 
 
 def use_tree(tokens: Tokens, path: tuple[str, ...] = ()) -> Iterator[Import]:
-    """What the tokens of a tree behind `use` bring. A path that begins with `::` begins with an empty name."""
+    """The imports of the tree after a `use`. A path that begins with `::` begins with an empty name."""
     at, i = tokens[0].at, 0
     while i < len(tokens):
         text = tokens[i].text
@@ -325,7 +325,7 @@ def use_tree(tokens: Tokens, path: tuple[str, ...] = ()) -> Iterator[Import]:
 
 
 def uses_in(tokens: Tokens) -> Iterator[tuple[int, int, list[Import]]]:
-    """Each `use` of a body: its place, that of its semicolon, and what it brings."""
+    """Each `use` of a body: its index, that of its semicolon, and its imports."""
     for i, token in enumerate(tokens):
         if token.text == "use" and token.kind == "word" and tokens.text(i - 1) in BEFORE_STATEMENT:
             end = next(j for j in range(i, len(tokens)) if tokens[j].text == ";")
@@ -338,7 +338,7 @@ class Item:
     name: str
     module: Module
     tokens: Tokens
-    # The head of the `impl` that it is or is part of, its own name there, and the heads of `impl`s inside of it.
+    # The head of the `impl` that it is or belongs to, its name in that `impl`, and the heads of the `impl`s inside it.
     head: Tokens | None = None
     member: str = ""
     nested: list[Tokens] = field(default_factory=list)
@@ -350,14 +350,14 @@ class Module:
     file: Path
     folder: Path
     parent: Module | None
-    # Where its `mod` stands in the parent's file, and the conditions under which it is there.
+    # Position of its `mod` in the parent's file, and the conditions under which it is compiled.
     at: int = 0
     conditions: list[str] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     children: dict[str, Module] = field(default_factory=dict)
     named: dict[str, list[Item]] = field(default_factory=dict)
     imports: list[Import] = field(default_factory=list)
-    # The module itself, where this one holds what the body of one item imports.
+    # The enclosing module, when this one stands for the imports inside the body of an item.
     around: Module | None = None
 
     @property
@@ -375,7 +375,7 @@ class Module:
 
 
 class Found(NamedTuple):
-    """An item, and what of the path goes on behind it."""
+    """An item, and the rest of the path after it."""
 
     item: Item
     rest: tuple[str, ...] = ()
@@ -391,7 +391,7 @@ Target = Module | Found | External
 
 
 class Source:
-    """The library at `root` and its names. `read` gives what a file holds."""
+    """The library at `root` and its names. `read` returns the contents of a file."""
 
     def __init__(self, root: Path, read: Callable[[Path], bytes] = Path.read_bytes):
         self.root, self.read = root, read
@@ -433,7 +433,7 @@ class Source:
         return f"{self.shown(file)}:{self.bytes_of(file).decode().count(chr(10), 0, at) + 1}"
 
     def crate(self, file: Path) -> Module:
-        """The root of the crate whose first file this is."""
+        """The root module of the crate with this first file."""
         root = Module((), file, file.parent, None)
         self.unread = [root]
         while self.unread:
@@ -470,7 +470,7 @@ class Source:
             elif word in ITEMS and name != "crate":
                 self.add(Item(word, tokens.text(i + 2) if name == "mut" else name, module, said))
             elif word != ";":
-                raise BadSource(f"an item that is not known at character {tokens[i].at}: {word} {name}")
+                raise BadSource(f"an unknown kind of item at character {tokens[i].at}: {word} {name}")
             i = after
 
     def add(self, item: Item) -> Item:
@@ -521,7 +521,7 @@ class Source:
         return True
 
     def read_impl(self, module: Module, tokens: Tokens, mates: dict[int, int], start: int, i: int, after: int) -> None:
-        """An `impl` of a trait is one item; of any other each member is one."""
+        """An `impl` of a trait is one item; of any other `impl` each member is one."""
         head = head_at(tokens, mates, i)
         _, trait, kind = ("".join(t.text for t in part) for part in parts_of(head))
         if trait:
@@ -533,7 +533,7 @@ class Source:
             while tokens.text(j) == "#":
                 j = mates[j + 1] + 1
             word, j = word_of(tokens, j), end_of(tokens, mates, j)
-            # What a macro makes here has names that are not known.
+            # The names of items that a macro makes here are unknown.
             member = "" if tokens.text(word + 1) in ("!", "::") else tokens.text(word + 1)
             said = Tokens([*tokens[start : i + len(head)], *tokens[begin:j]])
             self.add(Item(tokens.text(word), f"{kind}::{member}", module, said, head, member))
@@ -541,7 +541,7 @@ class Source:
     # From names to items.
 
     def lookup(self, module: Module, name: str, seen: frozenset = frozenset()) -> list[Target]:
-        """All that a name may be in a module, without the imports that are being followed."""
+        """All meanings that a name may have in a module, without the imports that are being followed."""
         key = (module, name)
         if key in self.known_names:
             return self.known_names[key]
@@ -573,7 +573,7 @@ class Source:
         return {t.text for item in (call, *self.macros.get(call.name, ())) for t in item.tokens if t.kind == "word"}
 
     def resolve(self, module: Module, path: tuple[str, ...], seen: frozenset = frozenset()) -> list[Target]:
-        """All that a path may be in a module; nothing where it is local to a function or comes by a foreign glob."""
+        """All meanings that a path may have in a module; empty for local names and names from a glob of another crate."""
         first, home = path[0], module.home
         targets: list[Target]
         if first == "":
@@ -602,7 +602,7 @@ class Source:
         return targets
 
     def imports_of(self, module: Module) -> Iterator[tuple[Import, list[Target]]]:
-        """What each `use` of a module brings."""
+        """The targets of each `use` of a module."""
         for use in module.imports:
             targets = self.resolve(module, use.path)
             if not targets:

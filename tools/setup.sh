@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Set-up in parts, each quick when it is done already:
+# Set-up in parts; a part that is complete takes almost no time:
 #
 #   tools/setup.sh [system|browser|python|cuda|tools|katex|kernel|data|peers|all]...
 #
-#   system    Debian packages that building needs (as root; otherwise a line that says what to install)
-#   browser   Chromium and its driver, for the tests of pages alone
+#   system    Debian packages that the build needs (only root installs them; other users get a list)
+#   browser   Chromium and its driver, for the tests of pages only
 #   python    .mem2gen/venv with the pinned Jupyter tools
-#   cuda      .mem2gen/cuda with the pinned CUDA compiler, for the checks of kernels (500 MB; building needs none)
+#   cuda      .mem2gen/cuda with the pinned CUDA compiler, for the checks of kernels (500 MB; not needed for a build)
 #   tools     the pinned evcxr_jupyter in .mem2gen/tools
 #   katex     the pinned KaTeX in .mem2gen/katex
 #   kernel    program, library and the kernelspec `mem2gen` in .mem2gen/jupyter
@@ -19,7 +19,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$MEM2GEN_ROOT"
 
 EVCXR_VERSION=0.22.0
-# The kernel spends its time in rustc and in the crate, so opt-level 1 costs nothing and builds in half the time.
+# The notebook kernel spends its time in rustc and in the crate, so opt-level 1 is fast enough and halves the build time.
 EVCXR_STAMP="evcxr_jupyter $EVCXR_VERSION opt-level 1"
 KATEX_VERSION=0.19.1
 KATEX_SHA256=24da5a599eb2fcede2e270b99a6ff48bca816beecc95feeb84e8cccbd1bb34fd
@@ -36,11 +36,11 @@ fi
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# Installs those of the named Debian packages that are missing.
+# Installs the missing ones of the named Debian packages.
 debian() {
   local missing=() package
   if ! command -v dpkg-query >/dev/null; then
-    say "no Debian system: bring the equivalents of: $*"
+    say "dpkg-query is missing, so this is not a Debian system; install the equivalents of: $*"
     return 0
   fi
   for package in "$@"; do
@@ -48,7 +48,7 @@ debian() {
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
   if [ "$(id -u)" -ne 0 ]; then
-    say "not root; as root say: apt-get install --no-install-recommends ${missing[*]}"
+    say "this user is not root; run as root: apt-get install --no-install-recommends ${missing[*]}"
     return 0
   fi
   say "installing ${missing[*]}"
@@ -67,14 +67,14 @@ part_system() {
   command -v npm >/dev/null || wanted+=(npm)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || wanted+=(ca-certificates)
   debian "${wanted[@]}"
-  command -v cargo >/dev/null || fail "no cargo: install Rust 1.95 or later"
+  command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.95 or later"
 }
 
 part_browser() {
   if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return 0; fi
   debian chromium chromium-driver
   if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
-    fail "the tests of pages need chromium and chromium-driver"
+    fail "chromium or chromedriver is missing; install the packages chromium and chromium-driver"
   fi
 }
 
@@ -88,7 +88,7 @@ environment() {
   say "Python environment of $requirements"
   rm -rf "$venv"
   python3 -m venv "$venv"
-  # The pins are complete, so nothing is resolved; `pip check` says if they are not.
+  # The pins are complete, so pip resolves nothing; `pip check` fails if one is missing.
   "$venv/bin/pip" install -q --disable-pip-version-check --no-deps -r "$requirements"
   "$venv/bin/pip" check --disable-pip-version-check >/dev/null
   printf '%s' "$stamp $venv" >"$venv/mem2gen.stamp"
@@ -125,7 +125,7 @@ part_katex() {
   cp "$work/package/dist/katex.min.js" "$work/package/dist/contrib/auto-render.min.js" "$work/out"
   cp "$work"/package/dist/fonts/*.woff2 "$work/out/fonts"
   cp "$work/package/LICENSE" "$work/out"
-  # Only the woff2 fonts come along, so the style sheet names no others.
+  # Only the woff2 fonts are copied, so the style sheet must not name others.
   sed -E 's/,url\([^)]*\.(woff|ttf)\) format\("[a-z0-9]*"\)//g' "$work/package/dist/katex.min.css" >"$work/out/katex.min.css"
   printf '%s' "$KATEX_VERSION" >"$work/out/version"
   rm -rf "$katex"
@@ -133,14 +133,14 @@ part_katex() {
   rm -rf "$work"
 }
 
-# cargo knows best what is fresh: asked again, both commands compile nothing.
+# A second call of both commands compiles nothing.
 part_kernel() {
   cargo build --release --locked --quiet
   cargo rustc --release --locked --quiet --lib --crate-type dylib -- -Cprefer-dynamic
   python3 tools/kernelspec.py
 }
 
-# A peer that can't be had is left out: `failed` keeps the reason for the table, and the next call tries again.
+# A peer that cannot be installed is left out: `failed` has the reason for the table, and the next call tries again.
 part_peers() {
   local venv="$MEM2GEN_HOME/peers" pins=tools/peers-requirements.txt pin said stamp
   stamp="$(python3 -c 'import platform; print(platform.python_version())') $(sha256sum <"$pins") $venv"
@@ -171,6 +171,6 @@ for part in "$@"; do
     system | browser | python | cuda | tools | katex | kernel | data | peers) "part_$part" ;;
     all) for each in system python tools katex kernel data; do "part_$each"; done ;;
     -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$MEM2GEN_ROOT/tools/setup.sh" ;;
-    *) fail "no part '$part'; the parts are system browser python cuda tools katex kernel data peers all" ;;
+    *) fail "part '$part' is unknown, expected system, browser, python, cuda, tools, katex, kernel, data, peers or all" ;;
   esac
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the script of `mem2gen sweep plan --slurm` as an array job of a real SLURM of one node, which is started in a
-# temporary folder and stopped at the end. Says so and ends well where Debian's slurm-wlm is not installed.
-# As root, as munged and slurmd want it. PROGRAM is the program.
+# temporary folder and stopped at the end. Without Debian's slurm-wlm it prints one line and exits with status 0.
+# Only root can start munged and slurmd. PROGRAM is the path of the program.
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -9,17 +9,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 program="$(realpath "${PROGRAM:-$CARGO_TARGET_DIR/release/mem2gen}")"
 for tool in munged slurmctld slurmd sbatch squeue scontrol; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$tool" >/dev/null || {
-    echo "slurm: $tool is not there (Debian package slurm-wlm), nothing was checked"
+    echo "slurm: $tool is missing (Debian package slurm-wlm); nothing was checked"
     exit 0
   }
 done
 export PATH="$PATH:/usr/sbin:/sbin"
-[ "$(id -u)" = 0 ] || { echo "slurm: only root can start slurmd" >&2; exit 1; }
-[ -x "$program" ] || { echo "slurm: there is no $program, run \`make build\`" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "slurm: this user is not root, and only root can start slurmd; run as root" >&2; exit 1; }
+[ -x "$program" ] || { echo "slurm: $program is missing; run \`make build\`" >&2; exit 1; }
 
 work="$(mktemp -d /tmp/slurm.XXXXXX)"
 pids=()
-# Ends what was started here, and shows the logs where something went wrong.
+# Ends the processes of this script, and prints the logs after a failure.
 finish() {
   status=$?
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
@@ -32,8 +32,8 @@ chmod 755 "$work"
 mkdir -p "$work"/{state,spool,munge,project/data/plans}
 chmod 700 "$work/munge"
 
-# A key and a socket of our own; no daemon of the system is asked. The runtime files have to lie in a folder that only
-# its owner writes to, up to the root, which /tmp is not: hence --force.
+# Own key and socket, independent of the system's daemons. munged wants all parent folders to be writable by their owner
+# only, and /tmp is not: hence --force.
 socket="$work/munge.socket"
 dd if=/dev/urandom of="$work/munge/key" bs=128 count=1 status=none
 chmod 400 "$work/munge/key"
@@ -85,7 +85,7 @@ for _ in $(seq 60); do
   if sinfo -h -t idle -o %D 2>/dev/null | grep -q 1; then break; fi
   sleep 0.5
 done
-sinfo -h -t idle -o %D | grep -q 1 || { echo "slurm: the node did not come up" >&2; exit 1; }
+sinfo -h -t idle -o %D | grep -q 1 || { echo "slurm: the node did not start within 30 s" >&2; exit 1; }
 
 # Networks that train in a moment.
 cat >"$work/project/data/plans/tiny.toml" <<'PLAN'
@@ -116,14 +116,14 @@ for _ in $(seq 240); do
   [ -n "$(squeue -h -j "$job" 2>/dev/null)" ] || break
   sleep 0.5
 done
-[ -z "$(squeue -h -j "$job")" ] || { squeue -j "$job" >&2; echo "slurm: job $job did not end" >&2; exit 1; }
+[ -z "$(squeue -h -j "$job")" ] || { squeue -j "$job" >&2; echo "slurm: job $job did not end within 120 s" >&2; exit 1; }
 "$program" sweep status --plan tiny | grep -q "4 done, 0 running, 0 left" || {
   "$program" sweep status --plan tiny >&2
   echo "slurm: cells are missing" >&2
   exit 1
 }
 for task in 0 1 2 3; do
-  grep -q "1 done now" "$work/slurm-$task.out" || { echo "slurm: task $task did no cell" >&2; exit 1; }
+  grep -q "1 done now" "$work/slurm-$task.out" || { echo "slurm: task $task did not compute one cell" >&2; exit 1; }
 done
 "$program" sweep collect --plan tiny --out "$work/tables"
-echo "slurm: $(slurmctld -V), one node: array job $job of 4 tasks, at most 2 at a time, did 4 cells"
+echo "slurm: $(slurmctld -V), one node: array job $job of 4 tasks, at most 2 at a time, computed 4 cells"

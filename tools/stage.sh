@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools/stage.sh NAME COMMAND...: runs the command, says what it is and how long it took.
+# tools/stage.sh NAME COMMAND...: runs the command and prints its name, result and duration.
 set -euo pipefail
 name="$1"
 shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test, cheapest first; stops at the first stage that fails. Ends with `N passed, 0 failed`, which counts
-# Rust tests, notebooks and the tests of the harness.
+# Runs every test, cheapest first, and stops at the first stage that fails. The last line is `N passed, 0 failed`, which
+# counts Rust tests, notebooks and Python tests.
 set -euo pipefail
 # shellcheck source=tools/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -12,7 +12,7 @@ passed=0
 
 stage() { tools/stage.sh "$@"; }
 
-# stage_counting NAME LOG COMMAND...: as stage, with the output kept for counting.
+# stage_counting NAME LOG COMMAND...: like stage, and keeps the output for counting.
 stage_counting() {
   local name="$1" log="$logs/$2"
   shift 2
@@ -25,7 +25,7 @@ sum() { grep -oE "$2" "$logs/$1" | grep -oE '[0-9]+' | awk '{ n += $1 } END { pr
 count() {
   local number
   number="$(sum "$1" "$2")"
-  [ "$number" -gt 0 ] || { echo "test: $1 ran no test" >&2; exit 1; }
+  [ "$number" -gt 0 ] || { echo "test: the stage $1 ran no test, expected at least one" >&2; exit 1; }
   passed=$((passed + number))
 }
 

@@ -113,7 +113,7 @@ class Browser:
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
             "--disable-default-apps", "--no-default-browser-check", "--metrics-recording-only",
-            # Nothing but this machine has a name: what a page asks of others fails, and is seen below.
+            # Only this machine has a name here, so a request to another host fails and is reported below.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             f"--user-data-dir={self.profile.name}",
         ):
@@ -147,7 +147,7 @@ class Browser:
             time.sleep(0.05)
 
     def faults(self, url: str) -> list[str]:
-        """What is wrong with one page."""
+        """The faults of one page."""
         self.open(url)
         run = self.driver.execute_script
         found = []
@@ -194,7 +194,7 @@ class Pages(unittest.TestCase):
         return gallery.build(ix.load(project(self.folder / "p", prose)), "smoke", KATEX)
 
     def whole(self, folder: Path) -> int:
-        """Looks at all pages of a gallery; returns the number of rendered formulas and images."""
+        """Opens all pages of a gallery; returns the number of rendered formulas and images."""
         gallery.check_links(folder)
         seen = 0
         pages = sorted(folder.glob("*.html"))
@@ -209,7 +209,7 @@ class Pages(unittest.TestCase):
                 self.assertTrue(Path(path).is_file(), f"{page.name}: {target}")
         return seen
 
-    def test_a_gallery_is_whole(self):
+    def test_a_gallery_is_complete(self):
         folder = self.build("A link to [itself](first.ipynb).")
         # Index: image and two formulas. Page: image and two formulas; `$5 or $6` in an output stays.
         self.assertEqual(self.whole(folder), 6)
@@ -218,7 +218,7 @@ class Pages(unittest.TestCase):
             self.assertIn(word, text)
         self.assertRegex(text, r'href="first.html#cell-[\w-]+"')
 
-    def test_a_second_gallery_takes_the_place_of_the_first(self):
+    def test_a_second_gallery_replaces_the_first(self):
         folder = self.build()
         (folder / "left-over").write_text("old")
         gallery.build(ix.load(self.folder / "p"), "smoke", KATEX)
@@ -263,7 +263,7 @@ class Pages(unittest.TestCase):
             gallery.build(ix.load(self.folder / "p"), "smoke", KATEX)
 
     @unittest.skipUnless(os.environ.get("MEM2GEN_GALLERY"), "MEM2GEN_GALLERY names no gallery")
-    def test_the_real_gallery_is_whole(self):
+    def test_the_real_gallery_is_complete(self):
         self.assertGreater(self.whole(Path(os.environ["MEM2GEN_GALLERY"]).resolve()), 0)
 
     @unittest.skipUnless(os.environ.get("MEM2GEN_DOCS"), "MEM2GEN_DOCS names no documentation")
@@ -292,7 +292,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def visible(page: Path) -> str:
-    """The page after its head, where the script that looks for `$` lies."""
+    """The body of the page; the head contains the script that looks for `$`."""
     return page.read_text(encoding="utf-8").partition("</head>")[2]
 
 

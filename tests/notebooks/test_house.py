@@ -1,4 +1,4 @@
-"""What makes a notebook stale and what does not, and which imports the floors allow: on small crates and on this one."""
+"""Which changes make a notebook stale, and which imports the floors allow: in small crates and in this one."""
 
 import json
 import re
@@ -227,7 +227,7 @@ def changed(edits: dict[str, list[tuple[str, str]]] | None = None, **new: str) -
 
 LADDER, TOY, GROUND = "src/study/ladder.rs", "src/analyse/toy.rs", "src/ground.rs"
 
-# What must not make a notebook stale.
+# Changes that must not make a notebook stale.
 SAME = {
     "line comments": {
         LADDER: [("    let rows", "    // why\n    let rows")],
@@ -317,7 +317,7 @@ SAME = {
     },
 }
 
-# What must make it stale, and what the message has to name.
+# Changes that must make it stale, and the texts that the message must contain.
 STALE = {
     "a number": (TOY, "x / 3.0", "x / 4.0", "fn scale (src/analyse/toy.rs)"),
     "an operator": (TOY, "x / 3.0", "x * 3.0", "fn scale"),
@@ -374,13 +374,13 @@ STALE = {
 
 
 class Staleness(Crates):
-    def test_what_changes_nothing_leaves_the_hash(self):
+    def test_harmless_changes_keep_the_hash(self):
         before = self.record(CRATE)
         for why, edits in SAME.items():
             with self.subTest(why):
                 self.assertEqual(self.record(changed(edits)), before)
 
-    def test_what_changes_results_changes_the_hash_and_is_named(self):
+    def test_changes_of_results_change_the_hash_and_are_named(self):
         before = self.record(CRATE)
         for why, (name, old, new, named) in STALE.items():
             with self.subTest(why):
@@ -388,10 +388,10 @@ class Staleness(Crates):
                 self.assertIn(named, said)
                 self.assertNotIn(" more", said)
 
-    def test_nothing_is_said_where_nothing_changed(self):
+    def test_without_a_change_there_is_no_message(self):
         self.assertEqual(self.house(CRATE).changes(CELLS, self.record(CRATE)), "")
 
-    def test_what_is_gone_is_said(self):
+    def test_removed_code_is_reported(self):
         before = self.record(CRATE)
         said = self.house(CRATE).changes(CELLS[:2], before)
         self.assertIn("is gone: 3 parts", said)
@@ -428,7 +428,7 @@ class Staleness(Crates):
         )
         self.assertEqual(self.record(files), self.record(CRATE))
 
-    def test_which_of_two_items_of_one_name_is_meant_counts(self):
+    def test_items_of_the_same_name_are_distinguished(self):
         both = {
             "src/unrelated.rs": [("pub fn deep() -> u8 { 3 }", "pub fn scale(x: f64) -> f64 { x }")],
             TOY: [("let _ = made_by_rule();", "let _ = (scale(1.0), crate::unrelated::scale(2.0)); made_by_rule();")],
@@ -439,7 +439,7 @@ class Staleness(Crates):
         }
         self.assertNotEqual(self.record(changed(both)), self.record(changed(swapped)))
 
-    def test_plans_count_for_code_that_reads_them_and_only_those_that_the_profile_names(self):
+    def test_plans_count_for_code_that_reads_them_if_the_profile_names_them(self):
         cells = [*CELLS, "mem2gen::study::plans()"]
         edit = {"src/study/mod.rs": [("mod ladder;", "mod ladder;\npub use crate::analyse::plans;")]}
         before = self.record(changed(edit), cells)
@@ -458,7 +458,7 @@ class Staleness(Crates):
             "file add.cu", self.house(changed(kernel | {"kernels/add.cu": [("1.0f", "2.0f")]})).changes(cells, before)
         )
 
-    def test_what_is_named_and_not_there_is_refused(self):
+    def test_a_name_without_an_item_is_refused(self):
         for name, old, new, why in (
             (LADDER, "toy::rows(", "toy::nowhere(", "src/study/ladder.rs: fn toy_ladder: toy::nowhere is not found"),
             (LADDER, "toy::rows(", "crate::analyse::nowhere(", "crate::analyse::nowhere is not found"),
@@ -482,10 +482,10 @@ class Staleness(Crates):
                 TOY,
                 "fn scale(x: f64) -> f64 {",
                 "fn scale(x: f64) -> f64 {{",
-                "src/analyse/toy.rs: a bracket without its mate",
+                "src/analyse/toy.rs: an unmatched bracket",
             ),
             (TOY, "\nfn scale", "\n/* open\nfn scale", "src/analyse/toy.rs: the comment at character"),
-            (TOY, "\nfn scale", "\nextern crate x;\nfn scale", "an item that is not known"),
+            (TOY, "\nfn scale", "\nextern crate x;\nfn scale", "an unknown kind of item"),
         ):
             with self.subTest(why), self.assertRaisesRegex(rust.BadSource, re.escape(why)):
                 self.record(changed({name: [(old, new)]}))
@@ -499,7 +499,7 @@ class Reader(unittest.TestCase):
         text = r'''"a\"b" r"\" r#"a"b"# r##"x"#y"## b"\x00" br#"""# c"z" b'\'' '"' '\\' '\u{3b2}' 'é' '''
         self.assertEqual(self.tokens(text), text.split())
 
-    def test_lifetimes_are_no_characters(self):
+    def test_lifetimes_are_not_characters(self):
         text = "< 'a , 'static > ( 'x' , 'a : loop )"
         self.assertEqual(self.tokens("<'a, 'static>('x', 'a: loop)"), text.split())
 
@@ -515,7 +515,7 @@ class Reader(unittest.TestCase):
         text = "a > > = b && c || d << e -> f => g .. h != i"
         self.assertEqual(self.tokens("a>>=b&&c||d<<e->f=>g..h!=i"), text.split())
 
-    def test_a_string_goes_on_at_any_indentation_and_a_raw_one_does_not(self):
+    def test_a_string_ignores_the_indentation_of_its_next_line_and_a_raw_string_does_not(self):
         self.assertEqual(self.tokens('"a \\\n    b"'), self.tokens('"a \\\n b"'))
         self.assertNotEqual(self.tokens('r"a \\\n    b"'), self.tokens('r"a \\\n b"'))
         self.assertNotEqual(self.tokens('"a\\\\\n    b"'), self.tokens('"a\\\\\n b"'))
@@ -594,7 +594,7 @@ HOUSE = {
     "src/notebook.rs": "use crate::study;\npub fn begin() { study::rows() }\n",
 }
 
-# A module, what is put before its text, and what is said about it.
+# A module, the text put before its own, and the expected message.
 AGAINST = {
     "an upward import": (
         "src/plot.rs",
@@ -635,9 +635,9 @@ AGAINST = {
     "the error from below": (
         "src/data/idx.rs",
         "use crate::Error;\n",
-        "src/data/idx.rs:1: data imports crate::Error: the crate's error is for study::context and what is above it",
+        "src/data/idx.rs:1: data imports crate::Error: only study::context and the floors above it may import the crate's error",
     ),
-    "the prelude": ("src/notebook.rs", "use crate::prelude;\n", "nothing imports from prelude"),
+    "the prelude": ("src/notebook.rs", "use crate::prelude;\n", "no module may import from prelude"),
     "a module without a floor": (
         "src/lib.rs",
         "\npub mod plots { pub use crate::notebook; }\n",
@@ -647,22 +647,22 @@ AGAINST = {
 
 
 class Floors(Crates):
-    def test_what_the_floors_allow(self):
+    def test_allowed_imports(self):
         self.assertEqual(self.house(HOUSE).floors(), [])
 
-    def test_what_they_do_not(self):
+    def test_forbidden_imports(self):
         for why, (name, text, said) in AGAINST.items():
             with self.subTest(why):
                 floors = self.house(HOUSE | {name: text + HOUSE[name]}).floors()
                 self.assertTrue(any(said in line for line in floors), floors)
 
-    def test_a_circle_is_said_where_it_goes_up(self):
+    def test_a_circle_is_reported_at_its_upward_import(self):
         files = HOUSE | {"src/plot.rs": "use crate::data::read;\npub fn draw() { read() }\n"}
         self.assertEqual(
             self.house(files).floors(), ["src/plot.rs:1: plot imports crate::data::read: data is above plot"]
         )
 
-    def test_siblings_that_import_one_another_are_said_both(self):
+    def test_both_of_two_siblings_that_import_each_other_are_reported(self):
         files = HOUSE | {
             f"src/study/{a}.rs": f"use super::{b};\n" + HOUSE[f"src/study/{a}.rs"]
             for a, b in (("toy", "load"), ("load", "toy"))
@@ -671,31 +671,31 @@ class Floors(Crates):
             [line.split(":")[0] for line in self.house(files).floors()], ["src/study/load.rs", "src/study/toy.rs"]
         )
 
-    def test_what_the_root_defines_is_for_nobody(self):
+    def test_no_module_imports_from_the_root(self):
         files = HOUSE | {
             "src/lib.rs": HOUSE["src/lib.rs"] + "pub fn at_the_root() {}\n",
             "src/plot.rs": "pub fn draw() { crate::at_the_root() }\n",
         }
         self.assertEqual(
             self.house(files).floors(),
-            ["src/plot.rs:1: plot imports crate::at_the_root: nothing imports from the root of the crate"],
+            ["src/plot.rs:1: plot imports crate::at_the_root: no module may import from the root of the crate"],
         )
 
-    def test_a_macro_is_imported_by_its_name_alone(self):
+    def test_a_macro_is_imported_by_its_name(self):
         files = HOUSE | {
             "src/data/idx.rs": HOUSE["src/data/idx.rs"] + "macro_rules! shout { () => { 1 }; }\n",
             "src/plot.rs": "pub fn draw() { shout!() }\n",
         }
         self.assertEqual(self.house(files).floors(), ["src/plot.rs:1: plot imports shout: data is above plot"])
 
-    def test_tests_may_import_what_they_like(self):
+    def test_tests_may_import_any_module(self):
         files = HOUSE | {
             "src/plot.rs": HOUSE["src/plot.rs"]
             + "#[cfg(test)]\nmod tests { use crate::notebook; use crate::nowhere; }\n#[test]\nfn t() { use crate::notebook; }\n"
         }
         self.assertEqual(self.house(files).floors(), [])
 
-    def test_an_import_of_what_is_not_there_is_refused(self):
+    def test_an_import_of_a_missing_module_is_refused(self):
         with self.assertRaisesRegex(rust.BadSource, re.escape("src/plot.rs:1: crate::nowhere is not found")):
             self.house(HOUSE | {"src/plot.rs": "use crate::nowhere;\n" + HOUSE["src/plot.rs"]}).floors()
 
@@ -721,7 +721,7 @@ class Real(unittest.TestCase):
         cls.notebooks = {p.stem: house.cells_of(p) for p in sorted((ROOT / "notebooks").glob("*.ipynb"))}
         cls.parts = {name: cls.house.parts(cells) for name, cells in cls.notebooks.items()}
 
-    def test_every_notebook_depends_on_what_it_must_and_not_on_the_program(self):
+    def test_notebooks_depend_on_their_code_and_data_and_not_on_the_program(self):
         self.assertGreaterEqual(len(self.parts), 8)
         for name, parts in self.parts.items():
             with self.subTest(name):

@@ -1,4 +1,4 @@
-"""Proves that the runner fails on every lie that a notebook can tell, and for the right reason.
+"""Tests that the runner fails for each way in which a notebook can be wrong, with the right message.
 
 Each fixture runs through the real kernel, two at a time.
 """
@@ -76,7 +76,7 @@ def entry(name: str, **other) -> dict:
     return {"name": name, "title": name, "summary": name, "limit_seconds": limits, "tables": []} | other
 
 
-# A crate with no more than what the kernel's prelude names, so that something can change in it.
+# A crate with only the items that the kernel's prelude names, so that an item can change.
 CRATE = {
     "Cargo.toml": '[package]\nname = "mem2gen"\n',
     "Cargo.lock": '[[package]]\nname = "mem2gen"\nversion = "0.1.0"\n',
@@ -155,7 +155,7 @@ class Runs(unittest.TestCase):
     def run_plain(cls, name: str):
         out = cls.folder / "plain" / name
         out.mkdir(parents=True)
-        # In an environment that doesn't call the session interactive.
+        # The environment does not declare the session interactive.
         env = {k: v for k, v in os.environ.items() if k != "MEM2GEN_INTERACTIVE"} | {"TMPDIR": str(out)}
         arguments = ["--to", "notebook", "--execute", "--output-dir", str(out), str(FIXTURES / f"{name}.ipynb")]
         return subprocess.run(
@@ -274,13 +274,13 @@ for plain_name in PLAIN[1:]:
 
 
 class Ends(unittest.TestCase):
-    """A runner that is stopped in the middle of a cell takes the kernel and its children along."""
+    """A runner that is stopped in the middle of a cell also ends the kernel and its children."""
 
     def stopped_by(self, number: int, patience: float) -> int:
         with tempfile.TemporaryDirectory(prefix="mem2gen-ends-") as folder:
             limits = dict.fromkeys(ix.PROFILES, 120)
             root = project(Path(folder) / "p", entry("hang", limit_seconds=limits))
-            # Named, so that it goes with the project even where nobody is left to clean up.
+            # Named, so that it is removed with the project even if the runner cannot clean up.
             env = os.environ | {"TMPDIR": folder}
             with subprocess.Popen(
                 command(root, "--profile", "smoke"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
@@ -289,7 +289,7 @@ class Ends(unittest.TestCase):
                     if "cell 2/" in line:
                         break
                 time.sleep(1.0)
-                self.assertTrue(living(root), "the kernel should be at work now")
+                self.assertTrue(living(root), "the kernel is not running")
                 process.send_signal(number)
                 process.wait(30)
             self.assertTrue(gone_within(root, patience), f"left behind: {living(root)}")
@@ -308,7 +308,7 @@ class Lines(unittest.TestCase):
         cells = rn.Cells(notebook)
         cells.begin()
         stdout = ["mem2gen: cell 1\n", "one\n", "more of one\n", "mem2gen: cell 2\n", "mem2gen: cell 3\n", "three\n"]
-        # All of stderr comes first, as from a thread that was ahead.
+        # All of stderr arrives first, as from a faster thread.
         for text in ["mem2gen: cell 1\n", "mem2gen: cell 2\n", "a warning\n", "mem2gen: cell 3\n"]:
             cells.take_line({"name": "stderr", "text": text})
         for text in stdout:
@@ -320,7 +320,7 @@ class Lines(unittest.TestCase):
 
 
 class Tables(unittest.TestCase):
-    """The tables that a run says it read or made are those of the index."""
+    """The tables that a run reads or writes are those of the index."""
 
     def check(self, text: str, *listed: str):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[said(text)])])
@@ -367,7 +367,7 @@ class Index(unittest.TestCase):
         self.refuses("state done", entry("no_figure"), figures=[FIGURE | {"state": "done"}])
 
     def test_a_key_too_many(self):
-        self.refuses("unknown colour", entry("no_figure"), figures=[FIGURE | {"colour": "red"}])
+        self.refuses("unknown keys colour", entry("no_figure"), figures=[FIGURE | {"colour": "red"}])
 
     def test_figures_count_from_their_profile_on(self):
         figure = ix.Figure(**FIGURE | {"profile": "desk"})
