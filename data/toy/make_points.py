@@ -4,7 +4,7 @@
 60,000 angles from numpy's legacy generator with seed 9, on the unit circle; a training set of size K is
 the first K of torch's random_split permutation under a generator of seed 42, so the sets are nested.
 
-Needs numpy and torch; run once. Writes points.npy (float64, [1000, 2]) beside itself.
+Needs numpy and torch; run once. Writes points.npy (float64, [1000, 2]) to its own folder.
 """
 
 from pathlib import Path

