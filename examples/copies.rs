@@ -44,8 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// 200 training images, 200 held-out ones and 100 samples, of which the first 30 are training images with a little
-/// noise, the next 30 fall on three new points, and the rest are new.
+/// 200 training images, 200 held-out images and 100 samples. The first 30 samples are training images with a little noise,
+/// the next 30 are at three new points, and the rest are new.
 fn planted(folder: &Path) -> Result<[PathBuf; 3], Box<dyn Error>> {
     let mut stream = Stream::new(1, "example of copies");
     let mut normals =

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let beta: f64 = arguments.next().map_or(Ok(5.0), |text| text.parse())?;
 
-    // E(x) = -(1/beta) log sum exp(-beta ||x - xi||^2) at the first pattern (Eq. 6), and where x <- m(x) leads.
+    // E(x) = -(1/beta) log sum exp(-beta ||x - xi||^2) at the first pattern (Eq. 6), and the end of x <- m(x).
     let memory = DenseAm::new(patterns.clone(), beta)?;
     let mut x = patterns.row(0).to_owned();
     for step in 0..4 {
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let settings = AttractorSettings { random_starts: 200, ..AttractorSettings::default() };
-    // Every stable fixed point. Patterns that lie close together share one: a spurious state.
+    // Every stable fixed point. Patterns that are close together share one: a spurious state.
     let found = attractors(patterns, beta, &settings)?;
     for attractor in &found.found {
         println!(

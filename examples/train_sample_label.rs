@@ -1,7 +1,7 @@
 //! Train a small network on a few points, sample it, and label the samples.
 //!
 //! ```text
-//! cargo run --release --example train_sample_label -- FOLDER   # a stopped training resumes in FOLDER
+//! cargo run --release --example train_sample_label -- FOLDER   # an interrupted training resumes in FOLDER
 //! ```
 
 use std::error::Error;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder =
         std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("mem2gen-example"), PathBuf::from);
 
-    // Your own rows take the place of these: K = 16 random 4x4 images with values in [-1, 1].
+    // Replace these by your own rows: K = 16 random 4x4 images with values in [-1, 1].
     let mut stream = Stream::new(1, "example of training");
     let shape = Shape::image(4, 4, 1);
     let rows: Array2<f32> =

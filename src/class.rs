@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_groups_parse_to_what_they_display_and_others_are_refused() {
+    fn displayed_names_of_groups_parse_and_others_are_refused() {
         for group in Group::ALL {
             assert_eq!(group.name().parse::<Group>().unwrap(), group);
             let text = serde_json::to_string(&group).unwrap();

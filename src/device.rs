@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_to_what_they_display_and_others_are_refused() {
+    fn displayed_names_parse_and_others_are_refused() {
         for name in ["cpu", "cuda:0", "cuda:13"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
             assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);

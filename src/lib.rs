@@ -65,8 +65,8 @@
 //!
 //! # Studies
 //!
-//! [`study`] has one room for each measurement of the paper, with its settings, algorithm, table, figure and the function
-//! that notebooks and the program call. [`plot`] and [`frame`] draw and tabulate, and know no science.
+//! [`study`] has one module for each measurement of the paper, with its settings, algorithm, table, figure and the
+//! function that notebooks and the program call. [`plot`] draws figures, and [`frame`] writes tables.
 //!
 //! ```
 //! use mem2gen::plot::{Curve, CurvePanel, curves};

@@ -240,7 +240,7 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn an_error_is_told_with_its_sources_each_once() {
+    fn an_error_is_printed_with_each_source_once() {
         assert_eq!(chain(&Outer(io::Error::other("disk gone"))), "read table; caused by: disk gone");
         #[derive(Debug, thiserror::Error)]
         #[error("read table: {0}")]

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_say_rate_and_time_left_and_survive_zero() {
+    fn lines_show_rate_and_time_left_and_zero_is_allowed() {
         assert_eq!(line("a", 5, 5, 10, Duration::from_secs(10)), "a: 5/10, 0.500/s, 10 s left");
         assert_eq!(line("a", 8, 5, 10, Duration::from_secs(10)), "a: 8/10, 0.500/s, 4.0 s left");
         assert_eq!(line("a", 10, 10, 10, Duration::from_secs(200)), "a: 10/10, took 3 min");

@@ -73,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_has_the_plans_beside_the_program() {
+    fn an_archive_has_the_plans_next_to_the_program() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("mem2gen");
         assert_eq!(archive_of(&program), None);
         std::fs::create_dir_all(folder.path().join("data/plans")).unwrap();
         assert_eq!(archive_of(&program), Some(folder.path().to_owned()));
-        // A checkout has plans too, but not beside its programs.
+        // A checkout has plans too, but not in the folder of its programs.
         assert_eq!(archive_of(&folder.path().join("target/release/mem2gen")), None);
         assert_eq!(archive(), None);
     }

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permutation_holds_each_index_once() {
+    fn a_permutation_contains_each_index_once() {
         let mut order = Stream::new(SEED, "permutation").permutation(1000);
         order.sort_unstable();
         assert!(order.iter().enumerate().all(|(i, &j)| i == j));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn normals_at_positions_are_those_of_their_words() {
+    fn normals_at_positions_follow_from_their_words() {
         let places = Places::new(SEED, "places");
         let mut drawn = vec![0.0f32; 3 * GROUP];
         places.normal(5, &mut drawn);

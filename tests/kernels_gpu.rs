@@ -1,7 +1,7 @@
-//! The kernels on a real CUDA device. Where there is none the test says so and passes.
+//! The kernels on a real CUDA device. Without a device the test prints a line and passes.
 //!
-//! A test program of its own, which only the feature `gpu-tests` builds; it ends with an illegal access, after which
-//! its process has no device.
+//! A test program of its own, which only the feature `gpu-tests` builds: it ends with an illegal access, after which its
+//! process can't use the device.
 
 mod device;
 #[path = "kernels/suite.rs"]
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use mem2gen::ops::cuda::device::CudaDriver;
 use mem2gen::ops::cuda::driver::{Driver, DriverError};
 
-/// One test, as its parts share the device, and the last one ends its context.
+/// One test, because its parts share the device and the last part ends its context.
 #[test]
 fn on_the_first_device() {
     let driver = match CudaDriver::open(0) {

@@ -114,7 +114,7 @@ fn no_read_out_holds_queries_times_memories() {
     }
 }
 
-/// The number of threads changes the rounding of the matrix product and nothing else.
+/// The number of threads changes only the rounding of the matrix product.
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let _alone = ALONE.lock();

@@ -29,10 +29,10 @@ impl Pair {
 /// `--memories` and `--queries`.
 #[derive(Debug, clap::Args)]
 pub struct Inputs {
-    /// Memories, one a row: .npy, [K, N], float32 or float64
+    /// Memories, one per row: .npy, [K, N], float32 or float64
     #[arg(long, value_name = "M.npy")]
     pub memories: PathBuf,
-    /// Queries, one a row: .npy, [m, N], float32 or float64
+    /// Queries, one per row: .npy, [m, N], float32 or float64
     #[arg(long, value_name = "X.npy")]
     pub queries: PathBuf,
 }

@@ -11,7 +11,7 @@ use super::input;
 /// Find the attractors of a memory set: minima of the energy, memorized or spurious
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Memories, one a row: .npy, [K, N], float32 or float64
+    /// Memories, one per row: .npy, [K, N], float32 or float64
     #[arg(long, value_name = "M.npy")]
     memories: PathBuf,
     /// Inverse temperature, above 0

@@ -8,7 +8,7 @@ use mem2gen::study::subject::{ScoreKind, ScoreOptions, TrainedScore};
 
 use super::input::On;
 
-/// `--run` and which of its scores.
+/// `--run`, and the choice of its score.
 #[derive(Debug, clap::Args)]
 pub struct Source {
     /// Folder of a training run, or of a cell of a sweep with a training run; a run that is not finished counts with its

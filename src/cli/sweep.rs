@@ -26,7 +26,7 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 /// Train networks on K images for many K, sample them, and label the samples (Figs. 1B, 3, 4A, 7 to 15)
 ///
 /// A plan has data sets, networks, sizes K, and the settings of training, sampling and labels. Each cell has a folder
-/// with a training run, samples and labels. A finished step is not done again, also after a killed call, and several
+/// with a training run, samples and labels. A finished step is not repeated, even after a call was killed, and several
 /// calls may work on one plan.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -72,7 +72,7 @@ struct Go {
     /// Number of threads [default: one for each core]
     #[arg(long, value_name = "n")]
     threads: Option<usize>,
-    /// Where it runs: cpu, cuda:N, or auto for cuda:0 where it can be used and else cpu
+    /// Device: cpu, cuda:N, or auto for cuda:0 when it is usable and else cpu
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
     /// No waiting for cells that other calls work on; without it, this call waits and takes over unfinished cells

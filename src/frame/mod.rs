@@ -235,7 +235,7 @@ impl Table {
     /// Shows the table in a notebook, as HTML and as text.
     pub fn evcxr_display(&self) {
         let mut out = io::stdout().lock();
-        // If stdout is closed, there is nobody to report to.
+        // If stdout is closed, an error can't be reported.
         let _ = self.write_display(&mut out).and_then(|()| out.flush());
     }
 

@@ -58,7 +58,7 @@ pub struct DenseAm {
 }
 
 impl DenseAm {
-    /// A memory set `[K, N]`, one memory a row. An `Array2` or an `ArcArray2` in standard layout is not copied; write
+    /// A memory set `[K, N]`, one memory per row. An `Array2` or an `ArcArray2` in standard layout is not copied; write
     /// `view.to_owned()` for a view.
     ///
     /// # Errors

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn energy_never_rises_and_cut_runs_say_so() {
+    fn energy_never_rises_and_unconverged_states_are_marked() {
         let mut s = Stream::new(4, "retrieval");
         let rows = Array2::from_shape_fn((40, 6), |_| s.normal());
         let starts = Array2::from_shape_fn((15, 6), |_| s.normal());

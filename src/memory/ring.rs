@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn minima_and_barriers_are_those_of_the_paper() {
+    fn minima_and_barriers_agree_with_the_paper() {
         for (beta, radius) in [
             (1.1, 0.41339),
             (1.5, 0.72416),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_overflows_at_large_beta() {
+    fn no_value_overflows_at_large_beta() {
         for beta in [400.0, 1e4, 1e6] {
             let e = energy(1.2, beta).unwrap();
             let expansion = 0.04 + (4.0 * std::f64::consts::PI * beta * 1.2).ln() / (2.0 * beta);

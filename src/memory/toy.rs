@@ -69,9 +69,9 @@ mod tests {
         assert!(matches!(points(1001), Err(MemoryError::TooMany { most: 1000, .. })));
     }
 
-    /// The minima of the exact energy that shared numerical work on the paper lists for these points.
+    /// The expected minima come from an independent computation of the exact energy at these points.
     #[test]
-    fn attractors_of_two_and_nine_points_are_the_known_ones() {
+    fn attractors_of_two_and_nine_points_are_known() {
         let two = points(2).unwrap();
         let critical = critical_beta_of_pair(two.row(0), two.row(1));
         assert!((critical - 0.50155).abs() < 5e-6 && (2.0 / critical - 3.98766).abs() < 5e-6);

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_go_round_and_unknown_fields_are_refused() {
+    fn settings_survive_serialization_and_unknown_fields_are_refused() {
         for arch in [
             Arch::Unet(UnetSettings::desk(Shape::image(14, 14, 1), 32)),
             Arch::Mlp(MlpSettings::default()),

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_equal_models_make_equal_files() {
+    fn written_files_are_read_and_equal_models_give_equal_files() {
         let folder = TempDir::new().unwrap();
         let toy = Model::init(Arch::Toy(ToySettings::code()), Shape::vector(2), 1).unwrap();
         for model in [model(), toy] {

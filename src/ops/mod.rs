@@ -75,7 +75,7 @@ pub struct Memories<T: Element> {
 }
 
 impl<T: Element> Memories<T> {
-    /// Checks memories `[K, N]`, one a row. An `Array2` or an `ArcArray2` in standard layout is not copied; write
+    /// Checks memories `[K, N]`, one per row. An `Array2` or an `ArcArray2` in standard layout is not copied; write
     /// `view.to_owned()` for a view.
     ///
     /// # Errors

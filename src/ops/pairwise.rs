@@ -8,7 +8,7 @@ use super::readout::check_reach;
 use super::sweep::{Panel, Slack, Tile, pieces, tile_rows};
 use super::{Element, Memories, OpError};
 
-/// Tiles of the inner loops in one tile that is handed out. They are computed in parallel.
+/// Number of tiles of the inner loops in one tile of the result. They are computed in parallel.
 const TOGETHER: usize = 32;
 
 /// Squared distances between some queries and some memories.
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_distance_has_its_digits_and_copies_have_none() {
+    fn every_distance_is_accurate_and_copies_are_at_zero() {
         let mut s = Stream::new(1, "pairwise");
         for (k, n, offset) in [(1, 1, 0.0), (300, 2, 1e4), (9000, 3, 0.0), (700, 20, 100.0), (530, 400, 3.0)]
         {

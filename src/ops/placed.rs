@@ -87,7 +87,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn only_f32_goes_to_a_device_and_a_missing_one_is_named() {
+    fn only_f32_goes_to_a_device_and_a_missing_device_is_named() {
         let rows = array![[1.0, 2.0], [3.0, 4.0]];
         let there = |name: &str| Memories::on(rows.clone(), name.parse().unwrap()).map(|m| m.device());
         assert_eq!(there("cpu"), Ok(Device::Cpu));

@@ -38,7 +38,7 @@ impl Want {
 pub enum Betas<'a> {
     /// One for all.
     All(f64),
-    /// One a query.
+    /// One per query.
     Each(&'a [f64]),
 }
 
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_beside_a_memory_keep_their_digits() {
+    fn queries_next_to_a_memory_keep_their_digits() {
         let rows = cloud("rows", 900, 40, 1.0, 5.0).mapv(|v| v as f32);
         let mut noise = Stream::new(1, "beside");
         let queries = Array2::from_shape_fn((64, 40), |(i, k)| rows[[i, k]] + 1e-4 * noise.normal() as f32);
@@ -584,7 +584,7 @@ mod tests {
 
     #[test]
     fn the_small_energy_beside_a_memory_keeps_its_digits_among_others_that_count() {
-        // Where a neighbour's weight is of the order of beta d^2, its error would show in the energy.
+        // If a neighbour's weight is of the order of beta d^2, its error would be visible in the energy.
         let rows = cloud("rows", 3000, 12, 1.0, 0.0).mapv(|v| v as f32);
         let mut noise = Stream::new(1, "beside");
         let queries = Array2::from_shape_fn((200, 12), |(i, k)| rows[[i, k]] + 1e-4 * noise.normal() as f32);
@@ -659,7 +659,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_at_betas_of_their_own_are_as_alone() {
+    fn queries_with_their_own_beta_give_the_results_of_single_calls() {
         for (k, n) in [(1, 1), (300, 2), (700, 9), (5000, 40)] {
             let rows = cloud("rows", k, n, 1.0, 0.3);
             let mut queries = cloud("queries", 130, n, 1.0, 0.3);

@@ -1,4 +1,4 @@
-//! How queries meet memories: blocks of queries against chunks of memories, a tile at a time.
+//! The loop over queries and memories: blocks of queries and chunks of memories, tile by tile.
 
 use std::ops::Range;
 

@@ -425,7 +425,7 @@ fn draw_panel(canvas: &mut Canvas, plot: &Plot, p: &CurvePanel) -> Result<(), Fi
     plot.frame(canvas, &p.title)
 }
 
-/// Stretches of neighbours that are all there.
+/// Ranges of consecutive values that are present.
 fn runs(present: impl Iterator<Item = bool>) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for (i, _) in present.enumerate().filter(|(_, here)| *here) {
@@ -457,7 +457,7 @@ fn guide_font(g: &Guide) -> Font {
 /// Height of a row of labels above a plot.
 const GUIDE_ROW: f64 = 1.3 * TICK_SIZE;
 
-/// Where the labels of upright guide lines go: index, row above the frame, position and alignment. They
+/// Positions of the labels of vertical guide lines: index, row above the frame, position and alignment. They
 /// lie outside the frame, so that they hide no data, and beside each other as far as there is room.
 fn guide_labels(plot: &Plot, guides: &[Guide]) -> Result<Vec<(usize, usize, f64, Align)>, FigureError> {
     let rect = plot.rect;
@@ -500,14 +500,14 @@ fn guide_labels(plot: &Plot, guides: &[Guide]) -> Result<Vec<(usize, usize, f64,
     Ok(labels)
 }
 
-/// Room that the labels of upright guide lines take above a plot.
+/// Height of the labels of vertical guide lines above a plot.
 pub(crate) fn guide_room(plot: &Plot, guides: &[Guide]) -> Result<f64, FigureError> {
     let rows = guide_labels(plot, guides)?.iter().map(|l| l.1 + 1).max().unwrap_or(0);
     Ok(if rows > 0 { rows as f64 * GUIDE_ROW + 2.0 } else { 0.0 })
 }
 
-/// Guide lines with their labels: above the frame for upright ones, on the line for level ones. To be
-/// drawn before the data, which nothing may hide.
+/// Guide lines with their labels: above the frame for vertical lines, on the line for horizontal ones. They are
+/// drawn before the data, so that they do not hide it.
 pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) -> Result<(), FigureError> {
     let rect = plot.rect;
     for (g, place) in guides.iter().zip(guide_places(plot, guides)) {

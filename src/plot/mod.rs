@@ -172,7 +172,7 @@ impl Figure {
     /// Shows the figure in a notebook: the PNG, with the description as plain text.
     pub fn evcxr_display(&self) {
         let mut out = io::stdout().lock();
-        // If stdout is closed, there is nobody to report to.
+        // If stdout is closed, an error can't be reported.
         let _ = self.write_display(&mut out).and_then(|()| out.flush());
     }
 

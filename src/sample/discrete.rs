@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_do_not_depend_on_their_batch_and_ddim_on_nothing() {
+    fn samples_do_not_depend_on_their_batch_and_ddim_draws_no_noise() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7], [-0.2, -0.8]];
         let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_argument() {
         let vp = Vp::default();
         let steps = vp.steps(10, Spacing::Leading).unwrap();
         let x = || Array2::from_elem((3, 2), 0.1);

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn finished_parts_are_kept_for_the_same_settings_alone() {
+    fn finished_parts_are_kept_only_for_the_same_settings() {
         let (score, vp, dir) = (gaussian(), Vp::default(), tempfile::tempdir().unwrap());
         let out = dir.path().join("S.npy");
         let sampler = || samplers().swap_remove(0);

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flow_goes_there_and_back() {
+    fn the_flow_is_reversible() {
         let rows = array![[0.9, 0.1], [-0.6, 0.7]];
         let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_argument() {
         let ve = Ve::default();
         let broken = Broken { sample: 1, below: 0.5 };
         let flow = Flow { score: &broken, process: &ve, solver: Rk45::default() };

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_arrive_says_so() {
+    fn an_integration_that_does_not_reach_its_end_is_an_error() {
         let refused = |s: Rk45Settings| matches!(s.check(), Err(SampleError::Setting(_)));
         let d = Rk45Settings::default();
         assert!(refused(Rk45Settings { rtol: 0.0, ..d }) && refused(Rk45Settings { atol: f64::NAN, ..d }));

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_at_levels_of_their_own_are_as_rows_alone() {
+    fn rows_with_their_own_level_give_the_results_of_single_rows() {
         let rows = toy::points(9).unwrap();
         let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let vp = Vp::default();

@@ -712,7 +712,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_argument() {
         let (_, weights) = mlp();
         let vp = Vp::default();
         let levels = [vp.level(5.0).unwrap(); 3];

@@ -93,7 +93,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn values_are_those_of_the_score_and_time_adds_up() {
+    fn values_equal_those_of_the_score_and_time_adds_up() {
         let gaussian = || Gaussian::new(array![0.3, -0.2], array![0.04, 0.25]).unwrap();
         let (gaussian, timed) = (gaussian(), Timed::new(gaussian()));
         let (x, levels) = (array![[0.1, 0.2]], [Vp::default().level(100.0).unwrap()]);

@@ -1,7 +1,7 @@
-//! Studies: one room each, with its settings, algorithm, rows, table, figure and the function that runs it.
+//! Studies: one module each, with its settings, algorithm, rows, table, figure and the function that runs it.
 //!
-//! A study takes a [`context::Context`] and gives rows, which are stored as a table and drawn as figures. Studies do not
-//! know one another, except [`claims`], which compares them with the paper.
+//! A study takes a [`context::Context`] and gives rows, which are stored as a table and drawn as figures. Studies are
+//! independent of each other, except [`claims`], which compares them with the paper.
 
 pub mod basin;
 pub mod claims;

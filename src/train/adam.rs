@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_those_of_the_plain_formulas() {
+    fn steps_agree_with_the_plain_formulas() {
         let (n, steps) = (TASK + 37, 20u64);
         let start: Vec<f32> = gradient(n, 99, 0.1);
         for (decay, warm_up) in [(Decay::None, false), (Decay::Cosine, true)] {

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_even_and_every_step_has_its_own() {
+    fn times_are_uniform_and_differ_between_steps() {
         let k = 1000;
         let data = data(k, 1);
         let (vp, ve) = (

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_those_of_the_processor() {
+    fn steps_agree_with_those_of_the_cpu() {
         let image = Shape::image(4, 4, 2);
         let unet = UnetSettings {
             channels: 8,

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_comes_back_to_the_bit_and_two_are_kept() {
+    fn the_newest_is_read_to_the_bit_and_two_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let all = checkpoints(dir.path());
         assert_eq!(all.newest().unwrap().0, None);
@@ -374,7 +374,7 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(&all.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["step-0000000001.checkpoint", "step-0000000007.checkpoint.damaged"]);
-        // A damaged one would otherwise take the place of a whole one among the last two.
+        // Otherwise a damaged checkpoint would replace an intact one among the last two.
         all.put(&header(3), &state(3)).unwrap();
         all.put(&header(5), &state(5)).unwrap();
         let steps: Vec<u64> = all.list().unwrap().into_iter().map(|(step, _)| step).collect();

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_toy_points_are_there_and_bad_rows_are_refused() {
+    fn toy_points_are_loaded_and_bad_rows_are_refused() {
         let layout = Layout::at("nowhere");
         let toy = TrainingData::load(&layout, &DataSettings::Toy { k: 9 }).unwrap();
         assert_eq!((toy.shape(), toy.len()), (Shape::vector(2), 9));

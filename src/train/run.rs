@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_learns_and_leaves_what_it_should() {
+    fn a_run_learns_and_writes_its_files() {
         let dir = tempfile::tempdir().unwrap();
         let settings = TrainSettings { batch: 64, repeat: true, log_every: 100, ..tiny(2, 450) };
         let trained = go(dir.path(), settings.clone()).unwrap();

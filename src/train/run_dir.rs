@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_run_is_refused_and_left_alone() {
+    fn folders_that_are_not_runs_are_refused_and_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), b"text").unwrap();
         let error = begin(dir.path(), tiny(9, 20)).unwrap_err();

@@ -397,7 +397,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn settings_come_back_from_json_and_toml_and_have_the_papers_defaults() {
+    fn settings_survive_json_and_toml_and_have_the_papers_defaults() {
         let settings = tiny(9, 20);
         let json = serde_json::to_string(&settings).unwrap();
         assert_eq!(serde_json::from_str::<TrainSettings>(&json).unwrap(), settings);
@@ -424,7 +424,7 @@ pub(super) mod tests {
         let key = |s: TrainSettings| s.check(Shape::vector(2)).unwrap().key();
         assert_eq!(key(tiny(9, 20)), key(tiny(9, 20)));
         assert_ne!(key(tiny(9, 20)), key(TrainSettings { seed: 2, ..tiny(9, 20) }));
-        // Another text for the same settings would orphan all existing runs.
+        // With another text for the same settings, existing runs could not be resumed.
         let canonical = tiny(9, 20).check(Shape::vector(2)).unwrap().canonical().to_owned();
         assert!(
             canonical.starts_with(r#"{"data":{"kind":"toy","k":9},"arch":{"kind":"toy","form":"paper","#)

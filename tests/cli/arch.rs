@@ -1,4 +1,4 @@
-//! `mem2gen arch`: the paper's parameter counts, sums over layers, refusals.
+//! `mem2gen arch`: the paper's parameter counts, sums over layers, errors.
 
 use crate::common::mem2gen;
 use serde_json::Value;
@@ -44,12 +44,12 @@ fn the_table_ends_with_the_count() {
     assert!(last.starts_with("unet for 32x32x3: 20118915 parameters, "), "{last}");
     let row = said.stdout.lines().find(|l| l.starts_with("down.1.down ")).unwrap();
     let cells: Vec<&str> = row.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
-    // 8 x 8 x 192 numbers of 2 x 9 x 192 operations each.
+    // 8 x 8 x 192 values of 2 x 9 x 192 operations each.
     assert_eq!(cells, ["down.1.down", "conv 3x3, stride 2", "8x8x192", "331968", "42.467"]);
 }
 
 #[test]
-fn sizes_that_are_not_the_data_sets_are_for_small_networks() {
+fn images_of_other_sizes_get_small_networks() {
     let small = json(&["--arch", "unet", "--channels", "32", "--size", "14"]);
     assert_eq!(small["arch"]["multipliers"], serde_json::json!([1, 2]));
     let mlp = json(&["--arch", "mlp", "--size", "7"]);

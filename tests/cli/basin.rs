@@ -1,4 +1,4 @@
-//! `mem2gen basin` against the plane between two memories, on the samples of a cell, and killed half-way.
+//! `mem2gen basin`: two memories with the plane between them, the samples of a cell, and a killed call.
 
 use std::fs;
 use std::path::Path;
@@ -41,8 +41,8 @@ fn toy_points(folder: &Folder, k: &str) -> Array2<f64> {
     read_npy::<_, Array2<f64>>(out).unwrap().mapv(|v| f64::from(v as f32))
 }
 
-/// A folder as a sweep leaves it, about a run of two points: five samples, of which the first and the third are copies
-/// of the first point.
+/// A folder like a finished cell of a sweep, with a run on two points: five samples, of which the first and the third
+/// are copies of the first point.
 fn cell(folder: &Folder, delta_m: f64) -> String {
     let points = toy_points(folder, "2");
     let at = folder.at("cell");
@@ -69,7 +69,7 @@ fn cell(folder: &Folder, delta_m: f64) -> String {
 
 /// The distribution function of a standard normal, by its series.
 fn phi(z: f64) -> f64 {
-    // Beyond that it is 1 to nine digits, and the series loses all of its own.
+    // Beyond that it is 1 to nine digits, and the series loses all accuracy.
     let z = z.min(6.0);
     let (mut term, mut sum) = (z, z);
     for n in 1..200 {
@@ -80,7 +80,7 @@ fn phi(z: f64) -> f64 {
 }
 
 #[test]
-fn two_memories_share_the_plane_and_the_table_says_how_it_was_made() {
+fn two_memories_share_the_plane_and_the_table_records_the_settings() {
     let folder = Folder::new();
     let (run, points) = (toy_run(&folder, "run", "2", "vp"), toy_points(&folder, "2"));
     let a = 0.5 * (points[[0, 0]] - points[[1, 0]]).hypot(points[[0, 1]] - points[[1, 1]]);
@@ -117,7 +117,7 @@ fn two_memories_share_the_plane_and_the_table_says_how_it_was_made() {
     for (r, v) in radius.iter().zip(&volume) {
         assert!((v - (std::f64::consts::PI * r * r).ln()).abs() < 1e-12);
     }
-    // Noise knows nothing of the memories, so that each side of the plane has half of it.
+    // Noise does not depend on the memories, so each side of the plane has half of it.
     let ends = read_parquet(&folder.path("A.parquet")).unwrap();
     assert_eq!(column_i64(&ends, "draws").unwrap(), [2000, 2000]);
     let counts = column_i64(&ends, "count").unwrap();
@@ -129,7 +129,7 @@ fn two_memories_share_the_plane_and_the_table_says_how_it_was_made() {
 }
 
 #[test]
-fn the_samples_of_a_cell_come_by_class_with_its_threshold() {
+fn the_samples_of_a_cell_are_measured_by_class_with_its_threshold() {
     let folder = Folder::new();
     let cell = cell(&folder, 0.125);
     let out = folder.at("T.parquet");
@@ -150,7 +150,7 @@ fn the_samples_of_a_cell_come_by_class_with_its_threshold() {
     let mut drawn = ids("spurious", &["--pick", "random", "--pick-seed", "5"]);
     drawn.sort_unstable();
     assert_eq!(drawn, [1, 4]);
-    // What an image has does not depend on the network's batch, nor on which others there are.
+    // The basin of an image does not depend on the network's batch or on the other images.
     let bytes = || fs::read(&out).unwrap();
     ids("memorized", &["--batch", "3"]);
     let three = column_f64(&read_parquet(&folder.path("T.parquet")).unwrap(), "radius").unwrap();
@@ -166,7 +166,7 @@ fn the_samples_of_a_cell_come_by_class_with_its_threshold() {
 }
 
 #[test]
-fn a_call_that_was_killed_goes_on() {
+fn a_killed_call_resumes() {
     let folder = Folder::new();
     let run = toy_run(&folder, "run", "300", "vp");
     let (whole, killed) = (folder.at("whole.parquet"), folder.at("killed.parquet"));

@@ -1,5 +1,5 @@
-//! What the tests of the program share: a folder of arrays, a run of the program, and the exact sums that it
-//! is compared with, written apart from the crate.
+//! Shared by the tests of the program: a folder of arrays, calls of the program, and the exact sums for comparison, which
+//! share no code with the crate.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use ndarray::{Array, Array2, ArrayView1, Dimension};
 use ndarray_npy::{WritableElement, write_npy};
 
-/// What one call of the program left.
+/// Status and output of one call of the program.
 pub struct Said {
     pub ok: bool,
     pub stdout: String,
@@ -59,7 +59,7 @@ impl Folder {
         names
     }
 
-    /// Calls the program and demands success and silence on stderr.
+    /// Calls the program and expects success and no output on stderr.
     #[track_caller]
     pub fn runs(&self, arguments: &[&str]) -> String {
         let said = mem2gen(arguments);
@@ -67,8 +67,8 @@ impl Folder {
         said.stdout
     }
 
-    /// Calls the program and demands a refusal: a status other than 0, nothing on stdout, one line on stderr
-    /// that holds all of `words`, and no file in the folder that was not there before.
+    /// Calls the program and expects an error: a status other than 0, nothing on stdout, one line on stderr that
+    /// contains all of `words`, and no new file in the folder.
     #[track_caller]
     pub fn refuses(&self, arguments: &[&str], words: &[&str]) {
         let before = self.names();
@@ -100,7 +100,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Evenly in (0, 1).
+    /// Uniform in (0, 1).
     pub fn uniform(&mut self) -> f64 {
         ((self.word() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
@@ -120,19 +120,19 @@ impl Dice {
 pub struct Exact {
     /// E^AM.
     pub energy: f64,
-    /// Squared distance to the nearest memory plus the logarithm's part: what the energy is the difference of.
+    /// Squared distance to the nearest memory plus the absolute value of the logarithmic term, whose difference the
+    /// energy is.
     pub energy_parts: f64,
     /// m(x) - x.
     pub shift: Vec<f64>,
-    /// sum w ||xi - x||: what the shift is the sum of.
+    /// sum w ||xi - x||: the scale of the terms of the shift.
     pub shift_parts: f64,
     /// The nearest memory and its distance.
     pub nearest: (usize, f64),
 }
 
 impl Exact {
-    /// Differences of squared distances are taken as products of differences, so that they keep their digits
-    /// for far points too.
+    /// Differences of squared distances are computed as products of differences, which keeps their digits for far points.
     pub fn at(memories: &Array2<f64>, x: ArrayView1<'_, f64>, beta: f64) -> Self {
         let d2: Vec<f64> = memories
             .outer_iter()
@@ -176,7 +176,8 @@ pub struct Case {
     pub queries: Array2<f64>,
 }
 
-/// Sets that strain a sum of exponentials. Numbers are rounded to f32, so that both precisions hold the same.
+/// Sets that are difficult for a sum of exponentials. Values are rounded to f32, so that both precisions have the same
+/// input.
 pub fn cases() -> Vec<Case> {
     let mut dice = Dice::new(20_250_521);
     let mut list = Vec::new();
@@ -216,8 +217,8 @@ impl Folder {
     }
 }
 
-/// The refusals that `energy`, `score` and `knn` share; `rows` is the option of their memories and `option`
-/// that of their number.
+/// The errors that `energy`, `score` and `knn` share; `rows` is the option of their memories and `option` that of their
+/// parameter.
 pub fn common_refusals(command: &str, rows: &str, option: &str) {
     use ndarray::{Array1, array};
 
@@ -283,7 +284,7 @@ pub fn common_refusals(command: &str, rows: &str, option: &str) {
         try_with(&good, file, "1", &[name]);
     }
 
-    // So far off that a squared distance overflows.
+    // So far away that a squared distance overflows.
     let far = folder.array("far.npy", &array![[0.0f32, 1e25]]);
     let near = folder.array("near.npy", &array![[0.0f32, 1.0]]);
     try_with(&near, &far, "1", &["query 0", "too far"]);
@@ -296,7 +297,7 @@ pub fn common_refusals(command: &str, rows: &str, option: &str) {
         &[command, "file"],
     );
 
-    // A device that no machine has, and names that are none.
+    // A device that no machine has, and invalid names.
     let call = [command, rows, &good, "--queries", &good, option, "1", "--out", &out, "--device"];
     folder.refuses(&[&call[..], &["cuda:4096"]].concat(), &[command, "cuda"]);
     for device in ["gpu", "cuda", "cuda:-1", "CPU", ""] {
@@ -304,7 +305,7 @@ pub fn common_refusals(command: &str, rows: &str, option: &str) {
     }
 }
 
-/// What `energy`, `score` and `knn` say when they are done: queries, memories, the device and the file.
+/// The last line of `energy`, `score` and `knn`: queries, memories, the device and the file.
 pub fn says_the_device(command: &str, rows: &str, option: &str) {
     let folder = Folder::new();
     let memories = folder.array("M.npy", &ndarray::array![[0.0f32, 1.0], [2.0, 3.0], [4.0, 4.0]]);
@@ -314,12 +315,12 @@ pub fn says_the_device(command: &str, rows: &str, option: &str) {
     let line = |device: &str| format!("{command}: 2 queries, 3 memories, {device} -> {out}\n");
     assert_eq!(folder.runs(&call), line("cpu"));
     assert_eq!(folder.runs(&[&call[..], &["--device", "cpu"]].concat()), line("cpu"));
-    // `auto` says what it took, never `auto`.
+    // With `auto` the line names the device that was used.
     let auto = folder.runs(&[&call[..], &["--device", "auto"]].concat());
     assert!(auto == line("cpu") || auto == line("cuda:0"), "{auto}");
 }
 
-/// A header that promises more than the file holds is refused before memory is taken for it.
+/// A header that states more values than the file has is refused before memory is allocated.
 pub fn lying_headers(command: &str, rows: &str, option: &str) {
     let folder = Folder::new();
     let good = folder.array("good.npy", &ndarray::array![[0.0, 1.0], [2.0, 3.0]]);
@@ -349,7 +350,7 @@ pub fn lying_headers(command: &str, rows: &str, option: &str) {
     }
 }
 
-/// Mistakes in the call itself of `energy`, `score` and `knn`: they too name the operation and the argument.
+/// Wrong options of `energy`, `score` and `knn`: these errors also name the operation and the argument.
 pub fn common_usage_mistakes(command: &str, rows: &str, option: &str) {
     let folder = Folder::new();
     let good = folder.array("good.npy", &ndarray::array![[0.0, 1.0], [2.0, 3.0]]);

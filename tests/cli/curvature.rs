@@ -1,5 +1,5 @@
-//! `mem2gen curvature` against the Jacobian of a mixture written term by term, on training runs and on the folder of a
-//! cell; that no result depends on the batch; and what it refuses.
+//! `mem2gen curvature`: comparison with the Jacobian of a mixture, computed term by term, for training runs and the folder
+//! of a cell; independence of the batch size; errors.
 
 use std::fs;
 
@@ -78,7 +78,7 @@ fn spectra_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
             let (expected, high) = jacobian(&rows, x, level.alpha(), level.sigma());
             for (j, expected) in expected.into_iter().enumerate() {
                 assert!((exact[2 * i + j] / expected - 1.0).abs() < 1e-9, "{t} {i} {j}");
-                // Third derivatives over the square of the step.
+                // Third derivatives times the square of the step.
                 let off = (value[2 * i + j] - expected).abs() * level.sigma().powi(2);
                 assert!(off < 1e-3, "{t} {i} {j} {off}");
             }
@@ -139,7 +139,7 @@ fn samples_of_a_class_are_those_of_the_cell() {
 }
 
 #[test]
-fn what_has_no_meaning_is_refused_in_one_line() {
+fn invalid_calls_are_refused_in_one_line() {
     let folder = Folder::new();
     let run = trained(&folder, "4", "run");
     let out = folder.at("T.parquet");

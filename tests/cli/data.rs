@@ -26,7 +26,7 @@ fn refused(root: &Path, arguments: &[&str], words: &[&str]) {
 }
 
 #[test]
-fn the_list_tells_what_the_registry_knows() {
+fn the_list_shows_the_registry() {
     let root = tempfile::tempdir().unwrap();
     let (ok, table, _) = mem2gen(root.path(), &["data", "list"]);
     assert!(ok);
@@ -71,7 +71,7 @@ fn damage_is_listed_and_fails_a_verification() {
 }
 
 #[test]
-fn a_folder_of_images_goes_all_the_way() {
+fn a_folder_of_images_is_fetched_listed_and_verified() {
     let root = tempfile::tempdir().unwrap();
     let mine = root.path().join("mine");
     fs::create_dir_all(&mine).unwrap();
@@ -88,7 +88,7 @@ fn a_folder_of_images_goes_all_the_way() {
 }
 
 #[test]
-fn the_doctor_names_what_is_missing_and_what_brings_it() {
+fn the_doctor_names_missing_parts_and_the_commands_that_install_them() {
     let root = tempfile::tempdir().unwrap();
     let (ok, table, said) = mem2gen(root.path(), &["doctor"]);
     assert!(!ok);
@@ -98,7 +98,7 @@ fn the_doctor_names_what_is_missing_and_what_brings_it() {
         assert!(line.contains("missing"), "{line}");
     }
     assert!(table.contains("mem2gen data fetch fashion-mnist"), "{table}");
-    // What never is a failure, and what this test itself needed.
+    // Parts that never fail, and parts that this test itself needs.
     for fine in ["GPU", "NVRTC", "cifar10", "lsun-church", "BLAS", "Rust"] {
         assert!(table.contains(fine) && !said.contains(fine), "{fine}: {said}");
     }

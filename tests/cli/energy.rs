@@ -1,4 +1,4 @@
-//! `mem2gen energy` against Eq. 6 summed term by term, and what it refuses.
+//! `mem2gen energy`: comparison with Eq. 6 summed term by term; errors.
 
 use crate::common::{
     Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
@@ -33,8 +33,8 @@ fn energies_are_those_of_the_sum_term_by_term() {
                 let beta: f64 = beta.parse().unwrap();
                 for (x, got) in case.queries.outer_iter().zip(&got) {
                     let exact = Exact::at(&case.memories, x, beta);
-                    // Where an energy is the difference of two nearly equal numbers its scale is a hundredth
-                    // of theirs; a logarithm of 1 and little more is good to the last place of 1.
+                    // The tolerance of a difference of two nearly equal values is relative to a hundredth of
+                    // them; the logarithm of a value just above 1 is accurate to the last place of 1.
                     let scale = exact.energy.abs().max(0.01 * exact.energy_parts);
                     let error = (got - exact.energy).abs();
                     assert!(
@@ -86,12 +86,12 @@ fn no_queries_give_no_energies_and_an_old_output_is_replaced() {
 }
 
 #[test]
-fn arrays_in_fortran_order_are_read_as_what_they_are() {
+fn arrays_in_fortran_order_are_read_correctly() {
     let folder = Folder::new();
     let rows = array![[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]];
     let plain = folder.array("C.npy", &rows);
     let turned = folder.path("F.npy");
-    // The transpose of a matrix in C order lies in Fortran order.
+    // The transpose of a matrix in C order is in Fortran order.
     let other = rows.t().as_standard_layout().into_owned();
     ndarray_npy::write_npy(&turned, &other.t()).unwrap();
     let out = folder.at("E.npy");
@@ -109,16 +109,16 @@ fn refusals_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mistakes_in_the_call_are_one_line_too() {
+fn wrong_options_give_one_line() {
     common_usage_mistakes("energy", "--memories", "--beta");
 }
 
 #[test]
-fn headers_that_promise_too_much_are_refused() {
+fn headers_with_too_many_values_are_refused() {
     lying_headers("energy", "--memories", "--beta");
 }
 
 #[test]
-fn the_device_is_said() {
+fn the_device_is_printed() {
     says_the_device("energy", "--memories", "--beta");
 }

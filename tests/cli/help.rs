@@ -1,4 +1,4 @@
-//! Help texts, held as files. `MEM2GEN_UPDATE_SNAPSHOTS=1` writes them anew.
+//! Help texts equal the stored files. `MEM2GEN_UPDATE_SNAPSHOTS=1` writes the files again.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,7 +47,7 @@ fn file_name(command: &[&str]) -> String {
 fn help(command: &[&str]) -> String {
     let said = mem2gen(&[command, &["--help"]].concat());
     assert!(said.ok && said.stderr.is_empty(), "{command:?}: {}", said.stderr);
-    // Trailing blanks are of no account and editors drop them.
+    // Trailing blanks do not matter, and editors remove them.
     said.stdout.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
@@ -65,7 +65,7 @@ fn listed(help: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn help_texts_are_the_ones_on_file() {
+fn help_texts_equal_the_stored_files() {
     let update = std::env::var_os("MEM2GEN_UPDATE_SNAPSHOTS").is_some_and(|v| v == "1");
     let mut changed = Vec::new();
     for command in COMMANDS {
@@ -106,7 +106,7 @@ fn every_command_of_the_program_is_known_here() {
 }
 
 #[test]
-fn help_fits_into_a_hundred_columns_whatever_the_terminal() {
+fn help_fits_into_a_hundred_columns_on_any_terminal() {
     for command in COMMANDS {
         let text = help(command);
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");

@@ -1,4 +1,4 @@
-//! `mem2gen import`: a checkpoint of PyTorch becomes a run, whose samples are those of the same weights.
+//! `mem2gen import`: a PyTorch checkpoint becomes a run, with the samples of the same weights.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use ndarray_npy::read_npy;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/checkpoint.pth");
 
-/// What the golden checkpoint's network is, in options.
+/// The options that describe the network of the golden checkpoint.
 const NETWORK: [&str; 12] = [
     "--dataset",
     "mnist",
@@ -39,7 +39,7 @@ fn import(folder: &Folder, more: &[&str]) -> String {
     out
 }
 
-/// The weights below `model/` of the golden safetensors file, which PyTorch wrote beside the checkpoint.
+/// The weights below `model/` of the golden safetensors file, which PyTorch wrote together with the checkpoint.
 fn same_weights() -> Weights {
     let run = RunDir::open(Path::new(&import(&Folder::new(), &[]))).unwrap();
     let graph = run.graph().clone();
@@ -80,10 +80,10 @@ fn samples_are_those_of_the_same_weights_as_safetensors() {
 }
 
 #[test]
-fn an_imported_run_is_used_as_far_as_its_training_set_is_known() {
+fn an_imported_run_with_an_unknown_training_set_has_no_training_images() {
     let folder = Folder::new();
     let run = import(&folder, &[]);
-    // Again is the same, and another source is refused.
+    // A second import gives the same run, and another source is refused.
     import(&folder, &[]);
     folder.refuses(
         &[&["import", GOLDEN, "--out", &run], &NETWORK[..], &["--prediction", "v"]].concat(),

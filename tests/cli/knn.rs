@@ -1,4 +1,4 @@
-//! `mem2gen knn` against brute force in f64 with planted copies and near copies, and what it refuses.
+//! `mem2gen knn`: comparison with brute force in f64, with planted copies and near-copies; errors.
 
 use crate::common::{
     Dice, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
@@ -35,7 +35,7 @@ fn table(folder: &Folder, name: &str) -> Vec<Row> {
     places.zip(column_f64(&frame, "distance").unwrap()).map(|(((q, r), i), d)| (q, r, i, d)).collect()
 }
 
-/// Runs the program and holds the table to brute force.
+/// Runs the program and compares its table with brute force.
 #[track_caller]
 fn holds(
     folder: &Folder,
@@ -55,7 +55,7 @@ fn holds(
     assert_eq!(got.len(), exact.len(), "{what}, k {k}");
     for (got, exact) in got.iter().zip(&exact) {
         assert_eq!((got.0, got.1, got.2), (exact.0, exact.1, exact.2), "{what}, k {k}: {got:?} {exact:?}");
-        // Sums in another order; a copy is at 0 in any.
+        // The sums have another order; a copy is at 0 in any order.
         assert!((got.3 - exact.3).abs() <= 1e-12 * exact.3, "{what}, k {k}: {got:?} {exact:?}");
     }
 }
@@ -78,8 +78,8 @@ fn neighbours_are_those_of_brute_force() {
     }
 }
 
-/// Rows of which many come again, to the last bit or one unit in the last place of f32 beside it, far from
-/// where they came first and at a large offset.
+/// Rows with many repetitions, exact or changed by one unit in the last place of f32, far from the first occurrence in the
+/// order of rows, and with a large offset.
 fn planted(dice: &mut Dice, count: usize, dim: usize, offset: f64) -> Array2<f64> {
     let mut rows = dice.cloud(count, dim, 1.0, offset).mapv(|v| f64::from(v as f32));
     for i in 0..count / 5 {
@@ -98,7 +98,7 @@ fn copies_and_near_copies_are_in_the_order_of_brute_force() {
     let mut dice = Dice::new(7);
     for (count, dim, offset) in [(60, 1, 0.0), (1100, 2, 50.0), (700, 17, 0.0), (640, 130, 300.0)] {
         let reference = planted(&mut dice, count, dim, offset);
-        // On reference points, beside them, and elsewhere.
+        // On reference points, next to them, and elsewhere.
         let queries = Array2::from_shape_fn((45, dim), |(i, j)| {
             let apart = [0.0, 1e-6, 0.5][i % 3] * dice.normal();
             f64::from((reference[[7 * i % count, j]] + apart) as f32)
@@ -149,7 +149,7 @@ fn no_queries_give_no_rows() {
 }
 
 #[test]
-fn the_device_is_said_and_kept_with_the_table() {
+fn the_device_is_printed_and_stored_with_the_table() {
     says_the_device("knn", "--reference", "-k");
     let folder = Folder::new();
     let file = folder.array("R.npy", &array![[1.0f32, 2.0], [3.0, 4.0]]);
@@ -174,7 +174,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&two, "0", &[], &["k is 0"]);
     refuses(&two, "4", &[], &["k is 4"]);
     refuses(&two, "4294967297", &[], &["k is 4294967297"]);
-    // Self is one of three.
+    // Without itself a query has two neighbours.
     refuses(&three, "3", &["--exclude-self"], &["k is 3"]);
     refuses(&two, "1", &["--exclude-self"], &["queries", "[2, 2]", "[3, 2]"]);
     let alone = ["knn", "--reference", &one, "--queries", &one, "-k", "1", "--exclude-self", "--out", &out];
@@ -182,11 +182,11 @@ fn refusals_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mistakes_in_the_call_are_one_line_too() {
+fn wrong_options_give_one_line() {
     common_usage_mistakes("knn", "--reference", "-k");
 }
 
 #[test]
-fn headers_that_promise_too_much_are_refused() {
+fn headers_with_too_many_values_are_refused() {
     lying_headers("knn", "--reference", "-k");
 }

@@ -1,5 +1,5 @@
-//! `mem2gen likelihood` against closed forms: of one memory, which is a Gaussian, and of a mixture term by term; and
-//! what it says of a network.
+//! `mem2gen likelihood`: comparison with the closed forms of one memory, which is a Gaussian, and of a mixture, and with
+//! itself for a network.
 
 use std::f64::consts::{LN_2, TAU};
 
@@ -100,10 +100,10 @@ fn likelihoods_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
     }
 }
 
-/// The flow of one memory keeps (x - xi) / sigma, so under N(0, I) at T = 1 everything is known: what the prior leaves
-/// out shows, and as it should.
+/// The flow of one memory keeps (x - xi) / sigma, so the likelihood under N(0, I) at T = 1 is known, including the bias of
+/// that prior.
 #[test]
-fn the_gaussian_prior_has_the_bias_that_it_should() {
+fn the_gaussian_prior_has_the_expected_bias() {
     let folder = Folder::new();
     let (run, points) = (toy_run(&folder, "1", "ve"), toy_points(&folder, "1"));
     let t: f64 = 0.09;
@@ -130,7 +130,7 @@ fn the_gaussian_prior_has_the_bias_that_it_should() {
 }
 
 #[test]
-fn a_network_has_likelihoods_that_both_divergences_agree_on() {
+fn both_divergences_of_a_network_agree() {
     let folder = Folder::new();
     let run = toy_run(&folder, "4", "ve");
     let x = Dice::new(5).cloud(7, 2, 0.7, 0.0);

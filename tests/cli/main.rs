@@ -1,7 +1,7 @@
-//! The program as a process: every test starts `mem2gen` and looks at what it says and leaves.
+//! The program as a process: every test starts `mem2gen` and checks its output and its files.
 //!
-//! One test program, as its parts share nothing but the functions of `common`: each test has a temporary folder of its
-//! own, changes no variable except those of the processes that it starts, and writes nowhere else.
+//! One test program, because its parts share only the functions of `common`: each test has its own temporary folder, sets
+//! variables only for the processes that it starts, and writes nowhere else.
 
 mod arch;
 mod basin;

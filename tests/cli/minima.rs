@@ -1,5 +1,5 @@
-//! `mem2gen minima`: what is in the table, and that all of it is right and nothing is missing, by the sums of
-//! Eq. 6 written apart from the crate.
+//! `mem2gen minima`: the table is correct and complete, by comparison with sums of Eq. 6 that share no code with the
+//! crate.
 
 use std::f64::consts::TAU;
 
@@ -75,7 +75,7 @@ fn curvature(memories: &Array2<f64>, x: &Array1<f64>, beta: f64) -> f64 {
     0.5 * (a + d) - (0.25 * (a - d) * (a - d) + 0.25 * (b + c) * (b + c)).sqrt()
 }
 
-/// Where x <- m(x) ends from x, or None where it is still under way after many steps.
+/// The end of x <- m(x) from x; `None` when it has not converged after many steps.
 fn follow(memories: &Array2<f64>, mut x: Array1<f64>, beta: f64) -> Option<Array1<f64>> {
     for _ in 0..30_000 {
         let step = shift(memories, &x, beta);
@@ -87,7 +87,7 @@ fn follow(memories: &Array2<f64>, mut x: Array1<f64>, beta: f64) -> Option<Array
     None
 }
 
-/// Median distance from a memory to the nearest that is no copy of it.
+/// Median distance from a memory to its nearest distinct neighbour.
 fn spacing(memories: &Array2<f64>) -> f64 {
     let mut apart: Vec<f64> = memories
         .outer_iter()
@@ -104,7 +104,7 @@ fn spacing(memories: &Array2<f64>) -> f64 {
     apart.get(apart.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Each row against the sums at its own place.
+/// Compares each row with the sums at its position.
 fn check_rows(name: &str, memories: &Array2<f64>, beta: f64, delta: f64, rows: &[Row]) {
     assert!(!rows.is_empty(), "{name}");
     for row in rows {
@@ -113,7 +113,7 @@ fn check_rows(name: &str, memories: &Array2<f64>, beta: f64, delta: f64, rows: &
         assert!(step.dot(&step).sqrt() < 1e-8, "{name}, beta {beta}: {} moves by {step}", row.x);
         assert!((row.energy - exact.energy).abs() < 1e-10, "{name}: {} {}", row.energy, exact.energy);
         assert!((row.distance - exact.nearest.1).abs() < 1e-10, "{name}");
-        // Of two memories equally near either may be named.
+        // Either of two equally near memories is correct.
         let named = gap(&row.x, &memories.row(row.nearest).to_owned());
         assert!((named - exact.nearest.1).abs() < 1e-10, "{name}");
         let kind = if row.distance <= delta { "memorized" } else { "spurious" };
@@ -133,8 +133,8 @@ fn check_rows(name: &str, memories: &Array2<f64>, beta: f64, delta: f64, rows: &
     }
 }
 
-/// Lets x <- m(x) run from a dense grid and from noisy memories: it ends in no minimum that is not listed, and
-/// as often in each as the table says.
+/// Runs x <- m(x) from a dense grid and from noisy memories: it ends only at listed minima, and at each as often as the
+/// table states.
 fn check_complete(name: &str, memories: &Array2<f64>, beta: f64, rows: &[Row]) {
     let home = |x: &Array1<f64>| rows.iter().position(|row| gap(&row.x, x) < 1e-6);
     let side = 41usize;
@@ -176,7 +176,7 @@ fn toy(folder: &Folder, k: usize) -> Array2<f64> {
 }
 
 #[test]
-fn minima_of_toy_points_are_right_and_complete() {
+fn minima_of_toy_points_are_correct_and_complete() {
     let folder = Folder::new();
     for (k, betas) in [
         (2, &[0.45, 0.7, 33.0][..]),
@@ -199,7 +199,7 @@ fn minima_of_toy_points_are_right_and_complete() {
 }
 
 #[test]
-fn minima_of_other_subsets_of_the_circle_are_right_and_complete() {
+fn minima_of_other_subsets_of_the_circle_are_correct_and_complete() {
     let folder = Folder::new();
     let regular = |k: usize, radius: f64| {
         Array2::from_shape_fn((k, 2), |(i, axis)| {
@@ -225,8 +225,8 @@ fn minima_of_other_subsets_of_the_circle_are_right_and_complete() {
     }
 }
 
-/// Just above its critical beta a hexagon's minima lie in a valley so flat that a small step means little:
-/// the energy along it varies by 4e-8. By symmetry there are six.
+/// Just above the critical beta of a hexagon its minima lie in a flat valley, in which a small step does not indicate
+/// convergence: the energy along it varies by 4e-8. By symmetry there are six minima.
 #[test]
 fn a_flat_valley_has_no_more_minima_than_its_symmetry_gives() {
     let folder = Folder::new();
@@ -257,12 +257,12 @@ fn one_memory_copies_and_many_dimensions() {
         check_rows("cloud", &memories, beta, 0.1 * spacing(&memories), &rows);
         counts.push(rows.len());
     }
-    // Hot, all share one; cold, each has its own.
+    // At small beta all share one minimum, at large beta each has its own.
     assert_eq!((counts[0], counts[3]), (1, 15), "{counts:?}");
 }
 
 #[test]
-fn single_precision_files_and_options_are_heeded() {
+fn single_precision_files_and_options_take_effect() {
     let folder = Folder::new();
     let memories = toy(&folder, 5).mapv(|v| f64::from(v as f32));
     let (double, _) = minima(&folder, &memories, 30.0, &[]);
@@ -279,7 +279,7 @@ fn single_precision_files_and_options_are_heeded() {
         check_rows("delta-m", &memories, 3.0, delta.parse().unwrap(), &rows);
         assert!(delta == wide || rows.iter().all(|row| row.kind == kind));
     }
-    // The same seed gives the same table to the byte; another moves no minimum.
+    // The same seed gives the same bytes, and another seed gives the same minima.
     let table = || std::fs::read(folder.path("T.parquet")).unwrap();
     minima(&folder, &memories, 30.0, &["--seed", "1"]);
     let first = table();
@@ -322,7 +322,7 @@ fn refusals_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mistakes_in_the_call_are_one_line_too() {
+fn wrong_options_give_one_line() {
     let folder = Folder::new();
     let good = folder.array("good.npy", &array![[0.0, 1.0], [2.0, 3.0]]);
     let out = folder.at("T.parquet");

@@ -1,4 +1,4 @@
-//! `mem2gen potential` on a cell of a sweep: against the energies of the mixture term by term, and what it refuses.
+//! `mem2gen potential` on a cell of a sweep: comparison with the energies of the mixture, computed term by term; errors.
 
 use std::f64::consts::TAU;
 use std::fs;
@@ -16,7 +16,7 @@ use ndarray_npy::read_npy;
 const K: usize = 5;
 const CLASSES: [&str; 4] = ["memorized", "spurious", "generalized", "invalid"];
 
-/// A finished cell of toy points: 40 samples, each fourth one of a class.
+/// A finished cell of toy points: 40 samples, every fourth of the same class.
 fn cell(folder: &Folder, process: &str) -> (String, Array2<f64>) {
     let at = folder.at(process);
     let train = folder.at(&format!("{process}/train"));
@@ -134,7 +134,7 @@ fn the_exact_score_gives_differences_of_energies() {
                 assert!((gap.gap - of(reference)).abs() < 1e-12, "{gap:?}");
             }
         }
-        // Twenty points a class and reference; three circuits each.
+        // Twenty points and three circuits for each class and reference.
         assert_eq!(curves_rows(&read_parquet(&folder.path("C.parquet")).unwrap()).unwrap().len(), 8 * 20);
         let loops = loops_rows(&read_parquet(&folder.path("L.parquet")).unwrap()).unwrap();
         assert_eq!(loops.len(), 8 * 3);
@@ -146,7 +146,7 @@ fn the_exact_score_gives_differences_of_energies() {
 }
 
 #[test]
-fn a_network_gives_the_same_in_any_batch_and_legacy_is_another_number() {
+fn a_network_gives_the_same_in_any_batch_and_legacy_gives_other_values() {
     let folder = Folder::new();
     let (run, _) = cell(&folder, "vp");
     let out = folder.at("T.parquet");
@@ -166,7 +166,7 @@ fn a_network_gives_the_same_in_any_batch_and_legacy_is_another_number() {
     let same: Vec<_> =
         plain.into_iter().filter(|r| matches!(r.group.name(), "spurious" | "training")).collect();
     assert_eq!((one.len(), &one), (10 + K, &same));
-    // A plain training run has training images alone.
+    // A training run outside a sweep has only training images.
     let train = folder.at("vp/train");
     folder.runs(&["potential", "--run", &train, "--out", &out]);
     assert_eq!(potential_rows(&read_parquet(&folder.path("T.parquet")).unwrap()).unwrap().len(), K);
@@ -189,7 +189,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&["--t", "1000"], &["setting t", "999"]);
     refuses(&["--classes", "copied"], &["copied"]);
     refuses(&["--max", "0"], &["--max"]);
-    // The seventh sample, which is not a number, is called invalid by its label; now it is called generalized.
+    // The seventh sample is NaN and has the label invalid; here the label is changed to generalized.
     let path = folder.path("vp/labels-x4.parquet");
     let labels: Vec<&str> = (0..40).map(|i| if i == 7 { "generalized" } else { CLASSES[i % 4] }).collect();
     let columns = vec![

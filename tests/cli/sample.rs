@@ -1,5 +1,5 @@
-//! `mem2gen sample`: samples of the exact score are the memories, those of a network what the formulas give in double
-//! precision, and neither batches nor a kill show in the file.
+//! `mem2gen sample`: samples of the exact score are the memories, samples of a network agree with the formulas in double
+//! precision, and the file depends neither on batches nor on a kill.
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn samples(folder: &Folder, run: &str, n: &str, more: &[&str]) -> Array2<f32> {
     read_npy(out).unwrap()
 }
 
-/// The nearest row, and how far it is.
+/// The nearest row, and its distance.
 fn nearest(rows: &Array2<f64>, x: ArrayView1<'_, f32>) -> (usize, f64) {
     rows.outer_iter()
         .map(|row| row.iter().zip(x).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>().sqrt())
@@ -75,7 +75,7 @@ fn samples_of_the_exact_score_are_the_memories() {
                 assert!(far < radius, "{process} {sampler}: {x} is {far} from a memory");
                 counts[which] += 1;
             }
-            // A third each, give or take; the prior of ve leaves the variance of the data out.
+            // About a third each; the prior of ve lacks the variance of the data.
             assert!(counts.iter().all(|count| *count > 3), "{process} {sampler}: {counts:?}");
         }
     }
@@ -119,8 +119,8 @@ fn samples_of_a_network_are_those_of_the_formulas() {
         x
     };
     let (ema, raw) = (by_formulas(Kind::Ema), by_formulas(Kind::Raw));
-    // The first steps divide by alpha, 0.0095 at t = 975: single precision's 6e-8 of a few numbers of about 1, over
-    // that, a few times.
+    // The first steps divide by alpha, 0.0095 at t = 975: a few times the rounding of 6e-8 of values of about 1, divided
+    // by this alpha.
     let far = |a: &Array2<f32>, b: &Array2<f64>| {
         a.iter().zip(b).map(|(a, b)| (f64::from(*a) - b).abs() / (1.0 + b.abs())).fold(0.0, f64::max)
     };
@@ -131,7 +131,7 @@ fn samples_of_a_network_are_those_of_the_formulas() {
 }
 
 #[test]
-fn batches_do_not_show_in_the_file() {
+fn the_file_does_not_depend_on_batches() {
     let folder = Folder::new();
     let run = toy_run(&folder, "run", "5", "ve");
     for sampler in ["ancestral", "ddim", "em", "ode"] {
@@ -161,7 +161,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn a_killed_call_goes_on_and_other_settings_begin_anew() {
+fn a_killed_call_resumes_and_other_settings_start_again() {
     let folder = Folder::new();
     let run = toy_run(&folder, "run", "5", "ve");
     let (out, partial) = (folder.at("S.npy"), folder.path("S.npy.partial"));
@@ -278,10 +278,10 @@ fn images_stay_within_their_range() {
         let call = [&["--sampler", sampler][..], steps].concat();
         let clipped = drawn(&call);
         assert!(clipped.dim() == (24, 48) && most(&clipped) <= 1.0, "{sampler}");
-        // Such a network knows nothing of the range.
+        // Such a network does not keep to the range.
         assert!(most(&drawn(&[&call[..], &["--no-clip"]].concat())) > 1.0, "{sampler}");
     }
-    // Means over squares of 16 pixels, taken here.
+    // Means over squares of 16 pixels, computed here.
     let memories = Array2::from_shape_fn((4, 48), |(i, place)| {
         let (row, column, channel) = (place as u32 / 12, place as u32 / 3 % 4, place % 3);
         let block =
@@ -326,7 +326,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     for missing in [1, 3, 5] {
         folder.refuses(&[&call[..missing], &call[missing + 2..]].concat(), &["sample", call[missing]]);
     }
-    // A file of weights that is not the one of the manifest.
+    // A file of weights that does not match the manifest.
     let file = folder.path("vp/ema.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let last = bytes.len() - 1;

@@ -1,4 +1,4 @@
-//! `mem2gen score` against the sum term by term, its precision, and what it refuses.
+//! `mem2gen score`: comparison with the sum term by term; precision; errors.
 
 use crate::common::{
     Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
@@ -42,7 +42,7 @@ fn scores_are_those_of_the_sum_term_by_term() {
                     let length = |v: &[f64]| v.iter().map(|a| a * a).sum::<f64>().sqrt();
                     let error: Vec<f64> =
                         got.iter().zip(&exact.shift).map(|(g, s)| g * variance - s).collect();
-                    // Weights under the smallest number of the precision are 0.
+                    // Weights below the smallest value of the precision are 0.
                     let least = if single { f64::from(f32::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
                     let floor = least * length(case.queries.as_slice().unwrap());
                     let scale = length(&exact.shift).max(0.01 * exact.shift_parts).max(floor / tolerance);
@@ -140,16 +140,16 @@ fn refusals_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mistakes_in_the_call_are_one_line_too() {
+fn wrong_options_give_one_line() {
     common_usage_mistakes("score", "--memories", "--sigma");
 }
 
 #[test]
-fn headers_that_promise_too_much_are_refused() {
+fn headers_with_too_many_values_are_refused() {
     lying_headers("score", "--memories", "--sigma");
 }
 
 #[test]
-fn the_device_is_said() {
+fn the_device_is_printed() {
     says_the_device("score", "--memories", "--sigma");
 }

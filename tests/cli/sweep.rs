@@ -1,4 +1,4 @@
-//! `mem2gen sweep`: plans, cells that are killed, shared, relabelled and restored, and what is collected of them.
+//! `mem2gen sweep`: plans; killed, shared, relabelled and restored cells; the collected tables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +52,7 @@ delta_s = 0.5
 resamples = 50
 "#;
 
-/// A project with 12 pictures and a plan.
+/// A project with 12 images and a plan.
 struct Place(Folder);
 
 impl Place {
@@ -98,7 +98,7 @@ impl Place {
         Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Calls `mem2gen sweep`, demands success, and gives what it said.
+    /// Calls `mem2gen sweep`, expects success, and returns its output.
     #[track_caller]
     fn sweep(&self, arguments: &[&str]) -> String {
         let said = self.call(&[&["sweep"], arguments].concat());
@@ -106,7 +106,7 @@ impl Place {
         said.stdout
     }
 
-    /// As [`Self::sweep`], and demands a refusal in a line that holds these words.
+    /// As [`Self::sweep`], but expects an error of one line that contains these words.
     #[track_caller]
     fn refuses(&self, arguments: &[&str], words: &[&str]) {
         let said = self.call(&[&["sweep"], arguments].concat());
@@ -148,7 +148,7 @@ fn cells(folder: &Path) -> Vec<SweepRow> {
     cells_rows(&read_parquet(&folder.join("transition_tiny_one.parquet")).unwrap()).unwrap()
 }
 
-/// When the files of each cell were written.
+/// Modification times of the files of each cell.
 fn written(runs: &Path, name: &str) -> BTreeMap<PathBuf, SystemTime> {
     let cells = fs::read_dir(runs).unwrap().map(|e| e.unwrap().path().join(name));
     cells.filter_map(|file| Some((file.clone(), fs::metadata(&file).ok()?.modified().unwrap()))).collect()
@@ -171,7 +171,7 @@ fn killed_at_random_moments_it_ends_in_the_same_tables() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(kills >= 3, "the sweep was over before it was killed: {kills}");
+    assert!(kills >= 3, "the sweep ended before it was killed: {kills}");
     place.sweep(&ALL);
     assert!(tables(&place, &whole) == tables(&place, &place.runs()));
     // Nothing is done twice.
@@ -180,7 +180,7 @@ fn killed_at_random_moments_it_ends_in_the_same_tables() {
     let said = place.sweep(&ALL);
     assert!(said.contains("6 done before or elsewhere, 0 done now"), "{said}");
     assert_eq!(before, files.map(|name| written(&place.runs(), name)));
-    // Weights stay, checkpoints don't.
+    // Weights are kept, checkpoints are not.
     let run = place.runs().join("lsun-church-4-mlp8-k5-s3407/train");
     assert!(run.join("ema.safetensors").is_file() && !run.join("checkpoints").exists());
 }
@@ -196,14 +196,14 @@ fn two_workers_share_the_cells() {
         assert!(output.status.success(), "{said}");
         let last = said.lines().last().unwrap();
         let now: usize = last.split(" done now").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
-        // Nobody goes before all is there.
+        // No worker ends before all cells are finished.
         assert!(last.contains("0 failed ->"), "{last}");
         sum += now;
     }
     assert_eq!(sum, 6);
     assert!(place.sweep(&["status", "--plan", "tiny-one"]).starts_with("sweep: 6 done, 0 running, 0 left"));
 
-    // A cell that another process holds is left alone, or waited for and taken over.
+    // A cell that another process has locked is skipped, or waited for and taken over.
     let cell = place.runs().join("lsun-church-4-mlp8-k2-s3407");
     fs::remove_file(cell.join("cell.json")).unwrap();
     let lock = fs::File::open(cell.join("lock")).unwrap();
@@ -218,7 +218,7 @@ fn two_workers_share_the_cells() {
 }
 
 #[test]
-fn other_detection_labels_anew_and_nothing_else() {
+fn other_detection_repeats_only_the_labels() {
     let place = Place::new(PLAN);
     place.sweep(&ALL);
     let before = ["samples.npy", "train/manifest.json"].map(|name| written(&place.runs(), name));
@@ -232,12 +232,12 @@ fn other_detection_labels_anew_and_nothing_else() {
     assert!(tables(&place, &place.runs())[1] != first[1]);
     let rows = cells(&place.0.path("collected"));
     assert!(rows.iter().all(|r| r.delta_m.value == Some(1e-6) && r.delta_m.origin == "manual"));
-    // Fewer multiples: their labels go, and samples that are no more needed are not drawn.
+    // Fewer multiples: the labels of the others are removed, and no samples are drawn for them.
     place.plan(&PLAN.replace("[2, 4]", "[2]"));
     place.sweep(&ALL);
     let cell = place.runs().join("lsun-church-4-mlp8-k9-s3407");
     assert!(cell.join("labels-x2.parquet").is_file() && !cell.join("labels-x4.parquet").exists());
-    // More cells leave those alone that are there.
+    // Additional cells do not change the finished ones.
     place.plan(&PLAN.replace("[2, 4]", "[2]").replace("[2, 5, 9]", "[2, 3, 5, 9]"));
     let said = place.sweep(&ALL);
     assert!(said.contains("8 cells, 6 done before or elsewhere, 2 done now"), "{said}");
@@ -315,7 +315,7 @@ fn labels_are_those_of_plain_sums_set_by_set() {
             assert!((row.memorized.fraction - share).abs() < 1e-15);
             assert!(row.memorized.low <= share && share <= row.memorized.high);
         }
-        // Pictures are what they say, with distances to the picture of the sample.
+        // Images match their rows, and distances refer to the image of the sample.
         let of: Vec<_> = pictures.iter().filter(|p| (&*p.network, p.k) == (&*task.network, task.k)).collect();
         assert!(!of.is_empty() && of.iter().all(|p| p.multiple == 2 && p.shape == [4, 4, 3]));
         let mut sample = 0;
@@ -341,7 +341,7 @@ fn labels_are_those_of_plain_sums_set_by_set() {
 }
 
 #[test]
-fn what_is_foreign_missing_or_wrong_is_refused() {
+fn foreign_missing_and_wrong_cells_are_refused() {
     let place = Place::new(PLAN);
     let listed = place.sweep(&[&ALL[..], &["--dry-run"]].concat());
     assert!(!place.runs().exists());
@@ -372,11 +372,11 @@ fn what_is_foreign_missing_or_wrong_is_refused() {
     // The same name with other training.
     place.plan(&PLAN.replace("batch = 8", "batch = 7"));
     place.refuses(&[&ALL[..], &["--task", "1"]].concat(), &["training.batch", "8", "7"]);
-    // A folder of somebody else.
+    // A folder that is not a cell.
     fs::create_dir(place.runs().join("lsun-church-4-mlp8-k2-s3407")).unwrap();
     fs::write(place.runs().join("lsun-church-4-mlp8-k2-s3407/thesis.tex"), "text").unwrap();
     place.refuses(&[&ALL[..], &["--task", "0"]].concat(), &["thesis.tex"]);
-    // Files that were changed since.
+    // Files that were changed after the cell was finished.
     place.plan(PLAN);
     let labels = place.runs().join("lsun-church-4-exact-k2/labels-x4.parquet");
     fs::copy(place.runs().join("lsun-church-4-exact-k5/labels-x4.parquet"), labels).unwrap();
@@ -386,7 +386,7 @@ fn what_is_foreign_missing_or_wrong_is_refused() {
 }
 
 #[test]
-fn a_cell_that_fails_is_told_and_the_others_go_on() {
+fn a_failed_cell_is_reported_and_the_others_continue() {
     let wild = r#"
         [[network]]
         name = "wild"
@@ -400,7 +400,7 @@ fn a_cell_that_fails_is_told_and_the_others_go_on() {
     let said = place.call(&[&["sweep"], &ALL[..]].concat());
     assert!(!said.ok && said.stdout.contains("6 done now, 1 failed"), "{}", said.stdout);
     assert!(said.stderr.lines().all(|l| l.contains("wild-k2") && l.contains("diverged")), "{}", said.stderr);
-    // No threshold, as there are no two modes and no held-out images: nothing is lost.
+    // No threshold is known without two modes and held-out images: the samples are kept.
     let place = Place::new(&PLAN.replace("delta_m = 1.5\n", "").replace("delta_s = 0.5\n", ""));
     let said = place.call(&["sweep", "--plan", "tiny-one", "--only", "mlp8-k9"]);
     assert!(!said.ok && said.stderr.contains("no threshold is known"), "{}", said.stderr);
@@ -419,7 +419,7 @@ fn half(v: f32) -> f32 {
 }
 
 #[test]
-fn published_weights_take_the_place_of_training() {
+fn published_weights_replace_training() {
     let place = Place::new(PLAN);
     place.sweep(&ALL);
     let nets = place.0.path("nets");
@@ -447,11 +447,11 @@ fn published_weights_take_the_place_of_training() {
     tables(&place, &again);
     let rows = cells(&place.0.path("collected"));
     assert!(rows.iter().all(|r| r.restored == (r.score == "network")));
-    // What is there is left alone, with and without the folder.
+    // Finished cells stay unchanged, with and without the folder.
     assert!(place.sweep(&with).contains("6 done before"));
     assert!(place.sweep(&with[..4]).contains("6 done before"));
 
-    // A changed byte anywhere, a file under another's name, a file of something else.
+    // A changed byte, a file with the name of another cell, a file of another kind.
     let third = place.0.path("third");
     let with = [&ALL[..], &["--runs", third.to_str().unwrap(), "--networks", at, "--task", "0"]].concat();
     let plan = Plan::named(&Layout::at(place.0.path("")), "tiny-one").unwrap();
@@ -472,13 +472,13 @@ fn published_weights_take_the_place_of_training() {
     place.refuses(&with, &["safetensors"]);
     write_array(&name(0), &Array2::<f32>::zeros((2, 2))).unwrap();
     place.refuses(&with, &["safetensors"]);
-    // The good one, in the folder where the bad ones were tried.
+    // The correct file, in the same folder.
     fs::write(name(0), &whole).unwrap();
     place.sweep(&with);
 }
 
 #[test]
-fn the_script_of_an_array_job_does_one_cell_a_task() {
+fn each_task_of_the_array_job_computes_one_cell() {
     let place = Place::new(PLAN);
     let folder = place.0.path("it's $HOME");
     let runs = folder.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! The program `timings`: one line of JSON with consistent values, and its refusals.
+//! The program `timings`: one line of JSON with consistent values; errors.
 
 use std::process::Command;
 
@@ -52,7 +52,7 @@ fn each_operation_gives_one_line_whose_rate_is_work_by_time() {
 /// The matrix between the two products is certainly in memory.
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_is_what_was_held_beyond_the_inputs() {
+fn memory_does_not_count_the_inputs() {
     let call = ["gemm", "--queries", "2000", "--memories", "5000", "--dim", "50", "--repeat", "1"];
     let line: Value = serde_json::from_str(&runs(&call)).unwrap();
     let (peak, matrix) = (line["peak_bytes"].as_f64().unwrap(), 4.0 * 2000.0 * 5000.0);

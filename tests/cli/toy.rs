@@ -1,4 +1,4 @@
-//! `mem2gen toy`: the published points, nested sets, refusals.
+//! `mem2gen toy`: the published points, nested sets, errors.
 
 use crate::common::Folder;
 use ndarray::{Array2, s};
@@ -11,7 +11,7 @@ fn points(folder: &Folder, k: &str) -> Array2<f64> {
 }
 
 #[test]
-fn points_lie_on_the_circle_in_nested_sets_of_the_published_order() {
+fn points_are_on_the_circle_in_nested_sets_of_the_published_order() {
     let folder = Folder::new();
     let all = points(&folder, "1000");
     assert_eq!(all.dim(), (1000, 2));
@@ -36,7 +36,7 @@ fn refusals_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn mistakes_in_the_call_are_one_line_too() {
+fn wrong_options_give_one_line() {
     let folder = Folder::new();
     let out = folder.at("P.npy");
     folder.refuses(&["toy", "--points", "-1", "--out", &out], &["toy", "-1"]);

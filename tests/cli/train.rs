@@ -1,4 +1,4 @@
-//! `mem2gen train`: what it leaves and says, files of settings, images, refusals.
+//! `mem2gen train`: output and files, files of settings, images, errors.
 
 use std::fs;
 use std::process::Command;
@@ -24,7 +24,7 @@ const QUICK: [&str; 12] = [
 ];
 
 #[test]
-fn a_run_leaves_metrics_weights_and_a_manifest_and_is_not_done_twice() {
+fn a_run_writes_metrics_weights_and_a_manifest_and_is_not_repeated() {
     let folder = Folder::new();
     let at = folder.at("run");
     let all = [&QUICK[..], &[&at]].concat();
@@ -55,7 +55,7 @@ fn a_run_leaves_metrics_weights_and_a_manifest_and_is_not_done_twice() {
 }
 
 #[test]
-fn a_file_of_settings_is_a_run_too() {
+fn a_run_can_be_started_from_a_file_of_settings() {
     let folder = Folder::new();
     let text = r#"
         steps = 12
@@ -69,7 +69,7 @@ fn a_file_of_settings_is_a_run_too() {
     fs::write(folder.path("a.toml"), text).unwrap();
     let said = folder.runs(&["train", "--config", &folder.at("a.toml"), "--run", &folder.at("a")]);
     assert!(said.contains("5 points, mlp of "), "{said}");
-    // The settings of a run, as it keeps them, are such a file as well.
+    // The settings that a run stores are also such a file.
     let config = fs::read_to_string(folder.path("a/config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
     fs::write(folder.path("b.json"), config["settings"].to_string()).unwrap();
@@ -96,7 +96,7 @@ fn a_file_of_settings_is_a_run_too() {
 }
 
 #[test]
-fn images_are_trained_on_at_the_size_asked_for() {
+fn images_are_reduced_to_the_requested_size() {
     let folder = Folder::new();
     fs::create_dir(folder.path("pictures")).unwrap();
     for i in 0..6u32 {
@@ -133,7 +133,7 @@ fn images_are_trained_on_at_the_size_asked_for() {
 }
 
 #[test]
-fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
+fn invalid_calls_are_refused_in_one_line_and_leave_nothing() {
     let folder = Folder::new();
     let at = folder.at("run");
     let toy = [&QUICK[..], &[&at]].concat();
@@ -165,7 +165,7 @@ fn what_can_not_be_is_refused_in_a_line_and_leaves_nothing() {
 }
 
 #[test]
-fn a_run_that_diverges_says_so_and_fails() {
+fn a_run_that_diverges_fails_with_an_error() {
     let folder = Folder::new();
     let at = folder.at("run");
     let call = [&QUICK[..], &[&at, "--learning-rate", "1e12", "--checkpoint-every", "1"]].concat();

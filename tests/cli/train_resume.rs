@@ -1,4 +1,4 @@
-//! A training run that is killed, at any moment, ends where one ends that was not: in the same weights to the bit.
+//! A training run that was killed at any moment resumes and ends with the weights of an uninterrupted run, to the bit.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Dice, Folder, mem2gen};
 
-/// The call that trains in a folder: K = 9, batches of 4, so that epochs and intervals share no step.
+/// The call that trains in a folder: K = 9 and batches of 4, so that epochs and intervals end at different steps.
 fn call<'a>(run: &'a str, width: &'a str, steps: &'a str, every: &'a str) -> Vec<&'a str> {
     let fixed =
         ["train", "--dataset", "toy", "--k", "9", "--profile", "paper", "--batch", "4", "--seed", "5"];
@@ -26,7 +26,7 @@ fn start(arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Kills a process so many milliseconds after its run has a checkpoint, and says whether it was still at it.
+/// Kills a process this many milliseconds after its run has a checkpoint, and returns whether it was still running.
 fn kill_after(mut child: Child, run: &Path, milliseconds: u64) -> bool {
     let began = Instant::now();
     let written = || fs::read_dir(run.join("checkpoints")).is_ok_and(|mut files| files.next().is_some());
@@ -66,10 +66,10 @@ fn killed_at_random_moments_it_ends_in_the_same_weights() {
         let delay = dice.word() % 60;
         kills += usize::from(kill_after(start(&all(&at_pieces)), &pieces, delay));
     }
-    assert!(kills >= 2, "the run was over before it was killed: {kills}");
+    assert!(kills >= 2, "the run ended before it was killed: {kills}");
     folder.runs(&all(&at_pieces));
     same_end(&whole, &pieces);
-    assert_eq!(halves(&pieces), 0, "what a killed writer left is still there");
+    assert_eq!(halves(&pieces), 0, "remains of a killed writer exist");
 }
 
 #[test]
@@ -88,21 +88,21 @@ fn killed_while_it_writes_it_ends_in_the_same_weights() {
         }
         torn += halves(&pieces);
     }
-    assert!(torn > 0, "no kill met a write");
+    assert!(torn > 0, "no kill happened during a write");
     folder.runs(&all(&at_pieces));
     same_end(&whole, &pieces);
     assert_eq!(halves(&pieces), 0);
 }
 
 #[test]
-fn a_damaged_newest_checkpoint_is_named_and_the_one_before_taken() {
+fn a_damaged_newest_checkpoint_is_named_and_the_previous_one_is_used() {
     let folder = Folder::new();
     let (whole, pieces) = (folder.path("whole"), folder.path("pieces"));
     let (at_whole, at_pieces) = (folder.at("whole"), folder.at("pieces"));
     let all = |run| call(run, "16", "50", "20");
     folder.runs(&all(&at_whole));
     folder.runs(&all(&at_pieces));
-    // As if it had been stopped after step 40, the file of which was then cut.
+    // As if the run had been stopped after step 40 and the checkpoint of step 40 had been cut.
     let last = pieces.join("checkpoints/step-0000000050.checkpoint");
     let cut = pieces.join("checkpoints/step-0000000040.checkpoint");
     fs::remove_file(pieces.join("manifest.json")).unwrap();
@@ -120,7 +120,7 @@ fn a_damaged_newest_checkpoint_is_named_and_the_one_before_taken() {
     assert!(said.stdout.contains("resumed at 40"), "{}", said.stdout);
     same_end(&whole, &pieces);
 
-    // Nothing whole is left: it begins again, and says why.
+    // No intact checkpoint is left: the run starts again and prints the reason.
     fs::remove_file(pieces.join("manifest.json")).unwrap();
     for path in [&last, &cut] {
         fs::write(path, b"").unwrap();
@@ -132,7 +132,7 @@ fn a_damaged_newest_checkpoint_is_named_and_the_one_before_taken() {
 }
 
 #[test]
-fn a_second_process_is_turned_away() {
+fn a_second_process_is_refused() {
     let folder = Folder::new();
     let (run, at) = (folder.path("run"), folder.at("run"));
     let all = call(&at, "64", "1000000", "50");

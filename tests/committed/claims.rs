@@ -1,5 +1,5 @@
-//! The table of claims follows from the other committed tables. Nothing of the crate is used but the reader of
-//! parquet: every value, interval and verdict is worked out here a second time, from the columns.
+//! The table of claims follows from the other committed tables. Of the crate only the reader of parquet is used: every
+//! value, interval and verdict is computed here a second time, from the columns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,8 +7,7 @@ use std::path::Path;
 use mem2gen::frame::read_parquet;
 use polars::prelude::{AnyValue, DataFrame};
 
-/// A row by the names of its columns: what is a number, and what is text. Yes and no are 1 and 0, and what is missing
-/// is not there.
+/// A row by the names of its columns: numbers and texts. Yes and no are 1 and 0, and missing values are left out.
 #[derive(Debug, Default, Clone)]
 struct Row {
     numbers: BTreeMap<String, f64>,
@@ -71,15 +70,15 @@ impl Share {
     }
 }
 
-/// The 97.5th percentile of a standard normal number.
+/// The 97.5th percentile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Probability of more than z.
+/// Probability that a standard normal variable is above z.
 fn tail(z: f64) -> f64 {
     0.5 * libm::erfc(z / 2f64.sqrt())
 }
 
-/// The z with that tail, by Newton's steps from 2.
+/// The z with this probability, by Newton's method from 2.
 fn quantile(above: f64) -> f64 {
     (0..60).fold(2.0, |z: f64, _| {
         let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -90,13 +89,13 @@ fn quantile(above: f64) -> f64 {
 /// A mean at K and its standard error.
 type Means = BTreeMap<u64, (f64, f64)>;
 
-/// What should stand in a row.
+/// The expected content of a row.
 struct Wanted {
     value: f64,
     interval: [f64; 2],
     p: Option<f64>,
     verdict: &'static str,
-    /// How far the ends of the interval may be off; its value is exact.
+    /// Tolerance of the ends of the interval; the value is exact.
     slack: f64,
 }
 
@@ -137,7 +136,7 @@ fn peak(all: &[Share]) -> Wanted {
     Wanted { p: Some(p), ..of(top.fraction(), top.wilson(), verdict) }
 }
 
-/// log2 of the K at which a curve falls to `level`, and the variance of that by the counts of the two K beside it.
+/// log2 of the K at which a curve falls to `level`, and its variance from the counts at the two neighbouring K.
 fn falls_to(all: &[Share], level: f64) -> Option<(f64, f64)> {
     all.windows(2).find(|w| w[0].fraction() >= level && w[1].fraction() < level).map(|w| {
         let (p, q, step) = (w[0].fraction(), w[1].fraction(), (w[1].k / w[0].k).log2());
@@ -164,7 +163,7 @@ fn agree(pairs: &[(Share, Share)]) -> Wanted {
         ((a.fraction() - b.fraction()).abs(), [((p - q).abs() - half).max(0.0), (p - q).abs() + half])
     };
     let all: Vec<(f64, [f64; 2])> = pairs.iter().map(|(a, b)| of_pair(*a, *b)).collect();
-    // Of equal ones the first.
+    // The first of equal values.
     let worst = all.iter().rev().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
     let verdict = if all.iter().all(|(_, [_, high])| *high <= 0.1) {
         "holds"
@@ -176,7 +175,7 @@ fn agree(pairs: &[(Share, Share)]) -> Wanted {
     of(worst.0, worst.1, verdict)
 }
 
-/// Of differences, the mean over K.
+/// The mean of differences over K.
 fn over_all(differences: &[(f64, f64)]) -> Wanted {
     let n = differences.len() as f64;
     let mean = differences.iter().map(|d| d.0).sum::<f64>() / n;
@@ -190,7 +189,7 @@ fn over_all(differences: &[(f64, f64)]) -> Wanted {
     of(mean, interval, verdict)
 }
 
-/// Whether one of them is below nought by more than chance among so many.
+/// Whether one of them is significantly below 0, corrected for their number.
 fn against(differences: &[(f64, f64)]) -> bool {
     let z = quantile(0.05 / differences.len() as f64);
     differences.iter().any(|(value, error)| value + z * error < 0.0)
@@ -258,7 +257,7 @@ fn narrowest(generalized: &Means, others: [&Means; 2]) -> Option<Wanted> {
     Some(of(value, interval, at_least(interval, 0.0)))
 }
 
-/// The cells of a network with the fewest samples a training image, or of the set of `multiple`.
+/// The cells of a network with the fewest samples per training image, or with `multiple` samples per image.
 fn cells<'a>(all: &'a [Row], dataset: &str, network: &str, multiple: Option<f64>) -> Vec<&'a Row> {
     let of = || all.iter().filter(|r| r.is("dataset", dataset) && r.is("network", network));
     let least = of().map(|r| r.numbers["multiple"]).fold(f64::INFINITY, f64::min);
@@ -343,7 +342,7 @@ fn every_claim_follows_from_the_tables() {
             ["the", "generalized", "energy", ..] => {
                 narrowest(&gap("generalized"), [&gap("memorized"), &gap("spurious")])
             }
-            _ => panic!("{text}: nothing here works that out"),
+            _ => panic!("{text}: this test does not compute this claim"),
         };
         *kinds.entry(text.clone()).or_default() += 1;
         let Some(wanted) = wanted else {

@@ -1,16 +1,16 @@
-//! The data sets themselves, where they were fetched: facts about them that no code here made up.
+//! The fetched data sets, compared with published facts about them.
 
 use std::io::Write;
 
 use mem2gen::data::{Dataset, Range, Split, State, find, load, state};
 use mem2gen::project::Layout;
 
-/// Runs `test` on both splits if the data set is in the cache; says so, past the test harness, if not.
+/// Runs `test` on both splits if the data set is in the cache, else prints a line that the test harness does not hide.
 fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
     let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
     if let State::Absent = state(&layout, find(name).unwrap()) {
         let line = format!("SKIPPED: {name} is not in {}\n", layout.data_cache().display());
-        // The harness swallows what a passing test prints, but not this.
+        // The harness hides the output of a passing test, except this line.
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;
     }

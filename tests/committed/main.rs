@@ -1,6 +1,6 @@
-//! What lies in this checkout: the committed tables and claims, and the data sets where they were fetched.
+//! The files of this checkout: the committed tables and claims, and the fetched data sets.
 //!
-//! One test program, apart from that of `tests/data`, which takes `MEM2GEN_DATA` away: here it counts.
+//! A test program of its own: `tests/data` unsets `MEM2GEN_DATA`, which counts here.
 
 mod claims;
 mod data_sets;

@@ -1,7 +1,7 @@
-//! The committed tables are what the code of today computes: a few of their rows are computed again.
+//! The present code gives the committed tables: a few of their rows are computed again.
 //!
-//! A change that moves the numbers without raising the analysis' `VERSION` fails here. On another kind of
-//! processor sums round differently, so a start or two may end elsewhere.
+//! A change that moves the numbers without increasing the study's `VERSION` fails here. Another kind of processor rounds
+//! sums differently, so one or two starts may end at another attractor.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn table(name: &str) -> polars::prelude::DataFrame {
 }
 
 #[test]
-fn rows_of_the_toy_ladder_come_out_again() {
+fn rows_of_the_toy_ladder_are_reproduced() {
     let committed = ladder_rows(&table("toy_ladder")).unwrap();
     let settings: ToySettings = settings("toy");
     assert_eq!(committed.len(), settings.ladder_sizes.len() * settings.ladder.2);
@@ -66,7 +66,7 @@ fn rows_of_the_toy_ladder_come_out_again() {
     }
 }
 
-/// The trained half of Fig. 2 without training: what is exact in its tables, and the errors that its summary states.
+/// The trained half of Fig. 2 without training: the exact values in its tables, and the errors in its summary.
 #[test]
 fn errors_of_the_trained_toy_follow_from_its_grid() {
     let path = layout().results().join("toy_trained.parquet");
@@ -112,12 +112,12 @@ fn errors_of_the_trained_toy_follow_from_its_grid() {
 }
 
 #[test]
-fn cells_of_the_memory_load_come_out_again() {
+fn cells_of_the_memory_load_are_reproduced() {
     let committed = load_rows(&table("memory_load")).unwrap();
     let params = settings::<LoadSettings>("load").check().unwrap();
     for name in &params.settings().datasets {
         let Ok(train) = data::load(&layout(), name, Split::Train) else {
-            assert!(!Path::new(&layout().data_cache().join(name)).exists(), "{name} is there and damaged");
+            assert!(!Path::new(&layout().data_cache().join(name)).exists(), "{name} exists but is damaged");
             eprintln!("SKIPPED: {name} was not fetched");
             continue;
         };
@@ -172,7 +172,7 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
             (fractions.spurious.fraction, committed.spurious.fraction),
             (fractions.generalized.fraction, committed.generalized.fraction),
         ] {
-            // Samples near a threshold may pass it with rounded weights.
+            // Samples near a threshold may cross it with rounded weights.
             assert!((got - wanted).abs() <= 0.03, "{id}: {got} {wanted}");
         }
     }
@@ -206,7 +206,7 @@ fn landscapes_follow_from_the_published_weights() {
         let got = &summarise(16, &rows, &params)[0];
         let of = basins.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
         let wanted = of.rows.iter().find(|r| r.k == 16 && r.group == Group::Training).unwrap();
-        // A copy at the edge of its basin may end elsewhere on another processor: a level more or less of one image.
+        // On another processor a copy at the edge of its basin may end elsewhere, which changes one image by one level.
         let stride = basin.stride as f64;
         assert!(
             (got.critical_time.mean - wanted.critical_time.mean).abs() <= stride / 8.0,
@@ -228,12 +228,15 @@ fn landscapes_follow_from_the_published_weights() {
     }
 }
 
-/// The page of claims is what `mem2gen claims --markdown` prints of the committed table.
+/// The page of claims contains the output of `mem2gen claims --markdown` for the committed table.
 #[test]
 fn the_page_of_claims_is_that_of_the_table() {
     let page = std::fs::read_to_string(layout().root().join("docs/claims.md")).unwrap();
     let printed = Claims { rows: claims_rows(&table("claims")).unwrap() }.markdown();
-    assert!(page.ends_with(&format!("\n{printed}")), "docs/claims.md is not of data/results/claims.parquet");
+    assert!(
+        page.ends_with(&format!("\n{printed}")),
+        "docs/claims.md does not match data/results/claims.parquet"
+    );
 }
 
 struct Quiet;

@@ -1,4 +1,4 @@
-//! Every committed table comes back from its rows: reading it and writing it again gives the same bytes.
+//! Reading each committed table as rows and writing the rows again gives the same bytes.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -9,7 +9,7 @@ use bolero::check;
 use mem2gen::net::{Arch, Checkpoint, CheckpointPart, NetError, UnetSettings};
 use mem2gen::shape::Shape;
 
-/// What error texts and tables may take.
+/// Bytes allowed for error texts and tables.
 const SMALL: usize = 16 << 10;
 
 fn golden() -> Vec<u8> {
@@ -34,7 +34,7 @@ fn read(bytes: &[u8]) -> Result<Checkpoint<Cursor<&[u8]>>, NetError> {
     Checkpoint::read(Path::new("file.pth"), Cursor::new(bytes))
 }
 
-/// Reads everything that the file has.
+/// Reads the whole file.
 fn read_all(bytes: &[u8]) -> Result<(), NetError> {
     let mut checkpoint = read(bytes)?;
     let (settings, input) = unet();
@@ -103,8 +103,8 @@ fn pickled(pickle: &[u8]) -> Vec<u8> {
     Zip::new().entry("a/data.pkl", pickle, pickle.len() as u32).finish()
 }
 
-/// The instructions for a tensor of 4 bytes an element: its storage's elements, sizes and strides as tuples of
-/// instructions.
+/// The instructions for a tensor with elements of 4 bytes: number of elements of its storage, and sizes and strides as
+/// tuples of instructions.
 fn tensor(elements: &[u8], offset: &[u8], shape: &[u8], strides: &[u8]) -> Vec<u8> {
     let mut code = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
     code.extend(b"X\x01\0\0\0\x30X\x03\0\0\0cpu");
@@ -124,7 +124,7 @@ fn refuses(bytes: &[u8], word: &str) {
 }
 
 #[test]
-fn a_golden_file_is_read_whole() {
+fn a_golden_file_is_read_completely() {
     let whole = golden();
     read_all(&whole).unwrap();
     let checkpoint = read(&whole).unwrap();
@@ -147,7 +147,7 @@ fn a_changed_byte_is_refused_or_does_not_matter() {
         bytes[at] ^= 0x5a;
         drop(read_all(&bytes));
     }
-    // Within the values of a storage the checksum tells.
+    // Within the values of a storage the checksum finds the change.
     let place = whole.windows(6).position(|bytes| bytes == b"data/1").unwrap();
     let start = (place + 64 + 6) & !63;
     let mut bytes = whole;
@@ -243,7 +243,7 @@ fn storages_that_are_missing_or_too_short_are_refused() {
     let error = read_all(&rename(b"checkpoint/data/12", b"checkpoint/gone/12")).unwrap_err().to_string();
     assert!(error.contains("has no entry checkpoint/data/12"), "{error}");
 
-    // Four million elements are claimed of a storage of four bytes; the parameter's shape is right.
+    // The file claims four million elements for a storage of four bytes; the parameter's shape is right.
     let (settings, input) = unet();
     let huge = tensor(b"J\0\0\x40\0", b"K\0", b"K\x10K\x04\x86", b"K\x04K\x01\x86");
     let mut code = b"\x80\x02}X\x05\0\0\0model}".to_vec();
@@ -280,7 +280,7 @@ fn archives_with_changed_bytes() {
     });
 }
 
-/// Instructions at random, with arguments that are mostly right.
+/// Random instructions, mostly with correct arguments.
 #[test]
 fn pickles_of_random_instructions() {
     check!().with_type::<Vec<(u8, u8)>>().for_each(|instructions| {

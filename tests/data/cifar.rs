@@ -63,7 +63,7 @@ proptest! {
         prop_assert_eq!(batch.pixels, pixels);
     }
 
-    /// There is no header: only a cut between two records can look whole, and then it is.
+    /// The format has no header, so a file that is cut between two records is a valid shorter file.
     #[test]
     fn any_cut_and_any_tail_is_refused_or_whole(
         (labels, pixels) in any_batch(),

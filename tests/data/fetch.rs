@@ -18,7 +18,7 @@ use mem2gen::shape::Shape;
 use mem2gen::store::sha256_hex;
 use tempfile::TempDir;
 
-/// A project of its own, with a folder of stand-ins.
+/// A temporary project with a folder of programs that replace npm, tar, apt-get and dpkg-deb.
 struct Place {
     dir: TempDir,
     layout: Layout,
@@ -68,7 +68,7 @@ impl Place {
     }
 }
 
-/// Five images of 2x3 for training and three for testing: the elements, then the labels.
+/// Five training images and three test images of 2x3: the elements, then the labels.
 fn tiny_arrays() -> [(Vec<u8>, Vec<u8>); 2] {
     [((0..30).collect(), vec![0, 1, 2, 3, 9]), ((100..118).collect(), vec![7, 8, 9])]
 }
@@ -124,7 +124,7 @@ fn gzip(bytes: Vec<u8>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// npm that packs what lies in `store`, with the true tar.
+/// An npm that packs the files in `store` with the real tar.
 fn install_npm(place: &Place) {
     write_tiny(&place.path("store/package/data"), str::to_owned, |bytes| bytes);
     place.tool(
@@ -153,7 +153,7 @@ fn assert_tiny(place: &Place, entry: &Entry) {
 }
 
 #[test]
-fn npm_is_called_once_and_what_it_brings_is_kept_plain() {
+fn npm_is_called_once_and_its_files_are_kept_uncompressed() {
     let place = Place::new();
     install_npm(&place);
     let entry = npm_tiny();
@@ -168,7 +168,7 @@ fn npm_is_called_once_and_what_it_brings_is_kept_plain() {
 }
 
 #[test]
-fn fetches_at_once_do_the_work_once() {
+fn simultaneous_fetches_do_the_work_once() {
     let place = Place::new();
     install_npm(&place);
     let entry = npm_tiny();
@@ -182,7 +182,7 @@ fn fetches_at_once_do_the_work_once() {
 }
 
 #[test]
-fn other_data_under_the_right_names_is_never_put_into_place() {
+fn other_data_under_the_right_names_is_never_stored() {
     let place = Place::new();
     install_npm(&place);
     let mut entry = npm_tiny();
@@ -196,7 +196,7 @@ fn other_data_under_the_right_names_is_never_put_into_place() {
     assert!(matches!(state(&place.layout, &entry), State::Absent));
     place.assert_clean();
 
-    // Good files of another number of images.
+    // Valid files with another number of images.
     entry.train.images = 6;
     let failed = place.fetch(&entry, None);
     assert!(matches!(failed, Err(DataError::Count { expected: 6, found: 5, .. })), "{failed:?}");
@@ -204,7 +204,7 @@ fn other_data_under_the_right_names_is_never_put_into_place() {
 }
 
 #[test]
-fn damage_in_the_cache_is_seen_and_a_fetch_repairs_it() {
+fn damage_in_the_cache_is_found_and_a_fetch_repairs_it() {
     let place = Place::new();
     install_npm(&place);
     let entry = npm_tiny();
@@ -241,7 +241,7 @@ fn damage_in_the_cache_is_seen_and_a_fetch_repairs_it() {
 }
 
 #[test]
-fn the_sums_of_the_manifest_count_beside_the_registrys() {
+fn the_checksums_of_the_manifest_count_as_well() {
     let place = Place::new();
     install_npm(&place);
     let mut entry = npm_tiny();
@@ -255,7 +255,7 @@ fn the_sums_of_the_manifest_count_beside_the_registrys() {
 }
 
 #[test]
-fn leftovers_of_a_killed_fetch_go() {
+fn remains_of_a_killed_fetch_are_removed() {
     let place = Place::new();
     install_npm(&place);
     let stale = place.layout.data_cache().join(".fetch-tiny-killed");
@@ -286,7 +286,7 @@ fn missing_and_failing_programs_are_named() {
     assert!(message.contains("npm pack tiny-data@1.0.0") && message.contains("no network here"), "{message}");
     assert!(message.contains('7') && message.lines().count() == 1, "{message}");
 
-    // A program that succeeds and brings nothing.
+    // A program that succeeds without writing a file.
     place.tool("npm", "true");
     assert!(matches!(fetch(&npm_tiny()), Err(DataError::Count { found: 0, .. })));
     place.assert_clean();
@@ -321,9 +321,9 @@ fn a_debian_package_that_is_not_installed_is_downloaded_and_unpacked() {
     assert_tiny(&place, &entry);
 }
 
-/// A bare machine has no package lists: root brings them, others are told.
+/// On a machine without package lists root updates them, and other users get an error that says so.
 #[test]
-fn package_lists_are_brought_where_that_is_allowed() {
+fn package_lists_are_updated_by_root_only() {
     let place = Place::new();
     write_tiny(&place.path("store/usr/share/datasets/tiny"), str::to_owned, |bytes| bytes);
     let dir = place.dir.path().display();
@@ -364,7 +364,7 @@ fn the_users_idx_files_are_found_under_their_usual_names() {
 }
 
 #[test]
-fn without_a_source_or_a_file_the_error_says_what_is_needed() {
+fn without_a_source_or_a_file_the_error_states_what_is_needed() {
     let place = Place::new();
     let message = place.fetch(find("cifar10").unwrap(), None).unwrap_err().to_string();
     assert!(message.contains("--from DIR") && message.contains("test_batch.bin"), "{message}");
@@ -381,7 +381,7 @@ fn without_a_source_or_a_file_the_error_says_what_is_needed() {
     assert!(message.contains("mem2gen data fetch tiny"), "{message}");
 }
 
-/// CIFAR10 with four images a batch.
+/// CIFAR10 with four images per batch.
 fn small_cifar() -> Entry {
     Entry {
         train: SplitSpec { images: 20, sha256: None },

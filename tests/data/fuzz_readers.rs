@@ -1,6 +1,6 @@
-//! Fuzz targets of the readers: they never panic, never allocate more than their input can justify, and
-//! what they accept is what the bytes say. Runs under plain `cargo test`; `cargo bolero test` runs the same
-//! targets under a coverage-guided engine.
+//! Fuzz targets of the readers: they never panic, never allocate more than their input justifies, and accept only arrays
+//! that the bytes contain. `cargo test` runs them; `cargo bolero test` runs the same targets under a coverage-guided
+//! engine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -23,14 +23,14 @@ thread_local! {
 struct Counting;
 
 fn count(change: isize) {
-    // Not there any more while a thread ends; nothing is measured then.
+    // The counter no longer exists while a thread ends; that is not measured.
     let _ = HELD.try_with(|held| {
         let (now, most) = held.get();
         held.set((now + change, most.max(now + change)));
     });
 }
 
-// SAFETY: hands everything on to the system's allocator, and counts on the side.
+// SAFETY: passes every call to the system's allocator, and counts the bytes.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes that `work` held beyond what was held before.
+/// The largest number of bytes that `work` held beyond those held before.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.with(|held| {
         let (now, _) = held.get();
@@ -58,16 +58,16 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, (most - before).max(0) as usize)
 }
 
-/// What error texts and tables of sizes may take.
+/// Bytes allowed for error texts and tables of sizes.
 const SMALL: usize = 4 << 10;
-/// What the inflater holds besides its output.
+/// Bytes that the inflater holds besides its output.
 const INFLATER: usize = 128 << 10;
 
 fn path() -> &'static Path {
     Path::new("fuzzed")
 }
 
-/// An IDX file that is right, or nearly so: raw bytes alone would hardly ever pass the magic number.
+/// An IDX file that is correct or nearly so: random bytes would hardly ever pass the magic number.
 fn nearly(rank: u8, sizes: [u32; 4], huge: u8, body: &[u8]) -> Vec<u8> {
     let rank = rank % 6;
     let mut bytes = vec![0, 0, 8, rank];
@@ -79,7 +79,7 @@ fn nearly(rank: u8, sizes: [u32; 4], huge: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Cuts or fills the body so that it fits the header, if the header is one that can be fitted.
+/// Cuts or fills the body so that it fits the header, if the header allows it.
 fn fitted(mut bytes: Vec<u8>) -> Vec<u8> {
     let length = 4 + 4 * usize::from(bytes[3]);
     let due = bytes[4..length]
@@ -132,7 +132,7 @@ fn idx_of_raw_bytes() {
 }
 
 #[test]
-fn idx_of_nearly_right_files() {
+fn idx_of_nearly_correct_files() {
     check!().with_type::<(u8, [u32; 4], u8, Vec<u8>, bool)>().for_each(|(rank, sizes, huge, body, fit)| {
         let bytes = nearly(*rank, *sizes, *huge, body);
         idx_is_safe(&if *fit { fitted(bytes) } else { bytes });
@@ -145,7 +145,7 @@ fn gzip_of_raw_bytes() {
 }
 
 #[test]
-fn gzip_of_nearly_right_files() {
+fn gzip_of_nearly_correct_files() {
     type Input = (u8, [u32; 4], u8, Vec<u8>, bool, Option<(u16, u8)>);
     check!().with_type::<Input>().for_each(|(rank, sizes, huge, body, fit, damage)| {
         let plain = nearly(*rank, *sizes, *huge, body);
@@ -181,7 +181,7 @@ fn cifar_of_raw_bytes() {
 }
 
 #[test]
-fn cifar_of_nearly_right_files() {
+fn cifar_of_nearly_correct_files() {
     check!().with_type::<(u8, Vec<u8>, u8, i8)>().for_each(|(records, labels, value, odd)| {
         let mut bytes = vec![*value; usize::from(records % 5) * cifar::RECORD];
         for (record, label) in bytes.chunks_mut(cifar::RECORD).zip(labels) {
@@ -195,7 +195,7 @@ fn cifar_of_nearly_right_files() {
 
 fn pickle_is_safe(bytes: &[u8]) {
     let (arrays, held) = peak(|| pickle::read_arrays(path(), bytes));
-    // A dictionary with one key takes five bytes to ask for, and some hundred to have.
+    // A dictionary with one key takes five bytes in the file and some hundred in memory.
     assert!(held <= 400 * bytes.len() + SMALL, "{held} bytes held for an input of {}", bytes.len());
     let within = bytes.as_ptr_range();
     for (name, array) in arrays.iter().flatten() {
@@ -213,7 +213,7 @@ fn pickle_of_raw_bytes() {
 
 #[test]
 fn pickle_of_instructions() {
-    // What the machine knows, with short arguments that mean something.
+    // The known instructions, with short valid arguments.
     const CODES: [&[u8]; 28] = [
         b"}",
         b"(",
@@ -251,7 +251,7 @@ fn pickle_of_instructions() {
 }
 
 #[test]
-fn pickle_of_nearly_right_files() {
+fn pickle_of_nearly_correct_files() {
     type Input = (Vec<(u8, u8, u8)>, Option<(u16, u8)>, bool);
     check!().with_type::<Input>().for_each(|(arrays, damage, cut)| {
         let arrays: Arrays = arrays
@@ -283,7 +283,7 @@ fn pickle_of_nearly_right_files() {
 }
 
 #[test]
-fn the_measure_sees_what_is_allocated() {
+fn the_counter_counts_allocations() {
     let (kept, held) = peak(|| {
         drop(vec![1u8; 1 << 20]);
         vec![1u8; 1 << 10]

@@ -1,4 +1,4 @@
-//! IDX files: what is written comes back, and nothing else is read.
+//! IDX files: written files are read back, and other files are refused.
 
 use std::io::Write;
 use std::path::Path;
@@ -55,7 +55,7 @@ fn bad_magic_is_refused() {
     let mut file_with_one = file(8, &[3, 2, 2], &pixels);
     file_with_one[1] = 1;
     assert!(matches!(read_images(path(), file_with_one), Err(DataError::Magic { found: 0x0001_0803, .. })));
-    // Labels are no images, images no labels, and there are neither matrices nor five axes.
+    // Labels are not images, images are not labels, and files of two or five axes are refused.
     assert!(matches!(images(&[12], &pixels), Err(DataError::Magic { found: 0x801, .. })));
     assert!(matches!(images(&[3, 4], &pixels), Err(DataError::Magic { found: 0x802, .. })));
     assert!(matches!(images(&[3, 1, 1, 2, 2], &pixels), Err(DataError::Magic { found: 0x805, .. })));
@@ -76,7 +76,7 @@ fn lengths_must_be_those_of_the_header() {
 }
 
 #[test]
-fn headers_that_are_cut_short_are_refused() {
+fn truncated_headers_are_refused() {
     let whole = file(8, &[1, 1, 1], &[7]);
     for length in 1..4 {
         let read = read_images(path(), whole[..length].to_vec());
@@ -89,13 +89,13 @@ fn headers_that_are_cut_short_are_refused() {
 }
 
 #[test]
-fn sizes_that_lie_are_refused_before_anything_is_made_of_them() {
+fn wrong_sizes_are_refused_before_allocation() {
     let huge = u32::MAX;
     assert!(matches!(images(&[huge, huge, huge], &[0; 12]), Err(DataError::Overflow { .. })));
     assert!(matches!(images(&[huge, huge, 1, 1 << 1], &[0; 12]), Err(DataError::Overflow { .. })));
     // Fits 64 bits, but not the file.
     assert!(matches!(images(&[huge, huge, 1], &[0; 12]), Err(DataError::Truncated { found: 28, .. })));
-    // 2^16 * 2^16 * 2^32 = 2^64 wraps to 0 where the product is not checked.
+    // 2^16 * 2^16 * 2^32 = 2^64 would wrap to 0 without a checked product.
     let wraps = images(&[1 << 16, 1 << 16, 1 << 31, 2], &[]);
     assert!(matches!(wraps, Err(DataError::Overflow { .. })), "{wraps:?}");
 }
@@ -118,7 +118,7 @@ fn labels_out_of_range_are_named() {
 }
 
 #[test]
-fn gzip_comes_back_and_its_damage_is_seen() {
+fn gzip_is_read_and_its_damage_is_found() {
     let plain = file(8, &[40, 5, 5], &(0..1000u32).map(|i| (i * i % 251) as u8).collect::<Vec<_>>());
     let packed = gzip(&plain);
     assert_eq!(inflate(path(), &packed).unwrap(), plain);
@@ -141,15 +141,15 @@ fn gzip_comes_back_and_its_damage_is_seen() {
 }
 
 #[test]
-fn a_gzip_stream_can_neither_lie_nor_burst() {
+fn a_gzip_stream_with_a_wrong_or_huge_size_is_refused() {
     let short = gzip(&file(8, &[40, 5, 5], &[3; 999]));
     assert!(matches!(inflate(path(), &short), Err(DataError::Truncated { expected: 1016, found: 1015, .. })));
     let long = gzip(&file(8, &[40, 5, 5], &[3; 1001]));
     assert!(matches!(inflate(path(), &long), Err(DataError::Trailing { expected: 1016, found: 1017, .. })));
-    // A bomb: the header wants 100 bytes, and 64 MB follow.
+    // A bomb: the header states 100 bytes, and 64 MB follow.
     let bomb = gzip(&file(8, &[1, 10, 10], &vec![0; 64 << 20]));
     assert!(matches!(inflate(path(), &bomb), Err(DataError::Trailing { found: 117, .. })));
-    // A header that wants far more than its few bytes can inflate to.
+    // A header that states far more bytes than the few that follow can inflate to.
     let liar = gzip(&file(8, &[60_000, 28, 28], &[0; 100]));
     assert!(matches!(inflate(path(), &liar), Err(DataError::Inflation { promised: 47_040_016, .. })));
 }
@@ -205,7 +205,7 @@ proptest! {
         prop_assert!(read_images(path(), [bytes, tail].concat()).is_err());
     }
 
-    /// A changed header is refused, or it is one that tells the truth about the same bytes.
+    /// A changed header is refused, or it describes the same bytes correctly.
     #[test]
     fn any_changed_header_byte_is_refused_or_obeyed(
         images in any_images(),

@@ -29,7 +29,7 @@ fn crop(bytes: &[u8], size: usize) -> Result<Vec<u8>, DataError> {
 
 /// Sums of the output of Pillow 11.2.1 itself, from tests/fixtures/data/crop_golden.py.
 #[test]
-fn the_crop_is_pillows_to_the_last_bit() {
+fn the_crop_equals_pillows_to_the_last_bit() {
     for (width, height, size, sum) in [
         (300, 211, 64, "b69b3417e2ce9fb4cb0d06cb699b43e64898cae72d753a985f98cb6b195e8b23"),
         (64, 64, 64, "78b91b7b204601b657d621c5f92f9d33a1bcc64e99c8f7c6fb81cb6a3cbf7f86"),
@@ -50,7 +50,7 @@ fn the_crop_is_pillows_to_the_last_bit() {
 }
 
 #[test]
-fn alpha_is_dropped_and_gray_is_spread() {
+fn alpha_is_dropped_and_gray_is_repeated() {
     let rgb = picture(64, 64);
     let rgba = RgbaImage::from_fn(64, 64, |x, y| {
         let [r, g, b] = rgb.get_pixel(x, y).0;
@@ -67,11 +67,11 @@ fn alpha_is_dropped_and_gray_is_spread() {
 }
 
 #[test]
-fn jpeg_is_read_whatever_the_name_says() {
+fn jpeg_is_read_with_any_file_name() {
     let smooth = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(2 * x) as u8, (2 * y) as u8, 100]));
     let square = crop(&encoded(smooth.clone(), ImageFormat::Jpeg), 64).unwrap();
     let worst = square.iter().zip(smooth.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-    assert!(worst > 0 && worst < 16, "JPEG is lossy, and not by {worst}");
+    assert!(worst > 0 && worst < 16, "JPEG is lossy, but its largest error is {worst}");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn damaged_pictures_are_refused_by_name() {
         assert!(message.contains("church.png") && message.contains(&length.to_string()), "{message}");
     }
     assert!(matches!(crop(b"GIF89a, but no image", 64), Err(DataError::Image { .. })));
-    // A header that claims 4 billion pixels a side must not be believed.
+    // A header that claims 4 billion pixels per side must be refused.
     let mut liar = whole.clone();
     liar[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
     assert!(matches!(crop(&liar, 64), Err(DataError::Image { .. })));

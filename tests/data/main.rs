@@ -1,8 +1,8 @@
-//! Reading, cutting and fetching data: small files in the true formats, and damaged ones of every kind.
+//! Reading, cropping and fetching data: small files in the true formats, and damaged files of every kind.
 //!
-//! One test program. `fetch` and `weights` need caches of their own, and take the variable that would name another away
-//! from the whole process; what reads the data of this checkout, where that variable counts, is in `tests/committed`.
-//! `fuzz_readers` brings an allocator that counts, thread by thread, so that the tests beside it are not counted.
+//! One test program. `fetch` and `weights` need caches of their own, so they unset `MEM2GEN_DATA` for the whole process.
+//! Tests that read the data of this checkout are in `tests/committed`. The allocator of `fuzz_readers` counts each thread
+//! separately, so that other tests do not count.
 
 mod checkpoint;
 mod cifar;
@@ -14,11 +14,11 @@ mod pickled;
 mod subset;
 mod weights;
 
-/// Makes the cache of a project the one below its root, whatever `MEM2GEN_DATA` says.
+/// Unsets `MEM2GEN_DATA`, so that the cache of a project is below its root.
 #[cfg(unix)]
 fn use_own_caches() {
     static DONE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the environment is read by the standard library alone, which locks it. Whoever asks for this variable
-    // comes through here first.
+    // SAFETY: only the standard library reads the environment, under a lock, and every test that reads this variable
+    // calls this function first.
     DONE.call_once(|| unsafe { std::env::remove_var("MEM2GEN_DATA") });
 }

@@ -16,7 +16,7 @@ fn size(out: &mut Vec<u8>, n: usize) {
     }
 }
 
-/// Arrays under names with one dot. What is small comes out of the memo from the second time on.
+/// Arrays under names with one dot. Small objects come from the memo from the second time on.
 pub fn pickled(arrays: &Arrays) -> Vec<u8> {
     let mut out = b"\x80\x03}q\x00(".to_vec();
     let mut outer: Option<&str> = None;

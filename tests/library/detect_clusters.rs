@@ -1,4 +1,4 @@
-//! Clusters of samples are those of scikit-learn, whose thresholds the paper states.
+//! Clusters of samples equal those of scikit-learn, for which the paper states thresholds.
 
 use mem2gen::detect::ward;
 use ndarray::Array2;

@@ -1,4 +1,4 @@
-//! LPIPS: held to the `lpips` package in torch, and what its use as a distance of vectors rests on.
+//! LPIPS: comparison with the `lpips` package in torch, and the properties that make it a distance of vectors.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +22,7 @@ fn golden() -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// n integers of 32 bits, as tests/golden/make_lpips_golden.py makes them.
+/// n integers of 32 bits, the same as in tests/golden/make_lpips_golden.py.
 fn noise(n: usize, seed: u32) -> impl Iterator<Item = u32> {
     (0..n as u32).map(move |i| {
         let mut x = i.wrapping_add(seed.wrapping_mul(1_000_003));
@@ -58,7 +58,7 @@ fn images(shape: Shape) -> Array2<f32> {
     rows
 }
 
-/// The made-up weights of the same script.
+/// The random weights of the same script.
 fn made_up(backbone: Backbone) -> Arrays {
     let (module, outputs): (_, &[usize]) = match backbone {
         Backbone::AlexNet => ("AlexNet_0", &[64, 192, 384, 256, 256]),
@@ -106,7 +106,7 @@ fn shape(height: usize, width: usize, channels: usize) -> Shape {
     Shape { height, width, channels }
 }
 
-/// Holds all distances of the golden file to ours, by pairs and by rows of features.
+/// Compares all distances, by pairs and by rows of features, with the golden file.
 fn agrees(lpips: &Lpips, name: &str) {
     let golden = golden();
     let pairs: Vec<[usize; 2]> = serde_json::from_value(golden["pairs"].clone()).unwrap();
@@ -126,30 +126,33 @@ fn agrees(lpips: &Lpips, name: &str) {
             let expected = expected.as_f64().unwrap();
             let difference = &features.row(*i) - &features.row(*j);
             let by_rows = f64::from(difference.dot(&difference));
-            assert!(expected > 0.005, "{name} {shape}: nothing to be wrong in {expected}");
+            assert!(
+                expected > 0.005,
+                "{name} {shape}: the expected distance {expected} is too small for a test"
+            );
             worst = worst.max((found - expected).abs()).max((by_rows - expected).abs());
         }
     }
-    assert!(worst < 5e-5, "{name}: {worst:e} off");
+    assert!(worst < 5e-5, "{name}: largest error {worst:e}");
     println!("{name}: at most {worst:e} off");
 }
 
 #[test]
-fn made_up_weights_give_what_the_package_gives() {
+fn random_weights_give_the_distances_of_the_package() {
     for (backbone, name) in BOTH {
         agrees(&Lpips::new(backbone, &made_up(backbone)).unwrap(), &format!("{name} made-up"));
     }
 }
 
 #[test]
-fn the_fetched_weights_give_what_the_package_gives() {
+fn the_fetched_weights_give_the_distances_of_the_package() {
     let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
     for (backbone, name) in BOTH {
         match Lpips::open(backbone, &layout) {
             Ok(lpips) => agrees(&lpips, &format!("{name} fetched")),
             Err(DistanceError::Data(DataError::Absent { .. })) => {
                 let line = format!("SKIPPED: lpips-weights is not in {}\n", layout.data_cache().display());
-                // The harness swallows what a passing test prints, but not this.
+                // The harness hides the output of a passing test, except this line.
                 std::io::stderr().write_all(line.as_bytes()).unwrap();
             }
             Err(damage) => panic!("{damage}"),
@@ -158,7 +161,7 @@ fn the_fetched_weights_give_what_the_package_gives() {
 }
 
 #[test]
-fn a_row_of_features_has_the_length_that_is_told() {
+fn a_row_of_features_has_the_stated_length() {
     let alex = made_up_alex();
     // 7x7x64 + 3x3x192 + 384 + 256 + 256.
     assert_eq!(alex.length(shape(28, 28, 1)).unwrap(), 5760);
@@ -168,7 +171,7 @@ fn a_row_of_features_has_the_length_that_is_told() {
 }
 
 #[test]
-fn short_sides_are_enlarged_as_torch_does_it() {
+fn small_images_are_enlarged_as_in_torch() {
     let (lpips, golden) = (made_up_alex(), golden());
     for (n, places) in golden["enlarged"].as_object().unwrap() {
         let (n, places): (usize, Vec<usize>) =
@@ -183,7 +186,7 @@ fn short_sides_are_enlarged_as_torch_does_it() {
 }
 
 #[test]
-fn features_depend_on_no_other_image_and_on_no_thread() {
+fn features_do_not_depend_on_other_images_or_threads() {
     let (lpips, shape) = (made_up_alex(), shape(30, 33, 1));
     let n = 300;
     let values: Vec<f32> = noise(n * shape.len(), 1).map(|u| (u >> 24) as f32 / 255.0).collect();
@@ -256,7 +259,7 @@ fn neighbours_in_blocks_of_files_are_those_of_all_pairs() {
             }
         }
     }
-    // The copies are at nought from their memory and from one another.
+    // The copies are at distance 0 from their memory and from each other.
     let found =
         stored(&queries).knn(&stored(&queries), 1, true, 1, DeviceChoice::default(), &Silent).unwrap();
     assert_eq!((found.index[[9, 0]], found.index[[10, 0]]), (10, 9));
@@ -291,7 +294,7 @@ fn features_are_stored_once_for_each_set_of_images() {
     // NumPy's own layout, read by another reader.
     let read: Array2<f32> = ndarray_npy::read_npy(path).unwrap();
     assert_eq!(read, all);
-    // What is there is taken: a number changed in the file comes back.
+    // A stored file is used: a value changed in the file is returned.
     let mut bytes = fs::read(path).unwrap();
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&7.5f32.to_le_bytes());
@@ -309,7 +312,7 @@ fn features_are_stored_once_for_each_set_of_images() {
 }
 
 #[test]
-fn what_is_no_image_is_refused_by_row() {
+fn rows_that_are_not_images_are_refused_by_row() {
     let (lpips, shape_of) = (made_up_alex(), shape);
     let shape = shape(28, 28, 1);
     let mut images = Array2::from_elem((4, shape.len()), 0.5);

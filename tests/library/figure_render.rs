@@ -1,6 +1,6 @@
-//! Every kind of figure, drawn with data that strains it.
+//! Every kind of figure, drawn with difficult data.
 //!
-//! With `MEM2GEN_LOOK=folder` the figures are left there to be looked at.
+//! With `MEM2GEN_LOOK=FOLDER` the figures are kept in that folder.
 
 use std::env;
 use std::path::PathBuf;
@@ -31,11 +31,11 @@ fn check(id: &str, figure: Figure) -> image::RgbImage {
     assert_eq!(picture.dimensions(), size, "{id}");
     let ink = picture.pixels().filter(|p| p.0.iter().any(|v| *v < 200)).count();
     assert!(ink > 500, "{id} is blank: {ink} dark pixels");
-    // The outermost pixels stay free: nothing runs off the paper.
+    // The outermost pixels stay empty: the drawing does not reach beyond the edge.
     let (w, h) = size;
     let rim = (0..w).flat_map(|x| [(x, 0), (x, h - 1)]).chain((0..h).flat_map(|y| [(0, y), (w - 1, y)]));
     for (x, y) in rim {
-        assert_eq!(picture.get_pixel(x, y).0, [255; 3], "{id} runs off the paper at {x}, {y}");
+        assert_eq!(picture.get_pixel(x, y).0, [255; 3], "{id} reaches the edge at {x}, {y}");
     }
     assert!(figure.png().len() < 250_000, "{id} has {} bytes", figure.png().len());
     assert!(!figure.alt().is_empty());
@@ -75,7 +75,7 @@ fn well_formed(id: &str, svg: &str) {
     }
     assert!(open.is_empty() && roots == 1 && rest.trim().is_empty(), "{id}: {open:?} {roots}");
     let none = ["\"NaN", "\"inf", "\"-inf", ",NaN", ",inf", ",-inf", " NaN,", " inf,", " -inf,"];
-    assert!(!none.iter().any(|n| svg.contains(n)), "{id} holds numbers that are none");
+    assert!(!none.iter().any(|n| svg.contains(n)), "{id} contains NaN or infinity");
 }
 
 fn bowls(n: usize, k: usize) -> Array2<f64> {
@@ -131,7 +131,7 @@ fn landscapes_side_by_side() {
     check("landscapes-2x2", landscape_panels(title, &panels, 2).unwrap());
 }
 
-/// A field that is x on the left side to 1 on the right: the colour of a pixel is known.
+/// A field that grows with x up to 1 on the right: the colour of a pixel is known.
 #[test]
 fn colours_match_the_field() {
     let field = Array2::from_shape_fn((3, 5), |(_, i)| i as f64 / 4.0);
@@ -152,7 +152,7 @@ fn colours_match_the_field() {
         assert_eq!(row[x], expected, "level {level}");
     }
 
-    // Row 0 of the field lies at the bottom.
+    // Row 0 of the field is at the bottom.
     let field = Array2::from_shape_fn((4, 4), |(j, _)| j as f64);
     let panel = LandscapePanel::new("", field, (0.0, 1.0), (0.0, 1.0));
     let picture = check("upright", landscape(&panel).unwrap());
@@ -337,7 +337,7 @@ fn contact_sheets() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused_by_name() {
+fn nan_and_infinity_are_refused_by_name() {
     let mut field = bowls(11, 2);
     field[[3, 4]] = f64::NAN;
     let panel = LandscapePanel::new("toy", field, (-1.0, 1.0), (-1.0, 1.0));
@@ -410,7 +410,7 @@ fn a_figure_is_shown_saved_and_described() {
     assert_eq!(lines.iter().filter(|l| **l == "EVCXR_END_CONTENT").count(), 2);
 }
 
-/// The rows of networks that know the exact scores of 2, 9 and 40 points, with the ring at the right.
+/// The rows of networks with the exact scores of 2, 9 and 40 points, and the ring on the right.
 #[test]
 fn the_trained_half_of_the_second_figure() {
     let settings = TrainedSettings {

@@ -1,8 +1,8 @@
-//! The crate as whoever depends on it uses it: networks, operations, distances, clusters, drawings, tables, and an
-//! analysis from settings to stored results.
+//! The public interface of the crate: networks, operations, distances, clusters, figures, tables, and a study from
+//! settings to stored results.
 //!
-//! One test program, as its parts change nothing that another of them sees: temporary folders, thread pools of their
-//! own, and variables that are read alone (`MEM2GEN_GOLDEN`, `MEM2GEN_LOOK`).
+//! One test program, because its parts do not affect each other: they have temporary folders and thread pools of their
+//! own, and only read variables (`MEM2GEN_GOLDEN`, `MEM2GEN_LOOK`).
 
 mod detect_clusters;
 mod distance_lpips;

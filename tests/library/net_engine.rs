@@ -1,4 +1,4 @@
-//! The engine and candle in f64 compute one function and one gradient, for every architecture.
+//! The engine and candle in f64 give the same values and gradients for every architecture.
 
 use candle_core::{DType, Device, Tensor};
 use mem2gen::net::{
@@ -22,7 +22,7 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
 
 fn architectures() -> Vec<(Arch, Shape)> {
     let small = Shape::image(14, 14, 1);
-    // Attention where the side is 16, and groups that hold channels of two parts of a skip connection.
+    // Attention at side 16, and groups with channels of both parts of a skip connection.
     let colour = Shape::image(16, 16, 3);
     let colour_net = UnetSettings { channels: 8, multipliers: vec![1, 3], ..UnetSettings::desk(colour, 8) };
     vec![
@@ -73,7 +73,7 @@ fn the_engine_is_candle_in_f64() {
             ("gradient of weights", distance(&dw, &dparams[..graph.trained()]), 1e-4),
             ("gradient of x", distance(&dx, &flat(&pass.dx)), 1e-4),
         ] {
-            assert!(apart < most, "{name}: {what} is {apart:e} apart");
+            assert!(apart < most, "{name}: {what} differs by {apart:e}");
             println!("{name}: {what} {apart:.1e}");
         }
     }

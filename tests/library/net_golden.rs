@@ -43,7 +43,7 @@ impl Golden {
         }
     }
 
-    /// The weights below a key. All of the graph have to be there, and no others.
+    /// The weights below a key: exactly those of the graph.
     fn weights(&self, below: &str) -> Weights {
         let graph = self.arch.graph(self.input).unwrap();
         let mut weights = Weights::new(graph.clone(), vec![0.0; graph.len()]).unwrap();
@@ -66,7 +66,7 @@ impl Golden {
     }
 }
 
-/// The largest difference over the largest number.
+/// The largest difference, relative to the largest value.
 fn difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let most = b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -97,13 +97,13 @@ fn check_gradients(golden: &Golden, weights: &Weights, gradients: &[f64], tolera
     }
 }
 
-/// The gradient of the mean squared error by the output.
+/// The gradient of the mean squared error with respect to the output.
 fn dy(output: &Tensor, target: &Tensor) -> Tensor {
     ((output - target).unwrap() * (2.0 / output.elem_count() as f64)).unwrap()
 }
 
 #[test]
-fn candle_computes_what_pytorch_computes() {
+fn candle_agrees_with_pytorch() {
     for name in CASES {
         let golden = Golden::read(name);
         let weights = golden.weights("weights");
@@ -128,7 +128,7 @@ fn candle_computes_what_pytorch_computes() {
 }
 
 #[test]
-fn the_engine_computes_what_pytorch_computes() {
+fn the_engine_agrees_with_pytorch() {
     for name in CASES {
         let golden = Golden::read(name);
         let weights = golden.weights("weights");
@@ -153,7 +153,7 @@ fn the_engine_computes_what_pytorch_computes() {
 }
 
 #[test]
-fn three_steps_of_adam_are_pytorchs() {
+fn three_steps_of_adam_agree_with_pytorch() {
     let mut cases = 0;
     for name in CASES {
         let golden = Golden::read(name);

@@ -1,5 +1,5 @@
-//! What the fused operations give for a query does not depend, to the last bit, on which other queries come
-//! with it, on the number of threads or on strides.
+//! The result of the fused operations for a query does not depend, to the last bit, on the other queries of the batch,
+//! on the number of threads or on strides.
 
 use mem2gen::ops::{Element, Memories, Want};
 use mem2gen::random::Stream;
@@ -11,7 +11,7 @@ fn cloud(name: &str, rows: usize, columns: usize) -> Array2<f32> {
     Array2::from_shape_fn((rows, columns), |_| (0.3 + stream.normal()) as f32)
 }
 
-/// All that the operations say of each query, as bits.
+/// All results of the operations for each query, as bits.
 fn bits<T: Element>(memories: &Memories<T>, queries: ArrayView2<'_, T>, beta: f64) -> Vec<Vec<u64>> {
     let read = memories.readout(queries, beta, Want::ALL).unwrap();
     let k = memories.len().min(5);
@@ -49,7 +49,7 @@ fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>, beta: f64) {
         let other = pool.install(|| bits(&memories, queries.view(), beta));
         assert!(whole == other, "{:?} on {threads} threads, beta {beta}", rows.dim());
     }
-    // Every second row of a wider array, and columns that lie apart.
+    // Every second row of a wider array, and columns that are not contiguous.
     let turned = queries.t().as_standard_layout().into_owned();
     assert!(whole == bits(&memories, turned.t(), beta), "{:?} turned", rows.dim());
     let mut spread = Array2::from_elem((2 * queries.nrows(), queries.ncols() + 3), T::from_f64(9.0));
@@ -58,13 +58,13 @@ fn check<T: Element>(rows: &Array2<T>, queries: &Array2<T>, beta: f64) {
 }
 
 #[test]
-fn no_query_feels_its_neighbours() {
+fn a_query_does_not_depend_on_its_batch() {
     for (k, n, m) in
         [(1, 1, 5), (300, 2, 600), (9000, 3, 60), (700, 9, 300), (5000, 40, 101), (900, 401, 120)]
     {
         let rows = cloud("rows", k, n);
         let mut queries = cloud("queries", m, n);
-        // Some beside a memory, where distances are taken again.
+        // Some near a memory, where distances are recomputed.
         for i in (0..m).step_by(4) {
             let near = rows.row(i % k).mapv(|v| v + 1e-4);
             queries.row_mut(i).assign(&near);

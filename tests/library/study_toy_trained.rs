@@ -1,5 +1,5 @@
-//! The trained half of Fig. 2 from settings to stored tables: what is there is not made again, and what is made again
-//! is the same.
+//! The trained half of Fig. 2 from settings to stored tables: stored results are not computed again, and recomputed
+//! results are the same.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use mem2gen::study::context::{Context, Profile};
 use mem2gen::study::toy::trained::{TrainedSettings, toy_trained};
 
 #[test]
-fn networks_are_trained_once_and_everything_comes_out_again() {
+fn networks_are_trained_once_and_results_are_reproduced() {
     let folder = tempfile::tempdir().unwrap();
     let context = Context::new(Layout::at(folder.path()), Profile::named("smoke").unwrap());
     let first = toy_trained(&context).unwrap();
@@ -35,7 +35,7 @@ fn networks_are_trained_once_and_everything_comes_out_again() {
     fs::rename(out.join("runs aside"), out.join("runs")).unwrap();
     fs::remove_dir_all(out.join("tables")).unwrap();
     assert_eq!(toy_trained(&context).unwrap(), first);
-    // From nothing, and all of it was asked for: networks are trained anew.
+    // With `recompute` the networks are trained again.
     let manifests = || -> Vec<_> {
         let runs = fs::read_dir(out.join("runs")).unwrap();
         let mut all: Vec<_> = runs.map(|r| r.unwrap().path().join("manifest.json")).collect();

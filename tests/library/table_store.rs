@@ -41,7 +41,7 @@ fn html_is_escaped_aligned_and_rounded() {
 }
 
 #[test]
-fn long_tables_say_what_they_hide() {
+fn long_tables_state_the_number_of_hidden_rows() {
     let long = Table::new("long", vec![integers("i", (0..55).collect())]).unwrap();
     let html = long.to_html();
     assert_eq!(html.matches("<tr><td style").count(), 20);
@@ -61,7 +61,7 @@ fn a_table_is_shown_in_both_forms() {
 }
 
 #[test]
-fn columns_that_make_no_frame_are_refused() {
+fn columns_that_do_not_form_a_frame_are_refused() {
     let uneven = Table::new("uneven", vec![integers("a", vec![1]), integers("b", vec![1, 2, 3])]);
     assert!(matches!(uneven, Err(TableError::Frame { caption, .. }) if caption == "uneven"));
     let twice = Table::new("twice", vec![integers("a", vec![1]), integers("a", vec![2])]);
@@ -69,7 +69,7 @@ fn columns_that_make_no_frame_are_refused() {
 }
 
 #[test]
-fn parquet_comes_back_as_it_was() {
+fn parquet_returns_the_same_frame() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b.parquet");
     write_parquet(&path, &sample()).unwrap();
@@ -86,7 +86,7 @@ fn parquet_comes_back_as_it_was() {
 }
 
 #[test]
-fn columns_are_taken_by_type() {
+fn columns_are_read_by_type() {
     let f = sample();
     assert_eq!(column_i64(&f, "K").unwrap(), [2, 9, 60_000]);
     assert_eq!(column_f64(&f, "beta").unwrap()[0], 0.1);
@@ -174,7 +174,7 @@ fn every_reason_to_be_stale_is_named() {
         "code version 1 -> 3; setting noise 0.2 -> 0.5"
     );
 
-    // The record: edited, damaged, gone.
+    // The record: edited, damaged, missing.
     let text = fs::read_to_string(store.record_path()).unwrap();
     fs::write(store.record_path(), text.replace("\"version\": 1", "\"version\": 2")).unwrap();
     assert!(why(&fingerprint()).contains("load.json was edited"), "{}", why(&fingerprint()));
@@ -185,7 +185,7 @@ fn every_reason_to_be_stale_is_named() {
     fs::write(store.record_path(), &text).unwrap();
     assert!(matches!(store.load(&fingerprint()).unwrap(), Outcome::Fits(_)));
 
-    // The table: one byte changed, cut short, another run's, gone.
+    // The table: one byte changed, truncated, from another run, missing.
     let bytes = fs::read(store.table_path()).unwrap();
     let mut edited = bytes.clone();
     edited[bytes.len() / 2] ^= 1;
@@ -200,7 +200,7 @@ fn every_reason_to_be_stale_is_named() {
 }
 
 #[test]
-fn a_result_is_computed_once_and_says_so() {
+fn a_result_is_computed_once_and_this_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::at(folder.path());
     let store = Stored::committed(&layout, "load");

@@ -169,7 +169,7 @@ impl pulp::WithSimd for Softmax<'_> {
                     most[i] = if block[i] > most[i] { block[i] } else { most[i] };
                 }
             }
-            // What is not a number is no maximum, and comes out of the exponential as it is.
+            // The maximum ignores NaN, and the exponential of NaN is NaN.
             let most = tail.iter().chain(&most).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
             for v in row.iter_mut() {
                 *v = exp32((*v - most) * self.scale);

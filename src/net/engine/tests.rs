@@ -11,7 +11,7 @@ use crate::shape::Shape;
 const ROWS: usize = 3;
 const KEY: Dropout = Dropout { key: 7 };
 
-/// Uniform in -1..1, and nothing to do with the crate's generators.
+/// Uniform in -1..1, independent of the crate's generators.
 struct Numbers(u64);
 
 impl Numbers {
@@ -30,14 +30,14 @@ fn plain(side: usize) -> ConvSettings {
     ConvSettings { side, stride: 1, upsample: false, shift: None, dense: side == 1, init }
 }
 
-/// A network by name, so that a failure says which.
+/// A network with a name for messages.
 fn graph(shape: Shape, build: impl FnOnce(&mut Builder, NodeId) -> Result<(), NetError>) -> Arc<Graph> {
     let (mut b, x) = Builder::new(shape);
     build(&mut b, x).unwrap();
     Arc::new(b.finish())
 }
 
-/// Every operation with all of its options, alone and in the ways in which they meet.
+/// Every operation with all of its options, alone and in combinations.
 fn cases() -> Vec<(&'static str, Arc<Graph>)> {
     let image = Shape::image(4, 4, 3);
     vec![
@@ -157,7 +157,7 @@ fn cases() -> Vec<(&'static str, Arc<Graph>)> {
     ]
 }
 
-/// A small network with all that the paper's has.
+/// A small network with all kinds of layers of the paper's network.
 fn u_net(shape: Shape, width: usize, dropout: f64) -> Arc<Graph> {
     fn block(
         b: &mut Builder,
@@ -366,7 +366,7 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|v| f64::from(*v)).collect()
 }
 
-/// Of numbers of the size of one, sums of some hundred of which have been taken.
+/// Compares values, with a tolerance relative to the largest expected value, or to 1 if that is larger.
 fn assert_close(name: &str, what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}: {what}");
     let scale = expected.iter().fold(1.0f64, |a, b| a.max(b.abs()));
@@ -462,7 +462,7 @@ fn a_row_does_not_feel_the_others() {
             assert_eq!(part, y[from * of_y..to * of_y], "rows {from}..{to} of {graph:?}");
             assert_eq!(dpart, dx[from * of_x..to * of_x], "rows {from}..{to} of {graph:?}");
         }
-        // What is not a number stays where it is.
+        // NaN does not spread to other rows.
         case.x[of_x..2 * of_x].fill(f32::NAN);
         let (nan, dnan) = run(&case, &mut engine);
         assert_eq!((&nan[..of_y], &nan[2 * of_y..]), (&y[..of_y], &y[2 * of_y..]));
@@ -563,7 +563,7 @@ fn wrong_arguments_are_refused() {
         refused(&case.dy, Some(&mut dw[1..]), None),
         format!("backward: dweights has {short} elements, expected {}", short + 1)
     );
-    // A forward that is refused leaves the last one as it was.
+    // A refused forward pass does not change the results of the last one.
     assert!(engine.forward(&case.weights, &case.x, &[0.0; 3], None).is_err());
     engine.backward(&case.weights, &case.dy, None, None).unwrap();
     let mut engine = case.engine(2, Purpose::Evaluate);

@@ -103,7 +103,7 @@ mod tests {
     use crate::study::basin::Mean;
 
     #[test]
-    fn rows_come_back_as_they_were() {
+    fn rows_survive_writing_and_reading() {
         let one = BasinRow {
             group: Group::SPURIOUS,
             id: 3,
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_come_back_as_they_were() {
+    fn summaries_survive_writing_and_reading() {
         let mean = |v, error| Mean { mean: v, median: v + 1.0, error, low: v - 1.0, high: v + 2.0 };
         let one = BasinSummary {
             k: 64,

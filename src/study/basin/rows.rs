@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_are_those_of_their_groups() {
+    fn summaries_match_their_groups() {
         let params = BasinSettings::default().check(Some(0.1)).unwrap();
         let row = |group, id, t_c, log_volume| BasinRow {
             group,

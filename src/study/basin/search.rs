@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_space_is_the_basin_of_a_single_memory_and_none_of_an_image_far_from_it() {
+    fn a_single_memory_has_the_whole_space_as_basin_and_a_far_image_has_none() {
         let memory = array![[0.5f32, -0.25, 0.0]];
         let vp = Vp::default();
         let images = array![[0.5f32, -0.25, 0.0], [0.5, -0.05, 0.0], [0.5, -0.15, 0.0]];
@@ -506,7 +506,7 @@ mod tests {
     /// Each DDIM step multiplies a Gaussian's deviation from its mean by a factor, so copies of the mean end within delta
     /// with the probability of a chi square.
     #[test]
-    fn the_mean_of_a_gaussian_comes_back_as_a_chi_square_says() {
+    fn copies_of_the_mean_of_a_gaussian_return_with_a_chi_square_probability() {
         let vp = Vp::default();
         for (v, delta) in [(0.01, 0.15), (0.25, 0.4)] {
             let score = Gaussian::new(array![0.2, -0.1], array![v, v]).unwrap();
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn radii_and_volumes_are_those_of_the_noise() {
+    fn radii_and_volumes_match_the_noise() {
         assert!((log_volume(2, 1.5) - (PI * 2.25).ln()).abs() < 1e-12);
         assert!((log_volume(3, 2.0) - (4.0 / 3.0 * PI * 8.0).ln()).abs() < 1e-12);
         assert!((log_volume(1, 0.5) - 0.0).abs() < 1e-12);
@@ -683,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_argument() {
         let vp = Vp::default();
         let search = search(&Broken, &vp, params(100.0, 3));
         let e = search.rows(Group::Training, array![[0.5f32], [-9.0]].view(), &[7, 31], &Silent).unwrap_err();

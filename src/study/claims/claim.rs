@@ -843,7 +843,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_transition_is_told_from_an_earlier_and_an_equal_one() {
+    fn later_earlier_and_equal_transitions_are_distinguished() {
         let at = |k: usize| shares(600, &[(k / 8, 1.0), (k / 2, 0.8), (2 * k, 0.2), (8 * k, 0.0)]);
         let claim = |narrow: usize, wide: usize| ABOUT.wider_is_later(&at(narrow), &at(wide)).unwrap();
         let later = claim(128, 512);

@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn claims_come_back_as_they_were() {
+    fn claims_survive_writing_and_reading() {
         let claims = claims();
         assert_eq!(claims_rows(&claims_frame(&claims).unwrap()).unwrap(), claims);
         assert!(claims_rows(&claims_frame(&[]).unwrap()).unwrap().is_empty());
     }
 
     #[test]
-    fn markdown_has_a_row_a_claim_of_eight_cells() {
+    fn markdown_has_a_row_of_eight_cells_for_each_claim() {
         let text = Claims { rows: claims().to_vec() }.markdown();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_beside_a_result_are_apart_for_each_identity() {
+    fn pieces_of_different_identities_are_separate() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("T.parquet");
         let (one, other) = (Cells::beside(&out, &json!({ "t": 1 })), Cells::beside(&out, &json!({ "t": 2 })));

@@ -90,7 +90,7 @@ mod tests {
     use crate::study::curvature::{Exact, Set};
 
     #[test]
-    fn rows_come_back_as_they_were() {
+    fn rows_survive_writing_and_reading() {
         let set = Set { group: Group::SPURIOUS, k: 2000, sigma: 0.063 };
         let one = CurveRow { set, count: 7, index: 3, mean: 0.1, std: Some(0.2), exact: Some(0.3) };
         let other =

@@ -187,7 +187,7 @@ mod tests {
     use crate::study::curvature::Exact;
 
     #[test]
-    fn the_dimension_counts_what_lies_below_the_largest_gap() {
+    fn the_dimension_counts_values_below_the_largest_gap() {
         let values = [9.0, 8.0, 7.5, 1.0, 0.5];
         assert_eq!(dimension(&values, 0), (2, 6.5));
         assert_eq!(dimension(&values, 2), (2, 6.5));

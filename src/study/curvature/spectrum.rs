@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_values_are_those_of_public_code() {
+    fn raw_values_agree_with_public_code() {
         let x = normals(1, 8, "memory");
         let score = Empirical::new(Memories::new(x.clone()).unwrap());
         for (t, expected) in [(15.0, 31.7), (2.0, 105.45)] {
@@ -496,7 +496,7 @@ mod tests {
             // sqrt(4) / sigma_t.
             assert!(got[0].values.iter().all(|v| (v - expected).abs() < 0.05), "{:?}", got[0].values);
         }
-        // Plain rows hold the score itself as well, which moves no more than two values: one far up, one down.
+        // One-sided rows also contain the score itself, which changes at most two values: one becomes much larger, one smaller.
         let far = &x + 1.0;
         let plain = CurvatureSettings { variant: Variant::Plain, ..settings() };
         let centred = &spectra(&score, &far, plain.clone())[0].values;
@@ -711,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spectrum_depends_on_its_point_alone() {
+    fn a_spectrum_depends_only_on_its_point() {
         let x = normals(7, 9, "points") * 0.5;
         let all: Vec<usize> = (20..27).collect();
         let shape = Shape::image(3, 3, 1);
@@ -742,7 +742,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_near_its_own_jacobian() {
+    fn the_spectrum_of_a_network_is_near_that_of_its_jacobian() {
         let x = normals(3, 9, "points") * 0.5;
         let small = CurvatureSettings { t: 200.0, step: 0.02, exact: true, ..settings() };
         for got in spectra(&network(32), &x, small) {
@@ -778,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_refused_by_its_number() {
+    fn values_that_are_not_finite_are_refused_by_index() {
         let mut x = normals(3, 4, "points");
         let params = CurvatureSettings { exact: true, ..settings() }.check().unwrap();
         let samples = [5, 8, 13];

@@ -121,7 +121,7 @@ mod tests {
     use crate::class::Group;
 
     #[test]
-    fn rows_come_back_as_they_were_and_say_their_sign() {
+    fn rows_survive_writing_and_have_their_sign() {
         let one =
             PotentialRow { group: Group::SPURIOUS, sample: 7, reference: 3, u: -1.5, error: Some(0.25) };
         let images = [one, PotentialRow { group: Group::Training, error: None, ..one }];

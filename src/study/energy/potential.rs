@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_depends_on_the_rows_of_a_call_or_on_the_other_arcs() {
+    fn results_do_not_depend_on_the_rows_of_a_call_or_on_other_arcs() {
         let rows = cloud("memories", 9, 4);
         let score = Empirical::new(Memories::new(rows.clone()).unwrap());
         let (from, to) = (cloud("from", 8, 4), cloud("to", 8, 4));
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_of_a_gradient_is_the_difference_of_mean_energies_whatever_the_reference() {
+    fn the_gap_of_a_gradient_is_the_difference_of_mean_energies_for_any_reference() {
         let gaussian = Gaussian::new(array![0.5, -0.2, 0.0], array![1.0, 0.4, 0.7]).unwrap();
         let training = cloud("training", 40, 3);
         let samples = cloud("samples", 30, 3) * 1.5;
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_or_not_finite_is_named() {
+    fn values_out_of_range_and_not_finite_are_named() {
         let d = PotentialSettings::default;
         for (bad, name) in [
             (PotentialSettings { points: 1, ..d() }, "points"),

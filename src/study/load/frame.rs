@@ -79,7 +79,7 @@ mod tests {
     use crate::study::load::Fractions;
 
     #[test]
-    fn cells_come_back_from_their_frame() {
+    fn cells_survive_their_frame() {
         let fractions = Fractions {
             memorized: 0.5,
             spurious: 0.25,

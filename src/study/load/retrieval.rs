@@ -562,14 +562,14 @@ mod tests {
     }
 
     #[test]
-    fn clusters_go_from_one_mean_through_their_own_to_the_memories() {
+    fn clusters_change_from_one_mean_through_their_own_means_to_the_memories() {
         let data = [clusters()];
         let params = settings().check().unwrap();
         let rows = phase_diagram(&data, &params, None, &Silent).unwrap();
         assert_eq!(rows.len(), params.cells(&data));
         assert_eq!(rows.len(), 6, "K = 4000 is more than there is");
         let cell = |k: usize, beta: f64| rows.iter().find(|r| r.k == k && r.beta == beta).unwrap();
-        // Hot: every start comes to the mean of all, which is nobody's image and so spurious.
+        // Small beta: every start ends at the mean of all images, which is not an image and therefore spurious.
         assert_eq!((cell(40, 0.001).fractions.spurious, cell(40, 0.001).distinct), (1.0, 1));
         assert!(cell(40, 0.001).blended > 39.0);
         // Warm: each cluster is one attractor.
@@ -585,14 +585,14 @@ mod tests {
     }
 
     #[test]
-    fn cells_resume_and_what_is_cut_short_has_no_class() {
+    fn cells_resume_and_unconverged_states_have_no_class() {
         let dir = tempfile::tempdir().unwrap();
         let cells = Cells::at(dir.path());
         let data = [clusters()];
         let params = settings().check().unwrap();
         let first = phase_diagram(&data, &params, Some(&cells), &Silent).unwrap();
         let again = phase_diagram(&data, &params, Some(&cells), &Silent).unwrap();
-        // Seconds too: they were read, not measured anew.
+        // The seconds are also equal, so the cell was read and not computed again.
         assert_eq!(first, again);
         let cut = LoadSettings { max_steps: 1, tolerance: 1e-9, ..settings() }.check().unwrap();
         let rows = phase_diagram(&data, &cut, None, &Silent).unwrap();

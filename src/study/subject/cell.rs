@@ -110,7 +110,7 @@ mod tests {
     use polars::prelude::{NamedFrom, Series};
 
     #[test]
-    fn a_cell_is_read_when_it_is_finished_and_whole() {
+    fn a_cell_is_read_when_it_is_finished_and_complete() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
         assert!(!LabelledSamples::is_at(at));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_read_with_what_is_missing() {
+    fn labels_are_read_with_missing_distances() {
         let rows = labelled_rows(&labels(7, "spurious", &[Some(0.5), None])).unwrap();
         assert_eq!(
             rows,

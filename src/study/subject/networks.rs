@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_come_back_with_their_rows() {
+    fn networks_survive_with_their_rows() {
         let network = |dataset: &str, network: &str, rows: &[usize]| NetworkRows {
             dataset: dataset.into(),
             network: network.into(),

@@ -1,4 +1,4 @@
-//! Frames of a sweep, and of the cells that it is made of.
+//! Frames of a sweep and of its cells.
 
 use polars::prelude::DataFrame;
 
@@ -10,7 +10,7 @@ use crate::study::sweep::{DistanceRow, ExampleRow, Role, SweepRow};
 named_item!(Role, Role::ALL, "roles");
 
 columns!(SweepRow, "sweep",
-    /// One row a cell and size of S.
+    /// One row for each cell and size of S.
     cells_frame, cells_rows, {
     "dataset": (dataset),
     "size": (size),
@@ -84,7 +84,7 @@ columns!(SweepRow, "sweep",
 });
 
 columns!(DistanceRow, "distances",
-    /// One row a sample; a missing distance is null.
+    /// One row for each sample; a missing distance is null.
     samples_frame, samples_rows, {
     "dataset": (dataset),
     "network": (network),
@@ -98,7 +98,7 @@ columns!(DistanceRow, "distances",
 });
 
 columns!(ExampleRow, "examples",
-    /// One row a picture; its values are bytes in hexadecimal.
+    /// One row for each image; its values are bytes in hexadecimal.
     examples_frame, examples_rows, {
     "dataset": (dataset),
     "network": (network),
@@ -117,7 +117,7 @@ columns!(ExampleRow, "examples",
     "pixels": (pixels),
 });
 
-/// The labels of one cell, one row a sample: `sample`, `set`, `label`, `d_train`, `nearest_train`, `second_train`,
+/// The labels of one cell, one row for each sample: `sample`, `set`, `label`, `d_train`, `nearest_train`, `second_train`,
 /// `d_synthetic` and `nearest_synthetic`, the latter a row of the sample file. A sample that is invalid or alone has
 /// missing values.
 ///
@@ -165,7 +165,7 @@ mod tests {
     use crate::study::sweep::{ClassRow, ThresholdRow};
 
     #[test]
-    fn rows_come_back_as_they_were() {
+    fn rows_survive_writing_and_reading() {
         let class = |v: f64| ClassRow { count: 3, fraction: v, low: v - 0.1, high: v + 0.1, few: v < 0.3 };
         let threshold = ThresholdRow {
             value: Some(0.3),

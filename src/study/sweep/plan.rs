@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_is_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (from, to, words) in [
             ("\"mnist\"", "\"emnist\"", "emnist"),
             ("size = 7", "size = 5", "size is 5"),

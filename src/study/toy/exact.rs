@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_counts_what_is_known() {
+    fn the_ladder_gives_known_counts() {
         let rows = ladder(&settings(), &Silent).unwrap();
         assert_eq!(rows.len(), 10);
         // K = 2 below and above its critical beta of 0.5016.

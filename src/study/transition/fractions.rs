@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_of_a_network_come_by_size_with_one_set_size_and_seed() {
+    fn cells_of_a_network_are_sorted_by_size_with_one_set_size_and_seed() {
         let rows = [
             cell("exact", 2, 4, None),
             cell("mlp", 16, 8, Some(2)),

@@ -1,5 +1,5 @@
-// The CUDA names that kernels use, for a processor's compiler. A kernel that needs another one has it added here;
-// static __shared__ arrays and float atomics are left out on purpose.
+// The CUDA names that kernels use, for a C++ compiler. Add a name here when a kernel needs it; static __shared__ arrays
+// and float atomics are excluded on purpose.
 //
 // The runtime (runtime.cpp) runs each CUDA thread as a fiber until it waits or ends, one at a time.
 #pragma once

@@ -1,11 +1,11 @@
 //! The kernels of `kernels/` compiled for the processor, behind the same trait as a CUDA device.
 //!
-//! A process of its own runs them (`runtime.cpp`), one fiber for each CUDA thread, so that a crash, a deadlock or
-//! a sanitizer's report is an error here and not the end of the tests. What is compiled lies in cargo's folder for
-//! the tests' files, by a hash of sources and flags.
+//! A separate process (`runtime.cpp`) runs them with one fiber for each CUDA thread, so that a crash, a deadlock or a
+//! sanitizer's report is an error of the test and does not end the tests. Compiled files are in cargo's folder for the
+//! files of tests, named by a hash of sources and flags.
 //!
-//! It can't show what only a GPU or NVIDIA's compiler does: contraction and approximate functions to the last bit,
-//! the order in which other blocks see writes to global memory, registers, occupancy, speed.
+//! It does not reproduce what only a GPU or NVIDIA's compiler does: contraction and approximate functions to the last
+//! bit, the order in which other blocks see writes to global memory, registers, occupancy, speed.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -37,16 +37,16 @@ pub enum Schedule {
 /// Forward, reverse and one random order.
 pub const SCHEDULES: [Schedule; 3] = [Schedule::Forward, Schedule::Reverse, Schedule::Random(1)];
 
-/// What looks at the kernels while they run.
+/// The checks while the kernels run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flavour {
-    /// Nothing but the guards around memory.
+    /// Only guards around memory.
     Plain,
-    /// As plain, with the C library's fibers, which are all there is where the processor is no x86-64.
+    /// As plain, with the C library's fibers, the only ones on processors other than x86-64.
     Portable,
     /// AddressSanitizer and UndefinedBehaviorSanitizer.
     Address,
-    /// ThreadSanitizer, which takes every CUDA thread for one.
+    /// ThreadSanitizer, for which every CUDA thread is a thread.
     Thread,
 }
 
@@ -130,7 +130,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing that it holds is worth waiting for.
+        // The process has no result to wait for.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -154,7 +154,7 @@ impl HostEmulator {
         self
     }
 
-    /// So many seconds of the processor's time for each launch.
+    /// Limits each launch to this many seconds of processor time.
     pub fn with_seconds(mut self, seconds: u32) -> Self {
         self.seconds = seconds;
         self
@@ -190,7 +190,7 @@ impl HostEmulator {
         Ok(Process { child, to, from, errors })
     }
 
-    /// Sends a request and takes its answer; a process that died is asked why.
+    /// Sends a request and reads the answer; for a process that ended, the error is its report.
     fn ask(&self, state: &mut State, request: &[&[u8]], answer: &mut [u8]) -> Result<(), String> {
         if state.process.is_none() {
             state.process = Some(self.start()?);
@@ -333,7 +333,7 @@ impl Driver for HostEmulator {
 
 type Built = Arc<OnceLock<Result<PathBuf, String>>>;
 
-/// The runtime, or a library of the kernels of one source. Threads that want the same wait for each other.
+/// The runtime, or a library of the kernels of one source. Threads that need the same file wait for each other.
 fn build(flavour: Flavour, name: &str, source: Option<&Source>) -> Result<PathBuf, String> {
     static BUILDS: Mutex<Option<HashMap<String, Built>>> = Mutex::new(None);
     let mut unit = String::new();

@@ -1,8 +1,8 @@
 // Runs kernels that were compiled for the processor: one fiber for each CUDA thread, one block after the other.
 //
-// This file is compiled without sanitizer, so that only the kernels are looked at; it tells the sanitizers of
-// its fibers (M2G_ASAN, M2G_TSAN). It takes requests on standard input and answers on standard output. Whatever
-// is wrong ends the process with a line on standard error.
+// This file is compiled without sanitizers, so that only the kernels are checked; it announces its fibers to the
+// sanitizers (M2G_ASAN, M2G_TSAN). It reads requests from standard input and answers on standard output. Every error
+// ends the process with a line on standard error.
 
 #include <dlfcn.h>
 #include <signal.h>
@@ -78,7 +78,7 @@ namespace {
 
 constexpr unsigned WARP = 32;
 constexpr size_t STACK = 256 << 10;
-// Fresh memory is NaN as float and as double, and far out of any array as an integer.
+// New memory is NaN as float and as double, and outside any array as an integer.
 constexpr unsigned char POISON[4] = {0xa5, 0xa5, 0xf7, 0x7f};
 // AddressSanitizer has its own zones around memory, to the byte.
 #ifdef M2G_ASAN
@@ -306,7 +306,7 @@ bool pick() {
   return false;
 }
 
-// Goes on with another thread, from one that waits or has ended.
+// Switches to another thread, from one that waits or has ended.
 void yield() {
   Thread& from = threads[current];
   const bool last = from.state == ENDED;
@@ -319,7 +319,7 @@ void yield() {
   if (&to != &from) switch_fibers(from.fiber, to.fiber, last);
 }
 
-// Lets the lanes of a warp operation go if all are there that have not ended.
+// Completes a warp operation if all lanes that have not ended have reached it.
 void settle(size_t w, unsigned slot) {
   Warp& warp = warps[w];
   const unsigned arrived = warp.arrived[slot];
@@ -338,7 +338,7 @@ void settle(size_t w, unsigned slot) {
     const unsigned l = __builtin_ctz(left);
     Thread& t = lanes[l];
     if (t.from == BALLOT) t.value = votes;
-    // What a lane reads that takes no part is undefined.
+    // A read from a lane that does not take part is undefined.
     else t.value = t.from < WARP && (arrived >> t.from & 1) ? brought[t.from] : poison;
     set_ready(w * WARP + l);
   }
@@ -408,7 +408,7 @@ void fiber_main() {
 void run_block() {
   const size_t count = threads.size();
   warps.assign((count + WARP - 1) / WARP, Warp());
-  // Lanes that the block does not fill have ended before they began.
+  // Lanes beyond the end of the block count as ended.
   if (count % WARP) warps.back().ended = ~0u << (count % WARP);
   generation = 0;
   ended = 0;

@@ -6,10 +6,10 @@ use super::traffic::{Log, Traffic};
 use std::fmt;
 
 const WARP: usize = 32;
-/// More instructions than any thread may take between two barriers.
+/// Largest number of instructions of a thread between two barriers.
 const ENDLESS: u64 = 1 << 31;
 
-/// In which order warps of a block, lanes of a warp, and blocks of a grid run.
+/// The order in which warps of a block, lanes of a warp, and blocks of a grid run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
     Forward,
@@ -17,7 +17,7 @@ pub enum Schedule {
     Random(u64),
 }
 
-/// What stopped a thread, and where.
+/// The reason why a thread stopped, and its instruction.
 pub struct Fault {
     pub thread: usize,
     pub inst: usize,
@@ -27,17 +27,17 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ready,
-    /// At an instruction that its warp takes together.
+    /// At an instruction that its warp executes together.
     Warp,
     Barrier,
     Done,
 }
 
-/// Who last wrote and read a word of shared memory, and after how many barriers of block and warp. Times tell of
-/// a missing barrier under any schedule, even one that gives the right values.
+/// The last writer and reader of a word of shared memory, and the number of block and warp barriers before. These times
+/// reveal a missing barrier under any schedule, even one that gives correct values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shadow {
-    /// Thread + 1; 0 for nobody.
+    /// Thread + 1; 0 for no thread.
     writer: u32,
     written: Time,
     reader: Reader,
@@ -70,7 +70,7 @@ struct Time {
     warp: u32,
 }
 
-/// What memory a block sees.
+/// The memory of a block.
 struct Sight<'a> {
     memory: &'a Memory,
     block: u32,
@@ -80,7 +80,7 @@ struct Sight<'a> {
     /// Barriers passed by the block, and by each warp.
     barriers: u32,
     warp_barriers: Vec<u32>,
-    /// Where traffic is counted.
+    /// The counter of traffic.
     log: Option<Log>,
 }
 
@@ -89,7 +89,7 @@ impl Sight<'_> {
         Time { block: self.barriers, warp: self.warp_barriers[thread / WARP] }
     }
 
-    /// Is what `other` did at `time` over for `thread`?
+    /// Whether a barrier separates an access of `other` at `time` from the present access of `thread`.
     fn over(&self, time: Time, other: u32, thread: usize) -> bool {
         let now = self.now(thread);
         time.block < now.block
@@ -146,7 +146,7 @@ impl Sight<'_> {
         let reader = match shadow.reader {
             Reader::Nobody => None,
             Reader::One(other) => Some(other),
-            // Any other lane stands for its warp.
+            // Any other lane represents its warp.
             Reader::Warp(warp) => Some(warp * WARP as u32 + u32::from(thread.is_multiple_of(WARP))),
             Reader::Many => Some(u32::MAX),
         };
@@ -272,7 +272,7 @@ pub struct Block<'a> {
     pub executed: u64,
 }
 
-/// Grid, block and what else all blocks of a launch share.
+/// Grid, block and other data that all blocks of a launch share.
 pub struct Setting<'a> {
     pub kernel: &'a Kernel,
     pub memory: &'a Memory,
@@ -333,12 +333,12 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// What its accesses took, where that was asked for.
+    /// Traffic of its accesses, if it is counted.
     pub fn traffic(&self) -> Traffic {
         self.sight.log.as_ref().map_or_else(Traffic::default, |log| log.traffic)
     }
 
-    /// `0..count` as the schedule has it.
+    /// `0..count` in the order of the schedule.
     fn order(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         match self.schedule {
@@ -388,7 +388,7 @@ impl<'a> Block<'a> {
         self.kernel.lines[self.next[thread] as usize].0
     }
 
-    /// Lets the block pass a barrier that all its threads have come to; anything else would hang or be undefined.
+    /// Lets the block pass a barrier that all its threads have reached; otherwise the barrier would hang or be undefined.
     fn barrier(&mut self) -> Result<(), Fault> {
         if let Some(stuck) = self.states.iter().position(|s| *s == State::Warp) {
             return Err(self.fault(stuck, "deadlock: lanes named in the mask never come here".into()));
@@ -407,7 +407,7 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    /// Takes the instructions that lanes of a warp wait at together, where all that are named have come.
+    /// Executes the instructions at which lanes of a warp wait, once all lanes of the mask have reached them.
     fn warp_step(&mut self, first: usize, lanes: usize) -> Result<bool, Fault> {
         let mut stepped = false;
         let mut looked_at = 0u32;
@@ -469,7 +469,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// One instruction for all lanes that take it.
+    /// Executes one instruction for all lanes that take part.
     fn together(&mut self, inst: Inst, members: &[usize]) -> Result<(), Fault> {
         self.executed += members.len() as u64;
         match inst.op {
@@ -549,7 +549,7 @@ impl<'a> Block<'a> {
         self.run_thread_plain(thread)
     }
 
-    /// From where a thread stands to where it blocks or ends.
+    /// Runs a thread until it blocks or ends.
     #[inline(always)]
     fn run_thread_plain(&mut self, thread: usize) -> Result<(), Fault> {
         let width = self.kernel.template.len();

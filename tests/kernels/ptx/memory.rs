@@ -1,13 +1,13 @@
-//! Global memory: buffers that know which of their words were written, and by whom in this launch.
+//! Global memory: buffers that record which of their words were written, and by which block in this launch.
 
 use super::parse::POISON;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 const NEVER: u32 = 0;
 const BEFORE: u32 = 1;
-/// A writer is told as its block's number plus this.
+/// A writer is stored as its block's number plus this.
 const FIRST_BLOCK: u32 = 2;
-/// Each buffer has a window of addresses of its own, so that no overrun ends in another buffer.
+/// Size of the address range of each buffer, large enough that an overrun never reaches another buffer.
 const WINDOW: u32 = 40;
 
 struct Buffer {
@@ -52,7 +52,7 @@ impl Memory {
         (number << WINDOW) + offset as u64
     }
 
-    /// So many bytes at an address, in one access.
+    /// This many bytes at an address, in one access.
     pub fn place(&self, address: u64, bytes: usize) -> Result<Place<'_>, String> {
         let number = (address >> WINDOW) as usize;
         let byte = (address & ((1 << WINDOW) - 1)) as usize;
@@ -91,7 +91,7 @@ impl Memory {
         Ok(())
     }
 
-    /// What was written in the launch now done is from before to the next one.
+    /// Ends a launch: for the next launch, its writes count as earlier writes.
     pub fn end_launch(&self) {
         for buffer in self.buffers.iter().flatten() {
             for writer in &buffer.writers {

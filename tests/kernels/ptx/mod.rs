@@ -1,13 +1,13 @@
-//! An interpreter of the PTX that NVIDIA's compiler makes of `kernels/`: a [`Driver`] that runs it on the
-//! processor and checks what a device does not.
+//! An interpreter of the PTX that NVIDIA's compiler makes of `kernels/`: a [`Driver`] that runs it on the processor
+//! and checks more than a device does.
 //!
-//! Stopped with kernel, thread and line of the PTX: an access out of bounds or not aligned; a read of memory,
-//! shared or global, that nothing wrote; threads of a block that touch a word of shared memory without a barrier
-//! between, under whatever schedule, where one of them changes it; blocks of one launch that read or overwrite
-//! each other's results; barriers that not all threads come to; shuffles from lanes that take no part.
-//! Approximate functions are off by as much as the PTX manual allows.
+//! It stops, with kernel, thread and line of the PTX, at an access out of bounds or not aligned; a read of shared or
+//! global memory that was not written; accesses of two threads to a word of shared memory without a barrier between
+//! them, if one of them writes, under any schedule; blocks of one launch that read or overwrite each other's results;
+//! barriers that not all threads reach; shuffles from lanes that do not take part. Approximate functions have the
+//! largest error that the PTX manual allows.
 //!
-//! Not modelled: time, caches, order of stores between threads beyond barriers, and shuffles count as no barrier.
+//! It does not model time, caches, or the order of stores between threads beyond barriers. Shuffles are not barriers.
 
 mod block;
 mod memory;
@@ -38,15 +38,15 @@ pub struct PtxEmulator {
     log_traffic: bool,
 }
 
-/// What was seen of a kernel in all its launches.
+/// Statistics of a kernel over all its launches.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
-    /// Threads a block, and bytes of shared memory: the most of each.
+    /// Largest number of threads per block, and of bytes of shared memory.
     pub threads: u32,
     pub shared: u32,
     /// Instructions executed by all threads.
     pub executed: u64,
-    /// Of all blocks, where it was asked for.
+    /// Traffic of all blocks, if it is counted.
     pub traffic: Traffic,
 }
 
@@ -54,12 +54,12 @@ pub struct Seen {
 struct State {
     memory: Memory,
     seen: BTreeMap<String, Seen>,
-    /// A wrong call of `free`, told at the next call.
+    /// A wrong call of `free`, reported at the next call.
     wrong: Option<String>,
 }
 
 impl PtxEmulator {
-    /// A device with so many bytes of memory that knows the kernels of some PTX modules.
+    /// A device with this many bytes of memory and the kernels of some PTX modules.
     ///
     /// # Errors
     /// The first line of PTX that is not understood.
@@ -75,12 +75,12 @@ impl PtxEmulator {
         Ok(Self { kernels, schedule, total, state: Mutex::default(), log_traffic: false })
     }
 
-    /// The same, counting memory traffic too, which is slow.
+    /// The same, with counting of memory traffic, which is slow.
     pub fn with_traffic(self) -> Self {
         Self { log_traffic: true, ..self }
     }
 
-    /// What the kernels launched so far did, by name.
+    /// Statistics of the kernels launched so far, by name.
     pub fn seen(&self) -> BTreeMap<String, Seen> {
         self.state().seen.clone()
     }

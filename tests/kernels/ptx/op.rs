@@ -1,4 +1,4 @@
-//! What each arithmetic opcode of PTX computes, on registers of 64 bits that hold narrower values zero-extended.
+//! The arithmetic opcodes of PTX, on registers of 64 bits that hold narrower values zero-extended.
 
 /// A function of one, two or three registers.
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ fn ud(x: f64) -> u64 {
     x.to_bits()
 }
 
-/// A result of the approximating unit: off by as much as the PTX manual allows, up or down by the argument's
-/// bits, so that a kernel passes only where it bears the worst of it. Whole powers of two stay exact.
+/// A result of the approximating unit, with the largest error that the PTX manual allows, up or down depending on the
+/// argument's bits, so that a kernel passes only if it tolerates this error. Powers of two stay exact.
 fn approximate(exact: f64, relative: f64, argument: u64) -> u64 {
     let up = argument.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 0;
     let mantissa = exact.to_bits() & ((1 << 52) - 1);
@@ -34,8 +34,8 @@ fn approximate(exact: f64, relative: f64, argument: u64) -> u64 {
     uf((exact * if up { 1.0 + off } else { 1.0 - off }) as f32)
 }
 
-/// Off by 2^-22.5 of the power of two below, which stays within the two units of the last place that CUDA promises
-/// of exp2f.
+/// Error of 2^-22.5 relative to the power of two below, which is within the two units in the last place that CUDA
+/// guarantees for exp2f.
 fn ex2(a: u64) -> u64 {
     let exact = f64::from(f(a)).exp2();
     let mantissa = f64::from_bits(exact.to_bits() & ((1 << 52) - 1) | 1023 << 52);
@@ -46,13 +46,13 @@ fn flushed(a: u64) -> u64 {
     if f(a).is_subnormal() { a & 0x8000_0000 } else { a }
 }
 
-/// Below 1, lg2 is right to an absolute 2^-22; elsewhere to a relative one.
+/// lg2 has an absolute error of 2^-22 for results between -1 and 1, and a relative one for others.
 fn lg2(a: u64) -> u64 {
     let exact = f64::from(f(a)).log2();
     approximate(exact, 2f64.powi(-22) / exact.abs().clamp(1e-30, 1.0), a)
 }
 
-/// min and max of PTX: a NaN loses, and -0 is below +0.
+/// min and max of PTX: the other operand of a NaN is the result, and -0 is below +0.
 macro_rules! lesser {
     ($to:ident, $from:ident) => {
         |a, b| {
@@ -86,7 +86,7 @@ macro_rules! integer {
             "mad.hi" => Three(|a, b, c| {
                 ((((a as $t as $w) * (b as $t as $w)) >> BITS) as $u).wrapping_add(c as $u) as u64
             }),
-            // Division by zero has no result on the device; all ones is what it tends to give.
+            // Division by zero is undefined on the device, which usually gives all ones.
             "div" => Two(|a, b| match b as $t {
                 0 => !0 as $u as u64,
                 b => (a as $t).wrapping_div(b) as $u as u64,

@@ -1,15 +1,14 @@
-//! From the text of a PTX module to kernels whose operands are slots of one register file. What is not known
-//! here is refused with its line.
+//! Parses a PTX module into kernels whose operands are slots of one register file. Unknown text is refused with its line.
 
 use super::op::{Function, conversion, function};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What a register holds before it is written: NaN as f32 and as f64, far out of every buffer as an address.
+/// Value of a register before it is written: NaN as f32 and as f64, outside every buffer as an address.
 pub const POISON: u64 = 0x7fff_dead_7fff_dead;
-/// Where shared memory begins among generic addresses.
+/// Generic address at which shared memory begins.
 pub const SHARED_BASE: u64 = 1 << 60;
 
-/// Registers that a thread is born with, in this order at the front of its file.
+/// Registers that are set when a thread starts, in this order at the front of its file.
 pub const SPECIAL: [&str; 13] = [
     "%tid.x",
     "%tid.y",
@@ -180,7 +179,7 @@ pub enum Op {
     Trap,
 }
 
-/// One instruction, and the predicate that it hangs on.
+/// One instruction and its predicate.
 #[derive(Clone, Copy)]
 pub struct Inst {
     pub op: Op,
@@ -197,11 +196,11 @@ pub struct Kernel {
     pub code: Vec<Inst>,
     /// Line and text of each instruction.
     pub lines: Vec<(usize, String)>,
-    /// What a thread's register file begins with; parameters follow [`SPECIAL`].
+    /// Initial register file of a thread; parameters follow [`SPECIAL`].
     pub template: Vec<u64>,
-    /// Bytes of shared memory that the module itself asks for.
+    /// Bytes of shared memory that the module declares.
     pub fixed_shared: u32,
-    /// Most threads a block may have, where the kernel says so.
+    /// Largest number of threads of a block, if the kernel states it.
     pub max_threads: Option<u32>,
 }
 
@@ -384,7 +383,7 @@ impl Decoder {
         }
     }
 
-    /// Takes one statement; true at the brace that ends the kernel.
+    /// Reads one statement; true at the brace that ends the kernel.
     fn statement(&mut self, line: usize, text: &str) -> Result<bool, String> {
         self.line = line;
         if text == "{" {

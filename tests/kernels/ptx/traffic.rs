@@ -1,12 +1,12 @@
-//! What the lanes of a warp ask of memory together: passes over the banks of shared memory, and sectors of global
-//! memory. Lanes run one after the other, so the n-th time that each comes to an instruction is taken as one access.
+//! Memory traffic of the lanes of a warp together: passes over the banks of shared memory, and sectors of global memory.
+//! Lanes run one after the other, so their n-th executions of an instruction count as one access.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const BANKS: u64 = 32;
 const SECTOR: u64 = 32;
 
-/// Passes or sectors that were needed, and what the same bytes take at best.
+/// Passes or sectors that were needed, and the least possible number for the same bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Need {
     pub moved: u64,
@@ -14,7 +14,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// 1 at best; 1 too where nothing was moved.
+    /// Ratio of the two, 1 at best; also 1 without traffic.
     pub fn excess(&self) -> f64 {
         if self.least == 0 { 1.0 } else { self.moved as f64 / self.least as f64 }
     }
@@ -49,7 +49,7 @@ impl Log {
         access.or_insert((shared, bytes as u64, Vec::new())).2.push(address);
     }
 
-    /// The lanes come together: what they asked for is counted.
+    /// Counts the accesses when the lanes meet.
     pub fn close(&mut self) {
         self.times.clear();
         for (shared, bytes, addresses) in std::mem::take(&mut self.accesses).into_values() {

@@ -1,8 +1,7 @@
-//! Which pixels meet which weights, worked out once.
+//! The pairs of pixels and weights of a linear map, computed once.
 //!
-//! Padding, strides and doubling are nothing but a list of triples: an output pixel, an input pixel, and a matrix of
-//! weights between them. Pixels that have the same matrices are a class; tiles of one class take no part in products
-//! with padding.
+//! A list of triples describes padding, strides and upsampling: an output pixel, an input pixel, and the matrix of weights
+//! between them. Pixels with the same matrices are a class, and tiles of one class skip products with padding.
 
 use crate::shape::Shape;
 

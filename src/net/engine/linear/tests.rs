@@ -1,7 +1,7 @@
 use super::*;
 use crate::random::Stream;
 
-/// Sides of images and channels that are no multiples of a block, and what windows there are.
+/// Image sides and channels that are not multiples of a block, and all kinds of windows.
 const LAYERS: [(Shape, usize, usize, usize, bool); 19] = [
     (Shape::image(5, 7, 3), 33, 3, 1, false),
     (Shape::image(7, 7, 17), 5, 3, 1, false),
@@ -41,7 +41,7 @@ fn draw(name: &str, n: usize) -> Vec<f32> {
     (0..n).map(|_| stream.normal() as f32).collect()
 }
 
-/// What the layer is called with.
+/// Arguments of the layer.
 struct Case {
     x: Vec<f32>,
     weight: Vec<f32>,
@@ -63,7 +63,7 @@ impl Case {
     }
 }
 
-/// Sums in f64 with the sums of their terms' sizes and how many these are.
+/// Sums in f64, with the sum of the absolute values of their terms and the number of terms.
 #[derive(Clone, Copy, Default)]
 struct Sum {
     value: f64,
@@ -79,8 +79,8 @@ impl Sum {
     }
 }
 
-/// A sum of n terms in f32 passes each through n roundings at most: its own, and those of what is added later. Two
-/// more are for weights that were added up first.
+/// In a sum of n terms in f32 each term is rounded at most n times: once itself, and with each later addition. Two more
+/// roundings are for weights that were summed before.
 fn assert_close(what: &str, found: &[f32], expected: &[Sum]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, e)) in found.iter().zip(expected).enumerate() {
@@ -90,7 +90,8 @@ fn assert_close(what: &str, found: &[f32], expected: &[Sum]) {
     }
 }
 
-/// Every place of every window that lies on the image: first numbers of the output and the input pixel, the place.
+/// Every position of every window inside the image: first element of the output pixel and of the input pixel, and the
+/// position.
 fn windows(at: usize, m: usize) -> Vec<(usize, usize, usize)> {
     let (from, outputs, side, stride, upsample) = LAYERS[at];
     let scale = if upsample { 2 } else { 1 };

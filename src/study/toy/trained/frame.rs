@@ -180,7 +180,7 @@ mod tests {
     use crate::study::toy::trained::Misfit;
 
     #[test]
-    fn rows_come_back_as_they_were() {
+    fn rows_survive_writing_and_reading() {
         let grid =
             [GridRow { k: 9, x: 0.1, y: 0.2, trained: 0.3, gaussian_prior: 0.4, exact: 0.5, ring: 0.6 }];
         assert_eq!(grid_rows(&grid_frame(&grid).unwrap()).unwrap(), grid);
