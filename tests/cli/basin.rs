@@ -2,64 +2,26 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::Folder;
-use mem2gen::frame::{
-    column_f64, column_i64, column_text, floats, frame, integers, parquet_note, read_parquet, texts,
-    write_parquet,
-};
+use crate::common::{Folder, Running, write_labels};
+use mem2gen::frame::{column_f64, column_i64, column_text, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
 use ndarray::Array2;
-use ndarray_npy::read_npy;
-
-fn toy_run(folder: &Folder, at: &str, k: &str, process: &str) -> String {
-    let at = folder.at(at);
-    folder.runs(&[
-        "train",
-        "--dataset",
-        "toy",
-        "--k",
-        k,
-        "--process",
-        process,
-        "--profile",
-        "smoke",
-        "--steps",
-        "20",
-        "--run",
-        &at,
-    ]);
-    at
-}
-
-fn toy_points(folder: &Folder, k: &str) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", k, "--out", &out]);
-    read_npy::<_, Array2<f64>>(out).unwrap().mapv(|v| f64::from(v as f32))
-}
 
 /// A folder like a finished cell of a sweep, with a run on two points: five samples, of which the first and the third
 /// are copies of the first point.
 fn cell(folder: &Folder, delta_m: f64) -> String {
-    let points = toy_points(folder, "2");
+    let points = folder.toy_memories("2");
     let at = folder.at("cell");
-    toy_run(folder, "cell/train", "2", "vp");
+    folder.toy_run("cell/train", "2", "vp");
     let far = [0.01, 5.0, 0.002, 9.0, 7.0];
     let samples =
         Array2::from_shape_fn((5, 2), |(i, j)| (points[[0, j]] + if j == 0 { far[i] } else { 0.0 }) as f32);
     folder.array("cell/samples.npy", &samples);
     let label = ["memorized", "spurious", "memorized", "generalized", "spurious"];
-    let labels = vec![
-        integers("sample", (0..5).collect()),
-        integers("set", vec![0; 5]),
-        texts("label", &label),
-        floats("d_train", far.to_vec()),
-        floats("d_synthetic", vec![0.008, 2.0, 0.008, 2.0, 1.5]),
-    ];
-    write_parquet(&Path::new(&at).join("labels-x4.parquet"), &frame("labels", labels).unwrap()).unwrap();
+    write_labels(&folder.path("cell/labels-x4.parquet"), &label, &far, &[0.008, 2.0, 0.008, 2.0, 1.5]);
     let about = format!(
         r#"{{ "found": [{{ "multiple": 4, "classification": {{ "delta_m": {{ "value": {delta_m} }} }} }}] }}"#
     );
@@ -82,7 +44,7 @@ fn phi(z: f64) -> f64 {
 #[test]
 fn two_memories_share_the_plane_and_the_table_records_the_settings() {
     let folder = Folder::new();
-    let (run, points) = (toy_run(&folder, "run", "2", "vp"), toy_points(&folder, "2"));
+    let (run, points) = (folder.toy_run("run", "2", "vp"), folder.toy_memories("2"));
     let a = 0.5 * (points[[0, 0]] - points[[1, 0]]).hypot(points[[0, 1]] - points[[1, 1]]);
     let out = folder.at("T.parquet");
     let call = ["basin", "--run", &run, "--score", "exact", "--class", "training", "--out", &out];
@@ -168,7 +130,7 @@ fn the_samples_of_a_cell_are_measured_by_class_with_its_threshold() {
 #[test]
 fn a_killed_call_resumes() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "run", "300", "vp");
+    let run = folder.toy_run("run", "300", "vp");
     let (whole, killed) = (folder.at("whole.parquet"), folder.at("killed.parquet"));
     let call = |out| {
         let more = ["--delta", "0.3", "--perturbations", "20", "--stride", "10", "--stop", "0.05"];
@@ -176,13 +138,7 @@ fn a_killed_call_resumes() {
     };
     folder.runs(&call(&whole));
     let partial = folder.path("killed.parquet.partial");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-        .args(call(&killed))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = Running::start(&call(&killed));
     let pieces = || -> usize {
         let folders = fs::read_dir(&partial).into_iter().flatten().flatten();
         folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).map(Iterator::count).sum()
@@ -191,8 +147,7 @@ fn a_killed_call_resumes() {
     while pieces() == 0 && began.elapsed() < Duration::from_secs(120) {
         sleep(Duration::from_millis(2));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     assert!(pieces() > 0 && !Path::new(&killed).exists());
     folder.runs(&call(&killed));
     assert_eq!(fs::read(&killed).unwrap(), fs::read(&whole).unwrap());
@@ -202,7 +157,7 @@ fn a_killed_call_resumes() {
 #[test]
 fn refusals_are_one_line_and_leave_nothing() {
     let folder = Folder::new();
-    let (vp, ve) = (toy_run(&folder, "vp", "2", "vp"), toy_run(&folder, "ve", "2", "ve"));
+    let (vp, ve) = (folder.toy_run("vp", "2", "vp"), folder.toy_run("ve", "2", "ve"));
     let out = folder.at("T.parquet");
     let refuses = |run: &str, class: &str, more: &[&str], words: &[&str]| {
         let call = ["basin", "--run", run, "--class", class, "--out", &out];

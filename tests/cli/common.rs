@@ -2,11 +2,12 @@
 //! share no code with the crate.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
+use mem2gen::frame::{floats, frame, integers, texts, write_parquet};
 use ndarray::{Array, Array2, ArrayView1, Dimension};
-use ndarray_npy::{WritableElement, write_npy};
+use ndarray_npy::{WritableElement, read_npy, write_npy};
 
 /// Status and output of one call of the program.
 pub struct Said {
@@ -15,16 +16,41 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// Calls `mem2gen` without a terminal and with lines of 100 characters.
-pub fn mem2gen(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-        .args(arguments)
-        .env("COLUMNS", "100")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+/// A call of `mem2gen` without a terminal and with lines of 100 characters.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mem2gen"));
+    command.args(arguments).env("COLUMNS", "100").stdin(Stdio::null());
+    command
+}
+
+/// Runs a call to its end.
+pub fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Calls `mem2gen` and waits for its end.
+pub fn mem2gen(arguments: &[&str]) -> Said {
+    said(&mut program(arguments))
+}
+
+/// A process that ends with the test, however the test ends.
+pub struct Running(pub Child);
+
+impl Running {
+    /// Starts `mem2gen` and discards its output.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self(program(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    /// SIGKILL on Unix: nothing of the program runs after it.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A temporary folder with the files of one test.
@@ -48,6 +74,57 @@ impl Folder {
     pub fn array<T: WritableElement, D: Dimension>(&self, name: &str, array: &Array<T, D>) -> String {
         write_npy(self.path(name), array).unwrap();
         self.at(name)
+    }
+
+    /// Writes pictures of 64 x 64 pixels, whose pixels are a function of picture, x and y, and gives their folder.
+    pub fn pictures(&self, count: u32, pixel: impl Fn(u32, u32, u32) -> [u8; 3]) -> String {
+        let pictures = self.path("pictures");
+        fs::create_dir(&pictures).unwrap();
+        for i in 0..count {
+            let picture = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb(pixel(i, x, y)));
+            picture.save(pictures.join(format!("{i:02}.png"))).unwrap();
+        }
+        self.at("pictures")
+    }
+
+    /// Writes pictures, fetches them as LSUN Church into a cache of this folder, and gives the way to call the program
+    /// with this cache.
+    pub fn church(&self, count: u32, pixel: impl Fn(u32, u32, u32) -> [u8; 3]) -> impl Fn(&[&str]) -> String {
+        let (cache, pictures) = (self.path("cache"), self.pictures(count, pixel));
+        let call = move |arguments: &[&str]| {
+            let said = said(program(arguments).env("MEM2GEN_DATA", &cache));
+            assert!(said.ok, "{arguments:?}: {}", said.stderr);
+            said.stdout
+        };
+        call(&["data", "fetch", "lsun-church", "--from", &pictures]);
+        call
+    }
+
+    /// A run on `k` toy points in the folder `at`, with a few training steps.
+    pub fn toy_run(&self, at: &str, k: &str, process: &str) -> String {
+        let at = self.at(at);
+        let call = ["train", "--dataset", "toy", "--k", k, "--process", process, "--profile", "smoke"];
+        self.runs(&[&call[..], &["--steps", "20", "--run", &at]].concat());
+        at
+    }
+
+    /// The first `k` toy points.
+    pub fn toy_points(&self, k: &str) -> Array2<f64> {
+        let out = self.at("P.npy");
+        self.runs(&["toy", "--points", k, "--out", &out]);
+        read_npy(out).unwrap()
+    }
+
+    /// The first `k` toy points in single precision, as networks and the exact score of a run have them.
+    pub fn toy_memories(&self, k: &str) -> Array2<f64> {
+        self.toy_points(k).mapv(|v| f64::from(v as f32))
+    }
+
+    /// Calls a command on memories and queries, with one option and its value.
+    #[track_caller]
+    pub fn evaluates(&self, call: [&str; 3], memories: &str, queries: &str, out: &str) {
+        let [command, option, value] = call;
+        self.runs(&[command, "--memories", memories, "--queries", queries, option, value, "--out", out]);
     }
 
     fn names(&self) -> Vec<String> {
@@ -82,6 +159,17 @@ impl Folder {
         }
         assert_eq!(before, self.names(), "{arguments:?} left a file behind");
     }
+}
+
+/// Writes a cell's table of labels: the class of each sample, its distance to D and its distance to S.
+pub fn write_labels(path: &Path, classes: &[&str], d_train: &[f64], d_synthetic: &[f64]) {
+    let columns = vec![
+        integers("sample", (0..classes.len() as i64).collect()),
+        texts("label", classes),
+        floats("d_train", d_train.to_vec()),
+        floats("d_synthetic", d_synthetic.to_vec()),
+    ];
+    write_parquet(path, &frame("labels", columns).unwrap()).unwrap();
 }
 
 /// SplitMix64: random numbers that share no code with the crate.
@@ -206,6 +294,12 @@ pub fn cases() -> Vec<Case> {
 
 /// Both files in both precisions, and which of them the program computes in single.
 pub const PRECISIONS: [(bool, bool); 4] = [(false, false), (true, true), (true, false), (false, true)];
+
+/// The parameters to try at these precisions: all for files of one precision, every fourth for files of two. Files of two
+/// precisions are computed in double precision.
+pub fn tried<T>(parameters: &[T], (memories, queries): (bool, bool)) -> impl Iterator<Item = &T> {
+    parameters.iter().step_by(if memories == queries { 1 } else { 4 })
+}
 
 impl Folder {
     /// Writes the two arrays of a case, each in single (true) or double precision.

@@ -3,21 +3,10 @@
 
 use std::fs;
 
-use crate::common::Folder;
-use mem2gen::frame::{
-    column_f64, column_i64, floats, frame, integers, parquet_note, read_parquet, texts, write_parquet,
-};
+use crate::common::{Folder, write_labels};
+use mem2gen::frame::{column_f64, column_i64, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
 use ndarray::{Array2, array};
-use ndarray_npy::read_npy;
-
-fn trained(folder: &Folder, k: &str, name: &str) -> String {
-    let at = folder.at(name);
-    let toy =
-        ["train", "--dataset", "toy", "--k", k, "--process", "vp", "--profile", "smoke", "--steps", "20"];
-    folder.runs(&[&toy[..], &["--run", &at]].concat());
-    at
-}
 
 /// Singular values, descending, and the largest eigenvalue of J = -I/sigma^2 + alpha^2 Cov_w / sigma^4 at alpha x.
 fn jacobian(rows: &Array2<f64>, x: [f64; 2], alpha: f64, sigma: f64) -> ([f64; 2], f64) {
@@ -41,26 +30,13 @@ fn jacobian(rows: &Array2<f64>, x: [f64; 2], alpha: f64, sigma: f64) -> ([f64; 2
 #[test]
 fn spectra_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
     let folder = Folder::new();
-    let run = trained(&folder, "9", "run");
-    let points = folder.at("X.npy");
-    folder.runs(&["toy", "--points", "9", "--out", &points]);
-    let rows = read_npy::<_, Array2<f64>>(points).unwrap().mapv(|v| f64::from(v as f32));
+    let run = folder.toy_run("run", "9", "vp");
+    let rows = folder.toy_memories("9");
     let (out, of_points) = (folder.at("T.parquet"), folder.at("P.parquet"));
     for t in ["15", "200"] {
-        let call = [
-            "curvature",
-            "--run",
-            &run,
-            "--score",
-            "exact",
-            "--class",
-            "training",
-            "--t",
-            t,
-            "--step",
-            "1e-3",
-        ];
-        let more = ["--exact", "--drop-top", "0", "--max", "7", "--out", &out, "--points", &of_points];
+        let call = ["curvature", "--run", &run, "--score", "exact", "--class", "training", "--t", t];
+        let more = ["--step", "1e-3", "--exact", "--drop-top", "0", "--max", "7"];
+        let more = [&more[..], &["--out", &out, "--points", &of_points]].concat();
         let said = folder.runs(&[&call[..], &more].concat());
         let mut lines = said.lines();
         assert!(lines.any(|line| line.starts_with("curvature: 7 training points, mean value ")), "{said}");
@@ -95,7 +71,7 @@ fn spectra_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
 #[test]
 fn results_do_not_depend_on_the_batch() {
     let folder = Folder::new();
-    let run = trained(&folder, "4", "run");
+    let run = folder.toy_run("run", "4", "vp");
     let mut tables = Vec::new();
     for batch in ["3", "128"] {
         let out = folder.at("T.parquet");
@@ -111,18 +87,11 @@ fn results_do_not_depend_on_the_batch() {
 fn samples_of_a_class_are_those_of_the_cell() {
     let folder = Folder::new();
     fs::create_dir(folder.path("cell")).unwrap();
-    trained(&folder, "4", "cell/train");
+    folder.toy_run("cell/train", "4", "vp");
     folder.array("cell/samples.npy", &array![[0.1f32, 0.2], [0.3, -0.4], [-0.5, 0.6], [0.7, 0.8]]);
-    let labels = frame(
-        "labels",
-        vec![
-            integers("sample", vec![0, 1, 2, 3]),
-            texts("label", &["spurious", "memorized", "spurious", "memorized"]),
-            floats("d_train", vec![0.4, 0.3, 0.2, 0.1]),
-            floats("d_synthetic", vec![0.5, 0.1, 0.1, 0.2]),
-        ],
-    );
-    write_parquet(&folder.path("cell/labels-x4.parquet"), &labels.unwrap()).unwrap();
+    let classes = ["spurious", "memorized", "spurious", "memorized"];
+    let labels = folder.path("cell/labels-x4.parquet");
+    write_labels(&labels, &classes, &[0.4, 0.3, 0.2, 0.1], &[0.5, 0.1, 0.1, 0.2]);
     fs::write(folder.path("cell/cell.json"), "{}").unwrap();
     let (cell, out) = (folder.at("cell"), folder.at("T.parquet"));
     let samples = |class: &str| {
@@ -141,7 +110,7 @@ fn samples_of_a_class_are_those_of_the_cell() {
 #[test]
 fn invalid_calls_are_refused_in_one_line() {
     let folder = Folder::new();
-    let run = trained(&folder, "4", "run");
+    let run = folder.toy_run("run", "4", "vp");
     let out = folder.at("T.parquet");
     let refuses = |more: &[&str], words: &[&str]| {
         let call = ["curvature", "--run", &run, "--class", "training", "--out", &out];

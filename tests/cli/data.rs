@@ -3,23 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
+use crate::common::{Said, program, said};
 
-/// What a run left: exit status 0 or not, stdout, stderr.
-fn mem2gen(root: &Path, arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-        .args(arguments)
-        .env("MEM2GEN_ROOT", root)
-        .env_remove("MEM2GEN_DATA")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.success(), text(output.stdout), text(output.stderr))
+fn mem2gen(root: &Path, arguments: &[&str]) -> Said {
+    said(program(arguments).env("MEM2GEN_ROOT", root).env_remove("MEM2GEN_DATA"))
 }
 
 #[track_caller]
 fn refused(root: &Path, arguments: &[&str], words: &[&str]) {
-    let (ok, _, said) = mem2gen(root, arguments);
+    let Said { ok, stderr: said, .. } = mem2gen(root, arguments);
     assert!(!ok, "{arguments:?} went well");
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
@@ -28,7 +20,7 @@ fn refused(root: &Path, arguments: &[&str], words: &[&str]) {
 #[test]
 fn the_list_shows_the_registry() {
     let root = tempfile::tempdir().unwrap();
-    let (ok, table, _) = mem2gen(root.path(), &["data", "list"]);
+    let Said { ok, stdout: table, .. } = mem2gen(root.path(), &["data", "list"]);
     assert!(ok);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 6, "{table}");
@@ -66,7 +58,7 @@ fn damage_is_listed_and_fails_a_verification() {
     fs::write(cache.join("manifest.json"), manifest).unwrap();
     fs::write(cache.join("train-images-idx3-ubyte"), [0, 0, 8, 3, 0, 0, 234, 96, 0, 0, 0, 28]).unwrap();
     refused(root.path(), &["data", "verify"], &["train-images-idx3-ubyte", "truncated", "12 bytes"]);
-    let (ok, table, _) = mem2gen(root.path(), &["data", "list"]);
+    let Said { ok, stdout: table, .. } = mem2gen(root.path(), &["data", "list"]);
     assert!(ok && table.contains("damaged (read "), "{table}");
 }
 
@@ -78,19 +70,19 @@ fn a_folder_of_images_is_fetched_listed_and_verified() {
     for name in ["1.png", "2.png"] {
         image::RgbImage::from_pixel(70, 80, image::Rgb([1, 2, 3])).save(mine.join(name)).unwrap();
     }
-    let (ok, said, _) =
+    let Said { ok, stdout: said, .. } =
         mem2gen(root.path(), &["data", "fetch", "lsun-church", "--from", mine.to_str().unwrap()]);
     assert!(ok && said.contains("lsun-church: fetched") && said.contains("2 images"), "{said}");
-    let (ok, said, _) = mem2gen(root.path(), &["data", "verify"]);
+    let Said { ok, stdout: said, .. } = mem2gen(root.path(), &["data", "verify"]);
     assert!(ok && said.contains("lsun-church: complete"), "{said}");
-    let (_, table, _) = mem2gen(root.path(), &["data", "list"]);
+    let Said { stdout: table, .. } = mem2gen(root.path(), &["data", "list"]);
     assert!(table.contains("present (2 of 126227 images)"), "{table}");
 }
 
 #[test]
 fn the_doctor_names_missing_parts_and_the_commands_that_install_them() {
     let root = tempfile::tempdir().unwrap();
-    let (ok, table, said) = mem2gen(root.path(), &["doctor"]);
+    let Said { ok, stdout: table, stderr: said } = mem2gen(root.path(), &["doctor"]);
     assert!(!ok);
     for need in ["evcxr kernel", "kernelspec", "Jupyter", "data mnist", "data fashion-mnist"] {
         assert!(said.contains(need), "{need}: {said}");

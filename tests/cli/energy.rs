@@ -2,6 +2,7 @@
 
 use crate::common::{
     Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
+    tried,
 };
 use ndarray::{Array1, Array2, array};
 use ndarray_npy::read_npy;
@@ -16,18 +17,8 @@ fn energies_are_those_of_the_sum_term_by_term() {
         for precision in PRECISIONS {
             let (memories, queries) = folder.case(&case, precision);
             let tolerance = if precision == (true, true) { 1e-4 } else { 1e-6 };
-            for beta in BETAS {
-                folder.runs(&[
-                    "energy",
-                    "--memories",
-                    &memories,
-                    "--queries",
-                    &queries,
-                    "--beta",
-                    beta,
-                    "--out",
-                    &out,
-                ]);
+            for &beta in tried(&BETAS, precision) {
+                folder.evaluates(["energy", "--beta", beta], &memories, &queries, &out);
                 let got: Array1<f64> = read_npy(&out).unwrap();
                 assert_eq!(got.len(), case.queries.nrows());
                 let beta: f64 = beta.parse().unwrap();
@@ -56,17 +47,7 @@ fn one_memory_gives_the_squared_distance_at_any_beta() {
     let queries = folder.array("X.npy", &array![[1.0, -2.0, 0.5], [4.0, 2.0, 0.5], [1.0, -2.0, 1.0]]);
     let out = folder.at("E.npy");
     for beta in ["1e-6", "1", "1e6"] {
-        folder.runs(&[
-            "energy",
-            "--memories",
-            &memories,
-            "--queries",
-            &queries,
-            "--beta",
-            beta,
-            "--out",
-            &out,
-        ]);
+        folder.evaluates(["energy", "--beta", beta], &memories, &queries, &out);
         let got: Array1<f64> = read_npy(&out).unwrap();
         assert_eq!(got, array![0.0, 25.0, 0.25], "{beta}");
     }
@@ -80,7 +61,7 @@ fn no_queries_give_no_energies_and_an_old_output_is_replaced() {
     let one = folder.array("one.npy", &array![[1.0f32, 3.0]]);
     let out = folder.at("deep/er/E.npy");
     for (queries, count) in [(&one, 1), (&none, 0), (&one, 1)] {
-        folder.runs(&["energy", "--memories", &memories, "--queries", queries, "--beta", "2", "--out", &out]);
+        folder.evaluates(["energy", "--beta", "2"], &memories, queries, &out);
         assert_eq!(read_npy::<_, Array1<f64>>(&out).unwrap().len(), count);
     }
 }
@@ -97,7 +78,7 @@ fn arrays_in_fortran_order_are_read_correctly() {
     let out = folder.at("E.npy");
     let mut energies = Vec::new();
     for memories in [plain.as_str(), turned.to_str().unwrap()] {
-        folder.runs(&["energy", "--memories", memories, "--queries", &plain, "--beta", "0.1", "--out", &out]);
+        folder.evaluates(["energy", "--beta", "0.1"], memories, &plain, &out);
         energies.push(read_npy::<_, Array1<f64>>(&out).unwrap());
     }
     assert_eq!(energies[0], energies[1]);

@@ -7,34 +7,6 @@ use crate::common::{Dice, Folder};
 use mem2gen::frame::{column_f64, column_i64, parquet_note, read_parquet};
 use mem2gen::process::{Process, Ve, Vp};
 use ndarray::{Array2, ArrayView1};
-use ndarray_npy::read_npy;
-
-fn toy_run(folder: &Folder, k: &str, process: &str) -> String {
-    let at = folder.at(&format!("{process}{k}"));
-    folder.runs(&[
-        "train",
-        "--dataset",
-        "toy",
-        "--k",
-        k,
-        "--process",
-        process,
-        "--profile",
-        "smoke",
-        "--steps",
-        "20",
-        "--run",
-        &at,
-    ]);
-    at
-}
-
-fn toy_points(folder: &Folder, k: &str) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", k, "--out", &out]);
-    // Networks and their control see single precision.
-    read_npy::<_, Array2<f64>>(out).unwrap().mapv(|v| f64::from(v as f32))
-}
 
 /// log density, and standard errors where there are any.
 fn likelihood(folder: &Folder, run: &str, x: &Array2<f64>, more: &[&str]) -> (Vec<f64>, Option<Vec<f64>>) {
@@ -81,7 +53,7 @@ fn likelihoods_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
     for (name, process, t) in [("ve", &ve as &dyn Process, "0.05"), ("vp", &vp, "150")] {
         let level = process.level(t.parse().unwrap()).unwrap();
         for k in ["1", "4"] {
-            let (run, points) = (toy_run(&folder, k, name), toy_points(&folder, k));
+            let (run, points) = (folder.toy_run(&format!("{name}{k}"), k, name), folder.toy_memories(k));
             let x = Dice::new(3).cloud(9, 2, 0.7, 0.0);
             let call = ["--score", "exact", "--t", t, "--prior", "mixture", "--tolerance", "1e-8"];
             let (got, errors) = likelihood(&folder, &run, &x, &call);
@@ -105,7 +77,7 @@ fn likelihoods_of_the_exact_score_are_those_of_the_mixture_term_by_term() {
 #[test]
 fn the_gaussian_prior_has_the_expected_bias() {
     let folder = Folder::new();
-    let (run, points) = (toy_run(&folder, "1", "ve"), toy_points(&folder, "1"));
+    let (run, points) = (folder.toy_run("run", "1", "ve"), folder.toy_memories("1"));
     let t: f64 = 0.09;
     let x = Dice::new(4).cloud(6, 2, 0.3, 0.4);
     let call = ["--score", "exact", "--t", "0.09", "--tolerance", "1e-8"];
@@ -132,7 +104,7 @@ fn the_gaussian_prior_has_the_expected_bias() {
 #[test]
 fn both_divergences_of_a_network_agree() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "4", "ve");
+    let run = folder.toy_run("run", "4", "ve");
     let x = Dice::new(5).cloud(7, 2, 0.7, 0.0);
     let call = ["--t", "0.05"];
     let (exact, _) = likelihood(&folder, &run, &x, &call);
@@ -153,7 +125,7 @@ fn both_divergences_of_a_network_agree() {
 #[test]
 fn refusals_are_one_line_and_leave_nothing() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "2", "ve");
+    let run = folder.toy_run("run", "2", "ve");
     let good = folder.array("good.npy", &Array2::<f64>::zeros((3, 2)));
     let (out, nowhere, none) = (folder.at("L.parquet"), folder.at("nowhere"), folder.at("none.npy"));
     let refuses = |run: &str, queries: &str, more: &[&str], words: &[&str]| {

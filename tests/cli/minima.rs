@@ -6,7 +6,6 @@ use std::f64::consts::TAU;
 use crate::common::{Dice, Exact, Folder};
 use mem2gen::frame::{column_f64, column_i64, column_text, read_parquet};
 use ndarray::{Array1, Array2, Axis, array, concatenate, s};
-use ndarray_npy::read_npy;
 
 struct Row {
     x: Array1<f64>,
@@ -169,12 +168,6 @@ fn check_complete(name: &str, memories: &Array2<f64>, beta: f64, rows: &[Row]) {
     }
 }
 
-fn toy(folder: &Folder, k: usize) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", &k.to_string(), "--out", &out]);
-    read_npy(&out).unwrap()
-}
-
 #[test]
 fn minima_of_toy_points_are_correct_and_complete() {
     let folder = Folder::new();
@@ -187,7 +180,7 @@ fn minima_of_toy_points_are_correct_and_complete() {
         (14, &[5.5, 90.0]),
         (25, &[27.0, 650.0]),
     ] {
-        let memories = toy(&folder, k);
+        let memories = folder.toy_points(&k.to_string());
         for &beta in betas {
             let name = format!("{k} toy points");
             let (rows, said) = minima(&folder, &memories, beta, &[]);
@@ -207,7 +200,7 @@ fn minima_of_other_subsets_of_the_circle_are_correct_and_complete() {
             radius * if axis == 0 { angle.cos() } else { angle.sin() }
         })
     };
-    let all = toy(&folder, 1000);
+    let all = folder.toy_points(&1000.to_string());
     let sets = [
         ("triangle", regular(3, 1.0)),
         ("pentagon", regular(5, 1.0)),
@@ -234,7 +227,7 @@ fn a_flat_valley_has_no_more_minima_than_its_symmetry_gives() {
         let angle = TAU * i as f64 / 6.0;
         if axis == 0 { angle.cos() } else { angle.sin() }
     });
-    let (rows, _) = minima(&folder, &hexagon, 1.01, &[]);
+    let (rows, _) = minima(&folder, &hexagon, 1.01, &["--random-starts", "200"]);
     assert_eq!(rows.len(), 6);
 }
 
@@ -253,7 +246,7 @@ fn one_memory_copies_and_many_dimensions() {
     let memories = Dice::new(3).cloud(15, 12, 1.0, 0.0);
     let mut counts = Vec::new();
     for beta in [0.01, 0.2, 0.6, 40.0] {
-        let (rows, _) = minima(&folder, &memories, beta, &[]);
+        let (rows, _) = minima(&folder, &memories, beta, &["--random-starts", "100"]);
         check_rows("cloud", &memories, beta, 0.1 * spacing(&memories), &rows);
         counts.push(rows.len());
     }
@@ -264,7 +257,7 @@ fn one_memory_copies_and_many_dimensions() {
 #[test]
 fn single_precision_files_and_options_take_effect() {
     let folder = Folder::new();
-    let memories = toy(&folder, 5).mapv(|v| f64::from(v as f32));
+    let memories = folder.toy_points(&5.to_string()).mapv(|v| f64::from(v as f32));
     let (double, _) = minima(&folder, &memories, 30.0, &[]);
     let file = folder.array("M32.npy", &memories.mapv(|v| v as f32));
     let out = folder.at("T32.parquet");

@@ -3,15 +3,12 @@
 use std::f64::consts::TAU;
 use std::fs;
 
-use crate::common::{Dice, Folder};
+use crate::common::{Dice, Folder, write_labels};
 use mem2gen::class::Group;
-use mem2gen::frame::{
-    column_text, floats, frame, integers, parquet_note, read_parquet, texts, write_parquet,
-};
+use mem2gen::frame::{column_text, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
 use mem2gen::study::energy::frame::{curves_rows, gaps_rows, loops_rows, potential_rows};
 use ndarray::{Array2, ArrayView1};
-use ndarray_npy::read_npy;
 
 const K: usize = 5;
 const CLASSES: [&str; 4] = ["memorized", "spurious", "generalized", "invalid"];
@@ -19,44 +16,15 @@ const CLASSES: [&str; 4] = ["memorized", "spurious", "generalized", "invalid"];
 /// A finished cell of toy points: 40 samples, every fourth of the same class.
 fn cell(folder: &Folder, process: &str) -> (String, Array2<f64>) {
     let at = folder.at(process);
-    let train = folder.at(&format!("{process}/train"));
-    let k = K.to_string();
-    folder.runs(&[
-        "train",
-        "--dataset",
-        "toy",
-        "--k",
-        &k,
-        "--process",
-        process,
-        "--profile",
-        "smoke",
-        "--steps",
-        "20",
-        "--run",
-        &train,
-    ]);
+    folder.toy_run(&format!("{process}/train"), &K.to_string(), process);
     let mut samples = Dice::new(3).cloud(40, 2, 0.8, 0.0).mapv(|v| v as f32);
     samples.row_mut(7).fill(f32::NAN);
     folder.array(&format!("{process}/samples.npy"), &samples);
     let labels: Vec<&str> = (0..40).map(|i| CLASSES[i % 4]).collect();
-    let distance = |name: &str| floats(name, (0..40).map(|i| f64::from(i * 17 % 40)).collect());
-    let columns = vec![
-        integers("sample", (0..40).collect()),
-        texts("label", &labels),
-        distance("d_train"),
-        distance("d_synthetic"),
-    ];
-    let path = folder.path(&format!("{process}/labels-x4.parquet"));
-    write_parquet(&path, &frame("labels", columns).unwrap()).unwrap();
+    let distances: Vec<f64> = (0..40).map(|i| f64::from(i * 17 % 40)).collect();
+    write_labels(&folder.path(&format!("{process}/labels-x4.parquet")), &labels, &distances, &distances);
     fs::write(folder.path(&format!("{process}/cell.json")), r#"{ "delta_m": 0.1, "delta_s": 0.1 }"#).unwrap();
     (at, samples.mapv(f64::from))
-}
-
-fn toy_points(folder: &Folder) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", &K.to_string(), "--out", &out]);
-    read_npy::<_, Array2<f64>>(out).unwrap().mapv(|v| f64::from(v as f32))
 }
 
 /// U = -beta (log p + |x|^2 / 4).
@@ -78,30 +46,14 @@ fn energy(points: &Array2<f64>, x: ArrayView1<'_, f64>, t: usize) -> f64 {
 #[test]
 fn the_exact_score_gives_differences_of_energies() {
     let folder = Folder::new();
-    let ((run, samples), points) = (cell(&folder, "vp"), toy_points(&folder));
+    let ((run, samples), points) = (cell(&folder, "vp"), folder.toy_memories(&K.to_string()));
     for t in [0, 120] {
         let (time, out) = (t.to_string(), folder.at("T.parquet"));
         let (gaps, curves, circuits) =
             (folder.at("G.parquet"), folder.at("C.parquet"), folder.at("L.parquet"));
-        let call = [
-            "potential",
-            "--run",
-            &run,
-            "--score",
-            "exact",
-            "--t",
-            &time,
-            "--references",
-            "2",
-            "--tolerance",
-            "1e-6",
-            "--loops",
-            "3",
-            "--max",
-            "8",
-            "--out",
-            &out,
-        ];
+        let settings =
+            ["--t", &time, "--references", "2", "--tolerance", "1e-6", "--loops", "3", "--max", "8"];
+        let call = [&["potential", "--run", &run, "--score", "exact", "--out", &out], &settings[..]].concat();
         let more = ["--gaps", &gaps, "--curves", &curves, "--circuits", &circuits];
         let said = folder.runs(&[&call[..], &more].concat());
         assert!(said.contains("U(reference) - U(target)") && said.contains("generalized"), "{said}");
@@ -192,13 +144,7 @@ fn refusals_are_one_line_and_leave_nothing() {
     // The seventh sample is NaN and has the label invalid; here the label is changed to generalized.
     let path = folder.path("vp/labels-x4.parquet");
     let labels: Vec<&str> = (0..40).map(|i| if i == 7 { "generalized" } else { CLASSES[i % 4] }).collect();
-    let columns = vec![
-        integers("sample", (0..40).collect()),
-        texts("label", &labels),
-        floats("d_train", vec![1.0; 40]),
-        floats("d_synthetic", vec![1.0; 40]),
-    ];
-    write_parquet(&path, &frame("labels", columns).unwrap()).unwrap();
+    write_labels(&path, &labels, &[1.0; 40], &[1.0; 40]);
     refuses(&[], &["sample 7"]);
     fs::remove_file(folder.path("vp/cell.json")).unwrap();
     refuses(&[], &["not finished"]);

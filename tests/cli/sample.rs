@@ -3,43 +3,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::Folder;
+use crate::common::{Folder, Running};
 use candle_core::{DType, Device, Tensor};
 use mem2gen::net::CandleNet;
 use mem2gen::random::Streams;
 use mem2gen::train::{Kind, RunDir};
 use ndarray::{Array2, ArrayView1};
 use ndarray_npy::read_npy;
-
-/// A run that is good for its data and a network that has learned next to nothing.
-fn toy_run(folder: &Folder, name: &str, k: &str, process: &str) -> String {
-    let at = folder.at(name);
-    folder.runs(&[
-        "train",
-        "--dataset",
-        "toy",
-        "--k",
-        k,
-        "--process",
-        process,
-        "--profile",
-        "smoke",
-        "--steps",
-        "20",
-        "--run",
-        &at,
-    ]);
-    at
-}
-
-fn toy_points(folder: &Folder, k: &str) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", k, "--out", &out]);
-    read_npy(out).unwrap()
-}
 
 fn samples(folder: &Folder, run: &str, n: &str, more: &[&str]) -> Array2<f32> {
     let out = folder.at("S.npy");
@@ -61,8 +33,8 @@ fn nearest(rows: &Array2<f64>, x: ArrayView1<'_, f32>) -> (usize, f64) {
 fn samples_of_the_exact_score_are_the_memories() {
     let folder = Folder::new();
     for process in ["ve", "vp"] {
-        let run = toy_run(&folder, process, "3", process);
-        let points = toy_points(&folder, "3");
+        let run = folder.toy_run(process, "3", process);
+        let points = folder.toy_points("3");
         // The last step of em under vp takes beta/sigma^2 = 1.1 of the way from noise of 0.01. The ode ends with the
         // noise of its last time: 0.01, and 0.0032 for ve. Six standard deviations of either.
         let em = if process == "vp" { 0.01 } else { 1e-3 };
@@ -85,7 +57,7 @@ fn samples_of_the_exact_score_are_the_memories() {
 #[test]
 fn samples_of_a_network_are_those_of_the_formulas() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "run", "5", "vp");
+    let run = folder.toy_run("run", "5", "vp");
     let (n, steps) = (7, 40);
     let call = ["--sampler", "ddim", "--steps", "40", "--seed", "11"];
     let got = samples(&folder, &run, "7", &call);
@@ -133,7 +105,7 @@ fn samples_of_a_network_are_those_of_the_formulas() {
 #[test]
 fn the_file_does_not_depend_on_batches() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "run", "5", "ve");
+    let run = folder.toy_run("run", "5", "ve");
     for sampler in ["ancestral", "ddim", "em", "ode"] {
         let steps: &[&str] = if sampler == "ode" { &["--tolerance", "1e-3"] } else { &["--steps", "30"] };
         let call = |batch, seed| {
@@ -150,47 +122,17 @@ fn the_file_does_not_depend_on_batches() {
     }
 }
 
-/// Ends with the test, whatever comes of it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_killed_call_resumes_and_other_settings_start_again() {
     let folder = Folder::new();
-    let run = toy_run(&folder, "run", "5", "ve");
+    let run = folder.toy_run("run", "5", "ve");
     let (out, partial) = (folder.at("S.npy"), folder.path("S.npy.partial"));
     let call = |seed| {
-        [
-            "sample",
-            "--run",
-            &run,
-            "-n",
-            "40",
-            "--batch",
-            "4",
-            "--sampler",
-            "em",
-            "--seed",
-            seed,
-            "--out",
-            &out,
-        ]
-        .map(str::to_owned)
+        let more = ["--batch", "4", "--sampler", "em", "--seed", seed, "--out", &out];
+        [&["sample", "--run", &run, "-n", "40"], &more[..]].concat()
     };
     let killed = |seed| {
-        let child = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-            .args(call(seed))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let child = Running(child);
+        let child = Running::start(&call(seed));
         let parts = || {
             fs::read_dir(&partial).map_or(0, |all| {
                 all.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("part-")).count()
@@ -203,10 +145,7 @@ fn a_killed_call_resumes_and_other_settings_start_again() {
         drop(child);
         assert!(!folder.path("S.npy").exists() && parts() >= 2);
     };
-    let finish = |seed| {
-        let call = call(seed);
-        folder.runs(&call.each_ref().map(String::as_str))
-    };
+    let finish = |seed| folder.runs(&call(seed));
     killed("1");
     let said = finish("1");
     assert!(
@@ -227,47 +166,18 @@ fn a_killed_call_resumes_and_other_settings_start_again() {
     assert!(!partial.exists());
 }
 
-fn picture(i: u32, x: u32, y: u32) -> image::Rgb<u8> {
-    image::Rgb([(255 * ((x / 16 + i) % 2)) as u8, (60 * i + y) as u8, ((x * y) >> 4) as u8])
+fn picture(i: u32, x: u32, y: u32) -> [u8; 3] {
+    [(255 * ((x / 16 + i) % 2)) as u8, (60 * i + y) as u8, ((x * y) >> 4) as u8]
 }
 
 #[test]
 fn images_stay_within_their_range() {
     let folder = Folder::new();
-    fs::create_dir(folder.path("pictures")).unwrap();
-    for i in 0..4u32 {
-        let picture = image::RgbImage::from_fn(64, 64, |x, y| picture(i, x, y));
-        picture.save(folder.path("pictures").join(format!("{i}.png"))).unwrap();
-    }
-    let with_cache = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-            .args(arguments)
-            .env("MEM2GEN_DATA", folder.path("cache"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
+    let with_cache = folder.church(4, picture);
     let (run, out) = (folder.at("run"), folder.at("S.npy"));
-    with_cache(&["data", "fetch", "lsun-church", "--from", &folder.at("pictures")]);
-    with_cache(&[
-        "train",
-        "--dataset",
-        "lsun-church",
-        "--k",
-        "4",
-        "--profile",
-        "smoke",
-        "--size",
-        "4",
-        "--arch",
-        "mlp",
-        "--width",
-        "8",
-        "--steps",
-        "4",
-        "--run",
-        &run,
-    ]);
+    let train = ["train", "--dataset", "lsun-church", "--k", "4", "--profile", "smoke", "--size", "4"];
+    let network = ["--arch", "mlp", "--width", "8", "--steps", "4", "--run", &run];
+    with_cache(&[&train[..], &network].concat());
     let drawn = |more: &[&str]| -> Array2<f32> {
         with_cache(&[&["sample", "--run", &run, "-n", "24", "--out", &out], more].concat());
         read_npy(&out).unwrap()
@@ -284,8 +194,7 @@ fn images_stay_within_their_range() {
     // Means over squares of 16 pixels, computed here.
     let memories = Array2::from_shape_fn((4, 48), |(i, place)| {
         let (row, column, channel) = (place as u32 / 12, place as u32 / 3 % 4, place % 3);
-        let block =
-            (0..256).map(|at| picture(i as u32, 16 * column + at % 16, 16 * row + at / 16).0[channel]);
+        let block = (0..256).map(|at| picture(i as u32, 16 * column + at % 16, 16 * row + at / 16)[channel]);
         block.map(|v| f64::from(v) / 127.5 - 1.0).sum::<f64>() / 256.0
     });
     for sampler in ["ancestral", "ddim"] {
@@ -299,7 +208,7 @@ fn images_stay_within_their_range() {
 #[test]
 fn refusals_are_one_line_and_leave_nothing() {
     let folder = Folder::new();
-    let (ve, vp) = (toy_run(&folder, "ve", "2", "ve"), toy_run(&folder, "vp", "2", "vp"));
+    let (ve, vp) = (folder.toy_run("ve", "2", "ve"), folder.toy_run("vp", "2", "vp"));
     let (out, nowhere) = (folder.at("S.npy"), folder.at("nowhere"));
     let refuses = |run: &str, more: &[&str], words: &[&str]| {
         let call = ["sample", "--run", run, "-n", "3", "--out", &out];

@@ -2,6 +2,7 @@
 
 use crate::common::{
     Exact, Folder, PRECISIONS, cases, common_refusals, common_usage_mistakes, lying_headers, says_the_device,
+    tried,
 };
 use ndarray::{Array1, Array2, array};
 use ndarray_npy::read_npy;
@@ -17,18 +18,8 @@ fn scores_are_those_of_the_sum_term_by_term() {
             let (memories, queries) = folder.case(&case, precision);
             let single = precision == (true, true);
             let tolerance = if single { 1e-4 } else { 1e-6 };
-            for sigma in SIGMAS {
-                folder.runs(&[
-                    "score",
-                    "--memories",
-                    &memories,
-                    "--queries",
-                    &queries,
-                    "--sigma",
-                    sigma,
-                    "--out",
-                    &out,
-                ]);
+            for &sigma in tried(&SIGMAS, precision) {
+                folder.evaluates(["score", "--sigma", sigma], &memories, &queries, &out);
                 // Single precision where both inputs have it, double otherwise.
                 let got: Array2<f64> = if single {
                     read_npy::<_, Array2<f32>>(&out).unwrap().mapv(f64::from)
@@ -73,28 +64,8 @@ fn the_score_is_minus_beta_times_the_slope_of_the_energy() {
     let (score, energy) = (folder.at("S.npy"), folder.at("E.npy"));
     let sigma: f64 = 0.8;
     let beta = (0.5 / (sigma * sigma)).to_string();
-    folder.runs(&[
-        "score",
-        "--memories",
-        &memories,
-        "--queries",
-        &queries,
-        "--sigma",
-        "0.8",
-        "--out",
-        &score,
-    ]);
-    folder.runs(&[
-        "energy",
-        "--memories",
-        &memories,
-        "--queries",
-        &around,
-        "--beta",
-        &beta,
-        "--out",
-        &energy,
-    ]);
+    folder.evaluates(["score", "--sigma", "0.8"], &memories, &queries, &score);
+    folder.evaluates(["energy", "--beta", &beta], &memories, &around, &energy);
     let score: Array2<f64> = read_npy(&score).unwrap();
     let energy: Array1<f64> = read_npy(&energy).unwrap();
     for ((i, k), s) in score.indexed_iter() {
@@ -110,17 +81,7 @@ fn one_memory_gives_its_direction_and_copies_change_nothing() {
     let out = folder.at("S.npy");
     for (k, sigma, expected) in [(1, "2", 0.25f32), (5, "2", 0.25), (5, "0.5", 4.0)] {
         let memories = folder.array("M.npy", &Array2::<f32>::ones((k, 2)));
-        folder.runs(&[
-            "score",
-            "--memories",
-            &memories,
-            "--queries",
-            &queries,
-            "--sigma",
-            sigma,
-            "--out",
-            &out,
-        ]);
+        folder.evaluates(["score", "--sigma", sigma], &memories, &queries, &out);
         let got: Array2<f32> = read_npy(&out).unwrap();
         assert_eq!(got, array![[0.0, 0.0], [expected, expected]], "{k} {sigma}");
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{Dice, Folder, Said};
+use crate::common::{Dice, Folder, Said, program, said};
 use mem2gen::class::Class;
 use mem2gen::frame::{column_i64, read_parquet, write_parquet};
 use mem2gen::project::Layout;
@@ -58,16 +58,11 @@ struct Place(Folder);
 impl Place {
     fn new(plan: &str) -> Self {
         let place = Self(Folder::new());
-        let pictures = place.0.path("pictures");
-        fs::create_dir(&pictures).unwrap();
-        for i in 0..12u32 {
-            let picture = image::RgbImage::from_fn(64, 64, |x, y| {
-                image::Rgb([(3 * x + 40 * i) as u8, (2 * y + 17 * i * i) as u8, ((x + y) * (i + 1)) as u8])
-            });
-            picture.save(pictures.join(format!("{i:02}.png"))).unwrap();
-        }
+        let pictures = place.0.pictures(12, |i, x, y| {
+            [(3 * x + 40 * i) as u8, (2 * y + 17 * i * i) as u8, ((x + y) * (i + 1)) as u8]
+        });
         place.plan(plan);
-        let said = place.call(&["data", "fetch", "lsun-church", "--from", &place.0.at("pictures")]);
+        let said = place.call(&["data", "fetch", "lsun-church", "--from", &pictures]);
         assert!(said.ok, "{}", said.stderr);
         place
     }
@@ -79,23 +74,19 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mem2gen"));
+        let mut command = program(arguments);
         command
-            .args(arguments)
             .env("MEM2GEN_ROOT", self.0.path(""))
             .env("MEM2GEN_DATA", self.0.path("data/cache"))
             .env_remove("MEM2GEN_PROFILE")
             .env("RAYON_NUM_THREADS", "1")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
     }
 
     fn call(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        said(&mut self.command(arguments))
     }
 
     /// Calls `mem2gen sweep`, expects success, and returns its output.

@@ -4,18 +4,16 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Runs `timings operation`; gives success, standard output and standard error.
-fn timings(arguments: &[&str]) -> (bool, String, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_timings")).arg("operation").args(arguments).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.success(), text(output.stdout), text(output.stderr))
+use crate::common::{Said, said};
+
+fn timings(arguments: &[&str]) -> Said {
+    said(Command::new(env!("CARGO_BIN_EXE_timings")).arg("operation").args(arguments))
 }
 
 fn runs(arguments: &[&str]) -> String {
-    let (success, said, error) = timings(arguments);
-    assert!(success && error.is_empty(), "{arguments:?}: {error}");
-    said
+    let said = timings(arguments);
+    assert!(said.ok && said.stderr.is_empty(), "{arguments:?}: {}", said.stderr);
+    said.stdout
 }
 
 const SIZES: [&str; 6] = ["--queries", "30", "--memories", "400", "--dim", "20"];
@@ -62,8 +60,8 @@ fn memory_does_not_count_the_inputs() {
 #[test]
 fn refusals_name_the_argument() {
     let refuses = |arguments: &[&str], words: &[&str]| {
-        let (success, said, error) = timings(arguments);
-        assert!(!success && said.is_empty(), "{arguments:?} was accepted");
+        let Said { ok, stdout, stderr: error } = timings(arguments);
+        assert!(!ok && stdout.is_empty(), "{arguments:?} was accepted");
         for word in words {
             assert!(error.contains(word), "{arguments:?}: no {word:?} in: {error}");
         }

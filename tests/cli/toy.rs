@@ -1,23 +1,16 @@
 //! `mem2gen toy`: the published points, nested sets, errors.
 
 use crate::common::Folder;
-use ndarray::{Array2, s};
-use ndarray_npy::read_npy;
-
-fn points(folder: &Folder, k: &str) -> Array2<f64> {
-    let out = folder.at("P.npy");
-    folder.runs(&["toy", "--points", k, "--out", &out]);
-    read_npy(&out).unwrap()
-}
+use ndarray::s;
 
 #[test]
 fn points_are_on_the_circle_in_nested_sets_of_the_published_order() {
     let folder = Folder::new();
-    let all = points(&folder, "1000");
+    let all = folder.toy_points("1000");
     assert_eq!(all.dim(), (1000, 2));
     assert!(all.outer_iter().all(|p| (p[0].hypot(p[1]) - 1.0).abs() < 1e-12));
     for k in [1usize, 2, 9, 137, 999] {
-        assert_eq!(points(&folder, &k.to_string()), all.slice(s![..k, ..]), "{k}");
+        assert_eq!(folder.toy_points(&k.to_string()), all.slice(s![..k, ..]), "{k}");
     }
     let degrees = |i: usize| all[[i, 1]].atan2(all[[i, 0]]).to_degrees().rem_euclid(360.0);
     for (i, published) in

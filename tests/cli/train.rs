@@ -1,7 +1,6 @@
 //! `mem2gen train`: output and files, files of settings, images, errors.
 
 use std::fs;
-use std::process::Command;
 
 use crate::common::{Folder, mem2gen};
 use mem2gen::frame::read_parquet;
@@ -98,24 +97,7 @@ fn a_run_can_be_started_from_a_file_of_settings() {
 #[test]
 fn images_are_reduced_to_the_requested_size() {
     let folder = Folder::new();
-    fs::create_dir(folder.path("pictures")).unwrap();
-    for i in 0..6u32 {
-        let picture = image::RgbImage::from_fn(64, 64, |x, y| {
-            image::Rgb([(3 * x + 40 * i) as u8, (2 * y) as u8, ((x + y) * i) as u8])
-        });
-        picture.save(folder.path("pictures").join(format!("{i}.png"))).unwrap();
-    }
-    let with_cache = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-            .args(arguments)
-            .env("MEM2GEN_DATA", folder.path("cache"))
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
-        text(output.stdout)
-    };
-    with_cache(&["data", "fetch", "lsun-church", "--from", &folder.at("pictures")]);
+    let with_cache = folder.church(6, |i, x, y| [(3 * x + 40 * i) as u8, (2 * y) as u8, ((x + y) * i) as u8]);
     let base = ["train", "--dataset", "lsun-church", "--k", "5", "--profile", "smoke", "--steps", "3"];
     for (name, more) in [
         ("unet", &["--channels", "4"][..]),

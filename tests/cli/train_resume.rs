@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::{Dice, Folder, mem2gen};
+use crate::common::{Dice, Folder, Running, mem2gen};
 
 /// The call that trains in a folder: K = 9 and batches of 4, so that epochs and intervals end at different steps.
 fn call<'a>(run: &'a str, width: &'a str, steps: &'a str, every: &'a str) -> Vec<&'a str> {
@@ -16,29 +15,15 @@ fn call<'a>(run: &'a str, width: &'a str, steps: &'a str, every: &'a str) -> Vec
     [&fixed[..], &given[..]].concat()
 }
 
-fn start(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_mem2gen"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 /// Kills a process this many milliseconds after its run has a checkpoint, and returns whether it was still running.
-fn kill_after(mut child: Child, run: &Path, milliseconds: u64) -> bool {
+fn kill_after(mut process: Running, run: &Path, milliseconds: u64) -> bool {
     let began = Instant::now();
     let written = || fs::read_dir(run.join("checkpoints")).is_ok_and(|mut files| files.next().is_some());
-    while !written() && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+    while !written() && process.0.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
         sleep(Duration::from_millis(1));
     }
     sleep(Duration::from_millis(milliseconds));
-    let running = child.try_wait().unwrap().is_none();
-    // SIGKILL on Unix: nothing of the program runs after it.
-    child.kill().unwrap();
-    child.wait().unwrap();
-    running
+    process.0.try_wait().unwrap().is_none()
 }
 
 fn halves(run: &Path) -> usize {
@@ -64,7 +49,7 @@ fn killed_at_random_moments_it_ends_in_the_same_weights() {
     let mut kills = 0;
     for _ in 0..6 {
         let delay = dice.word() % 60;
-        kills += usize::from(kill_after(start(&all(&at_pieces)), &pieces, delay));
+        kills += usize::from(kill_after(Running::start(&all(&at_pieces)), &pieces, delay));
     }
     assert!(kills >= 2, "the run ended before it was killed: {kills}");
     folder.runs(&all(&at_pieces));
@@ -83,7 +68,7 @@ fn killed_while_it_writes_it_ends_in_the_same_weights() {
     let mut dice = Dice::new(8);
     let mut torn = 0;
     for _ in 0..10 {
-        if !kill_after(start(&all(&at_pieces)), &pieces, dice.word() % 40) {
+        if !kill_after(Running::start(&all(&at_pieces)), &pieces, dice.word() % 40) {
             break;
         }
         torn += halves(&pieces);
@@ -136,14 +121,13 @@ fn a_second_process_is_refused() {
     let folder = Folder::new();
     let (run, at) = (folder.path("run"), folder.at("run"));
     let all = call(&at, "64", "1000000", "50");
-    let mut first = start(&all);
+    let first = Running::start(&all);
     let began = Instant::now();
     while !run.join("config.json").is_file() && began.elapsed() < Duration::from_secs(60) {
         sleep(Duration::from_millis(5));
     }
     let said = mem2gen(&all);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    drop(first);
     assert!(!said.ok && said.stdout.is_empty() && said.stderr.lines().count() == 1, "{}", said.stderr);
     assert!(said.stderr.contains("another process") && said.stderr.contains(&at), "{}", said.stderr);
 }
