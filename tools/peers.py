@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -602,6 +603,24 @@ def measure(count: int, repeat: int, failed: Path) -> dict:
     }
 
 
+def report(name: str, measured: Callable[[], dict], table: Callable[[dict], str], page: str | bool) -> int:
+    """Measures, prints the table, and writes out/NAME.json, out/NAME.md and, if a page is named, docs/PAGE."""
+    try:
+        result = measured()
+    except Failed as e:
+        print(f"{name}: {e}", file=sys.stderr)
+        return 1
+    text = table(result)
+    print(text)
+    out = ROOT / "out"
+    out.mkdir(exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    if page:
+        (ROOT / "docs" / page).write_text(text, encoding="utf-8")
+    return 0
+
+
 def main() -> int:
     if sys.argv[1:2] == ["worker"]:
         print(json.dumps(worker(sys.argv[2:])))
@@ -612,20 +631,7 @@ def main() -> int:
     parser.add_argument("--failed", type=Path, default=Path(sys.prefix) / "failed", help="packages that set-up could not install")
     parser.add_argument("--update", action="store_true", help="write docs/peers.md too")
     args = parser.parse_args()
-    try:
-        result = measure(args.rounds, args.repeat, args.failed)
-    except Failed as e:
-        print(f"bench-peers: {e}", file=sys.stderr)
-        return 1
-    text = table(result)
-    print(text)
-    out = ROOT / "out"
-    out.mkdir(exist_ok=True)
-    (out / "bench-peers.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (out / "bench-peers.md").write_text(text, encoding="utf-8")
-    if args.update:
-        (ROOT / "docs" / "peers.md").write_text(text, encoding="utf-8")
-    return 0
+    return report("bench-peers", lambda: measure(args.rounds, args.repeat, args.failed), table, args.update and "peers.md")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import ROOT, THREADS, TIMINGS, Failed, Setting, Sizes, call, machine, say, verdict
+from peers import ROOT, THREADS, TIMINGS, Failed, Setting, Sizes, call, machine, report, say, verdict
 from peers import ours as bench
 
 # Images in the training set. Their values do not affect the time.
@@ -244,20 +244,7 @@ def main() -> int:
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile, which takes minutes")
     parser.add_argument("--update", action="store_true", help="write docs/training.md too")
     args = parser.parse_args()
-    try:
-        result = measure(args.rounds, not args.no_compile)
-    except Failed as e:
-        print(f"bench-train: {e}", file=sys.stderr)
-        return 1
-    text = table(result)
-    print(text)
-    out = ROOT / "out"
-    out.mkdir(exist_ok=True)
-    (out / "bench-train.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (out / "bench-train.md").write_text(text, encoding="utf-8")
-    if args.update:
-        (ROOT / "docs" / "training.md").write_text(text, encoding="utf-8")
-    return 0
+    return report("bench-train", lambda: measure(args.rounds, not args.no_compile), table, args.update and "training.md")
 
 
 if __name__ == "__main__":
