@@ -20,6 +20,8 @@ use mem2gen::study::sweep::{
     publish, slurm, states, store,
 };
 
+use super::source::Failure;
+
 /// Least time between two lines about one step without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
@@ -431,20 +433,4 @@ impl Watch for Live {
             }
         }
     }
-}
-
-/// Why `mem2gen sweep` failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// An error of the library.
-    #[error(transparent)]
-    Library(#[from] Error),
-    /// An option that is out of its range.
-    #[error("{option}: {reason}")]
-    Option {
-        /// The option.
-        option: &'static str,
-        /// What was found and what is expected.
-        reason: String,
-    },
 }

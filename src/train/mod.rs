@@ -27,6 +27,7 @@ pub use pace::pace;
 pub use run::{Trained, device, train, train_in};
 pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
+pub(crate) use settings::default;
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainDefaults, TrainParams,
     TrainSettings, TrainedProcess, VeTraining,

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use crate::net::{Arch, Graph};
 use crate::process::{Prediction, Process, Ve, VeSettings, Vp, VpSettings};
-use crate::random::SEED;
 use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
@@ -162,7 +161,7 @@ pub struct TrainSettings {
     /// The process.
     pub process: ProcessSettings,
     /// The quantity that the network predicts: epsilon, x0 or v. The mean square of a score is unbounded at small noise.
-    #[serde(default = "epsilon")]
+    #[serde(default = "default::epsilon")]
     pub prediction: Prediction,
     /// Number of training steps.
     pub steps: u64,
@@ -179,30 +178,36 @@ pub struct TrainSettings {
     #[serde(default)]
     pub ema: EmaSettings,
     /// Seed of initial weights, order, times, noise and dropout.
-    #[serde(default = "seed")]
+    #[serde(default = "default::seed")]
     pub seed: u64,
     /// Number of steps between checkpoints; the paper's code has 2500.
-    #[serde(default = "checkpoint_every")]
+    #[serde(default = "default::checkpoint_every")]
     pub checkpoint_every: u64,
     /// Number of steps between rows of metrics; the paper's code has 500.
-    #[serde(default = "log_every")]
+    #[serde(default = "default::log_every")]
     pub log_every: u64,
 }
 
-fn epsilon() -> Prediction {
-    Prediction::Epsilon
-}
+/// Defaults of a run, which are those of a sweep's plan, too.
+pub(crate) mod default {
+    use crate::process::Prediction;
+    use crate::random::SEED;
 
-fn seed() -> u64 {
-    SEED
-}
+    pub(crate) fn epsilon() -> Prediction {
+        Prediction::Epsilon
+    }
 
-fn checkpoint_every() -> u64 {
-    2500
-}
+    pub(crate) fn seed() -> u64 {
+        SEED
+    }
 
-fn log_every() -> u64 {
-    500
+    pub(crate) fn checkpoint_every() -> u64 {
+        2500
+    }
+
+    pub(crate) fn log_every() -> u64 {
+        500
+    }
 }
 
 /// The process of a trained network.

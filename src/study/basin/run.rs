@@ -9,9 +9,8 @@ use super::{
 };
 use crate::Error;
 use crate::class::Group;
-use crate::device::Device;
-use crate::study::context::{Context, once};
-use crate::study::subject::{Choice, NetworkRows, Subjects, networks_frame, networks_rows, unzip_rows};
+use crate::study::context::Context;
+use crate::study::subject::{Choice, NetworkRows, NetworkTable, Subjects};
 
 /// Basins of attraction of a profile's networks.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,34 +30,28 @@ pub fn basins(context: &Context) -> Result<Basins, Error> {
     let subjects = Subjects::new(context)?;
     let settings: BasinSettings = context.settings("basin")?;
     let fingerprint = subjects.fingerprint("basins", VERSION, &settings)?;
-    let mut make = once(|| {
-        let each = subjects.each(&fingerprint, |subject, plan, cells| {
-            let params = settings.check(subject.delta_m())?;
-            let (l2, reporter) = (Distance::l2(), context.reporter());
-            let mut rows: Vec<BasinRow> = Vec::new();
-            for group in Group::ALL {
-                let images = subject.images(group, &subjects.choice())?;
-                if !images.is_empty() {
-                    rows.extend(measure(subject, &images, &params, &l2, Some(cells), reporter)?);
-                }
+    let first = NetworkTable { name: "basins", frame: basin_summary_frame, rows: basin_summary_rows };
+    let second = NetworkTable {
+        name: "basin_attractors",
+        frame: attractor_summary_frame,
+        rows: attractor_summary_rows,
+    };
+    let (classes, attractors) = subjects.recall(&fingerprint, first, second, |subject, plan, cells| {
+        let params = settings.check(subject.delta_m())?;
+        let (l2, reporter) = (Distance::l2(), context.reporter());
+        let mut rows: Vec<BasinRow> = Vec::new();
+        for group in Group::ALL {
+            let images = subject.images(group, &subjects.choice())?;
+            if !images.is_empty() {
+                rows.extend(measure(subject, &images, &params, &l2, Some(cells), reporter)?);
             }
-            let all = subject.images(Group::Training, &Choice { max: subject.k()?, ..subjects.choice() })?;
-            let draws = subjects.settings().draws;
-            let shares = attractors(subject, &all, &params, &l2, draws, plan.steps(), reporter)?;
-            let training: Vec<BasinRow> =
-                rows.iter().filter(|row| row.group == Group::Training).cloned().collect();
-            Ok((summarise(subject.k()?, &rows, &params), vec![AttractorSummary::of(&shares, &training)]))
-        })?;
-        Ok(unzip_rows(each))
-    });
-    let classes = context.recall("basins", &fingerprint, Device::Cpu, || {
-        Ok(networks_frame(&make()?.0, basin_summary_frame)?)
+        }
+        let all = subject.images(Group::Training, &Choice { max: subject.k()?, ..subjects.choice() })?;
+        let draws = subjects.settings().draws;
+        let shares = attractors(subject, &all, &params, &l2, draws, plan.steps(), reporter)?;
+        let training: Vec<BasinRow> =
+            rows.iter().filter(|row| row.group == Group::Training).cloned().collect();
+        Ok((summarise(subject.k()?, &rows, &params), vec![AttractorSummary::of(&shares, &training)]))
     })?;
-    let attractors = context.recall("basin_attractors", &fingerprint, Device::Cpu, || {
-        Ok(networks_frame(&make()?.1, attractor_summary_frame)?)
-    })?;
-    Ok(Basins {
-        classes: networks_rows(&classes, basin_summary_rows)?,
-        attractors: networks_rows(&attractors, attractor_summary_rows)?,
-    })
+    Ok(Basins { classes, attractors })
 }

@@ -4,9 +4,8 @@ use super::frame::{curves_frame, curves_rows, gaps_frame, gaps_rows};
 use super::{CurveRow, GapRow, PotentialSettings, VERSION, gaps, measure};
 use crate::Error;
 use crate::class::Group;
-use crate::device::Device;
-use crate::study::context::{Context, once};
-use crate::study::subject::{NetworkRows, Subjects, networks_frame, networks_rows, unzip_rows};
+use crate::study::context::Context;
+use crate::study::subject::{NetworkRows, NetworkTable, Subjects};
 
 /// Relative energies of a profile's networks.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,24 +34,17 @@ pub fn energies(context: &Context) -> Result<Energies, Error> {
     let subjects = Subjects::new(context)?;
     let params = context.settings::<PotentialSettings>("energy")?.check()?;
     let fingerprint = subjects.fingerprint("potential", VERSION, params.settings())?;
-    let mut make = once(|| {
-        let each = subjects.each(&fingerprint, |subject, _, cells| {
-            let images = Group::SAMPLES
-                .into_iter()
-                .map(|group| subject.images(group, &subjects.choice()))
-                .collect::<Result<Vec<_>, Error>>()?;
-            let relative = measure(subject, &images, &params, Some(cells), context.reporter())?;
-            let gaps = gaps(&relative, &params);
-            let arcs = if subject.k()? == subjects.settings().arcs { relative.curves } else { Vec::new() };
-            Ok((gaps, arcs))
-        })?;
-        Ok(unzip_rows(each))
-    });
-    let gaps = context.recall("potential_gaps", &fingerprint, Device::Cpu, || {
-        Ok(networks_frame(&make()?.0, gaps_frame)?)
+    let first = NetworkTable { name: "potential_gaps", frame: gaps_frame, rows: gaps_rows };
+    let second = NetworkTable { name: "potential_arcs", frame: curves_frame, rows: curves_rows };
+    let (gaps, arcs) = subjects.recall(&fingerprint, first, second, |subject, _, cells| {
+        let images = Group::SAMPLES
+            .into_iter()
+            .map(|group| subject.images(group, &subjects.choice()))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let relative = measure(subject, &images, &params, Some(cells), context.reporter())?;
+        let gaps = gaps(&relative, &params);
+        let arcs = if subject.k()? == subjects.settings().arcs { relative.curves } else { Vec::new() };
+        Ok((gaps, arcs))
     })?;
-    let arcs = context.recall("potential_arcs", &fingerprint, Device::Cpu, || {
-        Ok(networks_frame(&make()?.1, curves_frame)?)
-    })?;
-    Ok(Energies { gaps: networks_rows(&gaps, gaps_rows)?, arcs: networks_rows(&arcs, curves_rows)? })
+    Ok(Energies { gaps, arcs })
 }

@@ -28,8 +28,18 @@ impl<R> NetworkRows<R> {
     }
 }
 
+/// A stored table about several networks.
+pub struct NetworkTable<R> {
+    /// Its name.
+    pub name: &'static str,
+    /// The table of the rows of one network.
+    pub frame: fn(&[R]) -> Result<DataFrame, TableError>,
+    /// The inverse of `frame`.
+    pub rows: fn(&DataFrame) -> Result<Vec<R>, TableError>,
+}
+
 /// Splits two kinds of rows. The cells of a network are concatenated.
-pub fn unzip_rows<A, B>(
+pub(super) fn unzip_rows<A, B>(
     networks: Vec<NetworkRows<(Vec<A>, Vec<B>)>>,
 ) -> (Vec<NetworkRows<A>>, Vec<NetworkRows<B>>) {
     networks

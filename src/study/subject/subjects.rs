@@ -6,13 +6,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Choice, NetworkRows, Pick, ScoreOptions, Subject};
+use super::networks::{NetworkRows, NetworkTable, networks_frame, networks_rows, unzip_rows};
+use super::{Choice, Pick, ScoreOptions, Subject};
 use crate::Error;
+use crate::device::Device;
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::random::SEED;
 use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
-use crate::study::context::{Cells, Context};
+use crate::study::context::{Cells, Context, once};
 use crate::study::error::StudyError;
 use crate::study::sweep::{self, Plan, Task};
 
@@ -144,12 +146,34 @@ impl<'a> Subjects<'a> {
         Choice { max: self.settings.most, pick: Pick::Random, pick_seed: SEED }
     }
 
-    /// The results of `work` for each cell of each network. Each finished cell is kept as a piece of the study; `work`
-    /// gets the place for the pieces of its own cell.
+    /// The rows of two tables, which `work` gives for each cell of each network. Tables whose fingerprint fits are read.
+    ///
+    /// Each finished cell is kept as a piece of the study; `work` gets the place for the pieces of its own cell.
     ///
     /// # Errors
-    /// Those of `work`, of the sweep that makes a missing cell, and of the files.
-    pub fn each<T: Serialize + DeserializeOwned>(
+    /// Those of `work`, of the sweep that makes a missing cell, and of the tables and pieces.
+    pub fn recall<A, B>(
+        &self,
+        fingerprint: &Fingerprint,
+        first: NetworkTable<A>,
+        second: NetworkTable<B>,
+        work: impl Fn(&Subject, &Plan, &Cells) -> Result<(Vec<A>, Vec<B>), Error>,
+    ) -> Result<(Vec<NetworkRows<A>>, Vec<NetworkRows<B>>), Error>
+    where
+        A: Clone + Serialize + DeserializeOwned,
+        B: Clone + Serialize + DeserializeOwned,
+    {
+        let mut make = once(|| Ok(unzip_rows(self.each(fingerprint, &work)?)));
+        let a = self
+            .context
+            .recall(first.name, fingerprint, Device::Cpu, || Ok(networks_frame(&make()?.0, first.frame)?))?;
+        let b = self.context.recall(second.name, fingerprint, Device::Cpu, || {
+            Ok(networks_frame(&make()?.1, second.frame)?)
+        })?;
+        Ok((networks_rows(&a, first.rows)?, networks_rows(&b, second.rows)?))
+    }
+
+    fn each<T: Serialize + DeserializeOwned>(
         &self,
         fingerprint: &Fingerprint,
         work: impl Fn(&Subject, &Plan, &Cells) -> Result<T, Error>,

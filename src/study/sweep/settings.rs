@@ -7,7 +7,7 @@ use crate::metric::Metric;
 use crate::net::Arch;
 use crate::process::{Prediction, Spacing, VpSettings};
 use crate::random::SEED;
-use crate::train::{AdamSettings, EmaSettings};
+use crate::train::{AdamSettings, EmaSettings, default};
 
 /// The settings of a plan, as its TOML file has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct PlanSettings {
     #[serde(default, alias = "seed")]
     pub seeds: Seeds,
     /// Seed of the samples' starting points and noise.
-    #[serde(default = "seed")]
+    #[serde(default = "default::seed")]
     pub sample_seed: u64,
     /// The networks.
     pub network: Vec<NetworkSettings>,
@@ -41,10 +41,6 @@ pub struct PlanSettings {
     /// Settings of the labels.
     #[serde(default)]
     pub detection: DetectionSettings,
-}
-
-fn seed() -> u64 {
-    SEED
 }
 
 /// Seeds of training: one, or a list.
@@ -160,7 +156,7 @@ pub struct TrainingSettings {
     #[serde(default)]
     pub process: VpSettings,
     /// Prediction target.
-    #[serde(default = "epsilon")]
+    #[serde(default = "default::epsilon")]
     pub prediction: Prediction,
     /// Number of training steps.
     pub steps: u64,
@@ -176,23 +172,11 @@ pub struct TrainingSettings {
     #[serde(default)]
     pub ema: EmaSettings,
     /// Steps between checkpoints.
-    #[serde(default = "checkpoint_every")]
+    #[serde(default = "default::checkpoint_every")]
     pub checkpoint_every: u64,
     /// Steps between rows of metrics.
-    #[serde(default = "log_every")]
+    #[serde(default = "default::log_every")]
     pub log_every: u64,
-}
-
-fn epsilon() -> Prediction {
-    Prediction::Epsilon
-}
-
-fn checkpoint_every() -> u64 {
-    2500
-}
-
-fn log_every() -> u64 {
-    500
 }
 
 /// Name of a sampler.
