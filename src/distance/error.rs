@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use crate::data::DataError;
 use crate::ops::OpError;
 use crate::shape::Shape;
@@ -74,13 +72,5 @@ pub enum DistanceError {
         row: usize,
         /// The value.
         value: f32,
-    },
-    /// A damaged file of features.
-    #[error("features {}: {reason}; remove it to compute it again", path.display())]
-    Features {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what was expected.
-        reason: String,
     },
 }

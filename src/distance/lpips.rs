@@ -4,13 +4,10 @@
 //! mean over pixels of the weighted squared differences. Features include the square roots of the weights and of the
 //! inverse number of pixels, so that LPIPS is their squared distance.
 
-use std::path::Path;
-
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use super::{DistanceError, Features, features};
+use super::DistanceError;
 use crate::data::weights::{self, Arrays, LPIPS, LPIPS_ALEX, LPIPS_VGG};
 use crate::metric::Metric;
 use crate::net::Linear;
@@ -18,7 +15,6 @@ use crate::ops::finite_rows;
 use crate::progress::ProgressSink;
 use crate::project::Layout;
 use crate::shape::Shape;
-use crate::store::hex;
 
 /// Name of the operation in errors.
 const FEATURES: &str = "LPIPS features";
@@ -134,8 +130,6 @@ pub struct Lpips {
     convolutions: Vec<(Vec<f32>, Vec<f32>)>,
     /// Square roots of the weights of the channels, for each compared layer.
     heads: Vec<Vec<f32>>,
-    /// SHA-256 of the weights.
-    sha256: String,
 }
 
 impl Lpips {
@@ -185,7 +179,7 @@ impl Lpips {
                 heads.push(head.iter().map(|v| v.sqrt()).collect());
             }
         }
-        Ok(Self { backbone, convolutions, heads, sha256: weights::arrays_sha256(arrays) })
+        Ok(Self { backbone, convolutions, heads })
     }
 
     /// The network.
@@ -234,40 +228,6 @@ impl Lpips {
         Ok(out)
     }
 
-    /// As [`Self::features`], stored in a file of `folder` whose name depends on weights and images. An existing file is
-    /// reused.
-    ///
-    /// # Errors
-    /// As [`Self::features`]; errors of writing, and [`DistanceError::Features`] for a damaged file.
-    pub fn stored(
-        &self,
-        shape: Shape,
-        images: ArrayView2<'_, f32>,
-        folder: &Path,
-        progress: &dyn ProgressSink,
-    ) -> Result<Features, DistanceError> {
-        let plan = self.plan(shape)?;
-        check("images", shape, &images)?;
-        let path = folder.join(format!("{}-{}.npy", self.backbone.name(), self.key(shape, &images)));
-        let sizes = [images.nrows(), plan.length];
-        if path.exists() {
-            progress.advance(sizes[0] as u64);
-            return Features::open(&path, sizes);
-        }
-        let mut pass = Pass::new(self, plan);
-        let mut rows = vec![0.0f32; plan.batch * plan.length];
-        features::write(&path, sizes, |put| {
-            for images in images.axis_chunks_iter(Axis(0), plan.batch) {
-                let rows = &mut rows[..images.nrows() * plan.length];
-                pass.run(&images, rows);
-                put(rows)?;
-                progress.advance(images.nrows() as u64);
-            }
-            Ok(())
-        })?;
-        Features::open(&path, sizes)
-    }
-
     /// LPIPS between each row of `a` and the same row of `b`, `[m]`. Features are kept for one batch alone.
     ///
     /// # Errors
@@ -302,20 +262,6 @@ impl Lpips {
             }));
         }
         Ok(distances)
-    }
-
-    /// Key of everything that a file of features depends on.
-    fn key(&self, shape: Shape, images: &ArrayView2<'_, f32>) -> String {
-        let mut hash = Sha256::new();
-        // The number increases when features of the same weights and images change.
-        hash.update(format!("mem2gen LPIPS features 1 {} {shape} {}", self.sha256, images.nrows()));
-        let mut bytes = Vec::new();
-        for row in images.outer_iter() {
-            bytes.clear();
-            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
-            hash.update(&bytes);
-        }
-        hex(&hash.finalize()[..16])
     }
 
     /// Sizes of the layers for images of a shape.

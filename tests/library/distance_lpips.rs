@@ -6,13 +6,12 @@ use std::path::Path;
 
 use mem2gen::data::DataError;
 use mem2gen::data::weights::Arrays;
-use mem2gen::device::DeviceChoice;
-use mem2gen::distance::{Backbone, DistanceError, Features, Lpips};
+use mem2gen::distance::{Backbone, DistanceError, Lpips};
 use mem2gen::ops::OpError;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
 use mem2gen::shape::Shape;
-use ndarray::{Array2, ArrayD, Axis, concatenate, s};
+use ndarray::{Array2, ArrayD, Axis, s};
 use serde_json::Value;
 
 const BOTH: [(Backbone, &str); 2] = [(Backbone::AlexNet, "alex"), (Backbone::Vgg16, "vgg")];
@@ -206,109 +205,6 @@ fn features_do_not_depend_on_other_images_or_threads() {
     // Columns in another order of memory are the same images.
     let turned = images.t().as_standard_layout().into_owned();
     assert_eq!(lpips.features(shape, turned.t(), &Silent).unwrap(), all);
-}
-
-#[test]
-fn neighbours_in_blocks_of_files_are_those_of_all_pairs() {
-    let (lpips, shape) = (made_up_alex(), shape(8, 8, 1));
-    let draw = |n: usize, seed| {
-        let values = noise(n * shape.len(), seed).map(|u| (u >> 24) as f32 / 255.0).collect();
-        Array2::from_shape_vec((n, shape.len()), values).unwrap()
-    };
-    let memories = draw(23, 1);
-    // Two copies of a memory among the queries.
-    let queries =
-        concatenate![Axis(0), draw(9, 2), memories.slice(s![4..5, ..]), memories.slice(s![4..5, ..])];
-    let folder = tempfile::tempdir().unwrap();
-    let stored = |images: &Array2<f32>| lpips.stored(shape, images.view(), folder.path(), &Silent).unwrap();
-    let in_memory =
-        |images: &Array2<f32>| Features::from(lpips.features(shape, images.view(), &Silent).unwrap());
-    let brute = |queries: &Array2<f32>, k: usize, exclude_self: bool| -> Vec<Vec<(f64, usize)>> {
-        queries
-            .outer_iter()
-            .enumerate()
-            .map(|(i, query)| {
-                let n = if exclude_self { queries.nrows() } else { memories.nrows() };
-                let others = if exclude_self { queries } else { &memories };
-                let repeated = query.broadcast((n, shape.len())).unwrap();
-                let distances = lpips.distances(shape, repeated, others.view()).unwrap();
-                let mut all: Vec<(f64, usize)> = distances.into_iter().zip(0..).collect();
-                all.retain(|(_, j)| !(exclude_self && *j == i));
-                all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                all[..k].to_vec()
-            })
-            .collect()
-    };
-    let row = 4 * lpips.length(shape).unwrap();
-    for (k, exclude_self) in [(1, false), (5, false), (23, false), (1, true), (10, true)] {
-        let expected = brute(&queries, k, exclude_self);
-        let others = if exclude_self { &queries } else { &memories };
-        for room in [1, 7 * row, 1 << 30] {
-            for (queries, others) in
-                [(stored(&queries), stored(others)), (in_memory(&queries), in_memory(others))]
-            {
-                let found =
-                    queries.knn(&others, k, exclude_self, room, DeviceChoice::default(), &Silent).unwrap();
-                for (i, expected) in expected.iter().enumerate() {
-                    let indices: Vec<usize> = expected.iter().map(|e| e.1).collect();
-                    assert_eq!(found.index.row(i).to_vec(), indices, "query {i}, k {k}, room {room}");
-                    for (found, expected) in found.distance.row(i).iter().zip(expected) {
-                        assert!((found - expected.0).abs() <= 1e-12 * expected.0, "{found} {}", expected.0);
-                    }
-                }
-            }
-        }
-    }
-    // The copies are at distance 0 from their memory and from each other.
-    let found =
-        stored(&queries).knn(&stored(&queries), 1, true, 1, DeviceChoice::default(), &Silent).unwrap();
-    assert_eq!((found.index[[9, 0]], found.index[[10, 0]]), (10, 9));
-    assert_eq!((found.distance[[9, 0]], found.distance[[10, 0]]), (0.0, 0.0));
-    for k in [0, 24] {
-        let refused = stored(&queries).knn(&stored(&memories), k, false, 1, DeviceChoice::default(), &Silent);
-        assert!(
-            matches!(refused, Err(DistanceError::Op(OpError::Parameter { argument: "k", .. }))),
-            "{refused:?}"
-        );
-    }
-}
-
-#[test]
-fn features_are_stored_once_for_each_set_of_images() {
-    let (lpips, shape) = (made_up_alex(), shape(32, 32, 1));
-    let folder = tempfile::tempdir().unwrap();
-    let images = images(shape);
-    let files = || {
-        let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path()).collect();
-        files.sort();
-        files
-    };
-    let stored = |images: &Array2<f32>| lpips.stored(shape, images.view(), folder.path(), &Silent);
-    let first = stored(&images).unwrap();
-    assert_eq!((first.len(), first.length()), (5, 5760));
-    let all = lpips.features(shape, images.view(), &Silent).unwrap();
-    assert_eq!(first.block(0..5).unwrap(), all);
-    assert_eq!(first.block(2..4).unwrap(), all.slice(s![2..4, ..]));
-    assert!(matches!(first.block(3..6), Err(DistanceError::Op(OpError::Shape { .. }))));
-    let [path] = &files()[..] else { panic!("{:?}", files()) };
-    // NumPy's own layout, read by another reader.
-    let read: Array2<f32> = ndarray_npy::read_npy(path).unwrap();
-    assert_eq!(read, all);
-    // A stored file is used: a value changed in the file is returned.
-    let mut bytes = fs::read(path).unwrap();
-    let end = bytes.len();
-    bytes[end - 4..].copy_from_slice(&7.5f32.to_le_bytes());
-    fs::write(path, &bytes).unwrap();
-    assert_eq!(stored(&images).unwrap().block(4..5).unwrap()[[0, 5759]], 7.5);
-    fs::write(path, &bytes[..end - 1]).unwrap();
-    let error = stored(&images).unwrap_err().to_string();
-    assert!(error.contains("115327 bytes, expected 115328") && error.contains("remove it"), "{error}");
-    fs::write(path, "no header").unwrap();
-    assert!(matches!(stored(&images), Err(DistanceError::Features { .. })));
-    let mut others = images.clone();
-    others[[4, 1023]] = 0.25;
-    stored(&others).unwrap();
-    assert_eq!(files().len(), 2);
 }
 
 #[test]
