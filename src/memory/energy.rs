@@ -193,14 +193,6 @@ impl DenseAm {
         Ok(self.shift(x)? * (2.0 * self.beta))
     }
 
-    /// Covariance of the memories under the weights at x, `[N, N]`.
-    ///
-    /// # Errors
-    /// As [`Self::energy`].
-    pub fn covariance(&self, x: ArrayView1<'_, f64>) -> Result<Array2<f64>, MemoryError> {
-        Ok(self.local(x)?.covariance)
-    }
-
     /// Energy, shift and covariance at x from one pass over the memories.
     pub(super) fn local(&self, x: ArrayView1<'_, f64>) -> Result<Local, MemoryError> {
         self.check("covariance", &x)?;

@@ -54,11 +54,6 @@ pub struct Ve(VeSettings);
 impl Ve {
     const NAME: &str = "VE";
 
-    /// The settings.
-    pub fn settings(&self) -> VeSettings {
-        self.0
-    }
-
     fn check(&self, t: f64) -> Result<(), ProcessError> {
         if (0.0..=self.0.horizon).contains(&t) {
             return Ok(());

@@ -98,11 +98,6 @@ struct Moving {
 impl Rk45 {
     const NAME: &str = "RK45";
 
-    /// The settings.
-    pub fn settings(&self) -> Rk45Settings {
-        self.0
-    }
-
     /// Integrates dy/dt = `slope` for each row of `y` `[m, n]` from time `from` to `to`, in either direction.
     /// `slope(rows, t, y)` receives the indices of rows in the batch, with a time and a point for each. Reports one step of
     /// progress for each finished trajectory.

@@ -180,11 +180,6 @@ impl Network {
         done
     }
 
-    /// The weights.
-    pub fn weights(&self) -> &Weights {
-        &self.weights
-    }
-
     /// Time by kind of operation that scores took on the CPU since the network was made.
     pub fn timings(&self) -> Timings {
         let idle = self.scores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,11 +187,6 @@ impl Network {
             Worker::Engine(engine) => sum.plus(engine.timings()),
             Worker::Candle { .. } => sum,
         })
-    }
-
-    /// The quantity that the network predicts.
-    pub fn prediction(&self) -> Prediction {
-        self.prediction
     }
 
     fn affine(&self, level: Level) -> Affine {

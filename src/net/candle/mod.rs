@@ -45,21 +45,6 @@ impl CandleNet {
         Ok(Self { graph: weights.graph().clone(), params, dtype, device: device.clone() })
     }
 
-    /// Replaces the values of all parameters.
-    ///
-    /// # Errors
-    /// [`NetError::Length`] for weights of another network, [`NetError::Candle`].
-    pub fn load(&self, weights: &Weights) -> Result<(), NetError> {
-        if weights.graph() != &self.graph {
-            let (found, expected) = (weights.values().len(), self.graph.len());
-            return Err(NetError::Length { operation: "load", argument: "weights", found, expected });
-        }
-        for (var, tensor) in self.params.iter().zip(tensors(weights, self.dtype, &self.device)?) {
-            var.set(&tensor)?;
-        }
-        Ok(())
-    }
-
     /// The parameters, in the order of [`Graph::params`].
     pub fn params(&self) -> &[Var] {
         &self.params

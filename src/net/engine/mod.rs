@@ -107,16 +107,6 @@ impl Engine {
         Ok(Self { graph, rows, plan, kernels, slots, last: None, timings: Timings::default() })
     }
 
-    /// The network.
-    pub fn graph(&self) -> &Arc<Graph> {
-        &self.graph
-    }
-
-    /// Largest batch size.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Time by kind of operation since the engine was made or [`Self::reset_timings`] was called.
     pub fn timings(&self) -> Timings {
         self.timings

@@ -87,11 +87,6 @@ impl Timings {
         self.seconds[part as usize]
     }
 
-    /// Seconds of all kinds.
-    pub fn total(&self) -> f64 {
-        self.seconds.iter().sum()
-    }
-
     /// The sum of two timings.
     pub fn plus(mut self, other: Self) -> Self {
         for (own, others) in self.seconds.iter_mut().zip(other.seconds) {
