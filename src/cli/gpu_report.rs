@@ -221,7 +221,7 @@ struct Rates {
 }
 
 impl Rates {
-    fn of(case: &Case, seconds: f64, limits: &Limits) -> Self {
+    fn from_seconds(case: &Case, seconds: f64, limits: &Limits) -> Self {
         let (gflops, gbytes_per_second) = (case.flops() / seconds / 1e9, case.bytes() / seconds / 1e9);
         Self {
             gflops,
@@ -310,7 +310,7 @@ fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &L
         agrees,
         median_seconds: seconds[repeat / 2],
         kernel_seconds,
-        rates: Rates::of(&case, kernel_seconds, limits),
+        rates: Rates::from_seconds(&case, kernel_seconds, limits),
         preparing,
         kernels,
     })
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(by(Operation::Knn).bytes(), 100.0 + 2.0 * 6.0 * 12.0);
         assert_eq!(by(Operation::Pairwise).bytes(), 100.0 + 24.0);
         let limits = Limits { gbytes_per_second: 580e-9, gflops: 240e-9 };
-        let rates = Rates::of(&by(Operation::Energy), 0.5, &limits);
+        let rates = Rates::from_seconds(&by(Operation::Energy), 0.5, &limits);
         let due = Rates { gflops: 120e-9, of_peak: 0.5, gbytes_per_second: 232e-9, of_copy: 0.4 };
         for (a, b) in [
             (rates.gflops, due.gflops),

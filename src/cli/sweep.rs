@@ -233,7 +233,7 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
         Command::Status { at } => {
             let (plan, _, runs) = at.open(layout)?;
             let all = states(&plan, &runs)?;
-            println!("sweep: {}", line(&Tally::of(&plan, &all)));
+            println!("sweep: {}", line(&Tally::from_states(&plan, &all)));
             for (task, (state, _)) in plan.tasks().iter().zip(&all) {
                 if *state == State::Running {
                     println!("running: {}", task.id);

@@ -45,7 +45,7 @@ impl RunDir {
                 return Err(refused(value.to_string(), "finite numbers"));
             }
         }
-        let record = data.map_or_else(|| DataRecord::unknown(params.input()), DataRecord::of);
+        let record = data.map_or_else(|| DataRecord::unknown(params.input()), DataRecord::from_data);
         let (run, _lock) = Self::begin_on(path, params, record, "cpu")?;
         if let Some(manifest) = run.manifest()? {
             if manifest.imported_from.as_ref() != Some(&imported.sha256) {

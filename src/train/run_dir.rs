@@ -76,7 +76,7 @@ pub(super) struct DataRecord {
 }
 
 impl DataRecord {
-    pub(super) fn of(data: &TrainingData) -> Self {
+    pub(super) fn from_data(data: &TrainingData) -> Self {
         let Shape { height, width, channels } = data.shape();
         Self { k: data.len(), shape: [height, width, channels], sha256: data.sha256() }
     }
@@ -186,7 +186,7 @@ impl RunDir {
         data: &TrainingData,
         device: &str,
     ) -> Result<(Self, Lock), TrainError> {
-        Self::begin_on(path, params, DataRecord::of(data), device)
+        Self::begin_on(path, params, DataRecord::from_data(data), device)
     }
 
     /// As [`Self::begin`], on a training set that need not be known.

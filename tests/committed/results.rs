@@ -160,7 +160,7 @@ fn cells_of_the_transition_follow_from_their_published_weights() {
         let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
         let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        let record = sweep::SweepCell::of(runs.path(), task).record(task).unwrap().unwrap();
+        let record = sweep::SweepCell::from_task(runs.path(), task).record(task).unwrap().unwrap();
         assert!(record.network.is_none_or(|n| n.restored));
         let committed =
             rows.iter().find(|r| r.k == task.k && r.network == task.network && r.multiple == 4).unwrap();
@@ -195,7 +195,7 @@ fn landscapes_follow_from_the_published_weights() {
         let options = Options { device: DeviceChoice::default(), networks: Some(&networks), wait: false };
         let summary = sweep::run(&plan, &[task.index], runs.path(), &layout(), &options, &Quiet).unwrap();
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        let train = RunDir::open(&sweep::SweepCell::of(runs.path(), task).train()).unwrap();
+        let train = RunDir::open(&sweep::SweepCell::from_task(runs.path(), task).train()).unwrap();
         let score = Network::new(train.weights(Kind::Ema).unwrap().0, train.prediction(), 128).unwrap();
         let data = train.data(&layout()).unwrap();
         let (images, ids, vp) = (data.rows(), Vec::from_iter(0..16), plan.process());

@@ -84,7 +84,7 @@ pub struct AttractorSummary {
 
 impl AttractorSummary {
     /// The summary of the shares of all training images and the basins of some of them.
-    pub fn of(shares: &AttractorShares, basins: &[BasinRow]) -> Self {
+    pub fn from_shares(shares: &AttractorShares, basins: &[BasinRow]) -> Self {
         let count: usize = shares.rows.iter().map(|row| row.count).sum();
         let draws = count + shares.elsewhere;
         let share = count as f64 / draws as f64;
@@ -149,7 +149,7 @@ pub struct Mean {
 impl Mean {
     /// The mean of at least one value; the bootstrap draws from the streams `basin bootstrap/NAME/i`. It treats images
     /// as independent. Copies of one training image are not, so the interval is too narrow for them.
-    fn of(values: &[f64], resamples: usize, seed: u64, name: &str) -> Self {
+    fn from_values(values: &[f64], resamples: usize, seed: u64, name: &str) -> Self {
         let n = values.len();
         let mean = |sum: f64| sum / n as f64;
         let centre = mean(values.iter().sum());
@@ -212,7 +212,7 @@ pub fn summarise(k: usize, rows: &[BasinRow], params: &BasinParams) -> Vec<Basin
         let rows: Vec<&BasinRow> = rows.iter().filter(|row| row.group == group).collect();
         let mean = |name: &str, value: fn(&BasinRow) -> f64| {
             let values: Vec<f64> = rows.iter().map(|row| value(row)).collect();
-            Mean::of(&values, resamples, seed, &format!("{k}/{group}/{name}"))
+            Mean::from_values(&values, resamples, seed, &format!("{k}/{group}/{name}"))
         };
         (!rows.is_empty()).then(|| BasinSummary {
             k,
@@ -261,14 +261,14 @@ mod tests {
         let shares = AttractorShares { elsewhere: 60, rows };
         // Four of the six were searched, in another order. Squares of differences of ranks: 1, 0, 1, 0.
         let basins = [basin(3, -2.0), basin(2, 9.0), basin(1, -1.0), basin(0, 3.0)];
-        let found = AttractorSummary::of(&shares, &basins);
+        let found = AttractorSummary::from_shares(&shares, &basins);
         assert_eq!((found.k, found.draws, found.images, found.reached), (6, 100, 4, 3));
         assert_eq!(found.share, 0.4);
         assert!(found.low < 0.4 && 0.4 < found.high);
         // 1 - 6 sum / (n (n^2 - 1)).
         assert!((found.correlation.unwrap() - (1.0 - 6.0 * 2.0 / 60.0)).abs() < 1e-12, "{found:?}");
         let same = [basin(0, 1.0), basin(2, 1.0)];
-        assert_eq!(AttractorSummary::of(&shares, &same).correlation, None);
+        assert_eq!(AttractorSummary::from_shares(&shares, &same).correlation, None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn basins(context: &Context) -> Result<Basins, Error> {
         let shares = attractors(subject, &all, &params, &l2, draws, plan.steps(), reporter)?;
         let training: Vec<BasinRow> =
             rows.iter().filter(|row| row.group == Group::Training).cloned().collect();
-        Ok((summarise(subject.k()?, &rows, &params), vec![AttractorSummary::of(&shares, &training)]))
+        Ok((summarise(subject.k()?, &rows, &params), vec![AttractorSummary::from_shares(&shares, &training)]))
     })?;
     Ok(Basins { classes, attractors })
 }

@@ -231,5 +231,5 @@ fn open(context: &Context, plan: &Plan, index: usize, task: &Task) -> Result<Sub
     sweep::complete(plan, &[index], &runs, context.layout(), &options, &*progress)?;
     drop(progress);
     let options = ScoreOptions { batch: BATCH, ..ScoreOptions::default() };
-    Subject::open(sweep::SweepCell::of(&runs, task).path(), context.layout(), &options)
+    Subject::open(sweep::SweepCell::from_task(&runs, task).path(), context.layout(), &options)
 }

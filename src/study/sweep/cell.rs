@@ -68,7 +68,7 @@ struct Drawn {
 
 impl SweepCell {
     /// The folder of a task's cell within a folder of cells.
-    pub fn of(runs: &Path, task: &Task) -> Self {
+    pub fn from_task(runs: &Path, task: &Task) -> Self {
         Self { path: runs.join(&task.id) }
     }
 

@@ -36,7 +36,7 @@ pub struct Collected {
 pub fn collect(plan: &Plan, runs: &Path, partial: bool) -> Result<Collected, Error> {
     let mut collected = Collected { tables: Transition::default(), missing: vec![] };
     for task in plan.tasks() {
-        let cell = SweepCell::of(runs, task);
+        let cell = SweepCell::from_task(runs, task);
         let Some(record) = cell.record(task)? else {
             collected.missing.push(task.id.clone());
             continue;
@@ -158,7 +158,7 @@ pub fn publish(plan: &Plan, runs: &Path, out: &Path) -> Result<(usize, Vec<Strin
     let (mut written, mut missing) = (0, vec![]);
     for task in plan.tasks() {
         let Some(file) = task.weights() else { continue };
-        let cell = SweepCell::of(runs, task);
+        let cell = SweepCell::from_task(runs, task);
         match cell.record(task)? {
             None => missing.push(task.id.clone()),
             Some(record) if record.network.as_ref().is_some_and(|n| n.restored) => {}

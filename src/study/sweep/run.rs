@@ -114,7 +114,7 @@ pub struct Summary {
 /// As [`SweepCell::record`].
 pub fn states(plan: &Plan, runs: &Path) -> Result<Vec<(State, Option<CellRecord>)>, Error> {
     let one = |task: &Task| -> Result<_, Error> {
-        let cell = SweepCell::of(runs, task);
+        let cell = SweepCell::from_task(runs, task);
         Ok(match cell.record(task)? {
             Some(record) => (State::Done, Some(record)),
             None if cell.is_busy() => (State::Running, None),
@@ -126,7 +126,7 @@ pub fn states(plan: &Plan, runs: &Path) -> Result<Vec<(State, Option<CellRecord>
 
 impl Tally {
     /// The tally of the states of a plan's cells.
-    pub fn of(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Self {
+    pub fn from_states(plan: &Plan, states: &[(State, Option<CellRecord>)]) -> Self {
         let count = |state| states.iter().filter(|(s, _)| *s == state).count();
         let running = count(State::Running);
         Self {
@@ -195,12 +195,12 @@ pub fn run(
     let mut bench = Bench::new(layout);
     let mut summary = Summary { tasks: tasks.len(), ..Summary::default() };
     let tell = |failed: usize| -> Result<(), Error> {
-        watch.stands(&Tally { failed, ..Tally::of(plan, &states(plan, runs)?) });
+        watch.stands(&Tally { failed, ..Tally::from_states(plan, &states(plan, runs)?) });
         Ok(())
     };
     let mut held: Vec<&Task> = vec![];
     for task in tasks.iter().filter_map(|&i| plan.tasks().get(i)) {
-        let cell = SweepCell::of(runs, task);
+        let cell = SweepCell::from_task(runs, task);
         if cell.record(task)?.is_some() {
             summary.already += 1;
             continue;
@@ -217,7 +217,7 @@ pub fn run(
         sleep(POLL);
         let mut still = vec![];
         for task in held {
-            let cell = SweepCell::of(runs, task);
+            let cell = SweepCell::from_task(runs, task);
             let outcome = match cell.record(task)? {
                 Some(_) => Some(Outcome::Elsewhere),
                 None => {
@@ -354,8 +354,9 @@ mod tests {
         };
         let done = |restored| (State::Done, Some(record(restored)));
         let (left, running) = ((State::Left, None), (State::Running, None));
-        let to_go =
-            |states: [&(State, Option<CellRecord>); 3]| Tally::of(&plan, &states.map(Clone::clone)).to_go;
+        let to_go = |states: [&(State, Option<CellRecord>); 3]| {
+            Tally::from_states(&plan, &states.map(Clone::clone)).to_go
+        };
         // Batches are min(16, K) rows. K = 64 has 8 times the rows of K = 2, 32 times the samples, and for labelling
         // 256 (1 + 64) instead of 8 (1 + 2).
         let expected = 8.0 * 10.0 + 32.0 * 4.0 + 256.0 * 65.0 / 24.0;
@@ -365,7 +366,7 @@ mod tests {
         assert_eq!(to_go([&done(false), &left, &left]), None);
         assert_eq!(to_go([&done(true), &left, &done(true)]), None);
         assert_eq!(to_go([&done(false), &done(false), &done(false)]), Some(Duration::ZERO));
-        let tally = Tally::of(&plan, &[done(false), running.clone(), left.clone()]);
+        let tally = Tally::from_states(&plan, &[done(false), running.clone(), left.clone()]);
         assert_eq!((tally.done, tally.running, tally.left), (1, 1, 1));
     }
 }
