@@ -158,7 +158,7 @@ pub struct SizeMean {
     pub k: usize,
     /// The mean.
     pub mean: f64,
-    /// Its standard error; 0 for a mean without one.
+    /// Its standard error.
     pub standard_error: f64,
 }
 

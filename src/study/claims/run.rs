@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::random::SEED;
 use crate::setting::SettingError;
-use crate::study::basin::{BasinSummary, basins};
+use crate::study::basin::{BasinSummary, Mean, basins};
 use crate::study::claims::frame::{NAME, claims_frame, claims_rows};
 use crate::study::context::Context;
 use crate::study::curvature::{SetRow, spectra};
@@ -162,7 +162,8 @@ fn rows_of<'a, R>(all: &'a [NetworkRows<R>], dataset: &str, network: &str) -> &'
     all.iter().find(|one| one.is_of(dataset, network)).map_or(&[], |one| &one.rows)
 }
 
-/// The claims about the landscape of one network, with its memorized fractions.
+/// The claims about the landscape of one network, with its memorized fractions. A mean of one value has no standard
+/// error and says nothing about a claim.
 ///
 /// # Errors
 /// [`StudyError::Setting`] for a count above its samples.
@@ -176,10 +177,8 @@ fn claims_of_landscape<'a>(
     let transition = transition_range(memorized)?;
     let volume = |group: Group| -> Vec<SizeMean> {
         let kept = volumes.iter().filter(|row| row.group == group && !row.too_few);
-        kept.map(|BasinSummary { k, log_volume, .. }| SizeMean {
-            k: *k,
-            mean: log_volume.mean,
-            standard_error: log_volume.error.unwrap_or(0.0),
+        kept.filter_map(|BasinSummary { k, log_volume: Mean { mean, error, .. }, .. }| {
+            Some(SizeMean { k: *k, mean: *mean, standard_error: (*error)? })
         })
         .collect()
     };
@@ -194,7 +193,7 @@ fn claims_of_landscape<'a>(
     let training: Vec<SizeMean> = spectra
         .iter()
         .filter(|row| row.set.group == Group::Training)
-        .map(|row| SizeMean { k: row.set.k, mean: row.mean, standard_error: row.mean_error.unwrap_or(0.0) })
+        .filter_map(|row| Some(SizeMean { k: row.set.k, mean: row.mean, standard_error: row.mean_error? }))
         .collect();
     claims.push(about("make notebooks ONLY=07_curvature").spectra_fall(&training)?);
 
