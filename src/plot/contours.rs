@@ -1,4 +1,4 @@
-//! Filled contours of a scalar field in the plane, with points, attractors and arrows.
+//! Filled contours of a scalar field in the plane, with points and attractors.
 
 use ndarray::Array2;
 
@@ -7,7 +7,7 @@ use crate::plot::axes::{
     Axis, Entry, Plot, Scale, above, bar_room, below, draw_bar, draw_headline, draw_wide_legend, headline,
     level_fraction, wide_legend_height,
 };
-use crate::plot::canvas::{Canvas, Dash, PIXELS_PER_UNIT, Rect};
+use crate::plot::canvas::{Canvas, PIXELS_PER_UNIT, Rect};
 use crate::plot::style::{Colour, Marker, Palette, TEXT, WHITE};
 use crate::plot::{Figure, FigureError, bounds, check_finite, input};
 
@@ -22,20 +22,7 @@ pub struct Attractor {
     pub class: Class,
 }
 
-/// An arrow of a vector field, in the units of the axes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Arrow {
-    /// Horizontal position of the tail.
-    pub x: f64,
-    /// Vertical position of the tail.
-    pub y: f64,
-    /// Horizontal length.
-    pub dx: f64,
-    /// Vertical length.
-    pub dy: f64,
-}
-
-/// A field on a regular grid with points, attractors and arrows.
+/// A field on a regular grid with points and attractors.
 #[derive(Debug, Clone)]
 pub struct LandscapePanel {
     /// Title of the panel.
@@ -70,8 +57,6 @@ pub struct LandscapePanel {
     pub attractors: Vec<Attractor>,
     /// Centroids of clusters of samples, drawn over the attractors.
     pub centroids: Vec<(f64, f64)>,
-    /// Arrows, drawn below the points.
-    pub arrows: Vec<Arrow>,
 }
 
 impl LandscapePanel {
@@ -93,7 +78,6 @@ impl LandscapePanel {
             point_radius: 2.5,
             attractors: Vec::new(),
             centroids: Vec::new(),
-            arrows: Vec::new(),
         }
     }
 
@@ -139,12 +123,6 @@ impl LandscapePanel {
         self
     }
 
-    /// Arrows of a vector field.
-    pub fn arrows(mut self, arrows: Vec<Arrow>) -> Self {
-        self.arrows = arrows;
-        self
-    }
-
     /// Number of levels.
     pub fn levels(mut self, levels: usize) -> Self {
         self.levels = levels;
@@ -176,7 +154,6 @@ impl LandscapePanel {
         check_finite(name, &self.points_label, self.points.iter().flat_map(|(x, y)| [x, y]))?;
         check_finite(name, "attractors", self.attractors.iter().flat_map(|a| [&a.x, &a.y]))?;
         check_finite(name, "centroids", self.centroids.iter().flat_map(|(x, y)| [x, y]))?;
-        check_finite(name, "arrows", self.arrows.iter().flat_map(|a| [&a.x, &a.y, &a.dx, &a.dy]))?;
         let (lo, hi) = match self.range {
             Some(range) => range,
             None => bounds(&self.field).ok_or_else(|| input(name, "the field is empty"))?,
@@ -335,9 +312,6 @@ fn draw_panel(
         (plot.rect.height() as u32 * PIXELS_PER_UNIT) as usize,
     );
     canvas.pixels(plot.rect, w, h, field_pixels(p, range, w, h));
-    for a in &p.arrows {
-        draw_arrow(canvas, plot, a);
-    }
     for &(x, y) in &p.points {
         let at = plot.at(x, y);
         if plot.rect.contains(at) {
@@ -385,24 +359,4 @@ fn field_pixels(p: &LandscapePanel, (lo, hi): (f64, f64), w: usize, h: usize) ->
         }
     }
     rgb
-}
-
-fn draw_arrow(canvas: &mut Canvas, plot: &Plot, a: &Arrow) {
-    let (from, to) = (plot.at(a.x, a.y), plot.at(a.x + a.dx, a.y + a.dy));
-    if !(plot.rect.contains(from) && plot.rect.contains(to)) {
-        return;
-    }
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-    let length = dx.hypot(dy);
-    if length < 1.0 {
-        return;
-    }
-    let (ux, uy) = (dx / length, dy / length);
-    let head = (0.4 * length).clamp(2.0, 5.0);
-    let neck = (to.0 - head * ux, to.1 - head * uy);
-    canvas.line(vec![from, neck], 1.0, WHITE, Dash::Solid);
-    let half = 0.5 * head;
-    let left = (neck.0 - half * uy, neck.1 + half * ux);
-    let right = (neck.0 + half * uy, neck.1 - half * ux);
-    canvas.polygon(vec![to, left, right], WHITE);
 }

@@ -98,25 +98,17 @@ pub struct Guide {
     pub direction: Direction,
     /// The label, written along the line.
     pub label: String,
-    /// Colour of line and label.
-    pub colour: Colour,
 }
 
 impl Guide {
     /// A vertical line at `x`.
     pub fn vertical(x: f64, label: &str) -> Self {
-        Self { at: x, direction: Direction::Vertical, label: label.to_owned(), colour: GUIDE }
+        Self { at: x, direction: Direction::Vertical, label: label.to_owned() }
     }
 
     /// A horizontal line at `y`.
     pub fn horizontal(y: f64, label: &str) -> Self {
-        Self { at: y, direction: Direction::Horizontal, label: label.to_owned(), colour: GUIDE }
-    }
-
-    /// The same line in another colour.
-    pub fn colour(mut self, colour: Colour) -> Self {
-        self.colour = colour;
-        self
+        Self { at: y, direction: Direction::Horizontal, label: label.to_owned() }
     }
 }
 
@@ -450,8 +442,8 @@ fn guide_places(plot: &Plot, guides: &[Guide]) -> Vec<f64> {
 }
 
 /// Font of the labels of guide lines.
-fn guide_font(g: &Guide) -> Font {
-    Font::new(0.95 * TICK_SIZE, g.colour)
+fn guide_font() -> Font {
+    Font::new(0.95 * TICK_SIZE, GUIDE)
 }
 
 /// Height of a row of labels above a plot.
@@ -470,7 +462,7 @@ fn guide_labels(plot: &Plot, guides: &[Guide]) -> Result<Vec<(usize, usize, f64,
     let mut free: Vec<f64> = Vec::new();
     let mut labels = Vec::new();
     for (k, &i) in order.iter().enumerate() {
-        let (x, length) = (places[i], guide_font(&guides[i]).width(&guides[i].label)?);
+        let (x, length) = (places[i], guide_font().width(&guides[i].label)?);
         let next = order.get(k + 1).map_or(f64::INFINITY, |&j| places[j]);
         let mut row = 0;
         let (align, end) = loop {
@@ -518,16 +510,16 @@ pub(crate) fn draw_guides(canvas: &mut Canvas, plot: &Plot, guides: &[Guide]) ->
         if !line.iter().all(|&at| rect.contains(at)) {
             continue;
         }
-        canvas.line(line.to_vec(), 1.25, g.colour, Dash::Dashed);
+        canvas.line(line.to_vec(), 1.25, GUIDE, Dash::Dashed);
         if g.direction == Direction::Horizontal && !g.label.is_empty() {
             let offset = 0.6 * TICK_SIZE + 2.0;
             let y = if place - rect.y0 > 2.0 * offset { place - offset } else { place + offset };
-            canvas.text(&g.label, (rect.x1 - 6.0, y), Align::End, guide_font(g));
+            canvas.text(&g.label, (rect.x1 - 6.0, y), Align::End, guide_font());
         }
     }
     for (i, row, x, align) in guide_labels(plot, guides)? {
         let y = rect.y0 - 4.0 - (row as f64 + 0.5) * GUIDE_ROW;
-        canvas.text(&guides[i].label, (x, y), align, guide_font(&guides[i]));
+        canvas.text(&guides[i].label, (x, y), align, guide_font());
     }
     Ok(())
 }

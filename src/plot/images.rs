@@ -54,6 +54,9 @@ impl ImageRow {
     }
 }
 
+/// Side of a cell, in units. An image is scaled to fit.
+const SIDE: f64 = 56.0;
+
 /// Rows of images on one grid.
 #[derive(Debug, Clone)]
 pub struct ImageGrid {
@@ -63,14 +66,12 @@ pub struct ImageGrid {
     pub columns: Vec<String>,
     /// The rows, from the top.
     pub rows: Vec<ImageRow>,
-    /// Side of a cell, in units. An image is scaled to fit.
-    pub side: u32,
 }
 
 impl ImageGrid {
-    /// An empty grid with cells of 56 units.
+    /// An empty grid.
     pub fn new(title: &str) -> Self {
-        Self { title: title.to_owned(), columns: Vec::new(), rows: Vec::new(), side: 56 }
+        Self { title: title.to_owned(), columns: Vec::new(), rows: Vec::new() }
     }
 
     /// Text above each column.
@@ -82,12 +83,6 @@ impl ImageGrid {
     /// Adds a row.
     pub fn row(mut self, row: ImageRow) -> Self {
         self.rows.push(row);
-        self
-    }
-
-    /// Side of a cell, in units.
-    pub fn side(mut self, side: u32) -> Self {
-        self.side = side;
         self
     }
 }
@@ -113,16 +108,12 @@ pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
     if count == 0 {
         return Err(input(name, "there are no images to draw"));
     }
-    if !(8..=512).contains(&grid.side) {
-        return Err(input(name, format!("cells of {} units, expected 8 to 512", grid.side)));
-    }
     if !grid.columns.is_empty() && grid.columns.len() != count {
         return Err(input(
             name,
             format!("{} column titles, expected {count}, one for each column", grid.columns.len()),
         ));
     }
-    let side = f64::from(grid.side);
     let (label, tick) = (Font::new(LABEL_SIZE, TEXT), Font::new(TICK_SIZE, TEXT));
     let mut left = 0.0f64;
     let mut labels = Vec::new();
@@ -134,9 +125,9 @@ pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
         labels.push(lines);
     }
     let left = if left > 0.0 { (left + 20.0).ceil() } else { 12.0 };
-    let mut step = side + 8.0;
+    let mut step = SIDE + 8.0;
     for p in grid.rows.iter().flat_map(|r| r.images.iter().flatten()) {
-        step = step.max((tick.width(&p.caption)? + 6.0).ceil().min(2.0 * side));
+        step = step.max((tick.width(&p.caption)? + 6.0).ceil().min(2.0 * SIDE));
     }
     let heads = grid.columns.iter().map(|c| tick.wrap(c, step - 4.0)).collect::<Result<Vec<_>, _>>()?;
     for line in heads.iter().flatten() {
@@ -149,7 +140,7 @@ pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
         let captioned = r.images.iter().flatten().any(|p| !p.caption.is_empty());
         if captioned { 1.2 * TICK_SIZE + 4.0 } else { 0.0 }
     };
-    let height = (top + grid.rows.iter().map(|r| side + 10.0 + below(r)).sum::<f64>() + 4.0).ceil();
+    let height = (top + grid.rows.iter().map(|r| SIDE + 10.0 + below(r)).sum::<f64>() + 4.0).ceil();
     let mut canvas = Canvas::new(width as u32, height as u32);
     draw_headline(&mut canvas, name, width)?;
     for (c, lines) in heads.iter().enumerate() {
@@ -168,24 +159,24 @@ pub fn image_grid(grid: &ImageGrid) -> Result<Figure, FigureError> {
         let lines = &labels[r];
         for (i, line) in lines.iter().enumerate() {
             let offset = (i as f64 - 0.5 * (lines.len() as f64 - 1.0)) * 1.25 * LABEL_SIZE;
-            canvas.text(line, (left - 8.0, y + 0.5 * side + offset), Align::End, label);
+            canvas.text(line, (left - 8.0, y + 0.5 * SIDE + offset), Align::End, label);
         }
         for c in 0..count {
-            let x = (left + c as f64 * step + 0.5 * (step - side)).round();
-            let place = Rect::new(x, y.round(), x + side, y.round() + side);
+            let x = (left + c as f64 * step + 0.5 * (step - SIDE)).round();
+            let place = Rect::new(x, y.round(), x + SIDE, y.round() + SIDE);
             match row.images.get(c).and_then(Option::as_ref) {
                 None => canvas.outline(place, 0.75, GRID),
                 Some(p) => {
                     let what = format!("row {}, column {}", r + 1, c + 1);
                     draw_picture(&mut canvas, name, &what, p, place)?;
                     if !p.caption.is_empty() {
-                        let at = (x + 0.5 * side, place.y1 + 5.0 + 0.5 * TICK_SIZE);
+                        let at = (x + 0.5 * SIDE, place.y1 + 5.0 + 0.5 * TICK_SIZE);
                         canvas.text(&p.caption, at, Align::Middle, tick);
                     }
                 }
             }
         }
-        y += side + 10.0 + below(row);
+        y += SIDE + 10.0 + below(row);
     }
     let alt = format!("Images: {name}, {} rows of up to {count}", grid.rows.len());
     Figure::render(&canvas, width as u32, height as u32, &alt)

@@ -34,14 +34,14 @@ use base64::engine::general_purpose::STANDARD;
 pub use axes::Scale;
 pub(crate) use canvas::Canvas;
 pub use canvas::{Dash, PIXELS_PER_UNIT};
-pub use contours::{Arrow, Attractor, LandscapePanel, landscape, landscape_panels};
+pub use contours::{Attractor, LandscapePanel, landscape, landscape_panels};
 pub use curves::{Curve, CurvePanel, Direction, Guide, curve_panels, curves};
 pub use heatmap::{HeatmapPanel, TernaryPanel, heatmap, heatmap_panels, ternary, ternary_panels};
 pub use histogram::{Histogram, HistogramSeries, histogram, histogram_panels};
 pub use images::{ImageGrid, ImageRow, Picture, image_grid};
 pub use style::{Colour, Marker, Palette, rainbow};
 
-use crate::display::{escape, write_content};
+use crate::display::write_content;
 use crate::store::{StoreError, write_atomic};
 
 /// An error of a figure.
@@ -147,14 +147,6 @@ impl Figure {
     /// Description of the figure in words.
     pub fn alt(&self) -> &str {
         &self.alt
-    }
-
-    /// The same figure with another description.
-    pub fn with_alt(mut self, alt: &str) -> Self {
-        let (old, new) = (escape(&self.alt), escape(alt));
-        self.svg = self.svg.replacen(&format!("<title>{old}</title>"), &format!("<title>{new}</title>"), 1);
-        self.alt = alt.to_owned();
-        self
     }
 
     /// Writes `folder/id.png` and `folder/id.svg` and returns both paths.

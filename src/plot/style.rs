@@ -139,21 +139,15 @@ pub enum Palette {
     /// Viridis: perceptually uniform, dark is low.
     #[default]
     Viridis,
-    /// White to dark blue, for fractions and counts.
-    Blues,
     /// Blue over white to red, for differences around the middle of the range.
     Diverging,
-    /// Black to white.
-    Grey,
 }
 
 const VIRIDIS: [u32; 16] = [
     0x440154, 0x481a6c, 0x472f7d, 0x414487, 0x39568c, 0x31688e, 0x2a788e, 0x23888e, 0x1f988b, 0x22a884,
     0x35b779, 0x54c568, 0x7ad151, 0xa5db36, 0xd2e21b, 0xfde725,
 ];
-const BLUES: [u32; 6] = [0xf7fbff, 0xd2e3f3, 0x9ac7e0, 0x4f9bcb, 0x1f69ad, 0x08306b];
 const DIVERGING: [u32; 7] = [0x2166ac, 0x67a9cf, 0xd1e5f0, 0xf7f7f7, 0xfddbc7, 0xef8a62, 0xb2182b];
-const GREY: [u32; 2] = [0x000000, 0xffffff];
 /// Purple to red without yellow, which is hard to see as thin lines on white.
 const RAINBOW: [u32; 9] =
     [0x882e72, 0x1965b0, 0x5289c7, 0x58b3c4, 0x4eb265, 0xa2b93a, 0xf1a92d, 0xe8601c, 0xdc050c];
@@ -165,9 +159,7 @@ impl Palette {
     pub fn at(self, t: f64) -> Colour {
         match self {
             Self::Viridis => ramp(&VIRIDIS, t),
-            Self::Blues => ramp(&BLUES, t),
             Self::Diverging => ramp(&DIVERGING, t),
-            Self::Grey => ramp(&GREY, t),
         }
     }
 }

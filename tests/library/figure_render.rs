@@ -9,10 +9,10 @@ use mem2gen::class::Class;
 use mem2gen::memory::toy::points;
 use mem2gen::ops::Memories;
 use mem2gen::plot::{
-    Arrow, Attractor, Curve, CurvePanel, Dash, Figure, FigureError, Guide, HeatmapPanel, Histogram,
-    HistogramSeries, ImageGrid, ImageRow, LandscapePanel, Marker, PIXELS_PER_UNIT, Palette, Picture, Scale,
-    TernaryPanel, curve_panels, curves, heatmap, heatmap_panels, histogram, histogram_panels, image_grid,
-    landscape, landscape_panels, rainbow, ternary, ternary_panels,
+    Attractor, Curve, CurvePanel, Dash, Figure, FigureError, Guide, HeatmapPanel, Histogram, HistogramSeries,
+    ImageGrid, ImageRow, LandscapePanel, Marker, PIXELS_PER_UNIT, Palette, Picture, Scale, TernaryPanel,
+    curve_panels, curves, heatmap, heatmap_panels, histogram, histogram_panels, image_grid, landscape,
+    landscape_panels, rainbow, ternary, ternary_panels,
 };
 use mem2gen::process::Ve;
 use mem2gen::progress::Silent;
@@ -93,10 +93,6 @@ fn ring(k: usize) -> Vec<(f64, f64)> {
 
 #[test]
 fn one_landscape_with_everything_on_it() {
-    let arrows = (0..100)
-        .map(|i| (-1.35 + 0.3 * (i % 10) as f64, -1.35 + 0.3 * (i / 10) as f64))
-        .map(|(x, y)| Arrow { x, y, dx: -0.15 * x, dy: -0.15 * y })
-        .collect();
     let panel =
         LandscapePanel::new("Energy of K = 9 memories, β = 12", bowls(121, 9), (-1.5, 1.5), (-1.5, 1.5))
             .colour_label("energy E")
@@ -106,8 +102,7 @@ fn one_landscape_with_everything_on_it() {
                 Attractor { x: 0.3, y: 0.8, class: Class::Spurious },
                 Attractor { x: -0.8, y: -0.9, class: Class::Generalized },
                 Attractor { x: 0.0, y: 0.0, class: Class::Invalid },
-            ])
-            .arrows(arrows);
+            ]);
     check("landscape", landscape(&panel).unwrap());
 }
 
@@ -388,9 +383,12 @@ fn nan_and_infinity_are_refused_by_name() {
 
 #[test]
 fn a_figure_is_shown_saved_and_described() {
-    let panel =
-        CurvePanel::new("a < b & \"c\"", "x", "y").curve(Curve::new("s", vec![0.0, 1.0], vec![0.0, 1.0]));
-    let figure = curves(&panel).unwrap().with_alt("one <line>\nEVCXR_END_CONTENT");
+    let panel = CurvePanel::new("one <line>\nEVCXR_END_CONTENT\na < b & \"c\"", "x", "y").curve(Curve::new(
+        "s",
+        vec![0.0, 1.0],
+        vec![0.0, 1.0],
+    ));
+    let figure = curves(&panel).unwrap();
     well_formed("described", figure.svg());
     assert!(figure.svg().contains("<title>one &lt;line&gt;"));
     let folder = tempfile::tempdir().unwrap();
