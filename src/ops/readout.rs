@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn the_small_energy_beside_a_memory_keeps_its_digits_among_others_that_count() {
+    fn a_small_energy_next_to_a_memory_keeps_its_digits_with_other_weights() {
         // If a neighbour's weight is of the order of beta d^2, its error would be visible in the energy.
         let rows = cloud("rows", 3000, 12, 1.0, 0.0).mapv(|v| v as f32);
         let mut noise = Stream::new(1, "beside");
