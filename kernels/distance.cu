@@ -113,7 +113,8 @@ extern "C" __global__ void __launch_bounds__(128)
 //
 // norms2: [m] squared norms about the centre, `reach` the largest norm of a centred memory, `rounding` half a unit in
 // the last place of 1, `eligible` how many memories a query may have for neighbours, `direct` whether the sieve took
-// differences. squared: [m, k] doubles, index: [m, k]; certain[q] is 0 where rounding may have hidden a neighbour.
+// differences. squared: [m, k] doubles, index: [m, k]; certain[q] is 0 where rounding may have hidden a neighbour, or
+// fewer than k are kept.
 // Block: 128 threads. Grid: x a block for 4 queries. Shared memory: 16 bytes for each of 4 x keep.
 extern "C" __global__ void __launch_bounds__(128, 8)
     knn_refine(const float* __restrict__ queries, long long stride_q, int m, const double* __restrict__ norms2,
@@ -132,13 +133,18 @@ extern "C" __global__ void __launch_bounds__(128, 8)
     kept[i] = part_index[q * keep + i];
   }
   __syncwarp();
-  for (int s = 1; s < splits; s++) {
-    const long long from = ((long long)s * m + q) * keep;
-    for (int i = 0; i < keep; i++) {
-      const float value = part_value[from + i];
-      if (!(value > list[keep - 1])) break;
-      __syncwarp();
-      insert(list, kept, keep, value, part_index[from + i]);
+  // The best of 32 splits at a time, as most are no better than the worst that is kept.
+  for (int start = 1; start < splits; start += M2G_WARP) {
+    const int own = start + lane;
+    const float best = own < splits ? part_value[((long long)own * m + q) * keep] : -M2G_INF;
+    for (unsigned left = __ballot_sync(M2G_ALL, best > list[keep - 1]); left; left &= left - 1) {
+      const long long from = ((long long)(start + __ffs(left) - 1) * m + q) * keep;
+      for (int i = 0; i < keep; i++) {
+        const float value = part_value[from + i];
+        if (!(value > list[keep - 1])) break;
+        __syncwarp();
+        insert(list, kept, keep, value, part_index[from + i]);
+      }
     }
   }
   int found = 0;
@@ -147,6 +153,8 @@ extern "C" __global__ void __launch_bounds__(128, 8)
     if (lane == 0) exact[i] = d2;
     found++;
   }
+  // Overwritten by the lane of the k-th: there is none when fewer are kept.
+  if (lane == 0) certain[q] = 0;
   __syncwarp();
   for (int i = lane; i < found; i += M2G_WARP) {
     int rank = 0;

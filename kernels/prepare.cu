@@ -61,15 +61,3 @@ extern "C" __global__ void column_means(const double* __restrict__ part, float* 
   }
   centre[column] = (float)(sum / (double)count);
 }
-
-// out[row, :] = rows[row, :n] and zeros up to `width`: rows of any stride as the other kernels want them.
-//
-// Block: any number of threads in x. Grid: x such that there is a thread for each of count x width numbers.
-extern "C" __global__ void pad_rows(const float* __restrict__ rows, long long stride, float* __restrict__ out,
-                                    long long count, int n, int width) {
-  const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (at >= count * width) return;
-  const long long row = at / width;
-  const int column = (int)(at % width);
-  out[at] = column < n ? rows[row * stride + column] : 0.0f;
-}

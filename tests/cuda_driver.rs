@@ -20,8 +20,9 @@ use mem2gen::ops::cuda::driver::{Driver, DriverError};
 use mem2gen::ops::cuda::sources::MODULES;
 use mem2gen::ops::resolve;
 
-/// Opens the stand-in. Whoever asks for libcuda later finds it by the name that it was linked with.
-fn stand_in() {
+/// Opens the stand-in, and gives its count of allocations. Whoever asks for libcuda later finds it by the name that it
+/// was linked with.
+fn stand_in() -> impl Fn() -> i32 {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
     std::fs::create_dir_all(&folder).unwrap();
     let library = folder.join("libcuda.so");
@@ -30,14 +31,35 @@ fn stand_in() {
     compiler.args(["-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so", "-o"]).arg(&library).arg(source);
     assert!(compiler.status().unwrap().success());
     // SAFETY: it has no initialisers.
-    std::mem::forget(unsafe { libloading::Library::new(&library) }.unwrap());
+    let library = Box::leak(Box::new(unsafe { libloading::Library::new(&library) }.unwrap()));
     std::fs::remove_dir_all(&folder).unwrap();
+    // SAFETY: an int of this name, which is there as long as the process.
+    let count = unsafe { library.get::<*const i32>(b"stand_in_allocations") }.unwrap();
+    // SAFETY: as above, and no other thread writes it.
+    move || unsafe { count.read_volatile() }
+}
+
+fn freed_memory_is_used_again(driver: &dyn Driver, allocations: impl Fn() -> i32) {
+    let free = driver.limits().unwrap().free;
+    let first = driver.alloc(40_000).unwrap();
+    driver.free(first);
+    let before = allocations();
+    let second = driver.alloc(40_000).unwrap();
+    assert_eq!(allocations(), before, "memory of the same size was asked for again");
+    assert!(driver.read(first, 0, &mut [0]).is_err(), "a freed handle is valid");
+    assert_eq!(driver.limits().unwrap().free, free - 40_000);
+    driver.free(second);
+    // All of it: what was kept goes back to the device first.
+    let all = driver.alloc(free).unwrap();
+    assert_eq!(driver.limits().unwrap().free, 0);
+    driver.free(all);
+    assert_eq!(driver.limits().unwrap().free, free);
 }
 
 /// One test, as its parts share the device, and the last one ends its context.
 #[test]
 fn memory_launches_and_errors() {
-    stand_in();
+    let allocations = stand_in();
     let cache = tempfile::tempdir().unwrap();
     // SAFETY: nothing else runs in this process.
     unsafe { env::set_var("MEM2GEN_CACHE", cache.path()) };
@@ -56,6 +78,7 @@ fn memory_launches_and_errors() {
     // It takes PTX alone, so what an NVRTC of this machine makes is refused.
     let origins = driver.load_all().unwrap();
     assert!(MODULES.iter().all(|m| origins[m.name] == Origin::Release), "{origins:?}");
+    freed_memory_is_used_again(&*driver, allocations);
     device::memory_is_kept_and_guarded(&*driver);
     device::launches_are_checked(&*driver);
     assert_eq!(driver.limits().unwrap().free, limits.free, "memory was not given back");

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mem2gen::device::{Device, DeviceChoice};
+use mem2gen::ops::cuda::Resident;
 use mem2gen::ops::cuda::device::{CudaDriver, KernelTime};
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
 use mem2gen::ops::cuda::sources::MODULES;
-use mem2gen::ops::{Element, Memories, OpError};
+use mem2gen::ops::{Element, Memories, OpError, Want};
 use mem2gen::random::{SEED, Stream};
 use mem2gen::store::{StoreError, write_atomic};
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::Serialize;
 
 use super::doctor::print_table;
@@ -67,32 +69,49 @@ struct Case {
     queries: usize,
     memories: usize,
     dim: usize,
+    /// Noise level of energy and score as a part of sqrt(N).
+    sigma: f64,
+    /// Number of neighbours of knn.
+    neighbours: usize,
 }
 
 const fn case(operation: Operation, queries: usize, memories: usize, dim: usize) -> Case {
-    Case { operation, queries, memories, dim }
+    Case { operation, queries, memories, dim, sigma: 1.0, neighbours: 6 }
 }
 
-/// The cases run every kernel except `pad_rows`, which only rows from device memory need.
-const CASES: [Case; 13] = [
+const fn at(sigma: f64, case: Case) -> Case {
+    Case { sigma, ..case }
+}
+
+/// The cases run every kernel.
+const CASES: [Case; 23] = [
     case(Operation::Energy, 100_000, 1000, 2),
     case(Operation::Energy, 100_000, 1000, 4),
     case(Operation::Energy, 100_000, 1000, 8),
     case(Operation::Energy, 100_000, 1000, 16),
     case(Operation::Energy, 100_000, 1000, 32),
+    at(0.25, case(Operation::Energy, 100_000, 1000, 2)),
+    at(0.1, case(Operation::Energy, 100_000, 1000, 2)),
+    at(0.05, case(Operation::Energy, 100_000, 1000, 2)),
     case(Operation::Energy, 4096, 60_000, 784),
+    at(0.25, case(Operation::Energy, 4096, 60_000, 784)),
+    at(0.1, case(Operation::Energy, 4096, 60_000, 784)),
+    at(0.05, case(Operation::Energy, 4096, 60_000, 784)),
     case(Operation::Score, 4096, 60_000, 784),
+    at(0.25, case(Operation::Score, 4096, 60_000, 784)),
+    at(0.1, case(Operation::Score, 4096, 60_000, 784)),
+    at(0.05, case(Operation::Score, 4096, 60_000, 784)),
     case(Operation::Score, 16, 60_000, 784),
     case(Operation::Score, 1024, 10_000, 12_288),
     case(Operation::Knn, 4096, 60_000, 2),
     case(Operation::Knn, 4096, 60_000, 784),
     case(Operation::Knn, 16, 60_000, 784),
+    // More than the sieve keeps: all distances in double.
+    Case { neighbours: 100, ..case(Operation::Knn, 16, 60_000, 784) },
     case(Operation::Pairwise, 4096, 8192, 784),
 ];
 
-/// Number of neighbours in the cases of knn.
-const NEIGHBOURS: usize = 6;
-/// Number of queries whose result is compared with the processor's in double precision.
+/// Number of queries, spread from the first to the last, whose result is compared with the processor's in double precision.
 const CHECKED: usize = 8;
 /// Largest error relative to the largest value of a result. The operations guarantee 1e-5 for energy and score, and 6.1e-5
 /// for squared distances.
@@ -111,47 +130,65 @@ impl Case {
         let result = match self.operation {
             Operation::Energy => 8.0 * m,
             Operation::Score => 4.0 * m * n,
-            Operation::Knn => 12.0 * m * NEIGHBOURS as f64,
+            Operation::Knn => 12.0 * m * self.neighbours as f64,
             Operation::Pairwise => 4.0 * m * k,
         };
         4.0 * (k * n + m * n) + result
     }
 
     fn name(&self) -> String {
-        let Self { operation, queries, memories, dim } = self;
-        format!("{operation:?} {queries} x {memories} x {dim}").to_lowercase()
+        let Self { operation, queries, memories, dim, sigma, neighbours } = self;
+        let mut name = format!("{operation:?} {queries} x {memories} x {dim}").to_lowercase();
+        if *sigma != 1.0 {
+            name += &format!(" at {sigma} sqrt(N)");
+        }
+        if *neighbours != 6 {
+            name += &format!(", k {neighbours}");
+        }
+        name
     }
 
-    /// Runs the case and gives the part of the result that is checked.
+    fn beta(&self) -> f64 {
+        0.5 / (self.sigma * self.sigma * self.dim as f64)
+    }
+
+    /// The queries that are checked: the first, the last, and others as far apart as they can be.
+    fn checked(&self) -> Vec<usize> {
+        let count = CHECKED.min(self.queries);
+        (0..count).map(|i| i * (self.queries - 1) / (count - 1).max(1)).collect()
+    }
+
+    /// Runs the case and gives the part of the result that is checked, in rising order of the queries.
     fn run<T: Element>(
         &self,
         memories: &Memories<T>,
         queries: ArrayView2<'_, T>,
+        checked: &[usize],
     ) -> Result<Outcome, OpError> {
-        let checked = ..CHECKED.min(queries.nrows());
-        let sigma = (self.dim as f64).sqrt();
+        let sigma = self.sigma * (self.dim as f64).sqrt();
         let mut outcome = Outcome::default();
         match self.operation {
             Operation::Energy => {
-                let energy = memories.energy(queries, 0.5 / (sigma * sigma))?;
-                outcome.numbers.extend(energy.slice(s![checked]));
+                let energy = memories.energy(queries, self.beta())?;
+                outcome.numbers.extend(checked.iter().map(|q| energy[*q]));
             }
             Operation::Score => {
                 let score = memories.score(queries, sigma)?;
-                outcome.numbers.extend(score.slice(s![checked, ..]).iter().map(|v| v.f64()));
+                outcome.numbers.extend(score.select(Axis(0), checked).iter().map(|v| v.f64()));
             }
             Operation::Knn => {
-                let knn = memories.knn(queries, NEIGHBOURS, false)?;
-                outcome.indices.extend(knn.index.slice(s![checked, ..]));
-                outcome.numbers.extend(knn.distance.slice(s![checked, ..]));
+                let knn = memories.knn(queries, self.neighbours, false)?;
+                outcome.indices.extend(knn.index.select(Axis(0), checked));
+                outcome.numbers.extend(knn.distance.select(Axis(0), checked));
             }
             Operation::Pairwise => {
-                let mut kept = Array2::zeros((checked.end, memories.len()));
+                let mut kept = Array2::zeros((checked.len(), memories.len()));
                 memories.pairwise(queries, |tile| {
-                    let rows = tile.queries.start..tile.queries.end.min(checked.end);
-                    if !rows.is_empty() {
-                        let part = tile.squared.slice(s![..rows.len(), ..]).mapv(|v| v.f64());
-                        kept.slice_mut(s![rows, tile.memories]).assign(&part);
+                    for (mut row, q) in kept.outer_iter_mut().zip(checked) {
+                        if tile.queries.contains(q) {
+                            let part = tile.squared.row(q - tile.queries.start).mapv(|v| v.f64());
+                            row.slice_mut(s![tile.memories.clone()]).assign(&part);
+                        }
                     }
                 })?;
                 outcome.numbers.extend(kept);
@@ -197,8 +234,10 @@ struct Row {
     agrees: bool,
     /// Seconds of the whole call, including copies from and to the host.
     median_seconds: f64,
-    /// Seconds of its kernels, without those that prepare the memories.
+    /// Median of the seconds of its kernels, without those that prepare the memories.
     kernel_seconds: f64,
+    /// Of energy and score, the share of pairs whose distance was taken again in double.
+    double_share: Option<f64>,
     rates: Rates,
     preparing: BTreeMap<&'static str, KernelTime>,
     kernels: BTreeMap<&'static str, KernelTime>,
@@ -241,6 +280,7 @@ struct Report {
     sources: BTreeMap<&'static str, String>,
     limits: Limits,
     rows: Vec<Row>,
+    small: Small,
     /// Kernels that no case ran.
     not_run: Vec<&'static str>,
 }
@@ -253,11 +293,13 @@ struct Report {
 pub fn run(args: Args) -> Result<(), Error> {
     let driver = CudaDriver::open(args.device)?;
     let origins = driver.load_all()?;
+    warm_up(&driver)?;
     let limits = measure(&driver)?;
     let mut rows = Vec::with_capacity(CASES.len());
     for case in CASES {
         rows.push(row(case, args.repeat.max(1), &driver, args.device, &limits)?);
     }
+    let small = small_calls(&driver, args.device)?;
     let ran =
         |kernel: &&str| kernel.starts_with("peak_") || rows.iter().any(|r| r.all().any(|(k, _)| k == kernel));
     let not_run = MODULES.iter().flat_map(|m| m.kernels).copied().filter(|k| !ran(k)).collect();
@@ -268,6 +310,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         sources: origins.into_iter().map(|(name, origin)| (name, origin.to_string())).collect(),
         limits,
         rows,
+        small,
         not_run,
     };
     if let Some(path) = args.json {
@@ -278,42 +321,139 @@ pub fn run(args: Args) -> Result<(), Error> {
     if wrong.is_empty() { Ok(()) } else { Err(Error::Wrong(wrong)) }
 }
 
-fn row(case: Case, repeat: usize, driver: &CudaDriver, number: usize, limits: &Limits) -> Result<Row, Error> {
+fn row(
+    case: Case,
+    repeat: usize,
+    driver: &Arc<CudaDriver>,
+    number: usize,
+    limits: &Limits,
+) -> Result<Row, Error> {
     let draw = |name, rows| {
         let mut stream = Stream::new(SEED, name);
         Array2::from_shape_fn((rows, case.dim), |_| stream.normal() as f32)
     };
     let (rows, queries) = (draw("report: memories", case.memories), draw("report: queries", case.queries));
     let exact_rows = rows.mapv(f64::from);
-    let few = queries.slice(s![..CHECKED.min(case.queries), ..]).mapv(f64::from);
-    let due = case.run(&Memories::new(exact_rows)?, few.view())?;
+    let checked = case.checked();
+    let few = queries.select(Axis(0), &checked).mapv(f64::from);
+    let all: Vec<usize> = (0..checked.len()).collect();
+    let due = case.run(&Memories::new(exact_rows)?, few.view(), &all)?;
 
     let choice = DeviceChoice::Only(Device::Cuda(number));
     let rows = rows.into_shared();
     // The first launch of a kernel may load it, so one run precedes the timed ones.
-    let agrees = case.run(&Memories::on(rows.clone(), choice)?, queries.view())?.agrees(&due);
+    let agrees = case.run(&Memories::on(rows.clone(), choice)?, queries.view(), &checked)?.agrees(&due);
     driver.time_launches(true)?;
-    let memories = Memories::on(rows, choice)?;
+    let memories = Memories::on(rows.clone(), choice)?;
     let preparing = driver.time_launches(true)?;
-    case.run(&memories, queries.view())?;
-    let kernels = driver.time_launches(false)?;
+    let total = |kernels: &BTreeMap<_, KernelTime>| kernels.values().map(|k| k.seconds).sum::<f64>();
+    let mut timed = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        case.run(&memories, queries.view(), &[])?;
+        timed.push(driver.time_launches(true)?);
+    }
+    driver.time_launches(false)?;
+    timed.sort_by(|a, b| total(a).total_cmp(&total(b)));
+    let kernels = timed.swap_remove(repeat / 2);
     let mut seconds = Vec::with_capacity(repeat);
     for _ in 0..repeat {
         let clock = Instant::now();
-        case.run(&memories, queries.view())?;
+        case.run(&memories, queries.view(), &[])?;
         seconds.push(clock.elapsed().as_secs_f64());
     }
+    drop(memories);
+    let want = match case.operation {
+        Operation::Energy => Some(Want::ENERGY),
+        Operation::Score => Some(Want::SHIFT),
+        Operation::Knn | Operation::Pairwise => None,
+    };
+    let double_share = want
+        .map(|want| -> Result<f64, OpError> {
+            let device: Arc<dyn Driver> = driver.clone();
+            let memories = Resident::upload(device, Device::Cuda(number), rows.view())?;
+            let (_, pairs) = memories.readout_counted(queries.view(), case.beta(), want)?;
+            Ok(pairs as f64 / (case.queries as f64 * case.memories as f64))
+        })
+        .transpose()?;
     seconds.sort_by(f64::total_cmp);
-    let kernel_seconds = kernels.values().map(|k| k.seconds).sum();
+    let kernel_seconds = total(&kernels);
     Ok(Row {
         case,
         agrees,
         median_seconds: seconds[repeat / 2],
         kernel_seconds,
+        double_share,
         rates: Rates::from_seconds(&case, kernel_seconds, limits),
         preparing,
         kernels,
     })
+}
+
+/// Seconds of one small call and of its parts.
+#[derive(Debug, Serialize)]
+struct Small {
+    /// Number of calls, of which each number here is the mean.
+    calls: usize,
+    /// The energy of one query from 1000 memories in 2 dimensions.
+    call_seconds: f64,
+    /// An allocation of 64 bytes and its end.
+    allocation_seconds: f64,
+    /// A launch of one block.
+    launch_seconds: f64,
+    /// A copy of 64 bytes from the device.
+    copy_seconds: f64,
+}
+
+fn small_calls(driver: &CudaDriver, number: usize) -> Result<Small, Error> {
+    const CALLS: usize = 1000;
+    let rows = Array2::from_shape_fn((1000, 2), |(i, j)| ((2 * i + j) as f32).sin());
+    let memories = Memories::on(rows.clone().into_shared(), DeviceChoice::Only(Device::Cuda(number)))?;
+    let query = rows.slice(s![..1, ..]);
+    let block = driver.alloc(64)?;
+    driver.write(block, 0, &[0; 64])?;
+    let block_of = |offset| Arg::Buffer(block, offset);
+    let args = [block_of(0), block_of(16), block_of(32), Arg::I64(1), Arg::I32(2), Arg::I64(2)];
+    let launch = Launch { kernel: "half_norms", grid: [1, 1, 1], block: [128, 1, 1], shared: 0, args: &args };
+    let mean = |call: &mut dyn FnMut() -> Result<(), Error>| -> Result<f64, Error> {
+        call()?;
+        driver.synchronize()?;
+        let clock = Instant::now();
+        for _ in 0..CALLS {
+            call()?;
+        }
+        driver.synchronize()?;
+        Ok(clock.elapsed().as_secs_f64() / CALLS as f64)
+    };
+    let small = Small {
+        calls: CALLS,
+        call_seconds: mean(&mut || Ok(memories.energy(query, 0.5).map(drop)?))?,
+        allocation_seconds: mean(&mut || {
+            let block = driver.alloc(64)?;
+            driver.free(block);
+            Ok(())
+        })?,
+        launch_seconds: mean(&mut || Ok(driver.launch(&launch)?))?,
+        copy_seconds: mean(&mut || Ok(driver.read(block, 0, &mut [0; 64])?))?,
+    };
+    driver.free(block);
+    Ok(small)
+}
+
+/// Seconds of work before anything is timed, in which the card's clock rises.
+const WARM_UP: f64 = 0.5;
+
+fn warm_up(driver: &CudaDriver) -> Result<(), DriverError> {
+    let out = driver.alloc(4 * 256 * 1024)?;
+    let args = [Arg::Buffer(out, 0), Arg::F32(0.5), Arg::F32(1.0), Arg::I32(1 << 14)];
+    let launch =
+        Launch { kernel: "peak_fma", grid: [1024, 1, 1], block: [256, 1, 1], shared: 0, args: &args };
+    let clock = Instant::now();
+    while clock.elapsed().as_secs_f64() < WARM_UP {
+        driver.launch(&launch)?;
+        driver.synchronize()?;
+    }
+    driver.free(out);
+    Ok(())
 }
 
 /// Number of launches that are timed together, to exclude the cost of a launch on the host.
@@ -368,7 +508,8 @@ fn print(report: &Report) -> io::Result<()> {
     let Limits { gbytes_per_second, gflops } = report.limits;
     println!("limits: copy {gbytes_per_second:.0} GB/s, multiply-add {gflops:.0} GFLOP/s");
     println!();
-    let head = ["operation", "right", "call ms", "kernels ms", "GFLOP/s", "of peak", "GB/s", "of copy"];
+    let head =
+        ["operation", "right", "call ms", "kernels ms", "GFLOP/s", "of peak", "GB/s", "of copy", "in double"];
     let mut table = vec![head.map(str::to_owned)];
     table.extend(report.rows.iter().map(|row| {
         let r = &row.rates;
@@ -381,6 +522,7 @@ fn print(report: &Report) -> io::Result<()> {
             format!("{:.0} %", 100.0 * r.of_peak),
             format!("{:.0}", r.gbytes_per_second),
             format!("{:.0} %", 100.0 * r.of_copy),
+            row.double_share.map_or_else(String::new, |share| format!("{:.2} %", 100.0 * share)),
         ]
     }));
     print_table(&table)?;
@@ -393,6 +535,15 @@ fn print(report: &Report) -> io::Result<()> {
         }));
     }
     print_table(&table)?;
+    let Small { calls, call_seconds, allocation_seconds, launch_seconds, copy_seconds } = report.small;
+    let us = |seconds: f64| format!("{:.1} us", 1e6 * seconds);
+    println!(
+        "\nsmall calls, mean of {calls}: energy 1 x 1000 x 2 {}, allocation {}, launch {}, copy {}",
+        us(call_seconds),
+        us(allocation_seconds),
+        us(launch_seconds),
+        us(copy_seconds)
+    );
     if !report.not_run.is_empty() {
         println!("\nnot run: {}", report.not_run.join(", "));
     }
@@ -428,15 +579,26 @@ mod tests {
     }
 
     #[test]
+    fn checked_queries_reach_to_the_last() {
+        let of = |queries| case(Operation::Energy, queries, 1, 1).checked();
+        assert_eq!(of(1), [0]);
+        assert_eq!(of(3), [0, 1, 2]);
+        assert_eq!(of(71), [0, 10, 20, 30, 40, 50, 60, 70]);
+        assert_eq!(at(0.25, case(Operation::Energy, 3, 4, 5)).name(), "energy 3 x 4 x 5 at 0.25 sqrt(N)");
+        assert_eq!(at(0.5, case(Operation::Energy, 3, 4, 2)).beta(), 1.0);
+    }
+
+    #[test]
     fn single_precision_agrees_with_double_and_a_wrong_result_does_not() {
         for operation in [Operation::Energy, Operation::Score, Operation::Knn, Operation::Pairwise] {
             let case = case(operation, 11, 40, 7);
+            let all = case.checked();
             let mut stream = Stream::new(SEED, "test");
             let mut draw = |rows| Array2::from_shape_fn((rows, 7), |_| stream.normal() as f32);
             let (rows, queries) = (draw(40), draw(11));
-            let single = case.run(&Memories::new(rows.clone()).unwrap(), queries.view()).unwrap();
+            let single = case.run(&Memories::new(rows.clone()).unwrap(), queries.view(), &all).unwrap();
             let (rows, queries) = (rows.mapv(f64::from), queries.mapv(f64::from));
-            let due = case.run(&Memories::new(rows).unwrap(), queries.view()).unwrap();
+            let due = case.run(&Memories::new(rows).unwrap(), queries.view(), &all).unwrap();
             assert!(single.agrees(&due), "{operation:?}");
             for wrong in [f64::NAN, due.numbers[0] * 1.1 + 1.0] {
                 let mut other = Outcome { numbers: due.numbers.clone(), indices: due.indices.clone() };

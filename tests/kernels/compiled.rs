@@ -3,9 +3,9 @@
 use crate::ptx::{PtxEmulator, Schedule};
 use crate::suite;
 use mem2gen::device::Device;
+use mem2gen::ops::cuda::Resident;
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Launch};
 use mem2gen::ops::cuda::sources::MODULES;
-use mem2gen::ops::cuda::{DeviceRows, Resident};
 use mem2gen::ops::{PairTile, Want};
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -216,11 +216,6 @@ fn operate(device: &Arc<dyn Driver>, n: usize) {
         // More than the sieve keeps.
         memories.knn(queries.view(), 100, false).unwrap();
         memories.pairwise(queries.view(), |_: PairTile<'_, f32>| {}).unwrap();
-        let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_ne_bytes()).collect();
-        let memory = device.alloc(bytes.len() + 4).unwrap();
-        device.write(memory, 4, &bytes).unwrap();
-        let view = DeviceRows { memory, offset: 4, count: 256, dim: n, stride: n };
-        Resident::take(device.clone(), Device::Cuda(0), view).unwrap();
     }
 }
 

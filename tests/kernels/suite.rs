@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use mem2gen::device::Device;
+use mem2gen::ops::cuda::Resident;
 use mem2gen::ops::cuda::driver::{Arg, Driver, DriverError, Handle, Launch, Limits};
-use mem2gen::ops::cuda::{DeviceRows, Resident};
 use mem2gen::ops::{OpError, PairTile, Want};
 use mem2gen::random::Stream;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
@@ -26,7 +26,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("knn", knn),
     ("knn of hard cases", knn_hard),
     ("pairwise", pairwise),
-    ("rows on the device", device_rows),
+    ("readout counted", readout_counted),
     ("little memory", little_memory),
 ];
 
@@ -173,6 +173,18 @@ pub fn readout_tiles(driver: &Arc<dyn Driver>) -> Outcome {
     hold_cases(driver, &cases, &BETAS, 30.0)
 }
 
+/// Where a neighbour's weight is of the order of beta d^2, its error would show in the energy.
+fn hold_small_energies(memories: &Resident, rows: &Array2<f32>, beside: &Array2<f32>) -> Outcome {
+    for beta in [2.0, 8.0] {
+        let got = memories.readout(beside.view(), beta, Want::ENERGY).map_err(told)?;
+        for (x, got) in beside.outer_iter().zip(&got.energy) {
+            let e = reference(rows, x, beta).0;
+            at_most("error of a small energy beside a memory", (got - e).abs() / e.abs(), 1e-5)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies, near-copies, queries beside a memory and far from all of them, tiny sigma, batches.
 pub fn readout_hard(driver: &Arc<dyn Driver>) -> Outcome {
     for n in [3, 12, 40] {
@@ -183,14 +195,7 @@ pub fn readout_hard(driver: &Arc<dyn Driver>) -> Outcome {
         for beta in [1.0, 30.0, 1e5] {
             hold_readout(&memories, &rows, &beside, beta).map_err(|why| format!("{why}, beside a memory"))?;
         }
-        // Where a neighbour's weight is of the order of beta d^2, its error would show in the energy.
-        for beta in [2.0, 8.0] {
-            let got = memories.readout(beside.view(), beta, Want::ENERGY).map_err(told)?;
-            for (x, got) in beside.outer_iter().zip(&got.energy) {
-                let e = reference(&rows, x, beta).0;
-                at_most("error of a small energy beside a memory", (got - e).abs() / e.abs(), 1e-5)?;
-            }
-        }
+        hold_small_energies(&memories, &rows, &beside)?;
         let far = Array2::from_elem((1, n), 1e6f32);
         for beta in [1e-6, 1e6] {
             hold_readout(&memories, &rows, &far, beta).map_err(|why| format!("{why}, far off"))?;
@@ -254,7 +259,63 @@ pub fn readout_smoke(driver: &Arc<dyn Driver>) -> Outcome {
     let few = [(40, 3, 5, 128), (40, 7, 5, 128), (40, 13, 5, 128), (130, 30, 3, 1024)];
     hold_cases(driver, &few, &[0.3, 1e4], 3.0)?;
     hold_cases(driver, &[(140, 35, 66, 128)], &[0.3], 3.0)?;
-    hold_cases(driver, &[(300, 133, 5, 1024)], &[1e-2, 0.3, 30.0], 3.0)
+    hold_cases(driver, &[(300, 133, 5, 1024)], &[1e-2, 0.3, 30.0], 3.0)?;
+    let rows = cloud("rows", 40, 12, 1.0, 5.0);
+    let beside = rows.slice(s![20..25, ..]).mapv(|v| v + 1e-4);
+    hold_small_energies(&upload(driver, &rows, 128)?, &rows, &beside)?;
+    hold_counted(driver, (260, 64, 5, 1.0, 0.005))?;
+    hold_overflow(driver)
+}
+
+/// How few pairs are taken again in double where all memories weigh alike, and that memories past the end are none of
+/// them where the bound of the rounding overflows.
+pub fn readout_counted(driver: &Arc<dyn Driver>) -> Outcome {
+    // In few dimensions some at the start of each split, before the sum is large.
+    let cases = [
+        (600, 2, 130, 1.0, 0.03),
+        (600, 16, 130, 1.0, 0.03),
+        (600, 64, 66, 1.0, 0.005),
+        (600, 64, 66, 0.25, 0.05),
+        (600, 784, 9, 1.0, 0.005),
+        (600, 784, 9, 0.25, 0.005),
+    ];
+    for case in cases {
+        hold_counted(driver, case)?;
+    }
+    hold_overflow(driver)
+}
+
+/// At most a share `most` of all pairs, at sigma = sqrt(N) times `part`.
+fn hold_counted(
+    driver: &Arc<dyn Driver>,
+    (count, n, m, part, most): (usize, usize, usize, f64, f64),
+) -> Outcome {
+    let rows = cloud("rows", count, n, 1.0, 0.0);
+    let queries = cloud("queries", m, n, 1.0, 0.0);
+    let memories = upload(driver, &rows, 512)?;
+    let beta = 0.5 / (n as f64 * part * part);
+    hold_readout(&memories, &rows, &queries, beta)?;
+    for want in [Want::ENERGY, Want::ALL] {
+        let (got, exact) = memories.readout_counted(queries.view(), beta, want).map_err(told)?;
+        let plain = memories.readout(queries.view(), beta, want).map_err(told)?;
+        require("counting changes no result", got.energy == plain.energy && got.shift == plain.shift)?;
+        let share = exact as f64 / (count * m) as f64;
+        at_most(&format!("share of pairs in double, N {n}, sigma {part} sqrt(N)"), share, most)?;
+    }
+    Ok(())
+}
+
+/// Values so large that the bound of the rounding, or its ratio to what is allowed, is infinite.
+fn hold_overflow(driver: &Arc<dyn Driver>) -> Outcome {
+    let rows = cloud("rows", 5, 40, 1e4, 0.0);
+    let memories = upload(driver, &rows, 128)?;
+    for beta in [1e30, 1e37] {
+        hold_readout(&memories, &rows, &cloud("queries", 3, 40, 1e4, 0.0), beta)?;
+        let (got, exact) = memories.readout_counted(rows.view(), beta, Want::ALL).map_err(told)?;
+        require("no more than all memories are taken again in double", (5..=25).contains(&exact))?;
+        require("a memory is its own heaviest", got.heaviest.iter().copied().eq(0..5))?;
+    }
+    Ok(())
 }
 
 /// The k nearest by (distance, index) in f64.
@@ -359,6 +420,7 @@ pub fn knn(driver: &Arc<dyn Driver>) -> Outcome {
 
 /// More copies than the sieve keeps, all memories for neighbours, far queries, batches, refusals.
 pub fn knn_hard(driver: &Arc<dyn Driver>) -> Outcome {
+    hold_nan(driver)?;
     for n in [2, 40] {
         let mut rows = planted(150, n, 3.0);
         for i in 30..90 {
@@ -389,8 +451,21 @@ pub fn knn_hard(driver: &Arc<dyn Driver>) -> Outcome {
     Ok(())
 }
 
+/// A query with a NaN has no neighbours that the sieve keeps; whatever is answered are memories.
+fn hold_nan(driver: &Arc<dyn Driver>) -> Outcome {
+    for n in [2, 34] {
+        let mut queries = cloud("queries", 3, n, 1.0, 3.0);
+        queries[[1, 1]] = f32::NAN;
+        let got = upload(driver, &planted(30, n, 3.0), 128)?.knn(queries.view(), 4, false).map_err(told)?;
+        require("neighbours are memories", got.index.iter().all(|&index| index < 30))?;
+        require("distances of a NaN are NaN", got.distance.row(1).iter().all(|d| d.is_nan()))?;
+    }
+    Ok(())
+}
+
 /// Ties, self, splits and tails in small.
 pub fn knn_smoke(driver: &Arc<dyn Driver>) -> Outcome {
+    hold_nan(driver)?;
     let rows = planted(134, 2, 3.0);
     hold_knn(driver, &rows, &cloud("queries", 67, 2, 1.0, 3.0), 40, false, 128)?;
     let rows = planted(150, 34, 3.0);
@@ -500,11 +575,8 @@ fn prepare_of(
     let norms = Held::new(driver, &vec![0xff; 8 * count])?;
     launch("half_norms", 32 * count, 1, &[at(&x), at(&centre), at(&halves), k, d, step])?;
     launch("norms2", 32 * count, 1, &[at(&x), at(&centre), at(&norms), k, d, step])?;
-    let padded = Held::new(driver, &vec![0xff; 4 * count * width])?;
-    launch("pad_rows", count * width, 1, &[at(&x), step, at(&padded), k, d, Arg::I32(width as i32)])?;
     let halves: Vec<f32> = halves.read::<4>(count)?.into_iter().map(f32::from_ne_bytes).collect();
     let norms: Vec<f64> = norms.read::<8>(count)?.into_iter().map(f64::from_ne_bytes).collect();
-    let padded: Vec<f32> = padded.read::<4>(count * width)?.into_iter().map(f32::from_ne_bytes).collect();
 
     let checked = || {
         for (column, got) in means.iter().enumerate() {
@@ -520,51 +592,10 @@ fn prepare_of(
                 row.iter().zip(&means).take(n).map(|(v, c)| (f64::from(*v) - f64::from(*c)).powi(2)).sum();
             at_most("error of a norm", (norms[i] - norm2).abs(), 1e-14 * norm2)?;
             at_most("error of a half norm", (f64::from(halves[i]) - norm2 / 2.0).abs(), 1e-7 * norm2)?;
-            for column in 0..width {
-                let value = if column < n { row[column] } else { 0.0 };
-                require("rows are padded with zeros", padded[i * width + column] == value)?;
-            }
         }
         Ok(())
     };
     Ok(checked())
-}
-
-/// Memories and queries that are on the device already, aligned or not, and a shift that stays there.
-pub fn device_rows(driver: &Arc<dyn Driver>) -> Outcome {
-    for (n, stride, skip) in [(5, 7, 1), (36, 40, 4), (36, 36, 3), (40, 40, 0)] {
-        device_rows_of(driver, n, stride, skip)?;
-    }
-    Ok(())
-}
-
-fn device_rows_of(driver: &Arc<dyn Driver>, n: usize, stride: usize, skip: usize) -> Outcome {
-    let dropped = |e: DriverError| e.to_string();
-    let (count, m, beta) = (70, 5, 0.4);
-    // As they lie in memory: `skip` numbers, then rows with foreign numbers between them.
-    let lay = |name: &str, count: usize| -> (Array2<f32>, Vec<u8>) {
-        let all = cloud(name, 1, skip + count * stride, 1.0, 2.0);
-        let rows = Array2::from_shape_fn((count, n), |(i, j)| all[[0, skip + i * stride + j]]);
-        (rows, all.iter().flat_map(|v| v.to_ne_bytes()).collect())
-    };
-    let (rows, laid) = lay("memories on the device", count);
-    let (queries, laid_queries) = lay("queries on the device", m);
-    let y = Held::new(driver, &laid).map_err(dropped)?;
-    let x = Held::new(driver, &laid_queries).map_err(dropped)?;
-    let view =
-        |held: &Held<'_>, count| DeviceRows { memory: held.1, offset: 4 * skip, count, dim: n, stride };
-    let resident = Resident::take(driver.clone(), Device::Cuda(0), view(&y, count)).map_err(told)?;
-    let shift = Held::new(driver, &vec![0xff; 4 * (m * n + 3)]).map_err(dropped)?;
-    let got = resident.readout_into(view(&x, m), beta, Want::ENERGY, shift.1, 12).map_err(told)?;
-    let same = upload(driver, &rows, 1024)?.readout(queries.view(), beta, Want::SHIFT).map_err(told)?;
-    require("rows on the device give what uploaded ones give", got.energy == same.energy)?;
-    let left: Vec<f32> =
-        shift.read::<4>(m * n + 3).map_err(dropped)?.into_iter().map(f32::from_ne_bytes).collect();
-    require("the shift starts where it was asked to", left[..3].iter().all(|v| v.is_nan()))?;
-    require("the shift is left on the device", left[3..].iter().eq(same.shift.iter()))?;
-    hold_readout(&resident, &rows, &queries, beta)?;
-    let near = resident.knn(view(&x, m), 3, false).map_err(told)?;
-    require("the nearest of rows on the device", near.index == brute(&rows, &queries, 3, false).0)
 }
 
 /// A device with so many bytes free, whatever is taken.
@@ -580,6 +611,9 @@ impl Driver for Tight {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Handle, DriverError> {
+        if bytes > self.1 {
+            return Err(DriverError::OutOfMemory { asked: bytes, free: self.1 });
+        }
         self.0.alloc(bytes)
     }
 
@@ -600,7 +634,7 @@ impl Driver for Tight {
     }
 }
 
-/// Batches of 64 queries give what one batch gives; what doesn't fit is refused before it is asked for.
+/// Batches of 64 queries give what one batch gives; what doesn't fit is refused.
 pub fn little_memory(driver: &Arc<dyn Driver>) -> Outcome {
     let tight = |bytes| -> Arc<dyn Driver> { Arc::new(Tight(driver.clone(), bytes)) };
     for n in [3, 34] {

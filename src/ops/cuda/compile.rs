@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::driver::DriverError;
 use super::nvrtc::{Nvrtc, Target};
 use super::sources::Module;
 use crate::store::{StoreError, sha256_hex, write_atomic};
@@ -16,21 +15,21 @@ pub const OPTIONS: &[&str] = &["--std=c++17"];
 /// Origin of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Compiled by an earlier process.
-    Cache,
-    /// Compiled by this process.
-    Nvrtc,
-    /// The PTX of the release: NVRTC is missing, or the device or driver refuses its output.
+    /// Compiled by an earlier process, by the NVRTC of this CUDA version.
+    Cache(i32, i32),
+    /// Compiled by this process, by the NVRTC of this CUDA version.
+    Nvrtc(i32, i32),
+    /// The PTX of the release: NVRTC is missing or fails, or the device or driver refuses its output.
     Release,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cache => "cache",
-            Self::Nvrtc => "NVRTC",
-            Self::Release => "release PTX",
-        })
+        match self {
+            Self::Cache(major, minor) => write!(f, "cache of NVRTC {major}.{minor}"),
+            Self::Nvrtc(major, minor) => write!(f, "NVRTC {major}.{minor}"),
+            Self::Release => f.write_str("release PTX"),
+        }
     }
 }
 
@@ -41,40 +40,37 @@ pub struct Built {
     pub image: Vec<u8>,
     /// Its origin.
     pub origin: Origin,
-    /// Warnings of the compiler; empty when it did not run.
+    /// Warnings of the compiler, or its errors when the PTX of the release stands in; empty when it did not run.
     pub log: String,
 }
 
 /// Compiles a source for devices of a compute capability (90 for 9.0), or takes it from the cache.
 ///
 /// `cache` is the folder of earlier compilations, see [`cache_folder`]. A file there with a wrong checksum is compiled
-/// again. A folder that can't be written to is not used.
-///
-/// # Errors
-/// [`DriverError::Compile`] with the log of the compiler.
-pub fn build(
-    module: &Module,
-    capability: u32,
-    nvrtc: Option<&Nvrtc>,
-    cache: Option<&Path>,
-) -> Result<Built, DriverError> {
-    let Some((nvrtc, target)) = nvrtc.and_then(|n| Some((n, n.target(capability)?))) else {
+/// again. A folder that can't be written to is not used. When NVRTC fails, the PTX of the release is taken.
+pub fn build(module: &Module, capability: u32, nvrtc: Option<&Nvrtc>, cache: Option<&Path>) -> Built {
+    let release = |log| {
         let image = [module.ptx.as_bytes(), b"\0"].concat();
-        return Ok(Built { image, origin: Origin::Release, log: String::new() });
+        Built { image, origin: Origin::Release, log }
     };
+    let Some((nvrtc, target)) = nvrtc.and_then(|n| Some((n, n.target(capability)?))) else {
+        return release(String::new());
+    };
+    let (major, minor) = nvrtc.numbers();
     let unit = module.unit();
     let file = cache.map(|folder| folder.join(key(&unit, target, &nvrtc.version())));
     if let Some(image) = file.as_deref().and_then(recall) {
-        return Ok(Built { image, origin: Origin::Cache, log: String::new() });
+        return Built { image, origin: Origin::Cache(major, minor), log: String::new() };
     }
-    let compiled = nvrtc
-        .compile(module.name, &unit, target, OPTIONS)
-        .map_err(|log| DriverError::Compile { module: module.name, log })?;
+    let compiled = match nvrtc.compile(module.name, &unit, target, OPTIONS) {
+        Ok(compiled) => compiled,
+        Err(log) => return release(log),
+    };
     if let Some(file) = file {
         // If this fails, the next process compiles again.
         let _ = keep(&file, &compiled.image);
     }
-    Ok(Built { image: compiled.image, origin: Origin::Nvrtc, log: compiled.log })
+    Built { image: compiled.image, origin: Origin::Nvrtc(major, minor), log: compiled.log }
 }
 
 /// Folder of compiled kernels: `MEM2GEN_CACHE`, else `mem2gen/kernels` in the user's cache folder. `None` when the user

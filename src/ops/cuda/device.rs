@@ -42,6 +42,11 @@ struct Inner {
     standing: Standing,
     memory: HashMap<Handle, Block>,
     next: u64,
+    /// Freed blocks by size, which later allocations of the same size get.
+    kept: HashMap<usize, Vec<CUdeviceptr>>,
+    kept_bytes: usize,
+    /// Bytes of memory of the device; 0 before it was asked.
+    total: usize,
     /// Loaded sources with their origins.
     origins: BTreeMap<&'static str, Origin>,
     functions: HashMap<&'static str, Function>,
@@ -65,6 +70,8 @@ struct Function {
 // SAFETY: a function handle belongs to its context and not to a thread.
 unsafe impl Send for Function {}
 
+/// Freed memory that is kept for later allocations: one part in so many of the device's.
+const KEPT_PART: usize = 4;
 /// Shared memory in bytes that every kernel is allowed by default.
 const SHARED_BY_DEFAULT: u32 = 48 * 1024;
 
@@ -144,6 +151,9 @@ impl CudaDriver {
                 standing,
                 memory: HashMap::new(),
                 next: 0,
+                kept: HashMap::new(),
+                kept_bytes: 0,
+                total: 0,
                 origins: BTreeMap::new(),
                 functions: HashMap::new(),
                 times: None,
@@ -196,6 +206,18 @@ impl CudaDriver {
     fn wait(&self, inner: &mut Inner) -> Result<(), DriverError> {
         inner.told("cuStreamSynchronize", self.stream.synchronize())?;
         inner.standing.finished();
+        Ok(())
+    }
+
+    /// Gives the memory that was kept back to the device.
+    fn release(&self, inner: &mut Inner) -> Result<(), DriverError> {
+        // A kernel may still use it.
+        self.wait(inner)?;
+        inner.kept_bytes = 0;
+        for pointer in std::mem::take(&mut inner.kept).into_values().flatten() {
+            // SAFETY: it was allocated here, nothing has its handle, and no kernel runs.
+            inner.told("cuMemFree", unsafe { result::free_sync(pointer) })?;
+        }
         Ok(())
     }
 
@@ -253,11 +275,11 @@ impl Inner {
     }
 
     fn load(&mut self, module: &'static Module, capability: u32) -> Result<(), DriverError> {
-        let mut built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref())?;
+        let mut built = build(module, capability, Nvrtc::find().ok(), cache_folder().as_deref());
         let mut answer = load_image(&built.image);
         if built.origin != Origin::Release && answer.is_err_and(|e| !ends_context(e.0)) {
             // The driver may refuse the output of a newer NVRTC.
-            built = build(module, capability, None, None)?;
+            built = build(module, capability, None, None);
             answer = load_image(&built.image);
         }
         let loaded = answer.map_err(|e| match self.standing.failed("cuModuleLoadData", e.0) {
@@ -295,8 +317,9 @@ impl Driver for CudaDriver {
     fn limits(&self) -> Result<Limits, DriverError> {
         let mut inner = self.enter()?;
         let (free, total) = inner.told("cuMemGetInfo", result::mem_get_info())?;
+        inner.total = total;
         Ok(Limits {
-            free,
+            free: free + inner.kept_bytes,
             total,
             processors: self
                 .attribute(&mut inner, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
@@ -309,8 +332,20 @@ impl Driver for CudaDriver {
 
     fn alloc(&self, bytes: usize) -> Result<Handle, DriverError> {
         let mut inner = self.enter()?;
-        // SAFETY: nothing reads the memory before it is written. The driver refuses 0 bytes.
-        match unsafe { result::malloc_sync(bytes.max(1)) } {
+        // The driver refuses 0 bytes.
+        let size = bytes.max(1);
+        if let Some(pointer) = inner.kept.get_mut(&size).and_then(Vec::pop) {
+            inner.kept_bytes -= size;
+            return Ok(inner.insert(Block { pointer, bytes }));
+        }
+        // SAFETY: nothing reads the memory before it is written.
+        let mut answer = unsafe { result::malloc_sync(size) };
+        if answer == Err(result::DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) && inner.kept_bytes > 0 {
+            self.release(&mut inner)?;
+            // SAFETY: as above.
+            answer = unsafe { result::malloc_sync(size) };
+        }
+        match answer {
             Ok(pointer) => Ok(inner.insert(Block { pointer, bytes })),
             Err(result::DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
                 let (free, _) = inner.told("cuMemGetInfo", result::mem_get_info())?;
@@ -327,6 +362,13 @@ impl Driver for CudaDriver {
             return inner.standing.later(DriverError::Call { call: "free", why });
         };
         if inner.standing.is_stopped() {
+            return;
+        }
+        let size = block.bytes.max(1);
+        if inner.kept_bytes + size <= inner.total / KEPT_PART {
+            // Calls take effect in order, so whoever gets it next uses it after the kernels that still do.
+            inner.kept.entry(size).or_default().push(block.pointer);
+            inner.kept_bytes += size;
             return;
         }
         // A kernel may still use it.

@@ -41,7 +41,7 @@ pub struct Launch<'a> {
 /// Resources of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of free memory.
+    /// Bytes of free memory, with what the driver keeps.
     pub free: usize,
     /// Bytes of memory in total.
     pub total: usize,
@@ -67,7 +67,7 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// [`DriverError::OutOfMemory`], or the driver's error.
     fn alloc(&self, bytes: usize) -> Result<Handle, DriverError>;
-    /// Frees memory. An error is returned by the next call.
+    /// Frees memory, or keeps it for a later allocation of its size. An error is returned by the next call.
     fn free(&self, memory: Handle);
     /// Copies to the device.
     ///

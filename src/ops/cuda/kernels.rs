@@ -1,7 +1,7 @@
 //! Checked wrappers: each knows the grid, block, shared memory and arguments of its kernel, and checks that every buffer
 //! is as large as the kernel's accesses.
 
-use super::driver::{Arg, Driver, DriverError, Handle, Launch};
+use super::driver::{Arg, Driver, DriverError, Launch};
 use super::memory::{Buffer, DeviceRows};
 use crate::ops::Element;
 
@@ -15,13 +15,15 @@ pub(super) const TILE_MEMORIES: usize = 128;
 /// Shared memory of the tiled kernels in bytes: two chunks of 16 dimensions, and the values of the tile.
 const TILE_SHARED: usize = 4 * (2 * (TILE_QUERIES + TILE_MEMORIES) * 16 + TILE_MEMORIES * TILE_QUERIES);
 /// Further shared memory of a block of the read-out in bytes: `BlockSums`.
-const SUMS_SHARED: usize = TILE_QUERIES * (5 * 8 + 4) + 16;
+const SUMS_SHARED: usize = TILE_QUERIES * (5 * 8 + 3 * 4) + 16;
 /// Rows that a thread of `column_sums` adds.
 const SLAB: usize = 1024;
 /// Most dimensions in which read-out and sieve take differences instead of products.
 pub(super) const FEW: usize = 32;
 /// Most splits of the memories; bounds the shared memory of `readout_merge`.
-pub(super) const SPLITS: usize = 64;
+pub(super) const SPLITS: usize = 128;
+/// Columns of the shift that a block of `readout_merge` puts together.
+const MERGE_COLUMNS: usize = 128;
 
 /// Memories in splits of `span`.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,7 @@ pub(super) struct Sums {
     pub moment: Buffer,
     pub product: Buffer,
     pub heaviest: Buffer,
+    pub exact: Buffer,
     pub shift: Option<Buffer>,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Outputs {
     pub entropy: Buffer,
     pub top_weight: Buffer,
     pub heaviest: Buffer,
+    /// Number of pairs whose distance was taken again in double.
+    pub exact: Buffer,
 }
 
 /// Lists of the sieve: `keep` values and memories for each split and query.
@@ -156,20 +161,6 @@ fn norms(
     start(driver, kernel, [rows.count.div_ceil(THREADS / WARP), 1], 0, &args)
 }
 
-/// Copies rows of any stride to `[count, width]`, which kernels can load.
-pub(super) fn pad_rows(driver: &dyn Driver, rows: &DeviceRows, out: &Buffer) -> Result<(), DriverError> {
-    let size = rows.count * rows.width();
-    let args = [
-        rows.arg(),
-        long(rows.stride)?,
-        out.arg::<f32>(size)?,
-        long(rows.count)?,
-        int(rows.dim)?,
-        int(rows.width())?,
-    ];
-    start(driver, "pad_rows", [size.div_ceil(THREADS), 1], 0, &args)
-}
-
 /// First pass of the read-out, with the shift when `sums` has a buffer for it.
 pub(super) fn readout(
     driver: &dyn Driver,
@@ -191,6 +182,7 @@ pub(super) fn readout(
         sums.moment.arg::<f64>(pairs)?,
         sums.product.arg::<f64>(pairs)?,
         sums.heaviest.arg::<i32>(pairs)?,
+        sums.exact.arg::<i32>(pairs)?,
         shift,
     ];
     let (x, y) =
@@ -224,7 +216,7 @@ pub(super) fn readout(
     start(driver, kernel, grid, TILE_SHARED + SUMS_SHARED, &args)
 }
 
-/// Second pass of the read-out. `shift` is the memory of the shift `[m, N]` and an offset in bytes.
+/// Second pass of the read-out. `shift` is the memory of the shift `[m, N]`.
 #[expect(clippy::too_many_arguments, reason = "one for each group of arguments of the kernel")]
 pub(super) fn readout_merge(
     driver: &dyn Driver,
@@ -234,14 +226,12 @@ pub(super) fn readout_merge(
     splits: Splits,
     sums: &Sums,
     out: &Outputs,
-    shift: Option<(Handle, usize)>,
+    shift: Option<&Buffer>,
 ) -> Result<(), DriverError> {
     let (m, n) = (queries.count, queries.dim);
     let pairs = splits.count * m;
     let (part, shift) = match (&sums.shift, shift) {
-        (Some(part), Some((memory, offset))) => {
-            (part.arg::<f32>(pairs * queries.width())?, Arg::Buffer(memory, offset))
-        }
+        (Some(part), Some(shift)) => (part.arg::<f32>(pairs * queries.width())?, shift.arg::<f32>(m * n)?),
         _ => (Arg::Null, Arg::Null),
     };
     let args = [
@@ -257,15 +247,18 @@ pub(super) fn readout_merge(
         sums.moment.arg::<f64>(pairs)?,
         sums.product.arg::<f64>(pairs)?,
         sums.heaviest.arg::<i32>(pairs)?,
+        sums.exact.arg::<i32>(pairs)?,
         part,
         out.energy.arg::<f64>(m)?,
         out.entropy.arg::<f64>(m)?,
         out.top_weight.arg::<f64>(m)?,
         out.heaviest.arg::<i32>(m)?,
+        out.exact.arg::<i32>(m)?,
         shift,
     ];
     let warps = THREADS / WARP;
-    start(driver, "readout_merge", [m.div_ceil(warps), 1], 8 * warps * splits.count, &args)
+    let columns = if shift == Arg::Null { 1 } else { n.div_ceil(MERGE_COLUMNS) };
+    start(driver, "readout_merge", [m.div_ceil(warps), columns], 8 * warps * splits.count, &args)
 }
 
 /// Shared memory of a block of the sieve in bytes.

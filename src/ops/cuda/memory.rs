@@ -35,13 +35,9 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Memory for `count` values of unspecified content. Fails without an allocation when too little is free.
+    /// Memory for `count` values of unspecified content.
     pub fn new<T: Number>(driver: &Arc<dyn Driver>, count: usize) -> Result<Self, DriverError> {
         let bytes = count.max(1).saturating_mul(size_of::<T>());
-        let free = driver.limits()?.free;
-        if bytes > free {
-            return Err(DriverError::OutOfMemory { asked: bytes, free });
-        }
         Ok(Self { driver: driver.clone(), handle: driver.alloc(bytes)?, bytes })
     }
 
@@ -56,9 +52,7 @@ impl Buffer {
     /// The first `count` values.
     pub fn read<T: Number>(&self, count: usize) -> Result<Vec<T>, DriverError> {
         let mut values = vec![T::default(); count];
-        if count > 0 {
-            self.driver.read(self.handle, 0, bytes_mut(&mut values))?;
-        }
+        self.read_into(&mut values)?;
         Ok(values)
     }
 
@@ -72,6 +66,11 @@ impl Buffer {
             });
         }
         Ok(Arg::Buffer(self.handle, 0))
+    }
+
+    /// Reads as many values as there are places for.
+    pub fn read_into<T: Number>(&self, values: &mut [T]) -> Result<(), DriverError> {
+        if values.is_empty() { Ok(()) } else { self.driver.read(self.handle, 0, bytes_mut(values)) }
     }
 
     /// The memory.
@@ -88,7 +87,7 @@ impl Drop for Buffer {
 
 /// f32 rows on a device, `[count, dim]` with a stride between rows.
 #[derive(Debug, Clone, Copy)]
-pub struct DeviceRows {
+pub(super) struct DeviceRows {
     /// The memory that holds the rows.
     pub memory: Handle,
     /// Bytes before the first row.
@@ -103,21 +102,16 @@ pub struct DeviceRows {
 
 impl DeviceRows {
     /// `dim` rounded up to a multiple of 4, as the kernels load rows.
-    pub(super) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.dim.next_multiple_of(4)
     }
 
-    /// Whether kernels can load the rows without a copy: loads of 16 bytes are aligned and stay inside a row.
-    pub(super) fn is_aligned(&self) -> bool {
-        self.dim.is_multiple_of(4) && self.stride.is_multiple_of(4) && self.offset.is_multiple_of(16)
-    }
-
     /// `count` rows from row `start`.
-    pub(super) fn part(&self, start: usize, count: usize) -> Self {
+    pub fn part(&self, start: usize, count: usize) -> Self {
         Self { offset: self.offset + start * self.stride * size_of::<f32>(), count, ..*self }
     }
 
-    pub(super) fn arg(&self) -> Arg {
+    pub fn arg(&self) -> Arg {
         Arg::Buffer(self.memory, self.offset)
     }
 }

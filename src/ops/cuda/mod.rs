@@ -12,5 +12,4 @@ mod signature;
 pub mod sources;
 mod standing;
 
-pub use memory::DeviceRows;
-pub use resident::{Queries, Resident};
+pub use resident::Resident;

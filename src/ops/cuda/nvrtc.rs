@@ -158,6 +158,11 @@ impl Nvrtc {
         &self.path
     }
 
+    /// Major and minor number of its CUDA version.
+    pub fn numbers(&self) -> (i32, i32) {
+        self.version
+    }
+
     /// Its CUDA version.
     pub fn version(&self) -> String {
         format!("{}.{}", self.version.0, self.version.1)

@@ -9,18 +9,21 @@ use std::sync::Arc;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::driver::{Driver, DriverError, Handle};
+use super::driver::{Driver, DriverError};
 use super::kernels::{self, FEW, Lists, Outputs, Prepared, Refined, Splits, Sums, TILE_QUERIES};
 use super::memory::{Buffer, DeviceRows};
 use crate::device::Device;
 use crate::ops::{Element, Knn, OpError, PairTile, Readout, Want};
 
 /// Most device memory of the batches of one operation in bytes.
-const BUDGET: usize = 1 << 30;
+const BUDGET: usize = 4 << 30;
 /// Memories in a split of the read-out.
-const READOUT_SPAN: usize = 1024;
-/// Memories in a split of the sieve.
+const READOUT_SPAN: usize = 512;
+/// Most and fewest memories in a split of the sieve.
 const KNN_SPAN: usize = 4096;
+const KNN_LEAST: usize = 256;
+/// Blocks of the sieve that a multiprocessor has on average, if there are as many. Its neighbours don't depend on splits.
+const KNN_BLOCKS: usize = 12;
 /// Most neighbours that the sieve searches for.
 const MOST: usize = 64;
 /// Further candidates that the sieve keeps, so that rounding rarely hides a neighbour.
@@ -29,36 +32,6 @@ const SLACK: usize = 8;
 const PAIR_MEMORIES: usize = 8192;
 /// Rows that are padded and copied to the device at a time.
 const UPLOAD: usize = 4096;
-
-/// Queries of an operation.
-#[derive(Debug, Clone, Copy)]
-pub enum Queries<'a> {
-    /// `[m, N]` in host memory.
-    Host(ArrayView2<'a, f32>),
-    /// On the device of the memories.
-    Device(DeviceRows),
-}
-
-impl<'a> From<ArrayView2<'a, f32>> for Queries<'a> {
-    fn from(rows: ArrayView2<'a, f32>) -> Self {
-        Self::Host(rows)
-    }
-}
-
-impl From<DeviceRows> for Queries<'_> {
-    fn from(rows: DeviceRows) -> Self {
-        Self::Device(rows)
-    }
-}
-
-impl Queries<'_> {
-    fn shape(&self) -> [usize; 2] {
-        match self {
-            Self::Host(rows) => [rows.nrows(), rows.ncols()],
-            Self::Device(rows) => [rows.count, rows.dim],
-        }
-    }
-}
 
 /// K memories in N dimensions on a device, with their mean and their norms about it.
 ///
@@ -73,8 +46,8 @@ pub struct Resident {
     /// Largest norm of a centred row, rounded up.
     reach: f64,
     spans: [usize; 2],
-    /// Owner of `rows` when they are a copy.
-    _copy: Option<Buffer>,
+    /// Owner of `rows`.
+    _copy: Buffer,
 }
 
 impl Resident {
@@ -90,44 +63,18 @@ impl Resident {
         let (count, dim) = rows.dim();
         not_empty(count, dim)?;
         let width = dim.next_multiple_of(4);
-        let copied = || {
+        let prepared = || {
             let copy = Buffer::new::<f32>(&driver, count * width)?;
             write_rows(&copy, rows)?;
-            Ok(copy)
-        };
-        let copy = copied().map_err(failed("prepare memories"))?;
-        let rows = DeviceRows { memory: copy.handle(), offset: 0, count, dim, stride: width };
-        Self::prepare(driver, device, rows, Some(copy))
-    }
-
-    /// Takes memories on the device of the driver, without a copy when rows and strides are multiples of 16 bytes and
-    /// the first row is aligned to 16 bytes.
-    ///
-    /// The rows must stay unchanged as long as this is used.
-    ///
-    /// # Errors
-    /// As [`Self::upload`].
-    pub fn take(driver: Arc<dyn Driver>, device: Device, rows: DeviceRows) -> Result<Self, OpError> {
-        not_empty(rows.count, rows.dim)?;
-        let (rows, copy) = aligned(&driver, &rows).map_err(failed("prepare memories"))?;
-        Self::prepare(driver, device, rows, copy)
-    }
-
-    fn prepare(
-        driver: Arc<dyn Driver>,
-        device: Device,
-        rows: DeviceRows,
-        copy: Option<Buffer>,
-    ) -> Result<Self, OpError> {
-        let prepared = || {
-            let centre = Buffer::new::<f32>(&driver, rows.width())?;
+            let rows = DeviceRows { memory: copy.handle(), offset: 0, count, dim, stride: width };
+            let centre = Buffer::new::<f32>(&driver, width)?;
             kernels::column_means(&driver, &rows, &centre)?;
-            let half_norms = Buffer::new::<f32>(&driver, rows.count)?;
+            let half_norms = Buffer::new::<f32>(&driver, count)?;
             kernels::half_norms(&*driver, &rows, &centre, &half_norms)?;
-            let largest = half_norms.read::<f32>(rows.count)?.into_iter().fold(0.0, f32::max);
-            Ok((centre, half_norms, largest))
+            let largest = half_norms.read::<f32>(count)?.into_iter().fold(0.0, f32::max);
+            Ok((copy, rows, centre, half_norms, largest))
         };
-        let (centre, half_norms, largest) = prepared().map_err(failed("prepare memories"))?;
+        let (copy, rows, centre, half_norms, largest) = prepared().map_err(failed("prepare memories"))?;
         let reach = (2.0 * f64::from(largest)).sqrt() * (1.0 + 1e-6);
         let spans = [READOUT_SPAN, KNN_SPAN];
         Ok(Self { driver, device, rows, centre, half_norms, reach, spans, _copy: copy })
@@ -165,37 +112,37 @@ impl Resident {
     /// # Errors
     /// [`OpError::Parameter`] for a beta whose double is not a normal number in f32, [`OpError::Shape`],
     /// [`OpError::Device`].
-    pub fn readout<'q>(
+    pub fn readout(
         &self,
-        queries: impl Into<Queries<'q>>,
+        queries: ArrayView2<'_, f32>,
         beta: f64,
         want: Want,
     ) -> Result<Readout<f32>, OpError> {
-        self.read(queries.into(), beta, want, None)
+        self.read(queries, beta, want, None)
     }
 
-    /// [`Self::readout`] that leaves the shift on the device, contiguous `[m, N]` at `offset` bytes in `memory`. The shift
-    /// of the result is empty.
+    /// [`Self::readout`], and the number of pairs whose distance was taken again in double precision because rounding
+    /// could have shown in the result.
     ///
     /// # Errors
     /// As [`Self::readout`].
-    pub fn readout_into<'q>(
+    pub fn readout_counted(
         &self,
-        queries: impl Into<Queries<'q>>,
+        queries: ArrayView2<'_, f32>,
         beta: f64,
         want: Want,
-        memory: Handle,
-        offset: usize,
-    ) -> Result<Readout<f32>, OpError> {
-        self.read(queries.into(), beta, want, Some((memory, offset)))
+    ) -> Result<(Readout<f32>, u64), OpError> {
+        let mut exact = 0;
+        let out = self.read(queries, beta, want, Some(&mut exact))?;
+        Ok((out, exact))
     }
 
     fn read(
         &self,
-        queries: Queries<'_>,
+        queries: ArrayView2<'_, f32>,
         beta: f64,
         want: Want,
-        to: Option<(Handle, usize)>,
+        exact: Option<&mut u64>,
     ) -> Result<Readout<f32>, OpError> {
         let operation = "readout";
         if !(2.0 * beta as f32).is_normal() || beta <= 0.0 {
@@ -206,34 +153,31 @@ impl Resident {
                 need: "a number above 0 whose double is a normal number in single precision",
             });
         }
-        let m = self.check(operation, &queries)?;
-        let n = self.dim();
-        let on_host = want.shift && to.is_none();
+        let m = self.check(operation, queries)?;
         let mut out = Readout {
-            shift: Array2::zeros((m, if on_host { n } else { 0 })),
+            shift: Array2::zeros((m, if want.shift { self.dim() } else { 0 })),
             energy: Array1::zeros(m),
             entropy: Array1::zeros(if want.entropy { m } else { 0 }),
             heaviest: Array1::zeros(m),
             top_weight: Array1::zeros(m),
             device: self.device,
         };
-        self.readout_batches(&queries, beta, want, to, &mut out).map_err(failed(operation))?;
+        self.readout_batches(queries, beta, want, exact, &mut out).map_err(failed(operation))?;
         Ok(out)
     }
 
     fn readout_batches(
         &self,
-        queries: &Queries<'_>,
+        queries: ArrayView2<'_, f32>,
         beta: f64,
         want: Want,
-        to: Option<(Handle, usize)>,
+        mut exact: Option<&mut u64>,
         out: &mut Readout<f32>,
     ) -> Result<(), DriverError> {
-        let (driver, [m, n]) = (&self.driver, queries.shape());
+        let (driver, (m, n)) = (&self.driver, queries.dim());
         let width = self.rows.width();
-        let wide = want.shift || to.is_some();
         let splits = Splits::new(self.len(), self.spans[0]);
-        let each = splits.count * (36 + if wide { 4 * width } else { 0 }) + 8 * width + 64;
+        let each = splits.count * (40 + if want.shift { 4 * width } else { 0 }) + 8 * width + 64;
         let size = self.batch(m, each, TILE_QUERIES)?;
         let pairs = splits.count * size;
         let sums = Sums {
@@ -242,48 +186,45 @@ impl Resident {
             moment: Buffer::new::<f64>(driver, pairs)?,
             product: Buffer::new::<f64>(driver, pairs)?,
             heaviest: Buffer::new::<i32>(driver, pairs)?,
-            shift: wide.then(|| Buffer::new::<f32>(driver, pairs * width)).transpose()?,
+            exact: Buffer::new::<i32>(driver, pairs)?,
+            shift: want.shift.then(|| Buffer::new::<f32>(driver, pairs * width)).transpose()?,
         };
         let results = Outputs {
             energy: Buffer::new::<f64>(driver, size)?,
             entropy: Buffer::new::<f64>(driver, size)?,
             top_weight: Buffer::new::<f64>(driver, size)?,
             heaviest: Buffer::new::<i32>(driver, size)?,
+            exact: Buffer::new::<i32>(driver, size)?,
         };
-        let own = (wide && to.is_none()).then(|| Buffer::new::<f32>(driver, size * n)).transpose()?;
+        let shift = want.shift.then(|| Buffer::new::<f32>(driver, size * n)).transpose()?;
         let norms2 = Buffer::new::<f64>(driver, size)?;
-        let mut scratch = None;
+        let rows = Buffer::new::<f32>(driver, size * width)?;
+        let whole = "a new array is contiguous";
         for range in batches(m, size) {
-            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            let x = self.fetch(queries, range.clone(), &rows)?;
             if n > FEW {
                 kernels::norms2(&**driver, &x, &self.centre, &norms2)?;
             }
             kernels::readout(&**driver, &self.prepared(), &x, &norms2, beta, splits, &sums)?;
-            let shift = match (&own, to) {
-                (Some(own), _) => Some((own.handle(), 0)),
-                (None, Some((memory, offset))) => Some((memory, offset + 4 * range.start * n)),
-                (None, None) => None,
-            };
-            kernels::readout_merge(&**driver, &x, &self.centre, beta, splits, &sums, &results, shift)?;
-            let count = range.len();
-            let slice = s![range.clone()];
-            out.energy.slice_mut(slice).assign(&Array1::from(results.energy.read::<f64>(count)?));
-            out.top_weight.slice_mut(slice).assign(&Array1::from(results.top_weight.read::<f64>(count)?));
-            for (to, memory) in
-                out.heaviest.slice_mut(slice).iter_mut().zip(results.heaviest.read::<i32>(count)?)
-            {
+            let (all, centre) = (&results, &self.centre);
+            kernels::readout_merge(&**driver, &x, centre, beta, splits, &sums, all, shift.as_ref())?;
+            let (count, part) = (range.len(), range.clone());
+            results.energy.read_into(&mut out.energy.as_slice_mut().expect(whole)[part.clone()])?;
+            results.top_weight.read_into(&mut out.top_weight.as_slice_mut().expect(whole)[part.clone()])?;
+            let heaviest = results.heaviest.read::<i32>(count)?;
+            for (to, memory) in out.heaviest.slice_mut(s![part.clone()]).iter_mut().zip(heaviest) {
                 *to = memory as usize;
             }
             if want.entropy {
-                out.entropy.slice_mut(slice).assign(&Array1::from(results.entropy.read::<f64>(count)?));
+                results.entropy.read_into(&mut out.entropy.as_slice_mut().expect(whole)[part])?;
             }
-            if let Some(own) = &own {
-                let values = own.read::<f32>(count * n)?;
-                for (mut row, values) in
-                    out.shift.slice_mut(s![range, ..]).outer_iter_mut().zip(values.chunks_exact(n))
-                {
-                    row.iter_mut().zip(values).for_each(|(to, v)| *to = *v);
-                }
+            if let Some(exact) = exact.as_deref_mut() {
+                *exact +=
+                    results.exact.read::<i32>(count)?.into_iter().map(|pairs| pairs as u64).sum::<u64>();
+            }
+            if let Some(shift) = &shift {
+                let values = out.shift.as_slice_mut().expect(whole);
+                shift.read_into(&mut values[range.start * n..range.end * n])?;
             }
         }
         Ok(())
@@ -296,14 +237,9 @@ impl Resident {
     ///
     /// # Errors
     /// [`OpError::Parameter`] when k is 0 or exceeds the number of memories, [`OpError::Shape`], [`OpError::Device`].
-    pub fn knn<'q>(
-        &self,
-        queries: impl Into<Queries<'q>>,
-        k: usize,
-        exclude_self: bool,
-    ) -> Result<Knn, OpError> {
-        let (queries, operation) = (queries.into(), "knn");
-        let m = self.check(operation, &queries)?;
+    pub fn knn(&self, queries: ArrayView2<'_, f32>, k: usize, exclude_self: bool) -> Result<Knn, OpError> {
+        let operation = "knn";
+        let m = self.check(operation, queries)?;
         if exclude_self && m != self.len() {
             return Err(OpError::Shape {
                 operation,
@@ -326,21 +262,29 @@ impl Resident {
         }
         let mut out =
             Knn { index: Array2::zeros((m, k)), distance: Array2::zeros((m, k)), device: self.device };
-        self.knn_batches(&queries, k, exclude_self, &mut out).map_err(failed(operation))?;
+        self.knn_batches(queries, k, exclude_self, &mut out).map_err(failed(operation))?;
         Ok(out)
     }
 
     fn knn_batches(
         &self,
-        queries: &Queries<'_>,
+        queries: ArrayView2<'_, f32>,
         k: usize,
         exclude_self: bool,
         out: &mut Knn,
     ) -> Result<(), DriverError> {
-        let (driver, [m, _]) = (&self.driver, queries.shape());
+        let (driver, m) = (&self.driver, queries.nrows());
         let keep = k + SLACK;
-        let sieved = k <= MOST && kernels::sieve_shared(keep) <= driver.limits()?.shared;
-        let splits = Splits::new(self.len(), self.spans[1]);
+        let limits = driver.limits()?;
+        let sieved = k <= MOST && kernels::sieve_shared(keep) <= limits.shared;
+        let blocks = m.div_ceil(TILE_QUERIES).max(1);
+        let mut span = self.spans[1];
+        while span >= 2 * KNN_LEAST
+            && blocks * Splits::new(self.len(), span).count < KNN_BLOCKS * limits.processors
+        {
+            span /= 2;
+        }
+        let splits = Splits::new(self.len(), span);
         let each = splits.count * keep * 8 + 12 * k + 4 * self.rows.width() + 16;
         let size = self.batch(m, each, TILE_QUERIES)?;
         let norms2 = Buffer::new::<f64>(driver, size)?;
@@ -356,9 +300,9 @@ impl Resident {
             certain: Buffer::new::<i32>(driver, size)?,
         };
         let eligible = self.len() - usize::from(exclude_self);
-        let mut scratch = None;
+        let rows = Buffer::new::<f32>(driver, size * self.rows.width())?;
         for range in batches(m, size) {
-            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            let x = self.fetch(queries, range.clone(), &rows)?;
             let own = exclude_self.then_some(range.start);
             let count = range.len();
             let mut certain = vec![0; count];
@@ -436,30 +380,30 @@ impl Resident {
     ///
     /// # Errors
     /// [`OpError::Shape`], [`OpError::Device`].
-    pub fn pairwise<'q>(
+    pub fn pairwise(
         &self,
-        queries: impl Into<Queries<'q>>,
+        queries: ArrayView2<'_, f32>,
         tile: impl FnMut(PairTile<'_, f32>),
     ) -> Result<(), OpError> {
-        let (queries, operation) = (queries.into(), "pairwise");
-        self.check(operation, &queries)?;
-        self.pair_tiles(&queries, tile).map_err(failed(operation))
+        let operation = "pairwise";
+        self.check(operation, queries)?;
+        self.pair_tiles(queries, tile).map_err(failed(operation))
     }
 
     fn pair_tiles(
         &self,
-        queries: &Queries<'_>,
+        queries: ArrayView2<'_, f32>,
         mut tile: impl FnMut(PairTile<'_, f32>),
     ) -> Result<(), DriverError> {
-        let (driver, [m, _]) = (&self.driver, queries.shape());
+        let (driver, m) = (&self.driver, queries.nrows());
         let columns = self.len().min(PAIR_MEMORIES);
         let size = self.batch(m, 4 * columns + 4 * self.rows.width() + 8, TILE_QUERIES)?.min(1024);
         let norms2 = Buffer::new::<f64>(driver, size)?;
         let squared = Buffer::new::<f32>(driver, size * columns)?;
         let allowed = PairTile::<f32>::ERROR * f32::ROUNDING;
-        let mut scratch = None;
+        let rows = Buffer::new::<f32>(driver, size * self.rows.width())?;
         for range in batches(m, size) {
-            let x = self.fetch(queries, range.clone(), &mut scratch)?;
+            let x = self.fetch(queries, range.clone(), &rows)?;
             kernels::norms2(&**driver, &x, &self.centre, &norms2)?;
             for memories in batches(self.len(), columns) {
                 let (first, count) = (memories.start, memories.len());
@@ -479,8 +423,8 @@ impl Resident {
     }
 
     /// m, after a check that the queries match the memories.
-    fn check(&self, operation: &'static str, queries: &Queries<'_>) -> Result<usize, OpError> {
-        let [m, n] = queries.shape();
+    fn check(&self, operation: &'static str, queries: ArrayView2<'_, f32>) -> Result<usize, OpError> {
+        let (m, n) = queries.dim();
         if n != self.dim() {
             return Err(OpError::Shape {
                 operation,
@@ -503,33 +447,16 @@ impl Resident {
         Ok(queries.min((room / each / block).max(1) * block).max(1))
     }
 
-    /// Queries of a batch, in memory that kernels can load.
+    /// Queries of a batch, copied to the device.
     fn fetch(
         &self,
-        queries: &Queries<'_>,
+        queries: ArrayView2<'_, f32>,
         range: Range<usize>,
-        scratch: &mut Option<Buffer>,
+        to: &Buffer,
     ) -> Result<DeviceRows, DriverError> {
-        match queries {
-            Queries::Device(rows) => {
-                let (rows, copy) = aligned(&self.driver, &rows.part(range.start, range.len()))?;
-                *scratch = copy;
-                Ok(rows)
-            }
-            Queries::Host(rows) => {
-                let width = self.rows.width();
-                // Later batches are at most as large.
-                let buffer = match scratch.take() {
-                    Some(buffer) => buffer,
-                    None => Buffer::new::<f32>(&self.driver, range.len() * width)?,
-                };
-                let count = range.len();
-                write_rows(&buffer, rows.slice(s![range, ..]))?;
-                let memory = buffer.handle();
-                *scratch = Some(buffer);
-                Ok(DeviceRows { memory, offset: 0, count, dim: self.dim(), stride: width })
-            }
-        }
+        let count = range.len();
+        write_rows(to, queries.slice(s![range, ..]))?;
+        Ok(DeviceRows { memory: to.handle(), offset: 0, count, dim: self.dim(), stride: self.rows.width() })
     }
 }
 
@@ -550,16 +477,6 @@ fn not_empty(count: usize, dim: usize) -> Result<(), OpError> {
 
 fn batches(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(size).map(move |start| start..count.min(start + size))
-}
-
-/// The rows when kernels can load them, else a copy.
-fn aligned(driver: &Arc<dyn Driver>, rows: &DeviceRows) -> Result<(DeviceRows, Option<Buffer>), DriverError> {
-    if rows.is_aligned() {
-        return Ok((*rows, None));
-    }
-    let copy = Buffer::new::<f32>(driver, rows.count * rows.width())?;
-    kernels::pad_rows(&**driver, rows, &copy)?;
-    Ok((DeviceRows { memory: copy.handle(), offset: 0, stride: rows.width(), ..*rows }, Some(copy)))
 }
 
 /// Copies rows to the start of a buffer, each padded with zeros to a multiple of 4 values.

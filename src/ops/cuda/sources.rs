@@ -29,7 +29,7 @@ pub const MODULES: &[Module] = &[
         name: "prepare",
         text: include_str!("../../../kernels/prepare.cu"),
         ptx: include_str!("../../../kernels/ptx/prepare.ptx"),
-        kernels: &["half_norms", "norms2", "column_sums", "column_means", "pad_rows"],
+        kernels: &["half_norms", "norms2", "column_sums", "column_means"],
     },
     Module {
         name: "readout",
