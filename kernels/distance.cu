@@ -155,6 +155,10 @@ extern "C" __global__ void __launch_bounds__(128, 8)
   }
   // Overwritten by the lane of the k-th: there is none when fewer are kept.
   if (lane == 0) certain[q] = 0;
+  for (int i = found + lane; i < k; i += M2G_WARP) {
+    squared[q * k + i] = 0.0;
+    index[q * k + i] = 0;
+  }
   __syncwarp();
   for (int i = lane; i < found; i += M2G_WARP) {
     int rank = 0;
