@@ -11,6 +11,8 @@ use ndarray_npy::{WritableElement, write_npy};
 /// What one call of the program left.
 pub struct Said {
     pub ok: bool,
+    /// Exit status.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -24,7 +26,12 @@ pub fn mem2gen(arguments: &[&str]) -> Said {
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Said {
+        ok: output.status.success(),
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// A temporary folder with the files of one test.

@@ -95,7 +95,12 @@ impl Place {
     fn call(&self, arguments: &[&str]) -> Said {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Said {
+            ok: output.status.success(),
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// Calls `mem2gen sweep`, demands success, and gives what it said.
