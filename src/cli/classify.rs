@@ -63,7 +63,7 @@ pub enum Error {
     #[error(transparent)]
     Library(mem2gen::Error),
     /// The question is answered in part or not at all; everything was written.
-    #[error("{}; give --held-out, --delta-m or --delta-s (results are in {})", open.join("; "), out.display())]
+    #[error("{} (results are in {})", open.join("; "), out.display())]
     Open {
         /// How much is answered.
         status: Status,
@@ -134,6 +134,7 @@ fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
             (Some(copies), Some(both), Some(agrees)) => {
                 format!("{copies}, {both}, {}", if agrees { "yes" } else { "no" })
             }
+            (Some(copies), Some(both), None) => format!("{copies}, {both}"),
             _ => "-".to_owned(),
         };
         println!("  {}: {numbers}: {}", rung.evidence, rung.because);

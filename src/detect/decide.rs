@@ -12,10 +12,10 @@ const LEAST_RATIO: f64 = 1e-3;
 /// Largest probability that a sample which is called a copy is none, given its p-value.
 const LOCAL: f64 = 0.5;
 /// p-values up to which more samples than expected indicate copies that were not called.
-const LEVELS: [f64; 3] = [0.01, 0.05, 0.2];
-/// Two-sided 95 percent, and the same for three levels at once.
+const LEVELS: [f64; 4] = [0.01, 0.05, 0.2, 0.5];
+/// Standard errors of 97.5 percent, and of the same for four levels at once.
 const Z: f64 = 1.96;
-const Z_OF_THREE: f64 = 2.39;
+const Z_OF_FOUR: f64 = 2.5;
 
 /// Origin of the null distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,7 +242,7 @@ fn not_called(sorted: &[f64], called: usize, null: usize) -> Option<(f64, f64)> 
             let excess = rest.partition_point(|p| *p <= level) as f64 - m * share;
             let error = (m * share * (1.0 - share) * (1.0 + m / null.max(1) as f64)).sqrt();
             let scale = 1.0 / (1.0 - share);
-            (excess > Z_OF_THREE * error).then_some((excess * scale, (excess + Z * error) * scale))
+            (excess > Z_OF_FOUR * error).then_some((excess * scale, (excess + Z * error) * scale))
         })
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }

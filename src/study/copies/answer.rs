@@ -188,11 +188,15 @@ impl Answer {
             open.push("every sample has NaN, infinity or a value too large for a distance".to_owned());
         }
         if unknown > 0 {
-            open.push(format!("whether {unknown} samples are copies is not known: {}", delta_m.because));
+            open.push(format!(
+                "whether {unknown} samples are copies is not known: {}; give --held-out or --delta-m",
+                delta_m.because
+            ));
         }
         if new > 0 {
             open.push(format!(
-                "whether {new} new samples repeat among the samples could not be decided: {}",
+                "whether {new} new samples repeat among the samples could not be decided: {}; give --held-out \
+                 or --delta-s",
                 delta_s.because
             ));
         }
@@ -249,9 +253,12 @@ impl Answer {
             .filter_map(|i| found.samples[i].map(|near| near.index))
             .collect();
         let valid = self.samples - self.invalid;
+        if valid == 0 {
+            return "no sample is valid".to_owned();
+        }
         let originals = copies.iter().collect::<std::collections::HashSet<_>>().len();
         let percent = |v: f64| format!("{:.1}", 100.0 * v);
-        let share = percent(copies.len() as f64 / valid.max(1) as f64);
+        let share = percent(copies.len() as f64 / valid as f64);
         let mut text = format!("{} of {valid} samples ({share} %", copies.len());
         let by_null = self.decision.as_ref().filter(|_| self.delta_m.origin != Origin::Manual);
         let interval = by_null.map_or(self.fractions.memorized.wilson, |decision| decision.interval);
@@ -327,12 +334,11 @@ impl Rungs<'_> {
     ) -> Vec<Rung> {
         let each = |rule: &dyn Fn(usize) -> bool| (0..self.calls.len()).map(rule).collect::<Vec<bool>>();
         let near = |i: usize| self.found.samples[i];
+        let exact = each(&|i| near(i).is_some_and(|near| near.distance == 0.0));
+        let exact = self.rung("exact copies", Some(exact), "a distance of 0 to a training image".to_owned());
         let mut rungs = vec![
-            self.rung(
-                "exact copies",
-                Some(each(&|i| near(i).is_some_and(|near| near.distance == 0.0))),
-                "a distance of 0 to a training image".to_owned(),
-            ),
+            // They are copies, but say nothing of the others.
+            Rung { agrees: None, ..exact },
             self.rung("valley", valley.map(<[bool]>::to_vec), delta_m.because.clone()),
         ];
         if let Some(decision) = decision {
