@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_smallest_p_value_of_many_is_not_too_small() {
-        let kinds: [(&str, fn(&mut Stream) -> f64); 4] = [
+        type Draw = fn(&mut Stream) -> f64;
+        let kinds: [(&str, Draw); 4] = [
             ("Gaussian", |s| s.normal()),
             ("uniform", |s| s.uniform()),
             ("exponential below", |s| s.uniform().max(1e-12).ln()),
