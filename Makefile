@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape bench-classify gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -85,6 +85,10 @@ bench-lpips: build ## Time LPIPS of mem2gen and the lpips package, on a quiet ma
 bench-landscape: build python ## Measure the share of time in the network of basin, curvature and potential (UPDATE=1 writes docs/landscape.md)
 	@$(ENV)
 	"$$MEM2GEN_PYTHON" tools/landscape_share.py $(if $(filter 1,$(UPDATE)),--update)
+
+bench-classify: build ## Measure recall and false discoveries of classify and other rules with planted copies (SEEDS=200, UPDATE=1 writes docs/classify-benchmark.md)
+	@$(ENV)
+	cargo run --release --locked --quiet --bin timings -- planted --seeds $(or $(SEEDS),200) $(if $(filter 1,$(UPDATE)),--page docs/classify-benchmark.md)
 
 gpu-report: system ## On a machine with a GPU: check and time every kernel and compare it with the limits of the GPU
 	@$(ENV)

@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use mem2gen::class::Class;
 use mem2gen::device::DeviceChoice;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
@@ -29,17 +28,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let images = Images::read(&train, &samples, Some(&test), None)?;
     let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
 
-    let found = &copies.classification;
+    let found = &copies.answer;
+    println!("{}", found.verdict(&copies.compared));
     println!("delta_m = {:?} ({:?})", found.delta_m.value, found.delta_m.origin);
     println!("delta_s = {:?} ({:?})", found.delta_s.value, found.delta_s.origin);
-    match &found.fractions {
-        None => println!("a threshold is unknown, so no sample has a label"),
-        Some(fractions) => {
-            for class in Class::LABELS {
-                let share = fractions.get(class);
-                println!("{class}: {} samples, {:.3}", share.count, share.fraction);
-            }
-        }
+    for name in ["memorized", "spurious", "generalized", "new", "unknown", "invalid"] {
+        let count = found.labels.iter().filter(|label| label.name() == name).count();
+        println!("{name}: {count} samples");
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use mem2gen::class::Class;
 use mem2gen::progress::{Printed, Reporter, Silent};
 use mem2gen::project::Layout;
 use mem2gen::store::vacant;
-use mem2gen::study::copies::{Copies, CopiesSettings, Images};
+use mem2gen::study::copies::{Copies, CopiesError, CopiesSettings, Images, Status};
 
 use super::input::On;
 
@@ -14,10 +13,20 @@ use super::input::On;
 /// A sample is memorized when it lies within delta_m of a training image, spurious when it does not but lies within
 /// delta_s of another sample, and generalized otherwise. Samples with NaN or infinity are invalid and have no class.
 ///
-/// A threshold that is not given is the valley between the two modes of the logarithms of its distances, if tests find
-/// two modes. With one mode it is the 1 percent quantile of the distances from held-out images to the training set.
-/// Without held-out images it is then unknown: the command writes distances and histograms, gives no labels, and
-/// fails.
+/// Without --delta-m each sample gets a p-value: how often is a held-out image, compared with its second neighbour, as
+/// near to its nearest training image? Without held-out images the training images take their place, each compared with
+/// the others. Samples are called copies at the false discovery rate --fdr. The report says how many would be called by
+/// chance, and which other evidence agrees: exact copies, the valley between two modes of the distances, the ratio of
+/// 1/3, authenticity and C_T.
+///
+/// Without --delta-s the threshold is the valley between the two modes of the logarithms of the distances between samples,
+/// if tests find two modes, and else the 1 percent quantile of the distances from held-out images to the training set.
+/// Without held-out images it is then unknown: samples that are not copies are labelled new, neither spurious nor
+/// generalized.
+///
+/// Exit status: 0 when every valid sample has a class; 3 when samples are new or some unknown; 4 when no sample is valid
+/// or nothing tells copies from other samples; 2 when the call or an input is refused; 1 for any other failure, such as
+/// a full disk. With 3 and 4 all results are written.
 ///
 /// Images are a .npy array or .safetensors tensor (uint8 or floating point; [n, height, width], with 1 or 3 channels
 /// last or second, or [n, values]), an IDX file (also gzipped), or a folder of PNG or JPEG images of one size. Bytes
@@ -40,8 +49,8 @@ pub struct Args {
     settings: CopiesSettings,
     #[command(flatten)]
     on: On,
-    /// New folder: labels.parquet (sample, label, d_train, nearest_train, d_synthetic, nearest_synthetic, ratio),
-    /// fractions.json, histograms d_train and d_synthetic, and examples, a sheet of samples of each class with the
+    /// New folder: labels.parquet and labels.csv (sample, label, d_train, nearest_train, d_synthetic, nearest_synthetic, ratio,
+    /// p_value, q_value, p_distance; with --flips or --shifts transformation), fractions.json, histograms d_train and d_synthetic, and examples, a sheet of samples of each class with the
     /// nearest of D above and of S below (PNG and SVG)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -53,14 +62,33 @@ pub enum Error {
     /// The library failed.
     #[error(transparent)]
     Library(mem2gen::Error),
-    /// A threshold is unknown: everything except labels was written.
-    #[error("samples have no labels: {}; give --held-out, --delta-m or --delta-s (distances and histograms are in {})", because.join("; "), out.display())]
-    NoThreshold {
-        /// The unknown thresholds, each with the reason.
-        because: Vec<String>,
+    /// The question is answered in part or not at all; everything was written.
+    #[error("{} (results are in {})", open.join("; "), out.display())]
+    Open {
+        /// How much is answered.
+        status: Status,
+        /// What is not known, each with the reason.
+        open: Vec<String>,
         /// The folder that was written.
         out: PathBuf,
     },
+}
+
+impl Error {
+    /// Exit status of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Open { status: Status::NotAnswered, .. } => 4,
+            Self::Open { .. } => 3,
+            Self::Library(mem2gen::Error::Copies(
+                CopiesError::Table(_) | CopiesError::Figure(_) | CopiesError::Store(_),
+            )) => 1,
+            Self::Library(mem2gen::Error::Copies(_) | mem2gen::Error::Data(_) | mem2gen::Error::Store(_)) => {
+                2
+            }
+            Self::Library(_) => 1,
+        }
+    }
 }
 
 impl<E: Into<mem2gen::Error>> From<E> for Error {
@@ -77,45 +105,65 @@ pub fn run(args: Args) -> Result<(), Error> {
     let images =
         Images::read(&args.train, &args.synthetic, args.held_out.as_deref(), args.tensor.as_deref())?;
     let report: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
+    if let Some(cost) = params.cost(&images) {
+        println!("classify: {cost}");
+    }
     let copies = params.compare(images, args.on.device, report)?;
     copies.write(&args.out)?;
     print(&args, &copies)
 }
 
-/// Prints thresholds and fractions, one line a class.
+/// Prints the verdict, thresholds, the evidence and fractions, one line each.
 fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
-    let (found, out) = (&copies.classification, args.out.display());
-    println!("classify: {} samples, {} training images -> {out}", found.samples, found.images);
-    for (name, threshold) in [("delta_m", &found.delta_m), ("delta_s", &found.delta_s)] {
+    let (answer, out) = (&copies.answer, args.out.display());
+    println!("classify: {} samples, {} training images -> {out}", answer.samples, answer.images);
+    println!("{}", answer.verdict(&copies.compared));
+    for (name, threshold) in [("delta_m", &answer.delta_m), ("delta_s", &answer.delta_s)] {
         match threshold.value {
             Some(value) => println!("{name} = {value:.6}: {}", threshold.because),
-            None => println!("{name} is not known: {}", threshold.because),
+            None => println!("{name} has no value: {}", threshold.because),
         }
     }
     println!(
         "{} exact copies, {} invalid, {} further than 10 times the distance between training images",
-        found.exact_copies, found.invalid, found.far
+        answer.exact_copies, answer.invalid, answer.far
     );
-    if let Some(ratio) = &found.ratio {
+    println!("evidence (copies, also memorized, agrees with the labels):");
+    for rung in &answer.evidence {
+        let numbers = match (rung.copies, rung.also_memorized, rung.agrees) {
+            (Some(copies), Some(both), Some(agrees)) => {
+                format!("{copies}, {both}, {}", if agrees { "yes" } else { "no" })
+            }
+            (Some(copies), Some(both), None) => format!("{copies}, {both}"),
+            _ => "-".to_owned(),
+        };
+        println!("  {}: {numbers}: {}", rung.evidence, rung.because);
+    }
+    if let Some(decision) = answer.decision.as_ref().filter(|decision| decision.not_called >= 1.0) {
         println!(
-            "{} with a nearest training image less than a third as far as the second ({:.4})",
-            ratio.copies, ratio.fraction
+            "about {:.0} samples more are nearer to the training set than chance explains, though none of them alone can be \
+             called a copy",
+            decision.not_called
         );
     }
-    let Some(fractions) = &found.fractions else {
-        return Err(Error::NoThreshold { because: copies.unknown_thresholds(), out: args.out.clone() });
-    };
-    for label in Class::LABELS {
-        let share = fractions.get(label);
+    let shares = &answer.fractions;
+    let listed = [
+        ("memorized", Some(&shares.memorized)),
+        ("spurious", shares.spurious.as_ref()),
+        ("generalized", shares.generalized.as_ref()),
+        ("new", shares.new.as_ref()),
+        ("unknown", shares.unknown.as_ref()),
+        ("invalid", Some(&shares.invalid)),
+    ];
+    for (name, share) in listed.into_iter().filter_map(|(name, share)| Some((name, share?))) {
         let few = if share.too_few { ", too few" } else { "" };
         println!(
-            "{:<11} {:.4} ({} samples{few}), 95 percent from {:.4} to {:.4}",
-            label.name(),
-            share.fraction,
-            share.count,
-            share.wilson[0],
-            share.wilson[1]
+            "{name:<11} {:.4} ({} samples{few}), 95 percent from {:.4} to {:.4}",
+            share.fraction, share.count, share.wilson[0], share.wilson[1]
         );
     }
-    Ok(())
+    if answer.status == Status::Answered {
+        return Ok(());
+    }
+    Err(Error::Open { status: answer.status, open: answer.open.clone(), out: args.out.clone() })
 }

@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
-            ExitCode::FAILURE
+            e.downcast_ref::<classify::Error>().map_or(ExitCode::FAILURE, |e| ExitCode::from(e.exit_code()))
         }
     }
 }

@@ -16,16 +16,16 @@ use crate::random::SEED;
 use crate::setting::SettingError;
 
 /// Smallest distance on logarithmic axes, as a fraction of the typical distance between training images.
-const LEAST: f64 = 1e-3;
+pub(super) const LEAST: f64 = 1e-3;
 /// Distance at which two images count as the same, as a fraction of the median distance from real images to the nearest
 /// other one. Distances below it do not influence thresholds.
-const SAME: f64 = 0.05;
+pub(super) const SAME: f64 = 0.05;
 /// Multiple of the typical distance between training images beyond which a sample counts as far.
 const FAR: f64 = 10.0;
 /// Largest number of training images whose distance to the rest of the training set is computed.
-const WITHIN: usize = 2000;
+pub(super) const WITHIN: usize = 2000;
 /// Queries of one search; progress is reported after each search.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 /// Norm above which the squared distance of two rows may overflow in single precision.
 const LARGEST_NORM: f64 = 1e18;
 /// Ratio of the nearest to the second nearest distance below which the ratio criterion counts a copy.
@@ -46,8 +46,31 @@ pub struct Sets {
 
 impl Sets {
     /// The distance for an l2 distance of rows.
-    fn power(&self, d: f64) -> f64 {
+    pub(super) fn power(&self, d: f64) -> f64 {
         if self.squared { d * d } else { d }
+    }
+
+    /// Refuses sets that are empty or of different lengths, and real images that are not finite.
+    pub(super) fn check(&self) -> Result<(), DetectError> {
+        let (train, synthetic) = (self.train.view(), self.synthetic.view());
+        let held_out = self.held_out.as_ref().map(|rows| rows.view());
+        let shaped = [("training", Some(train)), ("synthetic", Some(synthetic)), ("held-out", held_out)];
+        for (set, rows) in shaped.iter().filter_map(|(set, rows)| Some((*set, (*rows)?))) {
+            let (m, n) = rows.dim();
+            if m == 0 || n == 0 {
+                return Err(DetectError::Empty { set, shape: [m, n] });
+            }
+            if n != train.ncols() {
+                return Err(DetectError::Columns { set, found: n, expected: train.ncols() });
+            }
+            if set != "synthetic"
+                && let Some(row) = valid(rows).iter().position(|v| !v)
+            {
+                let value = rows.row(row).iter().copied().fold(0.0, worse);
+                return Err(DetectError::Row { set, row, value });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +181,7 @@ pub fn neighbours_in_sets(
 }
 
 /// The nearest other sample of each sample in sets of `each`.
-fn others(
+pub(super) fn others(
     sets: &Sets,
     each: usize,
     device: DeviceChoice,
@@ -191,24 +214,9 @@ fn real_neighbours(
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Neighbours, DetectError> {
+    sets.check()?;
     let (train, synthetic) = (sets.train.view(), sets.synthetic.view());
     let held_out = sets.held_out.as_ref().map(|rows| rows.view());
-    let shaped = [("training", Some(train)), ("synthetic", Some(synthetic)), ("held-out", held_out)];
-    for (set, rows) in shaped.iter().filter_map(|(set, rows)| Some((*set, (*rows)?))) {
-        let (m, n) = rows.dim();
-        if m == 0 || n == 0 {
-            return Err(DetectError::Empty { set, shape: [m, n] });
-        }
-        if n != train.ncols() {
-            return Err(DetectError::Columns { set, found: n, expected: train.ncols() });
-        }
-        if set != "synthetic"
-            && let Some(row) = valid(rows).iter().position(|v| !v)
-        {
-            let value = rows.row(row).iter().copied().fold(0.0, worse);
-            return Err(DetectError::Row { set, row, value });
-        }
-    }
     let refused = |set| move |source: OpError| DetectError::Set { set, source };
     let power = |d: f64| sets.power(d);
 
@@ -303,7 +311,7 @@ fn not_self(i: usize, found: &Knn, q: usize) -> Option<(usize, f64)> {
 }
 
 /// Whether each row is finite and small enough for finite squared distances.
-fn valid(rows: ArrayView2<'_, f32>) -> Vec<bool> {
+pub(super) fn valid(rows: ArrayView2<'_, f32>) -> Vec<bool> {
     let norm2 = |x: ArrayView1<'_, f32>| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
     // A sum with NaN is NaN, which compares as false.
     rows.axis_iter(Axis(0)).into_par_iter().map(|x| norm2(x) <= LARGEST_NORM.powi(2)).collect()
@@ -315,7 +323,7 @@ fn worse(a: f32, b: f32) -> f32 {
 }
 
 /// Root mean square distance between two rows; the norm of a row when that is 0, and 1 when the norm is 0.
-fn scale(rows: ArrayView2<'_, f32>) -> f64 {
+pub(super) fn scale(rows: ArrayView2<'_, f32>) -> f64 {
     let (m, n) = rows.dim();
     let mut mean = vec![0.0f64; n];
     let mut square = 0.0f64;

@@ -2,9 +2,12 @@
 
 mod classify;
 mod cluster;
+mod compare;
+mod decide;
 mod dip;
 mod error;
 mod fractions;
+mod tail;
 mod threshold;
 
 pub use classify::{
@@ -12,9 +15,12 @@ pub use classify::{
     classify, examples, neighbours, neighbours_in_sets, queries,
 };
 pub use cluster::{Clusters, ward};
+pub use compare::{Compared, Near, Part, compare, comparisons};
+pub use decide::{Authenticity, Decision, NullFit, NullSource, PValues, Statistic, c_t, check_fdr, decide};
 pub use dip::{Dip, dip, dip_test};
 pub use error::DetectError;
 pub use fractions::{Counts, Fractions, Share, wilson};
+pub use tail::{FEWEST_NULL, Tail};
 pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold, Valley, threshold};
 
 use crate::class::Class;

@@ -249,7 +249,7 @@ fn all_that_is_written_says_the_same() {
     let drawn = ["d_synthetic", "d_train", "examples"];
     let drawn = drawn.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
     let mut due: Vec<String> =
-        drawn.chain(["fractions.json".to_owned(), "labels.parquet".to_owned()]).collect();
+        drawn.chain(["fractions.json", "labels.csv", "labels.parquet"].map(str::to_owned)).collect();
     due.sort();
     assert_eq!(names, due);
 
@@ -257,7 +257,13 @@ fn all_that_is_written_says_the_same() {
     let frame = read_parquet(&path).unwrap();
     let columns: Vec<&str> = frame.get_column_names().iter().map(|n| n.as_str()).collect();
     let fixed = ["sample", "label", "d_train", "nearest_train", "d_synthetic", "nearest_synthetic", "ratio"];
-    assert_eq!(columns, [&fixed[..], &["sample_file", "synthetic_file"]].concat());
+    let p_values = ["p_value", "q_value", "p_distance"];
+    let due = [&fixed[..], &p_values, &["sample_file", "synthetic_file"]].concat();
+    assert_eq!(columns, due);
+    let csv = fs::read_to_string(folder.path("out/labels.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (81, due.join(",").as_str()));
+    assert!(lines[80].starts_with(&format!("79,{},", world.labels[79])) && lines[80].contains(",079.png,"));
     assert_eq!(column_text(&frame, "sample_file").unwrap()[79], "079.png");
     assert_eq!(parquet_note(&path, "device").unwrap().as_deref(), Some("cpu"));
 
@@ -351,14 +357,17 @@ fn what_is_not_finite_is_counted_and_has_no_class() {
     // Nothing but such samples.
     rows.fill(f32::NAN);
     let synthetic = folder.array("all.npy", &rows);
-    folder.runs(&["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("all")]);
+    let said =
+        mem2gen(&["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("all")]);
+    assert!(said.code == Some(4) && said.stderr.contains("every sample has NaN"), "{}", said.stderr);
+    assert_eq!(self::report(&folder, "all")["status"], "not_answered");
     assert!(labels(&folder, "all").iter().all(|l| l == "invalid"));
     assert!(!folder.path("all/d_train.png").exists());
     assert_eq!(self::report(&folder, "all")["not_drawn"].as_array().unwrap().len(), 3);
 }
 
 #[test]
-fn without_a_threshold_the_distances_are_there_and_the_command_fails() {
+fn where_delta_s_is_not_known_copies_are_told_from_new_samples() {
     let folder = Folder::new();
     let mut dice = Dice::new(5);
     let mut noise = |n: usize| Array2::from_shape_fn((n, 64), |_| dice.uniform() as f32);
@@ -368,23 +377,33 @@ fn without_a_threshold_the_distances_are_there_and_the_command_fails() {
     let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out"];
     let out = folder.at("out");
     let said = mem2gen(&[&call[..], &[&out]].concat());
-    assert!(!said.ok && said.stderr.lines().count() == 1, "{}", said.stderr);
-    for word in ["no labels", "d(x, D) is unimodal", "d(x, S \\ x) is unimodal", "--held-out"] {
+    assert!(said.code == Some(3) && said.stderr.lines().count() == 1, "{}", said.stderr);
+    for word in ["150 new samples", "d(x, S \\ x) is unimodal", "--held-out"] {
         assert!(said.stderr.contains(word), "{word}: {}", said.stderr);
     }
-    assert!(labels(&folder, "out").iter().all(|l| l == "unknown"));
+    assert!(labels(&folder, "out").iter().all(|l| l == "new"));
     let found = report(&folder, "out");
-    assert_eq!((&found["fractions"], &found["delta_m"]["value"]), (&Value::Null, &Value::Null));
-    assert!(folder.path("out/d_train.svg").exists() && !folder.path("out/examples.svg").exists());
+    assert_eq!((&found["status"], &found["delta_m"]["origin"]), (&"in_part".into(), &"null".into()));
+    assert_eq!(
+        (&found["fractions"]["new"]["count"], &found["fractions"]["spurious"]),
+        (&150.into(), &Value::Null)
+    );
+    assert_eq!((&found["decision"]["called"], &found["decision"]["interval"][0]), (&0.into(), &0.0.into()));
+    assert_eq!(found["decision"]["null"]["source"], "training");
+    assert!(folder.path("out/d_train.svg").exists() && folder.path("out/examples.svg").exists());
 
-    // Held-out data of the same kind: about a hundredth is as near.
+    // Held-out data of the same kind: no sample is a copy.
     let null = folder.array("H.npy", &held_out);
     folder.runs(&[&call[..], &[&folder.at("null"), "--held-out", &null]].concat());
     let found = report(&folder, "null");
-    assert_eq!(found["delta_m"]["origin"], "null");
+    assert_eq!(
+        (&found["decision"]["null"]["source"], &found["status"]),
+        (&"held_out".into(), &"answered".into())
+    );
     assert_eq!(found["held_out"]["images"], 300);
-    assert!(found["fractions"]["memorized"]["fraction"].as_f64().unwrap() < 0.05, "{found}");
+    assert_eq!(found["fractions"]["memorized"]["count"], 0);
     assert!(found["fractions"]["generalized"]["fraction"].as_f64().unwrap() > 0.9, "{found}");
+    assert!(found["c_t"].as_f64().unwrap().abs() < 4.0, "{found}");
 
     // One threshold alone is not enough, and with both there are labels.
     assert!(!mem2gen(&[&call[..], &[&folder.at("half"), "--delta-m", "0.1"]].concat()).ok);
@@ -427,6 +446,230 @@ fn one_training_image_and_one_sample_are_enough() {
     let (found, report) = run(&folder.array("same.npy", &same), &folder.at("s80.npy"), &deltas, "same");
     assert_eq!(found.iter().filter(|l| *l == "memorized").count(), 1);
     assert_eq!(report["ratio"]["copies"], 1);
+}
+
+/// Images with a slope of random direction and noise, as bytes: 8x8.
+fn slopes(dice: &mut Dice, n: usize) -> Array3<u8> {
+    let mut out = Array3::zeros((n, SIDE, SIDE));
+    for mut image in out.outer_iter_mut() {
+        let [a, b, c] = [0; 3].map(|_| dice.normal());
+        for ((y, x), v) in image.indexed_iter_mut() {
+            let slope = 10.0 * (a * (x as f64 - 3.5) + b * (y as f64 - 3.5)) + 20.0 * c;
+            *v = (128.0 + slope + 12.0 * dice.normal()).clamp(0.0, 255.0) as u8;
+        }
+    }
+    out
+}
+
+/// Each value moved by up to `most` levels.
+fn noisy(dice: &mut Dice, images: &Array3<u8>, most: u64) -> Array3<u8> {
+    images.mapv(|v| (i64::from(v) + (dice.word() % (2 * most + 1)) as i64 - most as i64).clamp(0, 255) as u8)
+}
+
+/// Classifies and gives the exit status, the labels and the report.
+fn answer(
+    folder: &Folder,
+    sets: [&Array3<u8>; 2],
+    held_out: Option<&Array3<u8>>,
+    more: &[&str],
+) -> (i32, Vec<String>, Value) {
+    let out = tempfile::tempdir().unwrap();
+    let at = out.path().join("out");
+    let (train, synthetic) = (folder.array("D.npy", sets[0]), folder.array("S.npy", sets[1]));
+    let mut call =
+        vec!["classify", "--train", &train, "--synthetic", &synthetic, "--out", at.to_str().unwrap()];
+    let file = held_out.map(|images| folder.array("H.npy", images));
+    if let Some(file) = &file {
+        call.extend(["--held-out", file]);
+    }
+    let said = mem2gen(&[&call[..], more].concat());
+    let report = serde_json::from_slice(&fs::read(at.join("fractions.json")).unwrap()).unwrap();
+    let frame = read_parquet(&at.join("labels.parquet")).unwrap();
+    (said.code.unwrap(), column_text(&frame, "label").unwrap(), report)
+}
+
+fn memorized(labels: &[String]) -> Vec<usize> {
+    (0..labels.len()).filter(|&i| labels[i] == "memorized").collect()
+}
+
+#[test]
+fn copies_are_found_whatever_else_is_known() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(21);
+    let train = slopes(&mut dice, 100);
+    // The training set as its own samples: no label is open.
+    let (code, labels, report) = answer(&folder, [&train, &train], None, &[]);
+    assert_eq!((code, memorized(&labels).len(), &report["exact_copies"]), (0, 100, &100.into()));
+
+    // Eight noisy copies of 160, with held-out images; 15 of 60 without.
+    let new = slopes(&mut dice, 152);
+    let copies = noisy(&mut dice, &train.slice(s![..15, .., ..]).to_owned(), 5);
+    let planted = |n: usize, all: usize| {
+        let (copies, new) = (copies.slice(s![..n, .., ..]), new.slice(s![..all - n, .., ..]));
+        ndarray::concatenate(Axis(0), &[copies, new]).unwrap()
+    };
+    let held_out = slopes(&mut dice, 160);
+    let (code, labels, _) = answer(&folder, [&train, &planted(8, 160)], Some(&held_out), &[]);
+    assert_eq!((code, memorized(&labels)), (0, (0..8).collect()));
+    let (code, labels, report) = answer(&folder, [&train, &planted(15, 60)], None, &[]);
+    assert_eq!((code, memorized(&labels)), (3, (0..15).collect()));
+    assert!(labels[15..].iter().all(|label| label == "new"), "{labels:?}");
+    let interval = [0, 1].map(|i| report["decision"]["interval"][i].as_f64().unwrap());
+    assert!(
+        interval[0] < 0.25 && interval[0] > 0.1 && interval[1] > 0.25 && interval[1] < 0.4,
+        "{interval:?}"
+    );
+    assert!(
+        report["verdict"].as_str().unwrap().starts_with("15 of 60 samples (25.0 %"),
+        "{}",
+        report["verdict"]
+    );
+
+    // 30 training images stand twice.
+    let mut twice = train.clone();
+    let first = train.slice(s![..30, .., ..]).to_owned();
+    twice.slice_mut(s![70.., .., ..]).assign(&first);
+    let (_, labels, report) = answer(&folder, [&twice, &planted(15, 60)], None, &[]);
+    assert_eq!((memorized(&labels), &report["ratio"]["copies"]), ((0..15).collect(), &15.into()));
+
+    // Held-out images that are near copies are no reason to call samples copies, or to give up.
+    let mut held_out = slopes(&mut dice, 100);
+    held_out.slice_mut(s![..4, .., ..]).assign(&noisy(
+        &mut dice,
+        &train.slice(s![..4, .., ..]).to_owned(),
+        4,
+    ));
+    let (code, labels, report) = answer(&folder, [&train, &planted(0, 100)], Some(&held_out), &[]);
+    assert_eq!((code, memorized(&labels).len()), (0, 0), "{report}");
+    let (_, labels, report) = answer(&folder, [&train, &planted(15, 100)], Some(&held_out), &[]);
+    assert_eq!(memorized(&labels), (0..15).collect::<Vec<_>>());
+    assert_eq!(report["decision"]["null"]["ratio"]["near_copies"], 4);
+}
+
+#[test]
+fn mirrored_and_moved_copies_are_found_when_asked_for() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(22);
+    let (train, held_out) = (slopes(&mut dice, 100), slopes(&mut dice, 100));
+    let mut synthetic = slopes(&mut dice, 60);
+    let copies = noisy(&mut dice, &train, 2);
+    for i in 0..15 {
+        let copy = copies.index_axis(Axis(0), i);
+        let mut place = synthetic.index_axis_mut(Axis(0), i);
+        if i < 8 {
+            place.assign(&copy.slice(s![.., ..;-1]));
+        } else {
+            // One pixel to the right.
+            place.slice_mut(s![.., 1..]).assign(&copy.slice(s![.., ..SIDE - 1]));
+            let edge = copy.column(0).to_owned();
+            place.column_mut(0).assign(&edge);
+        }
+    }
+    let sets = [&train, &synthetic];
+    let (_, labels, _) = answer(&folder, sets, Some(&held_out), &[]);
+    assert!(memorized(&labels).iter().all(|i| *i >= 8), "{labels:?}");
+    let (code, labels, report) = answer(&folder, sets, Some(&held_out), &["--flips"]);
+    assert!(code == 0 && (0..8).all(|i| labels[i] == "memorized"), "{labels:?}");
+    assert_eq!(report["transformations"], 2);
+
+    let out = folder.at("both");
+    let files = ["D.npy", "S.npy", "H.npy"].map(|name| folder.at(name));
+    let call =
+        ["classify", "--train", &files[0], "--synthetic", &files[1], "--held-out", &files[2], "--out", &out];
+    let said = folder.runs(&[&call[..], &["--flips", "--shifts", "1"]].concat());
+    assert!(said.starts_with("classify: 18 transformations of 260 images take 18 times as long"), "{said}");
+    let frame = read_parquet(&folder.path("both/labels.parquet")).unwrap();
+    assert_eq!(memorized(&column_text(&frame, "label").unwrap()), (0..15).collect::<Vec<_>>());
+    let how: Vec<String> = column_text(&frame, "transformation").unwrap();
+    assert!(how[..8].iter().all(|t| t == "mirrored") && how[8..15].iter().all(|t| t == "1 left"), "{how:?}");
+    // Exact: the least over all transformations, in f64.
+    let d = mem2gen::frame::column_f64(&frame, "d_train").unwrap();
+    for (sample, d) in synthetic.outer_iter().zip(d).step_by(7) {
+        let at = |x: i64, y: i64, mirrored: bool| {
+            let (x, y) = (x.clamp(0, 7) as usize, y.clamp(0, 7) as usize);
+            f64::from(sample[[y, if mirrored { 7 - x } else { x }]])
+        };
+        let mut least = f64::INFINITY;
+        for image in train.outer_iter() {
+            for t in 0..18 {
+                let (mirrored, right, down) = (t >= 9, t % 3 - 1, t / 3 % 3 - 1);
+                let squared: f64 = image
+                    .indexed_iter()
+                    .map(|((y, x), v)| {
+                        (at(x as i64 - right, y as i64 - down, mirrored) - f64::from(*v)).powi(2)
+                    })
+                    .sum();
+                least = least.min(squared.sqrt() / 255.0);
+            }
+        }
+        assert!((d - least).abs() < 1e-6 * (1.0 + least), "{d} {least}");
+    }
+    folder.refuses(
+        &[&call[..8], &[&folder.at("no"), "--shifts", "17"]].concat(),
+        &["classify", "shifts", "17"],
+    );
+}
+
+#[test]
+fn exit_codes_say_how_much_is_answered() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(23);
+    let (train, synthetic) = (slopes(&mut dice, 40), slopes(&mut dice, 20));
+    let one = train.slice(s![..1, .., ..]).to_owned();
+    // One training image and no held-out image tell nothing.
+    let (code, labels, report) = answer(&folder, [&one, &synthetic], None, &[]);
+    assert_eq!((code, &report["status"], &report["decision"]), (4, &"not_answered".into(), &Value::Null));
+    assert!(labels.iter().all(|label| label == "unknown"), "{labels:?}");
+    // An exact copy among them is a part of the answer.
+    let mut some = synthetic.clone();
+    some.index_axis_mut(Axis(0), 3).assign(&train.index_axis(Axis(0), 0));
+    let (code, labels, _) = answer(&folder, [&one, &some], None, &[]);
+    assert_eq!((code, memorized(&labels)), (3, vec![3]));
+    let call = [
+        "classify",
+        "--train",
+        &folder.at("D.npy"),
+        "--synthetic",
+        &folder.at("none.npy"),
+        "--out",
+        &folder.at("o"),
+    ];
+    assert_eq!(mem2gen(&call).code, Some(2));
+    for fdr in ["0", "1", "NaN"] {
+        let call = [
+            "classify",
+            "--train",
+            &folder.at("D.npy"),
+            "--synthetic",
+            &folder.at("S.npy"),
+            "--out",
+            &folder.at("o"),
+            "--fdr",
+            fdr,
+        ];
+        folder.refuses(&call, &["classify", "fdr", fdr]);
+    }
+}
+
+#[test]
+fn without_copies_none_is_called_and_the_interval_holds_zero() {
+    let folder = Folder::new();
+    let (mut called, mut sets) = (0, 0);
+    for seed in 0..20 {
+        let mut dice = Dice::new(100 + seed);
+        let (train, synthetic, held_out) =
+            (slopes(&mut dice, 100), slopes(&mut dice, 100), slopes(&mut dice, 20));
+        for held_out in [None, Some(&held_out)] {
+            let (_, labels, report) = answer(&folder, [&train, &synthetic], held_out, &[]);
+            called += usize::from(!memorized(&labels).is_empty());
+            sets += 1;
+            if memorized(&labels).is_empty() {
+                assert_eq!(report["decision"]["interval"][0], 0.0);
+            }
+        }
+    }
+    // At most 5 percent of 40, and three standard deviations.
+    assert!(called <= 6, "{called} of {sets}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use ndarray_npy::{WritableElement, read_npy, write_npy};
 /// Status and output of one call of the program.
 pub struct Said {
     pub ok: bool,
+    /// Exit status.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -27,7 +29,12 @@ pub fn program(arguments: &[&str]) -> Command {
 pub fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Said {
+        ok: output.status.success(),
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// Calls `mem2gen` and waits for its end.

@@ -37,6 +37,15 @@ pub enum CopiesError {
         /// Values of an image.
         values: usize,
     },
+    /// Mirrored or moved images were asked for, but the shape of an image is unknown.
+    #[error(
+        "classify: --flips and --shifts move images, but no input gives the shape of its {values} values; give arrays of \
+         shape [n, height, width], or leave them out"
+    )]
+    NothingToMove {
+        /// Values of an image.
+        values: usize,
+    },
     /// The features of all images take more memory than is allowed.
     #[error(
         "classify: the {metric} features of {images} images take {} GiB, expected at most {} GiB; use fewer images or \

@@ -2,7 +2,7 @@
 
 use ndarray::Array3;
 
-use crate::class::Class;
+use super::Label;
 use crate::detect::{Origin, Share, Threshold};
 use crate::plot::{
     Colour, Figure, FigureError, Histogram, HistogramSeries, ImageGrid, ImageRow, Picture, histogram,
@@ -57,12 +57,12 @@ pub struct Example {
     pub synthetic: Option<(Array3<f32>, f64)>,
 }
 
-/// A row of samples for each class, with the nearest training image above and the nearest other sample below. Classes with
+/// A row of samples for each label, with the nearest training image above and the nearest other sample below. Classes with
 /// too few samples are marked.
 ///
 /// # Errors
 /// As [`image_grid`], for example without images.
-pub fn contact_sheet(title: &str, classes: &[(Class, Share, Vec<Example>)]) -> Result<Figure, FigureError> {
+pub fn contact_sheet(title: &str, classes: &[(Label, Share, Vec<Example>)]) -> Result<Figure, FigureError> {
     let mut grid = ImageGrid::new(title);
     let most = classes.iter().map(|(.., examples)| examples.len()).max().unwrap_or(0);
     for (label, share, examples) in classes.iter().filter(|(.., examples)| !examples.is_empty()) {
@@ -73,7 +73,7 @@ pub fn contact_sheet(title: &str, classes: &[(Class, Share, Vec<Example>)]) -> R
             ("nearest in D".to_owned(), examples.iter().map(|e| Some(captioned(&e.train))).collect()),
             (
                 format!("{} ({}{few})", label.name(), share.count),
-                examples.iter().map(|e| Some(Picture::new(e.sample.clone()).class(*label))).collect(),
+                examples.iter().map(|e| Some(Picture::new(e.sample.clone()).class(label.class()))).collect(),
             ),
             (
                 "nearest in S".to_owned(),

@@ -3,14 +3,18 @@
 //! [`Images::read`] reads the sets, [`CopiesSettings::check`] the settings; [`CopiesParams::compare`] finds neighbours
 //! and labels, and [`Copies::write`] writes the folder of results.
 
+mod answer;
 mod error;
 pub mod figure;
 pub mod frame;
 mod images;
 mod report;
 mod run;
+mod transformation;
 
+pub use answer::{Answer, Label, Rung, Shares, Status};
 pub use error::CopiesError;
 pub use images::Images;
 pub use report::{Input, Report};
 pub use run::{Copies, CopiesParams, CopiesSettings};
+pub use transformation::Transformation;

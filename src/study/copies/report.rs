@@ -1,16 +1,16 @@
-//! The folder of results: `labels.parquet`, `fractions.json`, histograms and the contact sheet.
+//! The folder of results: `labels.parquet`, `labels.csv`, `fractions.json`, histograms and the contact sheet.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::figure::{Example, contact_sheet, distances};
-use super::frame::{Names, labels_frame};
-use super::{Copies, CopiesError};
+use super::frame::{Names, labels_frame, write_csv};
+use super::{Answer, Copies, CopiesError, Label};
 use crate::class::Class;
 use crate::data::ImageSet;
 use crate::data::image_set::{Format, Values};
-use crate::detect::{Classification, Neighbour, Origin, Share, examples};
+use crate::detect::{Neighbour, Share, examples};
 use crate::frame::write_parquet_with;
 use crate::metric::Metric;
 use crate::plot::style::{GRAY, OLIVE};
@@ -61,36 +61,33 @@ pub struct Report<'a> {
     pub synthetic: Input,
     /// Held-out images.
     pub held_out: Option<Input>,
-    /// Thresholds and fractions.
+    /// Number of transformations of each image that were compared.
+    pub transformations: usize,
+    /// The answer in one sentence.
+    pub verdict: String,
+    /// Labels, thresholds, evidence and fractions.
     #[serde(flatten)]
-    pub classification: &'a Classification,
+    pub answer: &'a Answer,
     /// Figures that are not in the folder, each with the reason.
     pub not_drawn: Vec<String>,
 }
 
-/// A row of the contact sheet: a class, its fraction and its samples.
-type Row = (Class, Share, Vec<Example>);
+/// A row of the contact sheet: a label, its fraction and its samples.
+type Row = (Label, Share, Vec<Example>);
 
 impl Copies {
-    /// Why thresholds are not known; empty when every sample has a label.
-    pub fn unknown_thresholds(&self) -> Vec<String> {
-        [&self.classification.delta_m, &self.classification.delta_s]
-            .into_iter()
-            .filter(|threshold| threshold.origin == Origin::Unknown)
-            .map(|threshold| threshold.because.clone())
-            .collect()
-    }
-
     /// Contents of `fractions.json`. `not_drawn` are the figures that were left out.
     pub fn report(&self, not_drawn: Vec<String>) -> Report<'_> {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             metric: self.metric,
-            device: self.neighbours.device.to_string(),
+            device: self.compared.neighbours.device.to_string(),
             train: Input::new(self.images.train()),
             synthetic: Input::new(self.images.synthetic()),
             held_out: self.images.held_out().map(Input::new),
-            classification: &self.classification,
+            transformations: self.transformations.len(),
+            verdict: self.answer.verdict(&self.compared),
+            answer: &self.answer,
             not_drawn,
         }
     }
@@ -101,7 +98,7 @@ impl Copies {
     /// As [`write_folder`], [`labels_frame`], [`distances`] and [`contact_sheet`].
     pub fn write(&self, path: &Path) -> Result<(), CopiesError> {
         write_folder(path, |folder| {
-            self.write_labels(&folder.join("labels.parquet"))?;
+            self.write_labels(folder)?;
             let not_drawn = [self.draw_distances(folder)?, self.draw_examples(folder)?].concat();
             let report = self.report(not_drawn);
             write_atomic(&folder.join("fractions.json"), |w| {
@@ -112,16 +109,18 @@ impl Copies {
         })
     }
 
-    fn write_labels(&self, file: &Path) -> Result<(), CopiesError> {
+    fn write_labels(&self, folder: &Path) -> Result<(), CopiesError> {
         let names = Names { train: self.images.train().files(), synthetic: self.images.synthetic().files() };
-        let frame = labels_frame(&self.neighbours, self.classification.labels.as_deref(), names)?;
-        write_parquet_with(file, &frame, &[("device", &self.neighbours.device.to_string())])?;
+        let frame = labels_frame(&self.compared, &self.answer, &self.transformations, names)?;
+        let device = self.compared.neighbours.device.to_string();
+        write_parquet_with(&folder.join("labels.parquet"), &frame, &[("device", &device)])?;
+        write_atomic(&folder.join("labels.csv"), |w| write_csv(&frame, w))?;
         Ok(())
     }
 
     /// Draws both histograms; gives those that have nothing to show.
     fn draw_distances(&self, folder: &Path) -> Result<Vec<String>, CopiesError> {
-        let Self { neighbours, classification, .. } = self;
+        let (neighbours, answer) = (&self.compared.neighbours, &self.answer);
         let known =
             |near: &[Option<Neighbour>]| -> Vec<f64> { near.iter().flatten().map(|n| n.distance).collect() };
         let mut not_drawn = Vec::new();
@@ -132,7 +131,7 @@ impl Copies {
                 "d(x, D)",
                 known(&neighbours.train),
                 neighbours.held_out.as_deref(),
-                &classification.delta_m,
+                &answer.delta_m,
                 OLIVE,
             ),
             (
@@ -141,7 +140,7 @@ impl Copies {
                 "d(x, S \\ x)",
                 known(&neighbours.synthetic),
                 None,
-                &classification.delta_s,
+                &answer.delta_s,
                 GRAY,
             ),
         ] {
@@ -170,12 +169,9 @@ impl Copies {
 
     /// Samples of each class with their neighbours; `None` when there is no shape, no label or no valid sample.
     fn sheet(&self) -> Result<Option<Vec<Row>>, CopiesError> {
-        let Self { images, neighbours, classification, .. } = self;
-        let (Some(shape), Some(labels), Some(fractions)) =
-            (self.shape, &classification.labels, &classification.fractions)
-        else {
-            return Ok(None);
-        };
+        let (images, neighbours, answer) = (&self.images, &self.compared.neighbours, &self.answer);
+        let Some(shape) = self.shape else { return Ok(None) };
+        let labels: Vec<Class> = answer.labels.iter().map(|label| label.class()).collect();
         let captioned = |set: &ImageSet, near: Neighbour| -> Result<_, CopiesError> {
             Ok((set.picture(near.index, shape)?, near.distance))
         };
@@ -189,12 +185,20 @@ impl Copies {
                     .transpose()?,
             })
         };
-        let classes = [Class::Memorized, Class::Spurious, Class::Generalized]
+        let shares = &answer.fractions;
+        let listed = [
+            (Label::Class(Class::Memorized), Some(shares.memorized)),
+            (Label::Class(Class::Spurious), shares.spurious),
+            (Label::Class(Class::Generalized), shares.generalized),
+            (Label::New, shares.new),
+        ];
+        let classes = listed
             .into_iter()
-            .map(|class| {
-                let chosen = examples(neighbours, labels, class, COLUMNS);
+            .filter_map(|(label, share)| Some((label, share?)))
+            .map(|(label, share)| {
+                let chosen = examples(neighbours, &labels, label.class(), COLUMNS);
                 let shown = chosen.into_iter().map(example).collect::<Result<Vec<_>, _>>()?;
-                Ok((class, *fractions.get(class), shown))
+                Ok((label, share, shown))
             })
             .collect::<Result<Vec<Row>, CopiesError>>()?;
         Ok(classes.iter().any(|(.., shown)| !shown.is_empty()).then_some(classes))

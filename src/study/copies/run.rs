@@ -1,19 +1,25 @@
 //! From images to labels: features, neighbours, thresholds and labels.
 
-use ndarray::{ArcArray2, Array2};
+use ndarray::{ArcArray2, Array2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{CopiesError, Images};
-use crate::detect::{Classification, ClassifySettings, Neighbours, Sets, classify, neighbours, queries};
+use super::{Answer, CopiesError, Images, Transformation};
+use crate::detect::{
+    ClassifySettings, Compared, DetectError, NullSource, Part, Sets, check_fdr, classify, compare,
+    comparisons, decide,
+};
 use crate::device::DeviceChoice;
 use crate::distance::{Backbone, Lpips};
 use crate::metric::Metric;
-use crate::progress::{ProgressSink, Reporter};
+use crate::progress::{ProgressSink, Reporter, Silent};
 use crate::project::Layout;
+use crate::setting::SettingError;
 use crate::shape::Shape;
 
 /// Largest number of bytes that the features of all images may take.
 const FEATURE_BYTES: usize = 12 << 30;
+/// Largest number of pixels by which images are moved.
+const MOST_SHIFTS: usize = 16;
 
 /// Settings of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -31,6 +37,15 @@ pub struct CopiesSettings {
     /// Distance to another sample up to which a sample is spurious [default: found]
     #[arg(long, value_name = "D", allow_hyphen_values = true)]
     pub delta_s: Option<f64>,
+    /// Share of false ones among the samples that p-values call copies
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true, default_value_t = CopiesSettings::default().fdr)]
+    pub fdr: f64,
+    /// Compare mirrored images too: for models that are trained with random flips
+    #[arg(long)]
+    pub flips: bool,
+    /// Number of pixels by which images are moved in each direction before they are compared
+    #[arg(long, value_name = "P", default_value_t = 0)]
+    pub shifts: usize,
     /// Fraction of S below which a class is marked as having too few samples
     #[arg(long, value_name = "F", allow_hyphen_values = true, default_value_t = ClassifySettings::default().least_fraction)]
     pub least_fraction: f64,
@@ -42,7 +57,17 @@ pub struct CopiesSettings {
 impl Default for CopiesSettings {
     fn default() -> Self {
         let ClassifySettings { delta_m, delta_s, least_fraction, seed, .. } = ClassifySettings::default();
-        Self { any_range: false, metric: Metric::default(), delta_m, delta_s, least_fraction, seed }
+        Self {
+            any_range: false,
+            metric: Metric::default(),
+            delta_m,
+            delta_s,
+            fdr: 0.05,
+            flips: false,
+            shifts: 0,
+            least_fraction,
+            seed,
+        }
     }
 }
 
@@ -57,6 +82,11 @@ impl CopiesSettings {
         let classify =
             ClassifySettings { delta_m, delta_s, least_fraction, seed, ..ClassifySettings::default() };
         classify.check()?;
+        check_fdr(self.fdr).map_err(DetectError::from)?;
+        if self.shifts > MOST_SHIFTS {
+            let need = format!("at most {MOST_SHIFTS}");
+            return Err(DetectError::from(SettingError::new("classify", "shifts", self.shifts, need)).into());
+        }
         let lpips = Backbone::of(self.metric).map(|backbone| Lpips::open(backbone, layout)).transpose()?;
         Ok(CopiesParams { settings: self, classify, lpips })
     }
@@ -79,10 +109,12 @@ pub struct Copies {
     pub shape: Option<Shape>,
     /// The distance.
     pub metric: Metric,
-    /// Neighbours of every sample.
-    pub neighbours: Neighbours,
-    /// Thresholds, labels and fractions.
-    pub classification: Classification,
+    /// Transformations of each image that were compared; the first is none.
+    pub transformations: Vec<Transformation>,
+    /// Neighbours of every sample and real image.
+    pub compared: Compared,
+    /// Labels, thresholds, evidence and fractions.
+    pub answer: Answer,
 }
 
 impl CopiesParams {
@@ -106,14 +138,15 @@ impl CopiesParams {
     /// let params = settings.check(&Layout::find())?;
     /// let images = Images::read(&train, &synthetic, None, None)?;
     /// let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
-    /// let labels: Vec<&str> = copies.classification.labels.iter().flatten().map(|label| label.name()).collect();
+    /// let labels: Vec<&str> = copies.answer.labels.iter().map(|label| label.name()).collect();
     /// assert_eq!(labels, ["memorized", "spurious", "spurious", "generalized"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`CopiesError::Data`] for images of different shapes or ranges, [`CopiesError::UnknownShape`] and
-    /// [`CopiesError::FeaturesTooLarge`] for images that LPIPS can't compare, and as [`neighbours`] and [`classify`].
+    /// [`CopiesError::FeaturesTooLarge`] for images that LPIPS can't compare, and as [`compare`] and [`classify`]. [`CopiesError::NothingToMove`] for flips
+    /// and shifts of images of unknown shape.
     pub fn compare(
         &self,
         mut images: Images,
@@ -121,18 +154,48 @@ impl CopiesParams {
         report: &dyn Reporter,
     ) -> Result<Copies, CopiesError> {
         let shape = images.reconcile(self.settings.any_range)?;
-        let neighbours = self.neighbours(&images, shape, device, report)?;
-        let classification = classify(&neighbours, &self.classify)?;
-        Ok(Copies { images, shape, metric: self.settings.metric, neighbours, classification })
+        let transformations = self.transformations();
+        if transformations.len() > 1 && shape.is_none() {
+            return Err(CopiesError::NothingToMove { values: images.train().rows().ncols() });
+        }
+        let compared = self.compared(&images, shape, &transformations, device, report)?;
+        let decision = decide(&compared, self.settings.fdr);
+        // Held-out images that are near copies of training images are not the measure of what is near.
+        let mut neighbours = compared.neighbours.clone();
+        if let (Some(held_out), Some(decision)) = (&mut neighbours.held_out, &decision)
+            && decision.null.source == NullSource::HeldOut
+        {
+            held_out.sort_unstable_by(f64::total_cmp);
+            held_out.drain(..decision.null.distance.near_copies);
+        }
+        let answer = Answer::new(&compared, classify(&neighbours, &self.classify)?, decision);
+        Ok(Copies { images, shape, metric: self.settings.metric, transformations, compared, answer })
     }
 
-    fn neighbours(
+    fn transformations(&self) -> Vec<Transformation> {
+        Transformation::all(self.settings.flips, self.settings.shifts)
+    }
+
+    /// What mirroring and moving costs, in words; `None` when images are compared as they are.
+    pub fn cost(&self, images: &Images) -> Option<String> {
+        let times = self.transformations().len();
+        (times > 1).then(|| {
+            let count = |set: Option<&crate::data::ImageSet>| set.map_or(0, |set| set.rows().nrows());
+            let train = count(Some(images.train()));
+            let queries = count(Some(images.synthetic())) + count(images.held_out()) + train.min(2000);
+            let distances = (times * queries * train) as f64;
+            format!("{times} transformations of {queries} images take {times} times as long: {distances:.1e} distances")
+        })
+    }
+
+    fn compared(
         &self,
         images: &Images,
         shape: Option<Shape>,
+        transformations: &[Transformation],
         device: DeviceChoice,
         report: &dyn Reporter,
-    ) -> Result<Neighbours, CopiesError> {
+    ) -> Result<Compared, CopiesError> {
         let rows = match &self.lpips {
             None => images.sets().iter().map(|set| set.rows().clone()).collect(),
             Some(lpips) => {
@@ -146,8 +209,25 @@ impl CopiesParams {
             held_out: rows.get(2).cloned(),
             squared: self.lpips.is_some(),
         };
-        let progress = report.progress("neighbours", queries(&sets));
-        Ok(neighbours(&sets, device, &*progress)?)
+        let moved =
+            |part: Part, transformation: usize, rows: &[usize]| -> Result<ArcArray2<f32>, CopiesError> {
+                let set = match part {
+                    Part::Train => images.train(),
+                    Part::Synthetic => images.synthetic(),
+                    Part::HeldOut => images.held_out().unwrap_or(images.synthetic()),
+                };
+                let shape = shape.ok_or(CopiesError::NothingToMove { values: set.rows().ncols() })?;
+                let transformation = transformations[transformation];
+                Ok(match &self.lpips {
+                    None => transformation.apply(set.rows().select(Axis(0), rows).view(), shape).into(),
+                    Some(lpips) => {
+                        let pixels = transformation.apply(set.clipped(rows).view(), shape);
+                        lpips.features(shape, pixels.view(), &Silent)?.into()
+                    }
+                })
+            };
+        let progress = report.progress("neighbours", comparisons(&sets, transformations.len()));
+        compare(&sets, transformations.len(), moved, device, &*progress)
     }
 }
 
