@@ -216,13 +216,11 @@ pub enum DataError {
         /// Checksum found.
         found: String,
     },
-    /// A pickle is not a dictionary of float32 arrays, or contains other instructions.
-    #[error("read {}: pickle, byte {at}: {reason}", path.display())]
+    /// A pickle has other contents than expected, or other instructions.
+    #[error("read {}: {reason}", path.display())]
     Pickle {
         /// The file.
         path: PathBuf,
-        /// Offset of the instruction.
-        at: usize,
         /// Description of the damage.
         reason: String,
     },

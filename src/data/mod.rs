@@ -3,6 +3,7 @@
 //! [`load`] reads a [`Dataset`] from the cache and verifies its checksum against the registry or, for the user's own files,
 //! against the manifest of the fetch.
 
+pub(crate) mod archive;
 pub mod cifar;
 mod error;
 pub mod fetch;
@@ -14,6 +15,7 @@ pub mod pickle;
 pub mod registry;
 pub mod resample;
 pub mod subset;
+pub(crate) mod torch;
 pub mod weights;
 
 use std::fs;
