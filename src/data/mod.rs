@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod idx;
 pub mod image_folder;
 pub mod image_set;
+pub mod input;
 pub mod manifest;
 pub mod pickle;
 pub mod registry;
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 pub use error::DataError;
 pub use fetch::fetch;
 pub use image_set::ImageSet;
+pub use input::Input;
 pub use manifest::{Manifest, State, check, state};
 pub use registry::{Entry, find};
 

@@ -264,6 +264,7 @@ impl<'a> Machine<'a> {
         let value = match self.stack.last() {
             // A copy would not see what is set later.
             Some(Value::Dict(..)) => Value::Opaque("a dictionary that occurs twice"),
+            Some(Value::List(..)) => Value::Opaque("a list that occurs twice"),
             Some(value) => value.clone(),
             None => return Err("the stack has too few values".into()),
         };
@@ -347,7 +348,8 @@ impl<'a> Machine<'a> {
                 string(self.take(length as usize)?)
             }
             b'\x8e' => {
-                let length = usize::try_from(u64::from_le_bytes(self.number()?)).map_err(|e| e.to_string())?;
+                let length =
+                    usize::try_from(u64::from_le_bytes(self.number()?)).map_err(|e| e.to_string())?;
                 string(self.take(length)?)
             }
             b'c' => global(self.line()?, self.line()?)?,
@@ -478,7 +480,8 @@ fn array<'a>(state: &Value<'a>) -> Result<Value<'a>, String> {
     let Value::Tuple(state, _) = state else {
         return Err(format!("a state is {}, expected a tuple", state.name()));
     };
-    let [Value::Int(1), Value::Tuple(shape, _), Value::Dtype(dtype), Value::Bool(fortran), values] = &state[..]
+    let [Value::Int(1), Value::Tuple(shape, _), Value::Dtype(dtype), Value::Bool(fortran), values] =
+        &state[..]
     else {
         return Err("an array has a state that is not numpy's".into());
     };

@@ -125,7 +125,8 @@ impl Header {
     /// # Errors
     /// A reason, when the product overflows.
     pub fn bytes(&self) -> Result<usize, String> {
-        let product = self.sizes.iter().try_fold(self.kind.size(), |product, size| product.checked_mul(*size));
+        let product =
+            self.sizes.iter().try_fold(self.kind.size(), |product, size| product.checked_mul(*size));
         product.filter(|bytes| isize::try_from(*bytes).is_ok()).ok_or_else(|| {
             "its header declares more elements than memory can hold; write the file again".to_owned()
         })
@@ -138,19 +139,25 @@ impl Header {
     pub fn read(self, bytes: Vec<u8>) -> Result<Array, String> {
         let (due, found) = (self.bytes()?, bytes.len());
         if found < due {
-            return Err(format!("{} bytes are missing at the end; copy or write the file again", due - found));
+            return Err(format!(
+                "{} bytes are missing at the end; copy or write the file again",
+                due - found
+            ));
         }
         if found > due {
-            return Err(format!("{} bytes are left over at the end; copy or write the file again", found - due));
+            return Err(format!(
+                "{} bytes are left over at the end; copy or write the file again",
+                found - due
+            ));
         }
         let elements = match (self.kind, self.big) {
             (Kind::Unsigned(1), _) => Elements::Bytes(bytes),
             // What is not 0 is true, as in numpy.
             (Kind::Bool, _) => Elements::Bytes(bytes.into_iter().map(|v| u8::from(v != 0)).collect()),
             (Kind::Signed(1), _) => Elements::F32(bytes.into_iter().map(|v| f32::from(v as i8)).collect()),
-            (Kind::Bfloat, _) => {
-                Elements::F32(each(&bytes, self.big, |v| f32::from_bits(u32::from(u16::from_le_bytes(v)) << 16)))
-            }
+            (Kind::Bfloat, _) => Elements::F32(each(&bytes, self.big, |v| {
+                f32::from_bits(u32::from(u16::from_le_bytes(v)) << 16)
+            })),
             (Kind::Unsigned(2), big) => {
                 Elements::F32(each(&bytes, big, |v| f32::from(u16::from_le_bytes(v))))
             }

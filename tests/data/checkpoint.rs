@@ -174,7 +174,7 @@ fn files_that_are_not_archives_are_refused() {
     let mut packed = pickled(b"}.");
     let record = packed.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
     packed[record + 10] = 8;
-    refuses(&packed, "compressed");
+    refuses(&packed, "is damaged");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn storages_that_are_missing_or_too_short_are_refused() {
         bytes
     };
     let error = read_all(&rename(b"checkpoint/data/12", b"checkpoint/gone/12")).unwrap_err().to_string();
-    assert!(error.contains("has no entry checkpoint/data/12"), "{error}");
+    assert!(error.contains("has no entry 'checkpoint/data/12'"), "{error}");
 
     // Four million elements are claimed of a storage of four bytes; the parameter's shape is right.
     let (settings, input) = unet();
