@@ -61,7 +61,7 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
 /// What error texts and tables of sizes may take.
 const SMALL: usize = 4 << 10;
 /// What the inflater holds besides its output.
-const INFLATER: usize = 128 << 10;
+pub const INFLATER: usize = 128 << 10;
 
 fn path() -> &'static Path {
     Path::new("fuzzed")
