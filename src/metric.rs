@@ -18,6 +18,8 @@ pub enum Metric {
     /// Euclidean distance of the values
     #[default]
     L2,
+    /// Cosine distance, 1 - cos: for features that another program computed
+    Cosine,
     /// LPIPS with AlexNet, squared as LPIPS is; 'mem2gen data fetch lpips-weights' downloads its weights
     LpipsAlex,
     /// LPIPS with VGG16
@@ -25,10 +27,11 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The name: `l2`, `lpips-alex` or `lpips-vgg`.
+    /// The name: `l2`, `cosine`, `lpips-alex` or `lpips-vgg`.
     pub fn name(self) -> &'static str {
         match self {
             Self::L2 => "l2",
+            Self::Cosine => "cosine",
             Self::LpipsAlex => "lpips-alex",
             Self::LpipsVgg => "lpips-vgg",
         }

@@ -15,12 +15,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub(crate) mod npy;
+
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, ArrayBase, ArrayView2, Data, Dimension};
-use ndarray_npy::{ReadNpyError, ReadNpyExt, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
+use ndarray::{Array2, ArrayBase, Data, Dimension};
+use ndarray_npy::{WritableElement, WriteNpyExt};
 use sha2::{Digest, Sha256};
 
 /// Prefix of the names of temporary files. A killed writer leaves one behind.
@@ -39,7 +41,7 @@ pub enum StoreError {
         /// The error of the system.
         source: io::Error,
     },
-    /// A file that is not a `.npy` array of the expected kind.
+    /// A file that is not an array of the expected kind.
     #[error("read array {}: {reason}", path.display())]
     Array {
         /// The file.
@@ -210,46 +212,110 @@ impl Matrix {
     }
 }
 
-/// Reads a two-dimensional `.npy` array of f32 or f64. The result is in standard layout for any order in the file.
+/// Reads a two-dimensional `.npy` array of f32 or f64, in either byte order. The result is in standard layout for any
+/// order in the file.
 ///
 /// # Errors
-/// [`StoreError::Io`] when the file can't be opened; [`StoreError::Array`] for other element types or numbers of axes,
+/// [`StoreError::Io`] when the file can't be read; [`StoreError::Array`] for other element types or numbers of axes,
 /// and when bytes are missing or left over at the end.
 pub fn read_matrix(path: &Path) -> Result<Matrix, StoreError> {
-    let bytes = fs::read(path).map_err(StoreError::io("open", path))?;
-    let bad = |e: ReadNpyError| StoreError::Array { path: path.to_path_buf(), reason: e.to_string() };
-    // The length in the header is compared with the file first: reading allocates memory for all of it.
-    let wrong_length = |e: ViewNpyError| match e {
-        ViewNpyError::MissingBytes(n) => {
-            Some(format!("{n} bytes are missing at the end; copy or write the file again"))
-        }
-        ViewNpyError::ExtraBytes(n) => {
-            Some(format!("{n} bytes are left over at the end; copy or write the file again"))
-        }
-        ViewNpyError::LengthOverflow => {
-            Some("its header declares more elements than memory can hold; write the file again".to_owned())
-        }
-        _ => None,
+    matrix(path, read_file(path)?)
+}
+
+/// As [`read_matrix`], from the bytes of the file.
+///
+/// # Errors
+/// As [`read_matrix`].
+pub(crate) fn matrix(path: &Path, bytes: Vec<u8>) -> Result<Matrix, StoreError> {
+    let bad = |reason: String| StoreError::Array { path: path.to_path_buf(), reason };
+    let npy::Array { kind, sizes, elements } = npy::read(bytes).map_err(bad)?;
+    let [rows, columns] = sizes[..] else {
+        return Err(bad(format!("its shape is {sizes:?}, expected [rows, columns]")));
     };
-    let single = ArrayView2::<f32>::view_npy(&bytes).err();
-    let double = ArrayView2::<f64>::view_npy(&bytes).err();
-    if let Some(reason) = single.into_iter().chain(double).find_map(wrong_length) {
-        return Err(StoreError::Array { path: path.to_path_buf(), reason });
+    let found = match elements {
+        npy::Elements::F32(values) if kind == npy::Kind::Float(4) => {
+            Array2::from_shape_vec((rows, columns), values).map(Matrix::F32)
+        }
+        npy::Elements::F64(values) if kind == npy::Kind::Float(8) => {
+            Array2::from_shape_vec((rows, columns), values).map(Matrix::F64)
+        }
+        _ => return Err(bad(format!("the element type is {}, expected float32 or float64", kind.name()))),
+    };
+    found.map_err(|e| bad(e.to_string()))
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// [`StoreError::Io`] when it can't be read, is not a regular file (a pipe or a device has no length), or has more
+/// bytes than memory is left.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let refused = |kind, reason: String| StoreError::io("open", path)(io::Error::new(kind, reason));
+    // Opening a pipe would wait for a writer.
+    let found = fs::metadata(path).map_err(StoreError::io("open", path))?;
+    if !found.is_file() {
+        let reason = "is not a regular file; write the data to a file first".to_owned();
+        return Err(refused(io::ErrorKind::InvalidInput, reason));
     }
-    match Array2::<f32>::read_npy(&bytes[..]) {
-        Ok(a) => Ok(Matrix::F32(a.as_standard_layout().into_owned())),
-        Err(ReadNpyError::WrongDescriptor(_)) => match Array2::<f64>::read_npy(&bytes[..]) {
-            Ok(a) => Ok(Matrix::F64(a.as_standard_layout().into_owned())),
-            Err(ReadNpyError::WrongDescriptor(d)) => Err(StoreError::Array {
-                path: path.to_path_buf(),
-                reason: format!(
-                    "the element type is {d}, expected float32 or float64 in little-endian order"
-                ),
-            }),
-            Err(e) => Err(bad(e)),
-        },
-        Err(e) => Err(bad(e)),
+    if let Some(left) = memory_left()
+        && found.len() > left
+    {
+        let reason = format!("has {} bytes, but {left} bytes of memory are left", found.len());
+        return Err(refused(io::ErrorKind::OutOfMemory, reason));
     }
+    let mut bytes = Vec::new();
+    let length = usize::try_from(found.len()).unwrap_or(usize::MAX);
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| refused(io::ErrorKind::OutOfMemory, format!("{length} bytes of memory are not left")))?;
+    let file = File::open(path).map_err(StoreError::io("open", path))?;
+    // A file that grows is read to the length that it had, and files of the kernel say that they have none.
+    file.take(found.len()).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+    Ok(bytes)
+}
+
+/// Bytes of memory that the process can still take: the least that the limit of its address space, its control group and
+/// the machine leave. `None` where the system does not say.
+pub fn memory_left() -> Option<u64> {
+    let text = |path: &str| fs::read_to_string(path).ok();
+    let number = |path: &str| text(path)?.trim().parse::<u64>().ok();
+    let field = |path: &str, name: &str| {
+        let text = text(path)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?.to_owned();
+        line.split_whitespace().find_map(|word| word.parse::<u64>().ok())
+    };
+    let used = || field("/proc/self/status", "VmSize:").map(|kib| kib << 10);
+    // "unlimited" is not a number; the hard limit behind it is then not the one that counts.
+    let address = || {
+        let text = text("/proc/self/limits")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?.to_owned();
+        let limit = line.split_whitespace().next()?.parse::<u64>().ok()?;
+        Some(limit.saturating_sub(used()?))
+    };
+    let group = || {
+        let most = number("/sys/fs/cgroup/memory.max")?;
+        Some(most.saturating_sub(number("/sys/fs/cgroup/memory.current")?))
+    };
+    let machine = || field("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10);
+    [address(), group(), machine()].into_iter().flatten().min()
+}
+
+/// A part of an input for a message: at most 40 characters in quotes, with control characters escaped.
+///
+/// ```
+/// use mem2gen::store::quoted;
+///
+/// assert_eq!(quoted("images"), "'images'");
+/// assert_eq!(quoted("a\u{1b}[31m"), "'a\\u{1b}[31m'");
+/// assert_eq!(quoted(&"x".repeat(1000)).len(), 45);
+/// ```
+pub fn quoted(text: &str) -> String {
+    let mut kept: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+    if let Some((end, _)) = kept.char_indices().nth(80) {
+        kept.truncate(end);
+    }
+    let cut = if text.chars().nth(40).is_some() { "..." } else { "" };
+    format!("'{kept}{cut}'")
 }
 
 /// Writes an array as `.npy`, atomically.

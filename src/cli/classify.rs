@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use mem2gen::progress::{Printed, Reporter, Silent};
 use mem2gen::project::Layout;
 use mem2gen::store::vacant;
-use mem2gen::study::copies::{Copies, CopiesError, CopiesSettings, Images, Status};
+use mem2gen::study::copies::{Copies, CopiesError, CopiesSettings, Status};
 
 use super::input::On;
+use super::inputs::Inputs;
 
 /// Are my samples copies? Label each as memorized, spurious or generalized (Eqs. 9 to 11)
 ///
@@ -28,23 +29,16 @@ use super::input::On;
 /// or nothing tells copies from other samples; 2 when the call or an input is refused; 1 for any other failure, such as
 /// a full disk. With 3 and 4 all results are written.
 ///
-/// Images are a .npy array or .safetensors tensor (uint8 or floating point; [n, height, width], with 1 or 3 channels
-/// last or second, or [n, values]), an IDX file (also gzipped), or a folder of PNG or JPEG images of one size. Bytes
-/// become v / 255; other values are converted to single precision and not scaled.
+/// Images are a folder of pictures in any depth (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM), one picture, a zip archive of
+/// pictures, a Hugging Face parquet file, an array (.npy, .npz, .safetensors, .pt, a Python pickle) of any number type
+/// ([n, height, width], with channels last or second, or [n, values]), an IDX file (also gzipped), or CIFAR10's batches.
+/// Several files and patterns in quotes make one set. Bytes become v / 255; sets in different ranges are brought to
+/// [0, 1], and what is not clear is refused. Features of other programs, [n, values], are compared with --metric cosine
+/// or l2.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Training images D
-    #[arg(long, value_name = "IMAGES")]
-    train: PathBuf,
-    /// Synthetic images S
-    #[arg(long, value_name = "IMAGES")]
-    synthetic: PathBuf,
-    /// Real images that are not in the training set
-    #[arg(long, value_name = "IMAGES")]
-    held_out: Option<PathBuf>,
-    /// Name of the tensor in .safetensors files that hold several
-    #[arg(long, value_name = "NAME")]
-    tensor: Option<String>,
+    #[command(flatten)]
+    inputs: Inputs,
     #[command(flatten)]
     settings: CopiesSettings,
     #[command(flatten)]
@@ -102,14 +96,16 @@ pub fn run(args: Args) -> Result<(), Error> {
     // Settings and the output folder are checked before images are read.
     let params = args.settings.check(&Layout::find())?;
     vacant(&args.out)?;
-    let images =
-        Images::read(&args.train, &args.synthetic, args.held_out.as_deref(), args.tensor.as_deref())?;
+    let images = args.inputs.read(args.settings.layout)?;
     let report: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
     if let Some(cost) = params.cost(&images) {
         println!("classify: {cost}");
     }
     let copies = params.compare(images, args.on.device, report)?;
     copies.write(&args.out)?;
+    for line in copies.images.said() {
+        println!("{line}");
+    }
     print(&args, &copies)
 }
 

@@ -27,8 +27,9 @@ enum Command {
         /// Names of data sets (mnist, fashion-mnist, cifar10, lsun-church) or of the LPIPS weights
         /// (lpips-weights) [default: mnist fashion-mnist]
         names: Vec<String>,
-        /// Folder with the files of one data set: IDX files (also .gz), CIFAR10's .bin batches, PNG and
-        /// JPEG images for lsun-church, alexnet.ckpt and vgg16.ckpt for lpips-weights
+        /// Folder with the files of one data set: IDX files (also .gz), CIFAR10's batches of the binary or
+        /// the Python version or the folder above them, images in any depth for lsun-church, alexnet.ckpt
+        /// and vgg16.ckpt for lpips-weights
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
+use mem2gen::data::image_set::{Together, reconcile};
+use mem2gen::data::{ImageSet, Input};
 use mem2gen::device::DeviceChoice;
 use mem2gen::ops::{Element, Memories};
 use mem2gen::store::{Matrix, read_matrix};
@@ -17,22 +19,65 @@ pub enum Pair {
 }
 
 impl Pair {
-    /// Reads both files.
+    /// Reads both files: rows as they are, or images, which are brought to one range.
     pub fn read(memories: &Path, queries: &Path) -> Result<Self, Error> {
-        Ok(match (read_matrix(memories)?, read_matrix(queries)?) {
+        let (m, q) = match (rows(memories)?, rows(queries)?) {
+            (Rows::Plain(m), Rows::Plain(q)) => (m, q),
+            (m, q) => {
+                let mut sets = [m.into_images(memories)?, q.into_images(queries)?];
+                reconcile(&mut sets, Together::default())?;
+                let [m, q] = sets;
+                println!("memories: {}\nqueries: {}", m.said(), q.said());
+                (Matrix::F32(m.rows().to_owned()), Matrix::F32(q.rows().to_owned()))
+            }
+        };
+        Ok(match (m, q) {
             (Matrix::F32(m), Matrix::F32(q)) => Self::F32(m, q),
             (m, q) => Self::F64(m.into_f64(), q.into_f64()),
         })
     }
 }
 
+/// What a file holds.
+enum Rows {
+    /// A matrix, used as it is.
+    Plain(Matrix),
+    /// Images.
+    Images(Box<ImageSet>),
+}
+
+impl Rows {
+    /// A matrix beside images is read as they are.
+    fn into_images(self, path: &Path) -> Result<ImageSet, Error> {
+        match self {
+            Self::Images(set) => Ok(*set),
+            Self::Plain(_) => Ok(Input::of(path).read()?),
+        }
+    }
+}
+
+/// Rows of a file: a matrix, or else images.
+fn rows(path: &Path) -> Result<Rows, Error> {
+    let refused = match read_matrix(path) {
+        Ok(found) => return Ok(Rows::Plain(found)),
+        Err(e) => e,
+    };
+    let array = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+    match Input::of(path).read() {
+        // Integers in the rows of a .npy file are not bytes of images.
+        Ok(set) if !array || set.shape().is_some() => Ok(Rows::Images(Box::new(set))),
+        Err(e) if !array => Err(e.into()),
+        _ => Err(refused.into()),
+    }
+}
+
 /// `--memories` and `--queries`.
 #[derive(Debug, clap::Args)]
 pub struct Inputs {
-    /// Memories, one per row: .npy, [K, N], float32 or float64
+    /// Memories, one per row: .npy, [K, N], float32 or float64; or images, as for 'classify'
     #[arg(long, value_name = "M.npy")]
     pub memories: PathBuf,
-    /// Queries, one per row: .npy, [m, N], float32 or float64
+    /// Queries, one per row: .npy, [m, N], float32 or float64; or images, as for 'classify'
     #[arg(long, value_name = "X.npy")]
     pub queries: PathBuf,
 }

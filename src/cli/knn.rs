@@ -11,10 +11,10 @@ use super::input::{On, Pair, done};
 /// Find the k nearest reference points of every query; exact, ties to the lowest index
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Reference points (the memories), one per row: .npy, [K, N], float32 or float64
+    /// Reference points (the memories), one per row: .npy, [K, N], float32 or float64; or images, as for 'classify'
     #[arg(long, value_name = "R.npy")]
     reference: PathBuf,
-    /// Queries, one per row: .npy, [m, N], float32 or float64
+    /// Queries, one per row: .npy, [m, N], float32 or float64; or images, as for 'classify'
     #[arg(long, value_name = "X.npy")]
     queries: PathBuf,
     /// Number of neighbours of each query, 1 to K

@@ -12,6 +12,7 @@ mod energy;
 mod gpu_report;
 mod import;
 mod input;
+mod inputs;
 mod knn;
 mod likelihood;
 mod minima;

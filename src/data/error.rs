@@ -176,6 +176,40 @@ pub enum DataError {
         /// Height, width and channels.
         shape: (usize, usize, usize),
     },
+    /// Inputs that look like images were not read.
+    #[error("read {}: read {read} images, passed over {count}: {names}; {advice}", path.display())]
+    Passed {
+        /// The folder or file.
+        path: PathBuf,
+        /// Number of images that can be read.
+        read: usize,
+        /// Number of what was passed over.
+        count: usize,
+        /// The first of them, each with the reason.
+        names: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An input can be understood in more than one way.
+    #[error("read {}: {reason}", path.display())]
+    Unclear {
+        /// The file.
+        path: PathBuf,
+        /// What is not clear, and the option that says it.
+        reason: String,
+    },
+    /// The images take more memory than is left.
+    #[error("read {}: {images} images need {bytes} bytes of memory, but {left} are left; use fewer images or a smaller --size", path.display())]
+    Memory {
+        /// The file or folder.
+        path: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes left.
+        left: u64,
+    },
     /// Images of two inputs have different shapes.
     #[error("compare images: {} has {found}, {} has {expected}", path.display(), other.display())]
     Unlike {
@@ -190,8 +224,8 @@ pub enum DataError {
     },
     /// Values of two inputs are in different ranges.
     #[error(
-        "compare images: values of {} are in {found}, those of {} in {expected}; scale them to one range, or \
-         give --any-range if they are comparable",
+        "compare images: values of {} are in {found}, those of {} in {expected}; say their ranges with \
+         --train-range, --synthetic-range and --held-out-range, or give --any-range to compare them as they are",
         path.display(), other.display()
     )]
     UnlikeRange {
@@ -216,13 +250,11 @@ pub enum DataError {
         /// Checksum found.
         found: String,
     },
-    /// A pickle is not a dictionary of float32 arrays, or contains other instructions.
-    #[error("read {}: pickle, byte {at}: {reason}", path.display())]
+    /// A pickle has other contents than expected, or other instructions.
+    #[error("read {}: {reason}", path.display())]
     Pickle {
         /// The file.
         path: PathBuf,
-        /// Offset of the instruction.
-        at: usize,
         /// Description of the damage.
         reason: String,
     },

@@ -18,7 +18,7 @@ use crate::store;
 
 use super::manifest::{self, Manifest, State, specs, state, stored};
 use super::registry::{Entry, Files, Source};
-use super::{DataError, decode, folder, idx, image_folder};
+use super::{DataError, cifar, decode, folder, idx, image_folder};
 
 /// Images decoded between two reports.
 const CHUNK: usize = 512;
@@ -80,7 +80,7 @@ impl Default for System {
 }
 
 /// Fetches a data set into the cache, unless it is already complete. With `from` the files are read from that folder: IDX
-/// files plain or gzipped, CIFAR10's batches, or images.
+/// files plain or gzipped, CIFAR10's batches of the binary or the Python version, or images in any depth.
 ///
 /// # Errors
 /// [`DataError::MissingTool`], [`DataError::Tool`], [`DataError::MissingFile`], [`DataError::NoSource`], and any error of
@@ -223,7 +223,7 @@ fn obtain(
 /// The files that a folder given with `--from` must contain.
 fn needs(entry: &Entry) -> String {
     match entry.files {
-        Files::ImageFolder { .. } => "PNG or JPEG images".to_owned(),
+        Files::ImageFolder { .. } => "images".to_owned(),
         _ => stored(entry).join(", "),
     }
 }
@@ -302,9 +302,14 @@ fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step))
     }
     for name in stored(entry) {
         let path = locate(entry, raw, name)?;
-        let mut bytes = fs::read(&path).map_err(DataError::io("open", &path))?;
-        if matches!(entry.files, Files::Idx { .. }) && idx::is_gzip(&bytes) {
-            bytes = idx::inflate(&path, &bytes)?;
+        let mut bytes = store::read_file(&path)?;
+        match entry.files {
+            Files::Idx { .. } if idx::is_gzip(&bytes) => bytes = idx::inflate(&path, &bytes)?,
+            // The Python version; a binary batch begins with a label below 10.
+            Files::CifarBatches { .. } if bytes.first() == Some(&0x80) => {
+                bytes = cifar::records(&cifar::read_pickled(&path, &bytes)?);
+            }
+            _ => {}
         }
         store::write_atomic(&ready.join(name), |out| out.write_all(&bytes))?;
     }
@@ -318,6 +323,15 @@ fn locate(entry: &Entry, raw: &Path, name: &str) -> Result<PathBuf, DataError> {
         // Some tools replace the second hyphen by a dot.
         let dotted = name.replace("-idx", ".idx");
         tried.extend([format!("{name}.gz"), format!("{dotted}.gz"), dotted]);
+    }
+    if let Files::CifarBatches { .. } = entry.files {
+        // The binary version, the Python version, and the folders that their archives hold.
+        let python = name.trim_end_matches(".bin");
+        tried.extend([
+            python.to_owned(),
+            format!("cifar-10-batches-bin/{name}"),
+            format!("cifar-10-batches-py/{python}"),
+        ]);
     }
     tried.iter().map(|name| raw.join(name)).find(|path| path.is_file()).ok_or_else(|| {
         DataError::MissingFile {
@@ -338,17 +352,20 @@ fn fill_images(
     progress(Step::Reading(raw.to_path_buf()));
     let (side, paths) = (entry.shape.height, image_folder::list(raw)?);
     let mut pixels = Vec::new();
+    let (mut passed, mut count) = (Vec::new(), 0);
     for chunk in paths.chunks(CHUNK) {
-        let crops: Vec<Vec<u8>> = chunk
-            .par_iter()
-            .map(|path| {
-                let bytes = fs::read(path).map_err(DataError::io("open", path))?;
-                image_folder::decode(path, &bytes, side)
-            })
-            .collect::<Result<_, DataError>>()?;
-        pixels.extend(crops.into_iter().flatten());
-        progress(Step::Decoding { done: pixels.len() / entry.shape.len(), total: paths.len() });
+        let crops: Vec<Result<Vec<u8>, DataError>> =
+            chunk.par_iter().map(|path| image_folder::decode(path, &store::read_file(path)?, side)).collect();
+        for (path, crop) in chunk.iter().zip(crops) {
+            match crop {
+                Ok(crop) => pixels.extend(crop),
+                Err(e) => passed.push(image_folder::Passed::new(raw, path, &e)),
+            }
+        }
+        count += chunk.len();
+        progress(Step::Decoding { done: count, total: paths.len() });
     }
+    image_folder::refuse_passed(raw, paths.len() - passed.len(), &passed, "copy them again or remove them")?;
     let images =
         idx::Images { count: paths.len(), height: side, width: side, channels: entry.shape.channels, pixels };
     store::write_atomic(target, |out| idx::write_images(out, &images))?;

@@ -1,26 +1,20 @@
-//! A user's images as rows of f32, read from a `.npy` or `.safetensors` array, an IDX file or a folder of images.
-//!
-//! The content gives the format. The axes of an array are (image, row, column, channel); (image, channel, row, column) when
-//! only this order has 1 or 3 channels; (image, row, column); or (image, value), which leaves the shape unknown. Bytes
-//! become v / 255; other values are unchanged.
+//! A user's images as rows: bytes stay bytes until their values are needed.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use candle_core::{DType, Device, Tensor};
-use ndarray::{ArcArray2, Array2, Array3, ArrayD, ArrayViewD, Axis};
-use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt};
+use ndarray::{ArcArray2, Array2, Array3, ArrayView1, ArrayView2, Axis, Zip};
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Range, idx, image_folder};
+use super::input::{Known, array, described, room};
+use super::{DataError, Range};
 use crate::shape::Shape;
-use crate::store::StoreError;
 
-/// Number of values from which the range is inferred.
+/// Number of values from which percentiles are taken.
 const LOOKED_AT: usize = 1 << 20;
+/// Images of each set that are compared where a layout is not known.
+const COMPARED: usize = 384;
 
 /// File format of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,28 +22,60 @@ const LOOKED_AT: usize = 1 << 20;
 pub enum Format {
     /// A `.npy` array.
     Npy,
+    /// An array of an `.npz` archive.
+    Npz,
     /// A tensor of a `.safetensors` file.
     Safetensors,
+    /// A tensor of a file of `torch.save`.
+    Torch,
+    /// An array of a Python pickle.
+    Pickle,
+    /// A column of a parquet table.
+    Parquet,
+    /// CIFAR10's binary batches.
+    Cifar,
     /// An IDX file, plain or gzipped.
     Idx,
-    /// A folder of PNG or JPEG images, in the byte order of their names.
+    /// One picture.
+    Picture,
+    /// A folder of pictures, in the byte order of their names.
     Folder,
+    /// A zip archive of pictures.
+    Zip,
+}
+
+/// Order of the values of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Row, column, channel
+    Hwc,
+    /// Channel, row, column: planes, as PyTorch and the rows of CIFAR10 have them
+    Chw,
 }
 
 /// Nominal range of the values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Nominal {
-    /// [0, 1].
+    /// [0, 1]
     #[serde(rename = "[0, 1]")]
+    #[value(name = "unit", alias = "0..1")]
     Unit,
-    /// [-1, 1].
+    /// [-1, 1]
     #[serde(rename = "[-1, 1]")]
+    #[value(name = "symmetric", alias = "-1..1")]
     Symmetric,
-    /// [0, 255].
+    /// [0, 255]
     #[serde(rename = "[0, 255]")]
+    #[value(name = "bytes", alias = "0..255")]
     Bytes,
+    /// [0, 65535]
+    #[serde(rename = "[0, 65535]")]
+    #[value(name = "words", alias = "0..65535")]
+    Words,
     /// None of these.
-    #[serde(rename = "none of [0, 1], [-1, 1] and [0, 255]")]
+    #[serde(rename = "none of [0, 1], [-1, 1], [0, 255] and [0, 65535]")]
+    #[value(skip)]
     Other,
 }
 
@@ -60,7 +86,19 @@ impl Nominal {
             Self::Unit => "[0, 1]",
             Self::Symmetric => "[-1, 1]",
             Self::Bytes => "[0, 255]",
-            Self::Other => "none of [0, 1], [-1, 1] and [0, 255]",
+            Self::Words => "[0, 65535]",
+            Self::Other => "none of [0, 1], [-1, 1], [0, 255] and [0, 65535]",
+        }
+    }
+
+    /// Its ends; `None` for [`Nominal::Other`].
+    fn ends(self) -> Option<(f32, f32)> {
+        match self {
+            Self::Unit => Some((0.0, 1.0)),
+            Self::Symmetric => Some((-1.0, 1.0)),
+            Self::Bytes => Some((0.0, 255.0)),
+            Self::Words => Some((0.0, 65535.0)),
+            Self::Other => None,
         }
     }
 }
@@ -68,8 +106,7 @@ impl Nominal {
 /// Range and percentiles of the finite values of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Values {
-    /// Nominal range: known for bytes, else inferred from the two percentiles, as generated images exceed their range
-    /// slightly.
+    /// Nominal range: given, known by the type, or found from minimum and maximum. Of 50 images one may lie outside.
     pub range: Nominal,
     /// Smallest value; `None` when no value is finite.
     pub min: Option<f32>,
@@ -81,207 +118,123 @@ pub struct Values {
     pub max: Option<f32>,
 }
 
-/// Images as rows of f32, `[n, values]`.
-///
-/// ```
-/// use mem2gen::data::ImageSet;
-/// use mem2gen::shape::Shape;
-/// use mem2gen::store::write_array;
-///
-/// let folder = tempfile::tempdir()?;
-/// let path = folder.path().join("images.npy");
-/// write_array(&path, &ndarray::array![[[0.0f32, 0.5], [1.0, 0.25]]])?;
-/// let images = ImageSet::read(&path, None)?;
-/// assert_eq!(images.shape(), Some(Shape::image(2, 2, 1)));
-/// assert_eq!(images.rows().row(0).to_vec(), [0.0, 0.5, 1.0, 0.25]);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Values of images as they were read.
+#[derive(Debug, Clone)]
+pub(super) enum Pixels {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// Other values.
+    Floats(Vec<f32>),
+}
+
+impl Pixels {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.len(),
+            Self::Floats(values) => values.len(),
+        }
+    }
+
+    /// Planes of channels as pixels.
+    pub fn interleaved(self, count: usize, shape: Shape) -> Self {
+        match self {
+            Self::Bytes(values) => Self::Bytes(interleaved(values, count, shape)),
+            Self::Floats(values) => Self::Floats(interleaved(values, count, shape)),
+        }
+    }
+
+    /// All values one after the other: bytes where all are, else with bytes as numbers from 0 to 255.
+    pub fn joined(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        if parts.iter().all(|part| matches!(part, Self::Bytes(_))) {
+            let bytes = parts.into_iter().flat_map(|part| match part {
+                Self::Bytes(values) => values,
+                Self::Floats(_) => vec![],
+            });
+            return Self::Bytes(bytes.collect());
+        }
+        let floats = parts.into_iter().flat_map(|part| match part {
+            Self::Bytes(values) => values.into_iter().map(f32::from).collect(),
+            Self::Floats(values) => values,
+        });
+        Self::Floats(floats.collect())
+    }
+}
+
+fn interleaved<T: Copy + Send + Sync>(values: Vec<T>, count: usize, shape: Shape) -> Vec<T> {
+    let (pixels, channels) = (shape.pixels(), shape.channels);
+    if channels == 1 || count == 0 {
+        return values;
+    }
+    let image = |image: &[T]| {
+        (0..image.len()).map(|i| image[i % channels * pixels + i / channels]).collect::<Vec<T>>()
+    };
+    values.par_chunks_exact(shape.len().max(1)).flat_map_iter(image).collect()
+}
+
+/// Rows of images in memory.
+#[derive(Debug, Clone)]
+enum Rows {
+    /// Bytes, whose values are v / 255.
+    Bytes(ArcArray2<u8>),
+    Floats(ArcArray2<f32>),
+}
+
+/// Images as rows, `[n, values]`; [`Input::read`](super::Input::read) reads them.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     path: PathBuf,
     format: Format,
     shape: Option<Shape>,
-    rows: ArcArray2<f32>,
+    rows: Rows,
+    /// The values of bytes, once they are needed.
+    floats: OnceLock<ArcArray2<f32>>,
     values: Values,
     files: Option<Vec<String>>,
+    notes: Vec<String>,
 }
 
 impl ImageSet {
-    /// Reads images. `tensor` is the name of a tensor of a `.safetensors` file that has several.
-    ///
-    /// # Errors
-    /// [`DataError`] for another format, element type or shape, for damage, and for no images.
-    pub fn read(path: &Path, tensor: Option<&str>) -> Result<Self, DataError> {
-        if path.is_dir() {
-            return Self::folder(path);
-        }
-        let bytes = fs::read(path).map_err(DataError::io("open", path))?;
-        if bytes.starts_with(b"\x93NUMPY") {
-            return Self::npy(path, &bytes);
-        }
-        if safetensors_header(&bytes) {
-            return Self::safetensors(path, &bytes, tensor);
-        }
-        if idx::is_gzip(&bytes) {
-            return Self::idx(path, idx::inflate(path, &bytes)?);
-        }
-        if bytes.starts_with(&[0, 0]) {
-            return Self::idx(path, bytes);
-        }
-        Err(array(
-            path,
-            "unknown format, expected .npy, .safetensors, IDX (also gzipped) or a folder of PNG or JPEG images".into(),
-        ))
-    }
-
-    fn folder(path: &Path) -> Result<Self, DataError> {
-        let files = image_folder::list(path)?;
-        let pictures: Vec<(Shape, Vec<u8>)> = files
-            .par_iter()
-            .map(|file| {
-                let bytes = fs::read(file).map_err(DataError::io("open", file))?;
-                image_folder::decode_whole(file, &bytes)
-            })
-            .collect::<Result<_, DataError>>()?;
-        // Gray images get three channels when another image has colour.
-        let channels = pictures.iter().map(|(shape, _)| shape.channels).max();
-        let channels = channels.expect("`list` refuses a folder without images");
-        let shape = Shape { channels, ..pictures[0].0 };
-        let mut pixels = Vec::with_capacity(pictures.len() * shape.len());
-        for (file, (found, picture)) in files.iter().zip(pictures) {
-            if (found.height, found.width) != (shape.height, shape.width) {
-                let (path, expected) = (file.clone(), shape.sizes());
-                return Err(DataError::Shape { path, expected, found: found.sizes() });
-            }
-            let times = channels / found.channels;
-            pixels.extend(picture.into_iter().flat_map(|v| std::iter::repeat_n(v, times)));
-        }
-        let name = |file: &PathBuf| {
-            let name = file.file_name().expect("a listed file has a name");
-            name.to_string_lossy().into_owned()
-        };
-        let names = files.iter().map(name).collect();
-        Ok(Self { files: Some(names), ..Self::bytes(path, Format::Folder, shape, files.len(), &pixels)? })
-    }
-
-    fn idx(path: &Path, bytes: Vec<u8>) -> Result<Self, DataError> {
-        let found = idx::read_images(path, bytes)?;
-        let shape = Shape { height: found.height, width: found.width, channels: found.channels };
-        Self::bytes(path, Format::Idx, shape, found.count, &found.pixels)
-    }
-
-    fn npy(path: &Path, bytes: &[u8]) -> Result<Self, DataError> {
-        if let Some(stored) = view::<u8>(path, bytes)? {
-            return Self::arranged(path, Format::Npy, stored.mapv(unit), true);
-        }
-        if let Some(values) = view::<f32>(path, bytes)? {
-            return Self::arranged(path, Format::Npy, values.to_owned(), false);
-        }
-        if let Some(values) = view::<f64>(path, bytes)? {
-            return Self::arranged(path, Format::Npy, values.mapv(|v| v as f32), false);
-        }
-        Err(array(
-            path,
-            "unsupported element type, expected uint8, float32 or float64 in little-endian order".into(),
-        ))
-    }
-
-    fn safetensors(path: &Path, bytes: &[u8], tensor: Option<&str>) -> Result<Self, DataError> {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| array(path, e.to_string()))?;
-        let names: BTreeSet<&str> = file.names().into_iter().collect();
-        let list = || names.iter().copied().collect::<Vec<_>>().join(", ");
-        let name = match tensor {
-            Some(name) if names.contains(name) => name,
-            Some(name) => {
-                return Err(array(path, format!("no tensor is called {name}, expected one of {}", list())));
-            }
-            None => match names.first() {
-                Some(only) if names.len() == 1 => only,
-                _ => {
-                    let reason = format!(
-                        "{} tensors ({}), expected one; choose one with --tensor",
-                        names.len(),
-                        list()
-                    );
-                    return Err(array(path, reason));
-                }
-            },
-        };
-        let found = file.tensor(name).map_err(|e| array(path, e.to_string()))?;
-        let kind = match found.dtype() {
-            Dtype::U8 => DType::U8,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            other => {
-                let reason = format!("tensor {name} has type {other:?}, expected U8, F16, BF16, F32 or F64");
-                return Err(array(path, reason));
-            }
-        };
-        nonempty(path, found.shape())?;
-        let values = || -> candle_core::Result<Vec<f32>> {
-            Tensor::from_raw_buffer(found.data(), kind, found.shape(), &Device::Cpu)?
-                .to_dtype(DType::F32)?
-                .flatten_all()?
-                .to_vec1()
-        };
-        let stored = kind == DType::U8;
-        let mut values = values().map_err(|e| array(path, e.to_string()))?;
-        if stored {
-            values.iter_mut().for_each(|v| *v = unit(*v as u8));
-        }
-        let values = ArrayD::from_shape_vec(found.shape(), values).map_err(|e| array(path, e.to_string()))?;
-        Self::arranged(path, Format::Safetensors, values, stored)
-    }
-
-    fn bytes(
-        path: &Path,
+    /// A set of `count` images.
+    pub(super) fn new(
+        path: PathBuf,
         format: Format,
-        shape: Shape,
-        count: usize,
-        pixels: &[u8],
+        shape: Option<Shape>,
+        (count, pixels): (usize, Pixels),
+        (known, given): (Known, Option<Nominal>),
+        files: Option<Vec<String>>,
+        mut notes: Vec<String>,
     ) -> Result<Self, DataError> {
-        let values = pixels.iter().map(|v| unit(*v)).collect();
-        let rows =
-            Array2::from_shape_vec((count, shape.len()), values).map_err(|e| array(path, e.to_string()))?;
-        Ok(Self::new(path, format, Some(shape), rows, true))
-    }
-
-    fn arranged(path: &Path, format: Format, values: ArrayD<f32>, stored: bool) -> Result<Self, DataError> {
-        let sizes = values.shape().to_vec();
-        nonempty(path, &sizes)?;
-        let colours = |c: usize| c == 1 || c == 3;
-        let (shape, values) = match sizes[..] {
-            [_, _] => (None, values),
-            [_, height, width] => (Some(Shape { height, width, channels: 1 }), values),
-            [_, height, width, channels] if colours(channels) => {
-                (Some(Shape { height, width, channels }), values)
+        let length = pixels.len() / count.max(1);
+        let bad = |e: ndarray::ShapeError| array(&path, e.to_string());
+        let mut rows = match pixels {
+            Pixels::Bytes(values) => {
+                Rows::Bytes(Array2::from_shape_vec((count, length), values).map_err(bad)?.into_shared())
             }
-            [_, channels, height, width] if colours(channels) => {
-                (Some(Shape { height, width, channels }), values.permuted_axes(vec![0, 2, 3, 1]))
-            }
-            _ => {
-                let reason = format!(
-                    "its shape is {sizes:?}, expected [n, values], [n, height, width], [n, height, width, 1 or 3] or \
-                     [n, 1 or 3, height, width]"
-                );
-                return Err(array(path, reason));
+            Pixels::Floats(values) => {
+                Rows::Floats(Array2::from_shape_vec((count, length), values).map_err(bad)?.into_shared())
             }
         };
-        let length: usize = sizes[1..].iter().product();
-        let flat: Vec<f32> = match values.as_slice() {
-            Some(_) => values.into_raw_vec_and_offset().0,
-            None => values.iter().copied().collect(),
-        };
-        let rows =
-            Array2::from_shape_vec((sizes[0], length), flat).map_err(|e| array(path, e.to_string()))?;
-        Ok(Self::new(path, format, shape, rows, stored))
-    }
-
-    fn new(path: &Path, format: Format, shape: Option<Shape>, rows: Array2<f32>, stored: bool) -> Self {
-        let values = measure(&rows, stored);
-        Self { path: path.to_path_buf(), format, shape, rows: rows.into_shared(), values, files: None }
+        if let Rows::Bytes(bytes) = &mut rows {
+            let most = bytes.iter().copied().max().unwrap_or(0);
+            match given {
+                Some(Nominal::Unit) if most <= 1 => bytes.mapv_inplace(|v| 255 * v),
+                Some(Nominal::Bytes) | None => {}
+                Some(other) => {
+                    let reason =
+                        format!("its values are bytes up to {most}, which can't be in {}", other.name());
+                    return Err(DataError::Unclear { path, reason });
+                }
+            }
+            if most == 1 && known == Known::Bytes {
+                notes.push("its values are bytes of at most 1".to_owned());
+            }
+        }
+        let values = measure(&rows, known, given);
+        Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
     }
 
     /// Path from which the images were read.
@@ -299,9 +252,63 @@ impl ImageSet {
         self.shape
     }
 
-    /// The images, one a row with values in the order row, column, channel.
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        match &self.rows {
+            Rows::Bytes(rows) => rows.nrows(),
+            Rows::Floats(rows) => rows.nrows(),
+        }
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of values of an image.
+    pub fn length(&self) -> usize {
+        match &self.rows {
+            Rows::Bytes(rows) => rows.ncols(),
+            Rows::Floats(rows) => rows.ncols(),
+        }
+    }
+
+    /// The images, one a row with values in the order row, column, channel. Bytes become v / 255 when they are first asked
+    /// for, which takes 4 bytes a value.
     pub fn rows(&self) -> &ArcArray2<f32> {
-        &self.rows
+        match &self.rows {
+            Rows::Floats(rows) => rows,
+            Rows::Bytes(rows) => self.floats.get_or_init(|| {
+                let mut floats = Array2::zeros(rows.dim());
+                Zip::from(&mut floats).and(rows).par_for_each(|to, v| *to = unit(*v));
+                floats.into_shared()
+            }),
+        }
+    }
+
+    /// The values of one image.
+    fn row(&self, row: usize) -> Vec<f32> {
+        match &self.rows {
+            Rows::Floats(rows) => rows.row(row).to_vec(),
+            Rows::Bytes(rows) => rows.row(row).iter().map(|v| unit(*v)).collect(),
+        }
+    }
+
+    /// Bytes of memory that [`ImageSet::rows`] takes beside what is held.
+    fn missing(&self) -> u64 {
+        match &self.rows {
+            Rows::Floats(_) => 0,
+            Rows::Bytes(rows) => 4 * rows.len() as u64,
+        }
+    }
+
+    /// Images whose values are all finite.
+    pub fn finite(&self) -> Vec<usize> {
+        let fine = |i: &usize| match &self.rows {
+            Rows::Bytes(_) => true,
+            Rows::Floats(rows) => rows.row(*i).iter().all(|v| v.is_finite()),
+        };
+        (0..self.len()).filter(fine).collect()
     }
 
     /// Range and percentiles of the values.
@@ -309,9 +316,27 @@ impl ImageSet {
         &self.values
     }
 
-    /// File names of the images; `None` when the input is not a folder.
+    /// Names of the images' files; `None` when they do not come from files of their own.
     pub fn files(&self) -> Option<&[String]> {
         self.files.as_deref()
+    }
+
+    /// What was read, what was passed over and what was done to it, in one line.
+    pub fn said(&self) -> String {
+        let what = match self.shape {
+            Some(shape) => format!("{} images of {shape}", self.len()),
+            None => format!("{} vectors of {} values", self.len(), self.length()),
+        };
+        let range = match (&self.rows, self.values.range) {
+            (Rows::Bytes(_), Nominal::Unit) => "bytes".to_owned(),
+            (_, Nominal::Other) => match (self.values.min, self.values.max) {
+                (Some(min), Some(max)) => format!("values from {min} to {max}"),
+                _ => "no finite value".to_owned(),
+            },
+            (_, range) => format!("values in {}", range.name()),
+        };
+        let notes: String = self.notes.iter().map(|note| format!("; {note}")).collect();
+        format!("read {what}, {range}, from {}{notes}", self.path.display())
     }
 
     /// Image `row` with values scaled from their range to [0, 1], for display, `[height, width, channels]`. Values
@@ -320,14 +345,15 @@ impl ImageSet {
     /// # Errors
     /// [`DataError::Index`] for a row beyond the last, [`DataError::Store`] for a shape of another number of values.
     pub fn picture(&self, row: usize, shape: Shape) -> Result<Array3<f32>, DataError> {
-        let (n, length) = self.rows.dim();
+        let n = self.len();
         if row >= n {
             return Err(DataError::Index { index: row, n });
         }
+        let length = self.length();
         if length != shape.len() {
             return Err(array(&self.path, format!("images have {length} values, expected those of {shape}")));
         }
-        let (pixels, (lo, span)) = (self.rows.row(row), self.span());
+        let (pixels, (lo, span)) = (self.row(row), self.span());
         let (_, width, channels) = shape.sizes();
         Ok(Array3::from_shape_fn(shape.sizes(), |(y, x, c)| {
             (pixels[(y * width + x) * channels + c] - lo) / span
@@ -340,53 +366,110 @@ impl ImageSet {
     /// For a row beyond the last.
     pub fn clipped(&self, rows: &[usize]) -> Array2<f32> {
         let (lo, span) = self.span();
-        self.rows.select(Axis(0), rows).mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
+        let chosen = match &self.rows {
+            Rows::Floats(all) => all.select(Axis(0), rows),
+            Rows::Bytes(all) => all.select(Axis(0), rows).mapv(unit),
+        };
+        chosen.mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
     }
 
     /// Lower end and width of the range of the values.
     fn span(&self) -> (f32, f32) {
-        let (lo, hi) = match self.values.range {
-            Nominal::Unit => (0.0, 1.0),
-            Nominal::Symmetric => (-1.0, 1.0),
-            Nominal::Bytes => (0.0, 255.0),
-            // Without finite values there is nothing to scale.
-            Nominal::Other => self.values.p01.zip(self.values.p99).unwrap_or((0.0, 1.0)),
-        };
+        // Without finite values there is nothing to scale.
+        let ends = self.values.range.ends().or(self.values.p01.zip(self.values.p99));
+        let (lo, hi) = ends.unwrap_or((0.0, 1.0));
         (lo, if hi > lo { hi - lo } else { 1.0 })
     }
 
     fn described(&self) -> String {
-        match self.shape {
-            Some(shape) => format!("images of {shape} (height x width x channels)"),
-            None => format!("images of {} values", self.rows.ncols()),
-        }
+        described(self.shape, self.length())
     }
 
     /// Whether the three channels of every pixel are equal.
     fn gray(&self) -> bool {
-        self.rows.rows().into_iter().all(|row| {
-            (0..row.len() / 3).all(|i| row[3 * i] == row[3 * i + 1] && row[3 * i + 1] == row[3 * i + 2])
-        })
+        fn equal<T: PartialEq + Copy>(rows: &ArcArray2<T>) -> bool {
+            rows.rows().into_iter().all(|row| {
+                (0..row.len() / 3).all(|i| row[3 * i] == row[3 * i + 1] && row[3 * i + 1] == row[3 * i + 2])
+            })
+        }
+        match &self.rows {
+            Rows::Bytes(rows) => equal(rows),
+            Rows::Floats(rows) => equal(rows),
+        }
+    }
+
+    /// Replaces the rows by what is made from them.
+    fn remade(
+        &mut self,
+        bytes: impl Fn(ArrayView2<'_, u8>) -> Array2<u8>,
+        floats: impl Fn(ArrayView2<'_, f32>) -> Array2<f32>,
+    ) {
+        self.rows = match &self.rows {
+            Rows::Bytes(rows) => Rows::Bytes(bytes(rows.view()).into_shared()),
+            Rows::Floats(rows) => Rows::Floats(floats(rows.view()).into_shared()),
+        };
+        self.floats = OnceLock::new();
     }
 
     /// Reduces three channels to the first.
     fn one_channel(&mut self) {
-        let n = self.rows.ncols() / 3;
-        self.rows =
-            Array2::from_shape_fn((self.rows.nrows(), n), |(i, j)| self.rows[[i, 3 * j]]).into_shared();
+        fn first<T: Copy>(rows: ArrayView2<'_, T>) -> Array2<T> {
+            Array2::from_shape_fn((rows.nrows(), rows.ncols() / 3), |(i, j)| rows[[i, 3 * j]])
+        }
+        self.remade(first, first);
         self.shape = self.shape.map(|shape| Shape { channels: 1, ..shape });
+    }
+
+    /// Gives vectors the shape of images; `layout` is the order of their values.
+    fn shaped(&mut self, shape: Shape, layout: Layout) {
+        if layout == Layout::Chw && shape.channels > 1 {
+            let at = |i: usize| i % shape.channels * shape.pixels() + i / shape.channels;
+            self.remade(
+                |rows| Array2::from_shape_fn(rows.dim(), |(i, j)| rows[[i, at(j)]]),
+                |rows| Array2::from_shape_fn(rows.dim(), |(i, j)| rows[[i, at(j)]]),
+            );
+            self.notes.push("its rows were taken for planes of channels".to_owned());
+        }
+        self.shape = Some(shape);
+    }
+
+    /// Brings the values to [0, 1].
+    fn to_unit(&mut self) {
+        let (lo, span) = self.span();
+        let Rows::Floats(rows) = &mut self.rows else { return };
+        rows.par_mapv_inplace(|v| (v - lo) / span);
+        let moved = |v: Option<f32>| v.map(|v| (v - lo) / span);
+        self.notes.push(format!("its values were brought from {} to [0, 1]", self.values.range.name()));
+        self.values = Values {
+            range: Nominal::Unit,
+            min: moved(self.values.min),
+            p01: moved(self.values.p01),
+            p99: moved(self.values.p99),
+            max: moved(self.values.max),
+        };
     }
 }
 
-/// Brings sets to one shape for comparison and gives the shape; `None` when no file gives it and the number of values is
-/// not that of a square gray or colour image.
+/// How sets are brought together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Together {
+    /// Values are compared as they are.
+    pub any_range: bool,
+    /// Order of the values of vectors that are compared with images.
+    pub layout: Option<Layout>,
+}
+
+/// Brings sets to one shape and range for comparison and gives the shape; `None` when no file gives it and the number of
+/// values is not that of a square gray or colour image, and for images that can't be shown.
 ///
-/// A set with three equal channels becomes gray when another set is gray, as some programs save gray images so.
+/// A set with three equal channels becomes gray when another set is gray, as some programs save gray images so. Vectors
+/// take the shape of the images beside them; where these have channels and no layout is given, the layout is the one that
+/// the distances single out. Sets in different ranges are brought to [0, 1].
 ///
 /// # Errors
-/// [`DataError::Unlike`] for images of different sizes; [`DataError::UnlikeRange`] for values in different ranges, unless
-/// `any_range` is set. Both name the first set and the one that differs from it.
-pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>, DataError> {
+/// [`DataError::Unlike`] for images of different sizes; [`DataError::UnlikeRange`] for ranges that are not clear, and
+/// [`DataError::Unclear`] for such a layout; [`DataError::Memory`] where the values do not fit.
+pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, DataError> {
     if sets.iter().any(|s| s.shape.is_some_and(|shape| shape.channels == 1)) {
         for set in sets.iter_mut().filter(|s| s.shape.is_some_and(|shape| shape.channels == 3)) {
             if set.gray() {
@@ -395,34 +478,131 @@ pub fn reconcile(sets: &mut [ImageSet], any_range: bool) -> Result<Option<Shape>
         }
     }
     // The other sets are compared with the first one of known shape.
-    let Some(first) = sets.iter().find(|s| s.shape.is_some()).or(sets.first()) else { return Ok(None) };
+    let Some(first) = sets.iter().position(|s| s.shape.is_some()).or((!sets.is_empty()).then_some(0)) else {
+        return Ok(None);
+    };
     for set in sets.iter() {
-        let other_shape = set.shape.is_some() && set.shape != first.shape;
-        if other_shape || set.rows.ncols() != first.rows.ncols() {
+        let other_shape = set.shape.is_some() && set.shape != sets[first].shape;
+        if other_shape || set.length() != sets[first].length() {
             return Err(DataError::Unlike {
                 path: set.path.clone(),
                 found: set.described(),
-                other: first.path.clone(),
-                expected: first.described(),
-            });
-        }
-        // A set without finite values has no range.
-        if set.values.range != sets[0].values.range && set.values.min.is_some() && !any_range {
-            return Err(DataError::UnlikeRange {
-                path: set.path.clone(),
-                found: set.values.range.name().to_owned(),
-                other: sets[0].path.clone(),
-                expected: sets[0].values.range.name().to_owned(),
+                other: sets[first].path.clone(),
+                expected: sets[first].described(),
             });
         }
     }
-    let length = first.rows.ncols();
+    ranges(sets, how.any_range)?;
+    let values: u64 = sets.iter().map(ImageSet::missing).sum();
+    room(&sets[0].path, sets.iter().map(ImageSet::len).sum(), values)?;
+    if let Some(shape) = sets[first].shape {
+        for i in 0..sets.len() {
+            if sets[i].shape.is_none() {
+                let layout = match how.layout {
+                    Some(layout) => layout,
+                    None if shape.channels == 1 => Layout::Hwc,
+                    None => singled_out(&sets[i], &sets[first], shape)?,
+                };
+                sets[i].shaped(shape, layout);
+            }
+        }
+        // Latents have no colours to show.
+        return Ok(matches!(shape.channels, 1 | 3).then_some(shape));
+    }
+    let length = sets[first].length();
     let square = |channels: usize| {
         let side = (length / channels).isqrt();
         (channels * side * side == length).then_some(Shape { height: side, width: side, channels })
     };
     // Fewer than 16 values are not taken for an image.
-    Ok(first.shape.or_else(|| if length < 16 { None } else { square(1).or_else(|| square(3)) }))
+    let shape = if length < 16 { None } else { square(1).or_else(|| square(3)) };
+    if let Some(shape) = shape {
+        let layout = how.layout.unwrap_or(Layout::Hwc);
+        for set in sets.iter_mut() {
+            let said = how.layout.is_some();
+            if said {
+                set.shaped(shape, layout);
+            }
+            set.notes.push(format!("vectors are shown as images of {shape}"));
+        }
+    }
+    Ok(shape)
+}
+
+/// Brings sets in different ranges to [0, 1].
+fn ranges(sets: &mut [ImageSet], any: bool) -> Result<(), DataError> {
+    // A set without finite values has no range.
+    let Some(first) = sets.iter().position(|set| set.values.min.is_some()) else { return Ok(()) };
+    let range = sets[first].values.range;
+    if any || sets.iter().all(|set| set.values.range == range || set.values.min.is_none()) {
+        return Ok(());
+    }
+    // Features have ranges by accident.
+    let images = sets.iter().any(|set| set.shape.is_some() || matches!(set.rows, Rows::Bytes(_)));
+    let clear =
+        images && sets.iter().all(|set| set.values.range != Nominal::Other || set.values.min.is_none());
+    if !clear {
+        let other = sets.iter().find(|set| set.values.range != range && set.values.min.is_some());
+        let set = other.unwrap_or(&sets[first]);
+        return Err(DataError::UnlikeRange {
+            path: set.path.clone(),
+            found: spread(set),
+            other: sets[first].path.clone(),
+            expected: spread(&sets[first]),
+        });
+    }
+    for set in sets.iter_mut() {
+        if set.values.range != Nominal::Unit {
+            set.to_unit();
+        }
+    }
+    Ok(())
+}
+
+/// The range of a set, for messages.
+fn spread(set: &ImageSet) -> String {
+    match (set.values.range, set.values.min, set.values.max) {
+        (Nominal::Other, Some(min), Some(max)) => format!("[{min}, {max}], which is not a known range"),
+        (range, ..) => range.name().to_owned(),
+    }
+}
+
+/// The layout in which vectors are near to images, where only one is.
+fn singled_out(vectors: &ImageSet, images: &ImageSet, shape: Shape) -> Result<Layout, DataError> {
+    let some = |set: &ImageSet| -> Vec<Vec<f32>> {
+        let few = set.len().min(COMPARED);
+        (0..few).map(|i| set.row(i * set.len() / few)).collect()
+    };
+    let (vectors_rows, images_rows) = (some(vectors), some(images));
+    let at = |i: usize| i % shape.channels * shape.pixels() + i / shape.channels;
+    let planes: Vec<Vec<f32>> =
+        vectors_rows.iter().map(|row| (0..row.len()).map(|i| row[at(i)]).collect()).collect();
+    let nearest = |row: &[f32], all: &[Vec<f32>]| {
+        let distance = |other: &Vec<f32>| row.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        all.iter().map(distance).filter(|d| !d.is_nan()).fold(f32::INFINITY, f32::min)
+    };
+    let pairs: Vec<(f32, f32)> =
+        images_rows.par_iter().map(|row| (nearest(row, &vectors_rows), nearest(row, &planes))).collect();
+    // A copy is far nearer in the right layout; without copies, most images are a little nearer.
+    let half = |a: f32, b: f32| 4.0 * a < b;
+    let far =
+        (pairs.iter().filter(|p| half(p.0, p.1)).count(), pairs.iter().filter(|p| half(p.1, p.0)).count());
+    let nearer = (pairs.iter().filter(|p| p.0 < p.1).count(), pairs.iter().filter(|p| p.1 < p.0).count());
+    let most = |a: usize, b: usize| a + b >= 20 && a >= 9 * (a + b).div_ceil(10);
+    match (far, nearer) {
+        ((1.., 0), _) => Ok(Layout::Hwc),
+        ((0, 1..), _) => Ok(Layout::Chw),
+        (_, (a, b)) if most(a, b) => Ok(Layout::Hwc),
+        (_, (a, b)) if most(b, a) => Ok(Layout::Chw),
+        _ => Err(DataError::Unclear {
+            path: vectors.path.clone(),
+            reason: format!(
+                "its rows may be pixels or planes of channels, and the distances to {} single out neither; say which with \
+                 --layout hwc or --layout chw",
+                images.path.display()
+            ),
+        }),
+    }
 }
 
 /// The value in [0, 1] of a stored byte.
@@ -430,53 +610,79 @@ fn unit(stored: u8) -> f32 {
     Range::Unit.value(stored) as f32
 }
 
-fn array(path: &Path, reason: String) -> DataError {
-    StoreError::Array { path: path.to_path_buf(), reason }.into()
-}
-
-fn nonempty(path: &Path, sizes: &[usize]) -> Result<(), DataError> {
-    if !sizes.contains(&0) {
-        return Ok(());
-    }
-    Err(DataError::Empty { path: path.to_path_buf(), sizes: sizes.iter().map(|&s| s as u64).collect() })
-}
-
-/// Whether the bytes start with the length of a JSON header and an opening brace.
-fn safetensors_header(bytes: &[u8]) -> bool {
-    bytes.first_chunk().is_some_and(|length| {
-        u64::from_le_bytes(*length) <= bytes.len() as u64 - 8 && bytes.get(8) == Some(&b'{')
-    })
-}
-
-/// The array in the bytes of a `.npy` file; `None` when it has another element type. The header is compared with the length
-/// before anything is allocated.
-fn view<'a, T: ViewElement>(path: &Path, bytes: &'a [u8]) -> Result<Option<ArrayViewD<'a, T>>, DataError> {
-    match ArrayViewD::<T>::view_npy(bytes) {
-        Ok(found) => Ok(Some(found)),
-        Err(ViewNpyError::WrongDescriptor(_)) => Ok(None),
-        Err(e) => Err(array(path, e.to_string())),
-    }
-}
-
 /// Range and percentiles; the percentiles are those of evenly spaced rows.
-fn measure(rows: &Array2<f32>, stored: bool) -> Values {
-    let finite = || rows.iter().copied().filter(|v| v.is_finite());
-    let few = (LOOKED_AT / rows.ncols().max(1)).clamp(1, rows.nrows().max(1));
+fn measure(rows: &Rows, known: Known, given: Option<Nominal>) -> Values {
+    match rows {
+        Rows::Bytes(rows) => {
+            let most = rows.iter().copied().max();
+            let range = match (most, known) {
+                // 0 and 1 in place of 0 and 255, or pictures that are all but black.
+                (Some(1), Known::Bytes) if given.is_none() => Nominal::Other,
+                _ => Nominal::Unit,
+            };
+            spaced(
+                rows.dim(),
+                |i| rows.row(i),
+                unit,
+                range,
+                rows.iter().min().map(|v| unit(*v)),
+                most.map(unit),
+            )
+        }
+        Rows::Floats(rows) => {
+            let ends: Vec<(f32, f32)> =
+                rows.outer_iter().into_par_iter().filter_map(|row| ends(row)).collect();
+            let range = given.unwrap_or_else(|| guessed(&ends, known));
+            let min = ends.iter().map(|e| e.0).reduce(f32::min);
+            let max = ends.iter().map(|e| e.1).reduce(f32::max);
+            spaced(rows.dim(), |i| rows.row(i), |v| v, range, min, max)
+        }
+    }
+}
+
+fn spaced<'a, T: Copy + 'a>(
+    (count, length): (usize, usize),
+    row: impl Fn(usize) -> ArrayView1<'a, T>,
+    value: impl Fn(T) -> f32,
+    range: Nominal,
+    min: Option<f32>,
+    max: Option<f32>,
+) -> Values {
+    let few = (LOOKED_AT / length.max(1)).clamp(1, count.max(1));
     let mut some: Vec<f32> = (0..few)
-        .filter(|_| rows.nrows() > 0)
-        .flat_map(|i| rows.row(i * rows.nrows() / few))
-        .copied()
+        .filter(|_| count > 0)
+        .flat_map(|i| row(i * count / few).iter().map(|v| value(*v)).collect::<Vec<f32>>())
         .filter(|v| v.is_finite())
         .collect();
     some.sort_unstable_by(f32::total_cmp);
     let at = |p: f64| some.get((p * some.len().saturating_sub(1) as f64).round() as usize).copied();
-    let (p01, p99) = (at(0.01), at(0.99));
-    let range = match (p01, p99) {
-        _ if stored => Nominal::Unit,
-        (Some(lo), Some(hi)) if lo >= -0.25 && hi <= 1.5 => Nominal::Unit,
-        (Some(lo), Some(hi)) if lo >= -2.5 && hi <= 2.5 => Nominal::Symmetric,
-        (Some(lo), Some(hi)) if lo >= -64.0 && hi <= 320.0 => Nominal::Bytes,
+    Values { range, min, p01: at(0.01), p99: at(0.99), max }
+}
+
+/// Least and largest finite value of an image.
+fn ends(row: ArrayView1<'_, f32>) -> Option<(f32, f32)> {
+    row.iter()
+        .copied()
+        .filter(|v| v.is_finite())
+        .fold(None, |ends, v| Some(ends.map_or((v, v), |(lo, hi): (f32, f32)| (lo.min(v), hi.max(v)))))
+}
+
+/// The range of floating-point numbers and wide integers, from the least and largest value of each image. Of 50 images one
+/// may lie outside, as a sampler may have diverged.
+fn guessed(ends: &[(f32, f32)], known: Known) -> Nominal {
+    let outside = ends.len() / 50;
+    let mut least: Vec<f32> = ends.iter().map(|e| e.0).collect();
+    let mut most: Vec<f32> = ends.iter().map(|e| e.1).collect();
+    least.sort_unstable_by(f32::total_cmp);
+    most.sort_unstable_by(|a, b| b.total_cmp(a));
+    let (Some(lo), Some(hi)) = (least.get(outside), most.get(outside)) else { return Nominal::Other };
+    match (*lo, *hi) {
+        (lo, hi) if known == Known::Integers && lo >= 0.0 && hi > 255.0 && hi <= 65535.0 => Nominal::Words,
+        _ if known == Known::Integers => Nominal::Other,
+        // Generated images exceed their range slightly.
+        (lo, hi) if lo >= -0.25 && hi > 0.25 && hi <= 1.5 => Nominal::Unit,
+        (lo, hi) if (-2.5..=-0.5).contains(&lo) && hi <= 2.5 => Nominal::Symmetric,
+        (lo, hi) if lo >= -64.0 && (64.0..=320.0).contains(&hi) => Nominal::Bytes,
         _ => Nominal::Other,
-    };
-    Values { range, min: finite().reduce(f32::min), p01, p99, max: finite().reduce(f32::max) }
+    }
 }

@@ -3,17 +3,20 @@
 //! [`load`] reads a [`Dataset`] from the cache and verifies its checksum against the registry or, for the user's own files,
 //! against the manifest of the fetch.
 
+pub(crate) mod archive;
 pub mod cifar;
 mod error;
 pub mod fetch;
 pub mod idx;
 pub mod image_folder;
 pub mod image_set;
+pub mod input;
 pub mod manifest;
 pub mod pickle;
 pub mod registry;
 pub mod resample;
 pub mod subset;
+pub(crate) mod torch;
 pub mod weights;
 
 use std::fs;
@@ -26,6 +29,7 @@ use sha2::{Digest, Sha256};
 pub use error::DataError;
 pub use fetch::fetch;
 pub use image_set::ImageSet;
+pub use input::Input;
 pub use manifest::{Manifest, State, check, state};
 pub use registry::{Entry, find};
 

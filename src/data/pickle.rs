@@ -1,109 +1,198 @@
-//! A reader for pickles of nested dictionaries of float32 arrays.
+//! A strict reader of pickles: numbers, texts, lists and dictionaries, tensors of PyTorch and arrays of numpy.
 //!
-//! A pickle is a program for a stack machine. This machine has the instructions that such dictionaries need and the three
-//! globals of numpy's arrays. It calls nothing, and refuses everything else by name. Arrays borrow from the input, so that
-//! memory is bounded by the number of instructions.
+//! A pickle is a program for a machine with a stack. This machine knows the instructions that `torch.save` and numpy write,
+//! and the globals that name tensors, their storages and arrays. It calls nothing and refuses every other instruction and
+//! global by name. The attributes of `argparse.Namespace` are read and dropped. Values are bounded in depth, and memory by
+//! the number of instructions: texts and arrays are parts of the input.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
+
+use ndarray::ArrayD;
 
 use super::DataError;
+use crate::store::npy::{Elements, Header, Kind};
+use crate::store::quoted;
 
-/// Largest depth of nested dictionaries.
-const DEEPEST: usize = 6;
-/// Largest length of a key in bytes.
-const KEY: usize = 64;
+/// Deepest nesting of dictionaries and tuples.
+const DEEPEST: usize = 16;
+/// Largest number of axes of a tensor.
+const AXES: usize = 8;
+/// Characters of a name in an error.
+const NAME: usize = 64;
 
-/// An array in the bytes of a pickle.
+/// A tensor: a view of a storage, which is an entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Name of the storage.
+    pub storage: String,
+    /// Type of the elements.
+    pub kind: Kind,
+    /// Number of elements of the storage.
+    pub elements: usize,
+    /// Index of the first element.
+    pub offset: usize,
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Strides of the axes, in elements.
+    pub strides: Vec<usize>,
+}
+
+/// A type of numpy; the byte order is `None` until it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dtype {
+    kind: Kind,
+    big: Option<bool>,
+}
+
+/// An array of numpy: its elements are a part of the pickle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array<'a> {
-    /// Its sizes.
-    pub shape: Vec<usize>,
-    /// Its values in C order, little-endian.
+    /// Type, order and sizes.
+    pub header: Header,
+    /// The elements, as many as the header gives.
     pub bytes: &'a [u8],
 }
 
-impl Array<'_> {
-    /// Its values in C order.
-    pub fn values(&self) -> impl Iterator<Item = f32> {
-        self.bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))
+impl Tensor {
+    /// Whether the elements lie one after the other in the order of the axes.
+    pub fn contiguous(&self) -> bool {
+        let mut due = 1;
+        let mut axes = self.shape.iter().zip(&self.strides).rev();
+        axes.all(|(size, stride)| {
+            let fits = *size == 1 || *stride == due;
+            due = size.saturating_mul(due);
+            fits
+        })
     }
 }
 
-/// The known callables and classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Global {
-    Reconstruct,
-    NdArray,
-    Dtype,
+/// A value of the pickle, as far as checkpoints are read.
+#[derive(Debug, Clone)]
+pub enum Value<'a> {
+    /// None.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A floating-point number.
+    Float,
+    /// Bytes that are not a text.
+    Bytes(&'a [u8]),
+    /// A list of Python, and its depth.
+    List(Vec<Self>, usize),
+    /// A type of numpy: its byte order is set after it is made.
+    Dtype(Rc<Cell<Dtype>>),
+    /// An array of numpy.
+    Array(Rc<Array<'a>>),
+    /// A text.
+    Text(&'a str),
+    /// A tuple and its depth.
+    Tuple(Rc<[Self]>, usize),
+    /// A known class or function.
+    Global(Global),
+    /// A storage: name, type and number of elements.
+    Storage(&'a str, Storage, usize),
+    /// A tensor.
+    Tensor(Rc<Tensor>),
+    /// A dictionary, of which entries with texts as keys are kept, and its depth.
+    Dict(BTreeMap<&'a str, Self>, usize),
+    /// Something that is not looked at.
+    Opaque(&'static str),
 }
 
-const GLOBALS: [(&str, Global); 3] = [
-    ("numpy.core.multiarray _reconstruct", Global::Reconstruct),
-    ("numpy ndarray", Global::NdArray),
-    ("numpy dtype", Global::Dtype),
+/// Type of a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storage {
+    kind: Kind,
+}
+
+/// A known class or function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Global {
+    /// `torch._utils._rebuild_tensor_v2`.
+    Tensor,
+    /// `torch._utils._rebuild_parameter`.
+    Parameter,
+    /// `collections.OrderedDict`.
+    Dict,
+    /// `argparse.Namespace`.
+    Namespace,
+    /// `numpy.core.multiarray._reconstruct`.
+    Reconstruct,
+    /// `numpy.ndarray`; called by `_reconstruct`, an array before its contents.
+    NdArray,
+    /// `numpy.dtype`.
+    Dtype,
+    /// The class of a storage.
+    Storage(Storage),
+}
+
+const fn storage(kind: Kind) -> Global {
+    Global::Storage(Storage { kind })
+}
+
+const GLOBALS: [(&str, &str, Global); 18] = [
+    ("numpy.core.multiarray", "_reconstruct", Global::Reconstruct),
+    ("numpy._core.multiarray", "_reconstruct", Global::Reconstruct),
+    ("numpy", "ndarray", Global::NdArray),
+    ("numpy", "dtype", Global::Dtype),
+    ("torch._utils", "_rebuild_tensor_v2", Global::Tensor),
+    ("torch._utils", "_rebuild_parameter", Global::Parameter),
+    ("collections", "OrderedDict", Global::Dict),
+    ("argparse", "Namespace", Global::Namespace),
+    ("torch", "FloatStorage", storage(Kind::Float(4))),
+    ("torch", "HalfStorage", storage(Kind::Float(2))),
+    ("torch", "BFloat16Storage", storage(Kind::Bfloat)),
+    ("torch", "DoubleStorage", storage(Kind::Float(8))),
+    ("torch", "LongStorage", storage(Kind::Signed(8))),
+    ("torch", "IntStorage", storage(Kind::Signed(4))),
+    ("torch", "ShortStorage", storage(Kind::Signed(2))),
+    ("torch", "CharStorage", storage(Kind::Signed(1))),
+    ("torch", "ByteStorage", storage(Kind::Unsigned(1))),
+    ("torch", "BoolStorage", storage(Kind::Bool)),
 ];
 
-#[derive(Debug)]
-enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    Tuple(Vec<Self>),
-    Global(Global),
-    /// The dtype float32 before its byte order is set.
-    Float,
-    /// The dtype little-endian float32.
-    LittleFloat,
-    /// An array before its contents.
-    Empty,
-    Array(Array<'a>),
-    Dict {
-        depth: usize,
-        items: BTreeMap<&'a str, Self>,
-    },
-}
-
-impl Value<'_> {
-    fn name(&self) -> &'static str {
+impl<'a> Value<'a> {
+    /// What it is, for messages.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::None => "None",
-            Self::Bool(_) => "a boolean",
+            Self::Bool(_) => "a truth value",
             Self::Int(_) => "an integer",
-            Self::Text(_) => "a string",
+            Self::Float => "a floating-point number",
+            Self::Text(_) => "a text",
             Self::Bytes(_) => "bytes",
-            Self::Tuple(_) => "a tuple",
-            Self::Global(_) => "a global",
-            Self::Float | Self::LittleFloat => "a dtype",
-            Self::Empty | Self::Array(_) => "an array",
-            Self::Dict { .. } => "a dictionary",
+            Self::List(..) => "a list",
+            Self::Dtype(_) => "a dtype",
+            Self::Array(_) => "an array",
+            Self::Tuple(..) => "a tuple",
+            Self::Global(_) => "a class",
+            Self::Storage(..) => "a storage",
+            Self::Tensor(_) => "a tensor",
+            Self::Dict(..) => "a dictionary",
+            Self::Opaque(name) => name,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Tuple(_, depth) | Self::Dict(_, depth) | Self::List(_, depth) => *depth,
+            _ => 0,
         }
     }
 }
 
-/// Values in the memo: only small, immutable values can be read from it. A dtype is the same object before and after its
-/// byte order is set.
-#[derive(Debug, Clone, Copy)]
-enum Memo<'a> {
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    Global(Global),
-    Float,
-    Other(&'static str),
-}
-
-/// The arrays of a pickle, each under the names of its keys, joined by dots.
-///
-/// `path` is used in error messages only.
+/// The value that a pickle is.
 ///
 /// # Errors
-/// [`DataError::Pickle`] for any other instruction or global, another type of array, damage, and bytes after the end.
-pub fn read_arrays<'a>(path: &Path, bytes: &'a [u8]) -> Result<BTreeMap<String, Array<'a>>, DataError> {
-    let mut machine =
-        Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new(), told: false };
-    let refused = |at: usize, reason: String| DataError::Pickle { path: path.to_path_buf(), at, reason };
+/// Byte and reason, for any other instruction or global, damage, and bytes after the end.
+pub fn read(bytes: &[u8]) -> Result<Value<'_>, String> {
+    let mut machine = Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: BTreeMap::new() };
+    let refused = |at: usize, reason: String| format!("pickle, byte {at}: {reason}");
     loop {
         let at = machine.at;
         if machine.step().map_err(|reason| refused(at, reason))? {
@@ -112,56 +201,33 @@ pub fn read_arrays<'a>(path: &Path, bytes: &'a [u8]) -> Result<BTreeMap<String, 
     }
     let at = machine.at;
     if at < bytes.len() {
-        return Err(refused(at, format!("{} bytes left over", bytes.len() - at)));
+        return Err(refused(at, format!("{} bytes follow the end", bytes.len() - at)));
     }
-    let mut arrays = BTreeMap::new();
     match (machine.stack.pop(), machine.stack.is_empty() && machine.marks.is_empty()) {
-        (Some(Value::Dict { items, .. }), true) => {
-            flatten("", items, &mut arrays).map_err(|reason| refused(at, reason))?;
-        }
+        (Some(value), true) => Ok(value),
         (last, _) => {
-            let found = last.map_or("nothing", |v| v.name());
-            return Err(refused(at, format!("ends with {found}, expected one dictionary")));
+            let found = last.map_or("nothing", |value| value.name());
+            Err(refused(at, format!("ends with {found} and more on its stack, expected one value")))
         }
     }
-    Ok(arrays)
-}
-
-/// Adds all arrays below `items`; the recursion depth is at most [`DEEPEST`].
-fn flatten<'a>(
-    prefix: &str,
-    items: BTreeMap<&'a str, Value<'a>>,
-    arrays: &mut BTreeMap<String, Array<'a>>,
-) -> Result<(), String> {
-    for (key, value) in items {
-        let name = format!("{prefix}{key}");
-        match value {
-            Value::Array(array) => drop(arrays.insert(name, array)),
-            Value::Dict { items, .. } => flatten(&format!("{name}."), items, arrays)?,
-            other => return Err(format!("'{name}' is {}, expected an array or a dictionary", other.name())),
-        }
-    }
-    Ok(())
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Length of the stack at each mark.
+    /// Lengths of the stack at its marks.
     marks: Vec<usize>,
-    memo: BTreeMap<u8, Memo<'a>>,
-    /// Whether the byte order of the dtype was set.
-    told: bool,
+    memo: BTreeMap<u32, Value<'a>>,
 }
 
 impl<'a> Machine<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
-        let Some(taken) = rest.get(..n) else {
-            return Err(format!("truncated, {} bytes, expected {n}", rest.len()));
-        };
-        self.at += n;
+        let taken = rest
+            .get(..length)
+            .ok_or_else(|| format!("truncated, {length} bytes are needed and {} are left", rest.len()))?;
+        self.at += length;
         Ok(taken)
     }
 
@@ -179,13 +245,14 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
-    /// Removes the last value above the last mark.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    /// Takes the last value above the last mark.
     fn pop(&mut self) -> Result<Value<'a>, String> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= floor {
-            return Err("the stack has too few values".into());
-        }
-        self.stack.pop().ok_or_else(|| "the stack is empty".into())
+        let last = if self.stack.len() > self.floor() { self.stack.pop() } else { None };
+        last.ok_or_else(|| "the stack has too few values".into())
     }
 
     fn since_mark(&mut self) -> Result<Vec<Value<'a>>, String> {
@@ -193,14 +260,32 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
-    /// Executes an instruction; true for the last one.
+    fn put_memo(&mut self, place: u32) -> Result<(), String> {
+        let value = match self.stack.last() {
+            // A copy would not see what is set later.
+            Some(Value::Dict(..)) => Value::Opaque("a dictionary that occurs twice"),
+            Some(Value::List(..)) => Value::Opaque("a list that occurs twice"),
+            Some(value) => value.clone(),
+            None => return Err("the stack has too few values".into()),
+        };
+        self.memo.insert(place, value);
+        Ok(())
+    }
+
+    fn get_memo(&self, place: u32) -> Result<Value<'a>, String> {
+        self.memo.get(&place).cloned().ok_or_else(|| format!("the memo has no value {place}"))
+    }
+
+    /// Executes one instruction; true for the last one.
     fn step(&mut self) -> Result<bool, String> {
         let [code] = self.number()?;
         let value = match code {
+            // Protocol, and the length of a frame.
             b'\x80' => match self.number()? {
-                [3] => return Ok(false),
-                [n] => return Err(format!("protocol {n}, expected 3")),
+                [2..=5] => return Ok(false),
+                [other] => return Err(format!("protocol {other}, expected 2 to 5")),
             },
+            b'\x95' => return self.number::<8>().map(|_| false),
             b'.' => return Ok(true),
             b'(' => {
                 self.marks.push(self.stack.len());
@@ -208,80 +293,117 @@ impl<'a> Machine<'a> {
             }
             b'q' => {
                 let [place] = self.number()?;
-                let memo = match self.stack.last() {
-                    Some(Value::Text(t)) => Memo::Text(t),
-                    Some(Value::Bytes(b)) => Memo::Bytes(b),
-                    Some(Value::Global(g)) => Memo::Global(*g),
-                    Some(Value::Float | Value::LittleFloat) => Memo::Float,
-                    Some(other) => Memo::Other(other.name()),
-                    None => return Err("the stack is empty".into()),
-                };
-                self.memo.insert(place, memo);
-                return Ok(false);
+                return self.put_memo(place.into()).map(|()| false);
+            }
+            b'r' => {
+                let place = u32::from_le_bytes(self.number()?);
+                return self.put_memo(place).map(|()| false);
+            }
+            b'\x94' => {
+                let place = u32::try_from(self.memo.len()).map_err(|e| e.to_string())?;
+                return self.put_memo(place).map(|()| false);
             }
             b'h' => {
                 let [place] = self.number()?;
-                match self.memo.get(&place) {
-                    Some(Memo::Text(t)) => Value::Text(t),
-                    Some(Memo::Bytes(b)) => Value::Bytes(b),
-                    Some(Memo::Global(g)) => Value::Global(*g),
-                    Some(Memo::Float) if self.told => Value::LittleFloat,
-                    Some(Memo::Float) => Value::Float,
-                    Some(Memo::Other(name)) => return Err(format!("{name} is used twice")),
-                    None => return Err(format!("the memo has nothing at {place}")),
-                }
+                self.get_memo(place.into())?
             }
-            b'}' => Value::Dict { depth: 1, items: BTreeMap::new() },
+            b'j' => {
+                let place = u32::from_le_bytes(self.number()?);
+                self.get_memo(place)?
+            }
             b'N' => Value::None,
             b'\x88' => Value::Bool(true),
             b'\x89' => Value::Bool(false),
             b'K' => Value::Int(u8::from_le_bytes(self.number()?).into()),
             b'M' => Value::Int(u16::from_le_bytes(self.number()?).into()),
             b'J' => Value::Int(i32::from_le_bytes(self.number()?).into()),
+            b'\x8a' => {
+                let [length] = self.number()?;
+                Value::Int(long(self.take(length.into())?)?)
+            }
+            b'G' => self.number::<8>().map(|_| Value::Float)?,
             b'X' => {
-                let length = u32::from_le_bytes(self.number()?) as usize;
-                Value::Text(text(self.take(length)?)?)
+                let length = u32::from_le_bytes(self.number()?);
+                Value::Text(text(self.take(length as usize)?)?)
+            }
+            b'\x8c' => {
+                let [length] = self.number()?;
+                Value::Text(text(self.take(length.into())?)?)
+            }
+            // Texts of Python 2, which are bytes.
+            b'U' => {
+                let [length] = self.number()?;
+                string(self.take(length.into())?)
+            }
+            b'T' => {
+                let length = u32::from_le_bytes(self.number()?);
+                string(self.take(length as usize)?)
             }
             b'C' => {
                 let [length] = self.number()?;
-                Value::Bytes(self.take(length.into())?)
+                string(self.take(length.into())?)
             }
             b'B' => {
-                let length = u32::from_le_bytes(self.number()?) as usize;
-                Value::Bytes(self.take(length)?)
+                let length = u32::from_le_bytes(self.number()?);
+                string(self.take(length as usize)?)
             }
-            b'c' => {
-                let name = format!("{} {}", cut(self.line()?), cut(self.line()?));
-                match GLOBALS.iter().find(|(known, _)| *known == name) {
-                    Some((_, global)) => Value::Global(*global),
-                    None => return Err(format!("global '{name}' is not allowed")),
+            b'\x8e' => {
+                let length =
+                    usize::try_from(u64::from_le_bytes(self.number()?)).map_err(|e| e.to_string())?;
+                string(self.take(length)?)
+            }
+            b'c' => global(self.line()?, self.line()?)?,
+            b'\x93' => match (self.pop()?, self.pop()?) {
+                (Value::Text(name), Value::Text(module)) => global(module, name)?,
+                (name, module) => {
+                    return Err(format!("a global is named by {} and {}", module.name(), name.name()));
                 }
-            }
+            },
+            b'}' => Value::Dict(BTreeMap::new(), 1),
+            b']' => Value::List(vec![], 1),
+            b')' => Value::Tuple([].into(), 1),
             b'\x85' => tuple(vec![self.pop()?])?,
+            b'\x86' => {
+                let (b, a) = (self.pop()?, self.pop()?);
+                tuple(vec![a, b])?
+            }
             b'\x87' => {
                 let (c, b, a) = (self.pop()?, self.pop()?, self.pop()?);
                 tuple(vec![a, b, c])?
             }
             b't' => tuple(self.since_mark()?)?,
-            b'R' => {
+            b'a' => {
+                let value = self.pop()?;
+                return self.extend_list(vec![value]);
+            }
+            b'e' => {
+                let values = self.since_mark()?;
+                return self.extend_list(values);
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                return self.set(vec![key, value]);
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                return self.set(items);
+            }
+            b'Q' => persistent(&self.pop()?)?,
+            b'R' | b'\x81' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 call(&function, &arguments)?
             }
             b'b' => {
-                let (state, object) = (self.pop()?, self.pop()?);
-                let built = build(&object, state)?;
-                self.told |= matches!(built, Value::LittleFloat);
-                built
-            }
-            b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                self.set(vec![key, value])?;
-                return Ok(false);
-            }
-            b'u' => {
-                let items = self.since_mark()?;
-                self.set(items)?;
-                return Ok(false);
+                let state = self.pop()?;
+                match self.pop()? {
+                    built @ (Value::Dict(..) | Value::Opaque(_)) => built,
+                    Value::Dtype(dtype) => {
+                        order(&dtype, &state)?;
+                        Value::Dtype(dtype)
+                    }
+                    Value::Global(Global::NdArray) => array(&state)?,
+                    other => return Err(format!("{} is given attributes", other.name())),
+                }
             }
             other => return Err(format!("instruction {} is not allowed", instruction(other))),
         };
@@ -289,180 +411,290 @@ impl<'a> Machine<'a> {
         Ok(false)
     }
 
-    /// Adds pairs of keys and values to the dictionary on the stack.
-    fn set(&mut self, items: Vec<Value<'a>>) -> Result<(), String> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        let above = self.stack.len() > floor;
-        let (depth, into) = match self.stack.last_mut() {
-            Some(Value::Dict { depth, items }) if above => (depth, items),
-            Some(other) if above => return Err(format!("{} has no items", other.name())),
-            _ => return Err("the stack has too few values".into()),
+    fn last(&mut self) -> Result<&mut Value<'a>, String> {
+        let floor = self.floor();
+        if self.stack.len() <= floor {
+            return Err("the stack has too few values".into());
+        }
+        self.stack.last_mut().ok_or_else(|| "the stack has too few values".into())
+    }
+
+    fn extend_list(&mut self, values: Vec<Value<'a>>) -> Result<bool, String> {
+        let (list, depth) = match self.last()? {
+            Value::List(list, depth) => (list, depth),
+            other => return Err(format!("{} takes no elements", other.name())),
+        };
+        *depth = values.iter().fold(*depth, |depth, value| depth.max(value.depth() + 1));
+        if *depth > DEEPEST {
+            return Err(format!("values are nested more than {DEEPEST} deep"));
+        }
+        list.extend(values);
+        Ok(false)
+    }
+
+    /// Puts pairs of keys and values into the dictionary on the stack.
+    fn set(&mut self, items: Vec<Value<'a>>) -> Result<bool, String> {
+        let (entries, depth) = match self.last()? {
+            Value::Dict(entries, depth) => (entries, depth),
+            other => return Err(format!("{} takes no entries", other.name())),
         };
         if !items.len().is_multiple_of(2) {
-            return Err("a key without a value".into());
+            return Err("a key has no value".into());
         }
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
-            let key = match key {
-                Value::Text(key) if !key.is_empty() && key.len() <= KEY && !key.contains('.') => key,
-                Value::Text(key) => {
-                    return Err(format!("key '{}' is empty, too long or contains a dot", cut(key)));
-                }
-                other => return Err(format!("a key is {}, expected a string", other.name())),
-            };
-            if let Value::Dict { depth: inner, .. } = value {
-                *depth = (*depth).max(inner + 1);
-                if *depth > DEEPEST {
-                    return Err(format!("dictionaries are nested more than {DEEPEST} deep"));
-                }
+            *depth = (*depth).max(value.depth() + 1);
+            if *depth > DEEPEST {
+                return Err(format!("values are nested more than {DEEPEST} deep"));
             }
-            if into.insert(key, value).is_some() {
-                return Err(format!("key '{key}' occurs twice"));
+            let Value::Text(key) = key else { continue };
+            if let Some(_earlier) = entries.insert(key, value) {
+                return Err(format!("key '{}' occurs twice", cut(&key)));
             }
         }
-        Ok(())
+        Ok(false)
     }
+}
+
+/// A text where the bytes are one.
+fn string(bytes: &[u8]) -> Value<'_> {
+    str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text)
+}
+
+/// Sets the byte order of a type, from `(3, '<', None, None, None, -1, -1, 0)`.
+fn order(dtype: &Cell<Dtype>, state: &Value<'_>) -> Result<(), String> {
+    let Value::Tuple(state, _) = state else {
+        return Err(format!("a state is {}, expected a tuple", state.name()));
+    };
+    let big = match &state[..] {
+        [Value::Int(3), Value::Text("<" | "|"), Value::None, Value::None, Value::None, ..] => false,
+        [Value::Int(3), Value::Text(">"), Value::None, Value::None, Value::None, ..] => true,
+        _ => return Err("a dtype has a state that is not one of plain numbers".into()),
+    };
+    dtype.set(Dtype { big: Some(big), ..dtype.get() });
+    Ok(())
+}
+
+/// An array, from `(1, sizes, dtype, fortran, bytes)`.
+fn array<'a>(state: &Value<'a>) -> Result<Value<'a>, String> {
+    let Value::Tuple(state, _) = state else {
+        return Err(format!("a state is {}, expected a tuple", state.name()));
+    };
+    let [Value::Int(1), Value::Tuple(shape, _), Value::Dtype(dtype), Value::Bool(fortran), values] =
+        &state[..]
+    else {
+        return Err("an array has a state that is not numpy's".into());
+    };
+    let bytes = match values {
+        Value::Bytes(bytes) => bytes,
+        Value::Text(text) => text.as_bytes(),
+        other => return Err(format!("the values of an array are {}, expected bytes", other.name())),
+    };
+    let Dtype { kind, big: Some(big) } = dtype.get() else {
+        return Err("a dtype has no byte order".into());
+    };
+    let header = Header { kind, big, fortran: *fortran, sizes: sizes(shape)? };
+    if header.bytes()? != bytes.len() {
+        let Header { sizes, .. } = header;
+        return Err(format!("an array of shape {sizes:?} has {} bytes of {}", bytes.len(), kind.name()));
+    }
+    Ok(Value::Array(Rc::new(Array { header, bytes })))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
-    str::from_utf8(bytes).map_err(|e| format!("a string is not UTF-8: {e}"))
+    str::from_utf8(bytes).map_err(|e| format!("a text is not UTF-8: {e}"))
 }
 
-/// The first characters of a string, for messages.
+/// A signed integer of at most 8 bytes, little-endian.
+fn long(bytes: &[u8]) -> Result<i64, String> {
+    if bytes.len() > 8 {
+        return Err(format!("an integer of {} bytes, expected at most 8", bytes.len()));
+    }
+    let sign = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut wide = [if sign { 0xff } else { 0 }; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    Ok(i64::from_le_bytes(wide))
+}
+
+/// The first characters of a text, for messages.
 fn cut(text: &str) -> &str {
-    text.char_indices().nth(KEY).map_or(text, |(end, _)| &text[..end])
+    text.char_indices().nth(NAME).map_or(text, |(end, _)| &text[..end])
 }
 
-/// A tuple, which may hold the parts of arrays and dtypes: numbers, strings and one tuple of sizes.
-fn tuple(values: Vec<Value<'_>>) -> Result<Value<'_>, String> {
+fn instruction(code: u8) -> String {
+    if code.is_ascii_graphic() { format!("'{}'", char::from(code)) } else { format!("{code:#04x}") }
+}
+
+fn global<'a>(module: &str, name: &str) -> Result<Value<'a>, String> {
+    let known = GLOBALS.iter().find(|(m, n, _)| *m == module && *n == name);
+    let (.., global) =
+        known.ok_or_else(|| format!("global '{} {}' is not allowed", cut(module), cut(name)))?;
+    Ok(Value::Global(*global))
+}
+
+fn tuple<'a>(values: Vec<Value<'a>>) -> Result<Value<'a>, String> {
+    let mut depth = 1;
     for value in &values {
+        // Hooks of a tensor: an empty dictionary. Tuples are shared, and would keep a larger one alive.
         match value {
-            Value::Array(_) | Value::Dict { .. } | Value::Empty => {
-                return Err(format!("{} is in a tuple", value.name()));
+            Value::Dict(entries, _) if !entries.is_empty() => {
+                return Err("a tuple holds a dictionary that is not empty".into());
             }
-            Value::Tuple(inner) if inner.iter().any(|v| matches!(v, Value::Tuple(_))) => {
-                return Err("tuples are nested more than two deep".into());
+            Value::List(list, _) if !list.is_empty() => {
+                return Err("a tuple holds a list that is not empty".into());
             }
             _ => {}
         }
+        depth = depth.max(value.depth() + 1);
     }
-    Ok(Value::Tuple(values))
+    if depth > DEEPEST {
+        return Err(format!("values are nested more than {DEEPEST} deep"));
+    }
+    Ok(Value::Tuple(values.into(), depth))
 }
 
-/// Emulates the two allowed calls: `_reconstruct(ndarray, (0,), b'b')` and `dtype('f4', False, True)`.
+/// A storage, `('storage', class, name, device, elements)`.
+fn persistent<'a>(id: &Value<'a>) -> Result<Value<'a>, String> {
+    let Value::Tuple(parts, _) = id else {
+        return Err(format!("a storage is named by {}", id.name()));
+    };
+    match &parts[..] {
+        [
+            Value::Text(kind),
+            Value::Global(Global::Storage(class)),
+            Value::Text(name),
+            Value::Text(_),
+            Value::Int(elements),
+        ] if *kind == "storage" => Ok(Value::Storage(name, *class, size(*elements)?)),
+        _ => Err("a storage is not named as PyTorch does".into()),
+    }
+}
+
+fn size(value: i64) -> Result<usize, String> {
+    usize::try_from(value).map_err(|_| format!("a size or stride is {value}"))
+}
+
+fn sizes(values: &[Value<'_>]) -> Result<Vec<usize>, String> {
+    if values.len() > AXES {
+        return Err(format!("a tensor of {} axes, expected at most {AXES}", values.len()));
+    }
+    let each = values.iter().map(|value| match value {
+        Value::Int(value) => size(*value),
+        other => Err(format!("a size or stride is {}", other.name())),
+    });
+    each.collect()
+}
+
+/// The calls and constructors that are known.
 fn call<'a>(function: &Value<'a>, arguments: &Value<'a>) -> Result<Value<'a>, String> {
-    let Value::Tuple(arguments) = arguments else {
-        return Err(format!("arguments are {}, expected a tuple", arguments.name()));
+    let Value::Tuple(arguments, _) = arguments else {
+        return Err(format!("the arguments of a call are {}, expected a tuple", arguments.name()));
     };
     match (function, &arguments[..]) {
+        // An array before its contents.
         (
             Value::Global(Global::Reconstruct),
-            [Value::Global(Global::NdArray), Value::Tuple(sizes), Value::Bytes(b"b")],
-        ) if matches!(sizes[..], [Value::Int(0)]) => Ok(Value::Empty),
-        (Value::Global(Global::Dtype), [Value::Text("f4"), Value::Bool(false), Value::Bool(true)]) => {
-            Ok(Value::Float)
+            [Value::Global(Global::NdArray), Value::Tuple(sizes, _), Value::Text("b")],
+        ) if matches!(sizes[..], [Value::Int(0)]) => Ok(Value::Global(Global::NdArray)),
+        (Value::Global(Global::Dtype), [Value::Text(name), _, _]) => {
+            let known = Kind::of(name)?;
+            Ok(Value::Dtype(Rc::new(Cell::new(Dtype { kind: known, big: None }))))
         }
-        (Value::Global(Global::Dtype), [Value::Text(other), ..]) => {
-            Err(format!("the dtype is '{}', expected 'f4'", cut(other)))
+        (Value::Global(Global::Dict), []) => Ok(Value::Dict(BTreeMap::new(), 1)),
+        (Value::Global(Global::Namespace), _) => Ok(Value::Opaque("a namespace")),
+        (Value::Global(Global::Parameter), [tensor @ Value::Tensor(_), ..]) => Ok(tensor.clone()),
+        (
+            Value::Global(Global::Tensor),
+            [
+                Value::Storage(storage, class, elements),
+                Value::Int(offset),
+                Value::Tuple(shape, _),
+                Value::Tuple(strides, _),
+                ..,
+            ],
+        ) => {
+            let tensor = Tensor {
+                storage: storage.to_string(),
+                kind: class.kind,
+                elements: *elements,
+                offset: size(*offset)?,
+                shape: sizes(shape)?,
+                strides: sizes(strides)?,
+            };
+            within(&tensor)?;
+            Ok(Value::Tensor(tensor.into()))
         }
-        (Value::Global(_), _) => Err("a call has other arguments than numpy's".into()),
+        (Value::Global(_), _) => Err("a call with unexpected arguments".into()),
         (other, _) => Err(format!("{} is called", other.name())),
     }
 }
 
-/// Sets the state of a dtype, `(3, '<', None, None, None, -1, -1, 0)`, and of an array, `(1, sizes, dtype, False, bytes)`.
-fn build<'a>(object: &Value<'a>, state: Value<'a>) -> Result<Value<'a>, String> {
-    let Value::Tuple(state) = state else {
-        return Err(format!("a state is {}, expected a tuple", state.name()));
-    };
-    match (object, &state[..]) {
-        (
-            Value::Float,
-            [
-                Value::Int(3),
-                Value::Text("<"),
-                Value::None,
-                Value::None,
-                Value::None,
-                Value::Int(-1),
-                Value::Int(-1),
-                Value::Int(0),
-            ],
-        ) => Ok(Value::LittleFloat),
-        (Value::Float, _) => Err("a dtype has another state than little-endian float32".into()),
-        (
-            Value::Empty,
-            [Value::Int(1), Value::Tuple(sizes), Value::LittleFloat, Value::Bool(false), Value::Bytes(bytes)],
-        ) => {
-            let size = |v: &Value<'_>| match v {
-                Value::Int(n) => usize::try_from(*n).map_err(|_| format!("an array with size {n}")),
-                other => Err(format!("a size of an array is {}", other.name())),
-            };
-            let shape = sizes.iter().map(size).collect::<Result<Vec<_>, _>>()?;
-            let due = shape.iter().try_fold(4usize, |product, &n| product.checked_mul(n));
-            if due != Some(bytes.len()) {
-                let sizes: Vec<usize> = shape.iter().copied().take(8).collect();
-                return Err(format!("an array of sizes {sizes:?} has {} bytes", bytes.len()));
-            }
-            Ok(Value::Array(Array { shape, bytes }))
-        }
-        (Value::Empty, _) => Err("an array has another state than little-endian float32 in C order".into()),
-        (other, _) => Err(format!("{} has no state", other.name())),
+/// Refuses a tensor that does not lie within its storage.
+fn within(tensor: &Tensor) -> Result<(), String> {
+    if tensor.shape.len() != tensor.strides.len() {
+        return Err(format!(
+            "a tensor has {} sizes and {} strides",
+            tensor.shape.len(),
+            tensor.strides.len()
+        ));
+    }
+    if tensor.shape.contains(&0) {
+        return Ok(());
+    }
+    let last =
+        tensor.shape.iter().zip(&tensor.strides).try_fold(tensor.offset, |last, (size, stride)| {
+            last.checked_add((size - 1).checked_mul(*stride)?)
+        });
+    match last {
+        Some(last) if last < tensor.elements => Ok(()),
+        _ => Err(format!(
+            "a tensor of shape {:?} and strides {:?} does not fit its storage of {} elements",
+            tensor.shape, tensor.strides, tensor.elements
+        )),
     }
 }
 
-/// The name of an instruction in Python's pickletools, protocols 0 to 5.
-fn instruction(code: u8) -> String {
-    const NAMES: [(u8, &str); 46] = [
-        (b'I', "INT"),
-        (b'L', "LONG"),
-        (b'\x8a', "LONG1"),
-        (b'\x8b', "LONG4"),
-        (b'S', "STRING"),
-        (b'T', "BINSTRING"),
-        (b'U', "SHORT_BINSTRING"),
-        (b'\x8e', "BINBYTES8"),
-        (b'\x96', "BYTEARRAY8"),
-        (b'\x97', "NEXT_BUFFER"),
-        (b'\x98', "READONLY_BUFFER"),
-        (b'V', "UNICODE"),
-        (b'\x8c', "SHORT_BINUNICODE"),
-        (b'\x8d', "BINUNICODE8"),
-        (b'F', "FLOAT"),
-        (b'G', "BINFLOAT"),
-        (b']', "EMPTY_LIST"),
-        (b'a', "APPEND"),
-        (b'e', "APPENDS"),
-        (b'l', "LIST"),
-        (b')', "EMPTY_TUPLE"),
-        (b'\x86', "TUPLE2"),
-        (b'd', "DICT"),
-        (b'\x8f', "EMPTY_SET"),
-        (b'\x90', "ADDITEMS"),
-        (b'\x91', "FROZENSET"),
-        (b'0', "POP"),
-        (b'2', "DUP"),
-        (b'1', "POP_MARK"),
-        (b'g', "GET"),
-        (b'j', "LONG_BINGET"),
-        (b'p', "PUT"),
-        (b'r', "LONG_BINPUT"),
-        (b'\x94', "MEMOIZE"),
-        (b'\x82', "EXT1"),
-        (b'\x83', "EXT2"),
-        (b'\x84', "EXT4"),
-        (b'\x93', "STACK_GLOBAL"),
-        (b'i', "INST"),
-        (b'o', "OBJ"),
-        (b'\x81', "NEWOBJ"),
-        (b'\x92', "NEWOBJ_EX"),
-        (b'\x95', "FRAME"),
-        (b'P', "PERSID"),
-        (b'Q', "BINPERSID"),
-        (b'\x80', "PROTO"),
-    ];
-    match NAMES.iter().find(|(known, _)| *known == code) {
-        Some((_, name)) => (*name).to_owned(),
-        None => format!("{code:#04x}"),
+/// The float32 arrays of a dictionary of dictionaries, each under the names of its keys, joined by dots, with its sizes.
+///
+/// `path` is used in error messages only.
+///
+/// # Errors
+/// [`DataError::Pickle`] for any other content, and damage.
+pub fn read_arrays(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, ArrayD<f32>>, DataError> {
+    let refused = |reason: String| DataError::Pickle { path: path.to_path_buf(), reason };
+    let mut arrays = BTreeMap::new();
+    match read(bytes).map_err(refused)? {
+        Value::Dict(items, _) => flatten("", items, &mut arrays).map_err(refused)?,
+        other => return Err(refused(format!("it is {}, expected a dictionary", other.name()))),
     }
+    Ok(arrays)
+}
+
+/// Adds all arrays below `items`; the depth of dictionaries is at most [`DEEPEST`].
+fn flatten(
+    prefix: &str,
+    items: BTreeMap<&str, Value<'_>>,
+    arrays: &mut BTreeMap<String, ArrayD<f32>>,
+) -> Result<(), String> {
+    for (key, value) in items {
+        if key.is_empty() || key.len() > NAME || key.contains('.') {
+            return Err(format!("key {} is empty, too long or contains a dot", quoted(key)));
+        }
+        let name = format!("{prefix}{key}");
+        match value {
+            Value::Array(found) if found.header.kind == Kind::Float(4) => {
+                let Array { header, bytes } = &*found;
+                let array = header.clone().read(bytes.to_vec())?;
+                let Elements::F32(values) = array.elements else { continue };
+                let array = ArrayD::from_shape_vec(array.sizes, values).map_err(|e| e.to_string())?;
+                arrays.insert(name, array);
+            }
+            Value::Array(found) => {
+                return Err(format!("'{name}' is {}, expected float32", found.header.kind.name()));
+            }
+            Value::Dict(items, _) => flatten(&format!("{name}."), items, arrays)?,
+            other => return Err(format!("'{name}' is {}, expected an array or a dictionary", other.name())),
+        }
+    }
+    Ok(())
 }

@@ -211,7 +211,7 @@ pub fn fetch_on(
         })?;
         progress(Step::Verifying);
         verify(&path, file.source_sha256, sha256_hex(&bytes))?;
-        let arrays = unpickle(&path, &bytes)?;
+        let arrays = pickle::read_arrays(&path, &bytes)?;
         verify(&path, file.sha256, arrays_sha256(&arrays))?;
         converted.push((file, arrays));
     }
@@ -244,20 +244,6 @@ fn obtain(
     arguments.extend(members.iter().map(String::as_str));
     run("tar", &arguments)?;
     Ok(raw.join(inside))
-}
-
-fn unpickle(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
-    pickle::read_arrays(path, bytes)?
-        .into_iter()
-        .map(|(name, array)| {
-            let values = array.values().collect();
-            let array = ArrayD::from_shape_vec(array.shape, values).map_err(|e| DataError::Weights {
-                path: path.to_path_buf(),
-                reason: format!("'{name}': {e}"),
-            })?;
-            Ok((name, array))
-        })
-        .collect()
 }
 
 fn write(path: &Path, arrays: &Arrays) -> Result<(), DataError> {

@@ -84,10 +84,10 @@ const VGG16: [Stage; 13] = [
 ];
 
 impl Backbone {
-    /// The network of a metric; `None` for [`Metric::L2`], which compares the values themselves.
+    /// The network of a metric; `None` for [`Metric::L2`] and [`Metric::Cosine`], which compare the values themselves.
     pub fn of(metric: Metric) -> Option<Self> {
         match metric {
-            Metric::L2 => None,
+            Metric::L2 | Metric::Cosine => None,
             Metric::LpipsAlex => Some(Self::AlexNet),
             Metric::LpipsVgg => Some(Self::Vgg16),
         }

@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 pub use columns::Item;
 pub(crate) use columns::{NanIfNone, columns, named_item, word_item};
 use polars::prelude::{
-    AnyValue, Column, DataFrame, KeyValueMetadata, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series,
+    AnyValue, Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParquetReader, ParquetWriter,
+    SerReader, Series,
 };
 
 use crate::display::{escape, write_content};
-use crate::store::{StoreError, write_atomic};
+use crate::store::{StoreError, quoted, write_atomic};
 
 /// An error of a table.
 #[derive(Debug, thiserror::Error)]
@@ -387,6 +388,55 @@ pub fn parquet_note(path: &Path, key: &str) -> Result<Option<String>, TableError
 
 pub(crate) fn read_parquet_bytes(path: &Path, bytes: Vec<u8>) -> Result<DataFrame, TableError> {
     ParquetReader::new(Cursor::new(bytes)).set_rechunk(true).finish().map_err(parquet_error(path))
+}
+
+/// An encoded picture, which may be missing, and its name.
+pub type TablePicture = (Option<Vec<u8>>, Option<String>);
+
+/// The encoded pictures in a column of a parquet table: a structure of `bytes` and `path`, as Hugging Face writes it, or
+/// plain bytes. `column` names it where there are several.
+///
+/// # Errors
+/// A reason, for damage, and for no or several such columns.
+pub(crate) fn pictures_of_table(
+    path: &Path,
+    bytes: Vec<u8>,
+    column: Option<&str>,
+) -> Result<Vec<TablePicture>, String> {
+    let frame = read_parquet_bytes(path, bytes).map_err(|e| e.to_string())?;
+    let mut found = Vec::new();
+    for column in frame.columns() {
+        let (bytes, names) = match column.dtype() {
+            DataType::Binary => (Some(column.as_materialized_series().clone()), None),
+            DataType::Struct(_) => {
+                let parts = column.as_materialized_series().struct_().map_err(|e| e.to_string())?;
+                (parts.field_by_name("bytes").ok(), parts.field_by_name("path").ok())
+            }
+            _ => continue,
+        };
+        if let Some(bytes) = bytes.filter(|bytes| *bytes.dtype() == DataType::Binary) {
+            found.push((column.name().to_string(), bytes, names));
+        }
+    }
+    let known = found.iter().map(|(name, ..)| quoted(name)).collect::<Vec<_>>().join(", ");
+    let at = match (column.and_then(|wanted| found.iter().position(|(name, ..)| name == wanted)), found.len())
+    {
+        (Some(at), _) => at,
+        (None, 1) => 0,
+        (None, 0) => return Err("it has no column of images (bytes, or a structure with bytes)".into()),
+        (None, count) => {
+            return Err(format!(
+                "{count} columns of images ({known}), expected one; choose one with --tensor"
+            ));
+        }
+    };
+    let (_, bytes, names) = found.swap_remove(at);
+    let bytes = bytes.binary().map_err(|e| e.to_string())?;
+    let names: Vec<Option<String>> = match names.as_ref().and_then(|names| names.str().ok()) {
+        Some(names) => names.iter().map(|name| name.map(str::to_owned)).collect(),
+        None => vec![None; bytes.len()],
+    };
+    Ok(bytes.iter().map(|bytes| bytes.map(<[u8]>::to_vec)).zip(names).collect())
 }
 
 fn parquet_error<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> TableError {

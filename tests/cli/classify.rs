@@ -691,10 +691,8 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&train, &synthetic, &["--held-out", &small], &["small.npy", "7x8x1"]);
     let colour = folder.array("colour.npy", &self::world(3).synthetic);
     refuses(&train, &colour, &[], &["colour.npy", "8x8x3", "D.npy"]);
-    let symmetric = folder.array("symmetric.npy", &unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0));
-    refuses(&train, &symmetric, &[], &["symmetric.npy", "[-1, 1]", "D.npy", "[0, 1]", "--any-range"]);
-    let loud = folder.array("loud.npy", &unit(&world.synthetic).mapv(|v| 255.0 * v));
-    refuses(&train, &loud, &[], &["loud.npy", "[0, 255]", "D.npy"]);
+    let strange = folder.array("strange.npy", &unit(&world.synthetic).mapv(|v| 20.0 * v));
+    refuses(&train, &strange, &[], &["strange.npy", "[0, 20]", "D.npy", "[0, 1]", "--synthetic-range"]);
 
     // Real images have to be finite; thresholds and fractions in their range.
     let mut bad = unit(&world.train);
@@ -747,13 +745,13 @@ fn refusals_are_one_line_and_leave_nothing() {
         ("b".to_owned(), tensor(&unit(&world.synthetic))),
     ];
     candle_core::safetensors::save(&both.into(), &two).unwrap();
-    refuses(&train, &two, &[], &["two.safetensors", "a, b", "--tensor"]);
-    refuses(&train, &two, &["--tensor", "c"], &["two.safetensors", "a, b", " c,"]);
+    refuses(&train, &two, &[], &["two.safetensors", "'a', 'b'", "--tensor"]);
+    refuses(&train, &two, &["--tensor", "c"], &["two.safetensors", "'a', 'b'", "'c'"]);
     let mixed = pictures(&folder, "mixed", &world.synthetic, as_gray);
     fs::write(folder.path("mixed/zzz.png"), encoded(GrayImage::new(9, 8).into(), ImageFormat::Png)).unwrap();
-    refuses(&train, &mixed, &[], &["zzz.png", "(8, 9, 1)"]);
+    refuses(&train, &mixed, &[], &["zzz.png", "8x9", "--size"]);
     fs::create_dir(folder.path("empty")).unwrap();
-    refuses(&train, &folder.at("empty"), &[], &["empty", ".png"]);
+    refuses(&train, &folder.at("empty"), &[], &["empty", "PNG"]);
 
     // A folder with something in it is nobody's to overwrite.
     let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out"];
@@ -795,4 +793,60 @@ fn a_killed_run_leaves_nothing_that_looks_whole() {
         assert!(whole || !out.exists(), "half of a result after {wait} ms");
         assert!(whole || !ended.success());
     }
+}
+
+#[test]
+fn nothing_is_left_out_without_a_word() {
+    let folder = Folder::new();
+    let world = world(3);
+    let train = folder.array("D.npy", &world.train);
+    let synthetic = pictures(&folder, "S", &world.synthetic, as_rgb);
+    fs::create_dir(folder.path("S/deeper")).unwrap();
+    fs::rename(folder.path("S/079.png"), folder.path("S/deeper/x.png")).unwrap();
+    fs::write(folder.path("S/.DS_Store"), b"x").unwrap();
+    finds(&folder, (&train, &synthetic), &[], &world, "deep");
+    let jpeg = encoded(rgb(&world.synthetic, 0).into(), ImageFormat::Jpeg);
+    fs::write(folder.path("S/cut.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
+    fs::write(folder.path("S/photo.heic"), b"x").unwrap();
+    let call = ["classify", "--train", &train, "--synthetic", &synthetic, "--out", &folder.at("out")];
+    folder.refuses(&call, &["read 80 images, passed over 2", "photo.heic", "cut.jpg", "--allow-skipped"]);
+    let said = folder.runs(&[&call[..], &["--allow-skipped"]].concat());
+    assert!(said.contains("samples: read 80 images of 8x8x3") && said.contains("passed over 2"), "{said}");
+}
+
+#[test]
+fn ranges_and_shards_are_brought_together() {
+    let folder = Folder::new();
+    let world = world(1);
+    let train = folder.array("D.npy", &gray(&world.train));
+    let real = unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0);
+    let parts = [("S0.npy", 0..30), ("S1.npy", 30..80)]
+        .map(|(name, rows)| folder.array(name, &real.slice(s![rows, .., .., ..]).to_owned()));
+    finds(&folder, (&train, &parts[0]), &["--synthetic", &parts[1]], &world, "out");
+    let pattern = folder.at("S?.npy");
+    let report = finds(&folder, (&train, &pattern), &[], &world, "pattern");
+    assert!(
+        report["synthetic"]["said"].as_str().unwrap().contains("brought from [-1, 1] to [0, 1]"),
+        "{report}"
+    );
+}
+
+#[test]
+fn features_are_compared_by_their_cosine() {
+    let folder = Folder::new();
+    let train = Array2::from_shape_vec((2, 3), vec![1.0f32, 0.0, 0.0, 0.0, 2.0, 0.0]).unwrap();
+    let samples = Array2::from_shape_vec((2, 3), vec![5.0f32, 0.0, 0.0, 3.0, 3.0, 0.0]).unwrap();
+    let (d, s) = (folder.array("D.npy", &train), folder.array("S.npy", &samples));
+    let call = ["classify", "--train", &d, "--synthetic", &s, "--metric", "cosine", "--delta-m", "0.1"];
+    folder.runs(&[&call[..], &["--delta-s", "0.1", "--out", &folder.at("out")]].concat());
+    let frame = read_parquet(&folder.path("out/labels.parquet")).unwrap();
+    let found = mem2gen::frame::column_f64(&frame, "d_train").unwrap();
+    // 1 - cos of 0 and of 45 degrees.
+    for (found, due) in found.iter().zip([0.0, 1.0 - 0.5f64.sqrt()]) {
+        assert!((found - due).abs() < 1e-6, "{found} {due}");
+    }
+    let zero = folder.array("zero.npy", &Array2::<f32>::zeros((2, 3)));
+    let call =
+        ["classify", "--train", &zero, "--synthetic", &s, "--metric", "cosine", "--out", &folder.at("no")];
+    folder.refuses(&call, &["zero.npy", "row 0", "cosine"]);
 }

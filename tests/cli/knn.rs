@@ -5,7 +5,7 @@ use crate::common::{
     tried,
 };
 use mem2gen::frame::{column_f64, column_i64, parquet_note, read_parquet};
-use ndarray::{Array2, array};
+use ndarray::{Array, Array2, array};
 
 /// A row of the table: query, rank, index, distance.
 type Row = (i64, i64, i64, f64);
@@ -190,4 +190,26 @@ fn wrong_options_give_one_line() {
 #[test]
 fn headers_with_too_many_values_are_refused() {
     lying_headers("knn", "--reference", "-k");
+}
+
+#[test]
+fn images_are_taken_where_rows_are() {
+    let folder = Folder::new();
+    let bytes = Array::from_shape_fn((5, 4, 4), |(i, y, x)| (40 * i + 4 * y + x) as u8);
+    let reference = folder.array("R.npy", &bytes);
+    let queries = folder.array("X.npy", &bytes.mapv(|v| f32::from(v) / 127.5 - 1.0));
+    let said = folder.runs(&[
+        "knn",
+        "--reference",
+        &reference,
+        "--queries",
+        &queries,
+        "-k",
+        "1",
+        "--out",
+        &folder.at("T.parquet"),
+    ]);
+    assert!(said.contains("brought from [-1, 1] to [0, 1]"), "{said}");
+    let frame = read_parquet(&folder.path("T.parquet")).unwrap();
+    assert_eq!(column_i64(&frame, "index").unwrap(), [0, 1, 2, 3, 4]);
 }

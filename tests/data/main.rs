@@ -10,6 +10,7 @@ mod fetch;
 mod fuzz_readers;
 mod idx;
 mod images;
+mod inputs;
 mod pickled;
 mod subset;
 mod weights;

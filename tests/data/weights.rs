@@ -37,52 +37,48 @@ fn a_pickle_gives_its_arrays() {
     let found = read_arrays(Path::new("x"), &bytes).unwrap();
     assert!(found.keys().eq(network.keys()));
     for (name, array) in &network {
-        assert_eq!(found[name].shape, array.shape());
-        assert!(found[name].values().eq(array.iter().copied()), "{name}");
+        assert_eq!(&found[name], array, "{name}");
     }
 }
 
 #[track_caller]
-fn refused(bytes: &[u8], at: usize, words: &str) {
+fn refused(bytes: &[u8], words: &str) {
     let error = read_arrays(Path::new("x.ckpt"), bytes).unwrap_err();
-    assert!(matches!(error, DataError::Pickle { at: found, .. } if found == at), "{error}");
+    assert!(matches!(error, DataError::Pickle { .. }), "{error}");
     let said = error.to_string();
     assert!(said.contains(words) && said.contains("x.ckpt"), "{said}");
 }
 
 #[test]
 fn forbidden_instructions_are_refused_by_name() {
-    refused(b"\x80\x03cos\nsystem\nX\x02\0\0\0ls\x85R.", 2, "global 'os system' is not allowed");
-    refused(b"\x80\x03cbuiltins\neval\n.", 2, "'builtins eval'");
-    refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", 2, "'numpy.core.multiarray scalar'");
-    refused(b"\x80\x02}.", 0, "protocol 2");
-    refused(b"\x80\x04\x95\x01\0\0\0\0\0\0\0}.", 0, "protocol 4");
-    refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", 20, "instruction STACK_GLOBAL");
-    refused(b"\x80\x03(X\x02\0\0\0lsios\nsystem\n.", 10, "instruction INST");
-    refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", 19, "instruction NEWOBJ");
-    refused(b"\x80\x03]q\0.", 2, "instruction EMPTY_LIST");
-    refused(b"\x80\x03}\xff.", 3, "instruction 0xff");
+    refused(b"\x80\x03cos\nsystem\nX\x02\0\0\0ls\x85R.", "global 'os system' is not allowed");
+    refused(b"\x80\x03cbuiltins\neval\n.", "'builtins eval'");
+    refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", "'numpy.core.multiarray scalar'");
+    refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", "global 'os system' is not allowed");
+    refused(b"\x80\x03(X\x02\0\0\0lsios\nsystem\n.", "instruction 'i'");
+    refused(b"\x80\x03cnumpy\nndarray\n(t\x81.", "unexpected arguments");
+    refused(b"\x80\x03]q\0.", "it is a list, expected a dictionary");
+    refused(b"\x80\x03}\xff.", "instruction 0xff");
     // Calls of known functions with other arguments.
-    refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", 25, "the dtype is 'O8', expected 'f4'");
-    refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", 20, "other arguments");
-    refused(b"\x80\x03NK\x01\x85R.", 6, "None is called");
+    refused(b"\x80\x03cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R.", "the element type is 'O8'");
+    refused(b"\x80\x03cnumpy\nndarray\nK\x01\x85R.", "unexpected arguments");
+    refused(b"\x80\x03NK\x01\x85R.", "None is called");
     // Too little, too much, too deep.
-    refused(b"", 0, "truncated, 0 bytes, expected 1");
-    refused(b"\x80\x03X\xff\xff\xff\xffab", 2, "truncated, 2 bytes, expected 4294967295");
-    refused(b"\x80\x03.", 3, "ends with nothing");
-    refused(b"\x80\x03}}.", 5, "ends with a dictionary");
-    refused(b"\x80\x03}.}", 4, "1 bytes left over");
-    refused(b"\x80\x03}q\0h\0.", 5, "a dictionary is used twice");
-    refused(b"\x80\x03}X\x01\0\0\0aK\x01s.", 13, "'a' is an integer");
-    refused(b"\x80\x03}X\x01\0\0\0a}sX\x01\0\0\0a}s.", 18, "key 'a' occurs twice");
-    refused(b"\x80\x03}K\x01}s.", 6, "a key is an integer");
-    refused(b"\x80\x03}X\x03\0\0\0a.b}s.", 12, "'a.b'");
-    refused(b"\x80\x03}(X\x01\0\0\0as.", 10, "too few values");
-    refused(b"\x80\x03}(X\x01\0\0\0au.", 10, "a key without a value");
+    refused(b"", "truncated, 1 bytes are needed and 0 are left");
+    refused(b"\x80\x03X\xff\xff\xff\xffab", "truncated, 4294967295 bytes are needed and 2 are left");
+    refused(b"\x80\x03.", "ends with nothing");
+    refused(b"\x80\x03}}.", "ends with a dictionary and more");
+    refused(b"\x80\x03}.}", "1 bytes follow the end");
+    refused(b"\x80\x03}q\0h\0.", "ends with a dictionary that occurs twice");
+    refused(b"\x80\x03}X\x01\0\0\0aK\x01s.", "'a' is an integer");
+    refused(b"\x80\x03}X\x01\0\0\0a}sX\x01\0\0\0a}s.", "key 'a' occurs twice");
+    refused(b"\x80\x03}X\x03\0\0\0a.b}s.", "'a.b'");
+    refused(b"\x80\x03}(X\x01\0\0\0as.", "too few values");
+    refused(b"\x80\x03}(X\x01\0\0\0au.", "a key has no value");
     let deep: Vec<u8> =
         [&b"\x80\x03"[..], &b"}X\x01\0\0\0a".repeat(50), b"}", &b"s".repeat(50), b"."].concat();
-    refused(&deep, 2 + 50 * 7 + 1 + 5, "more than 6 deep");
-    refused(b"\x80\x03N\x85\x85\x85.", 5, "more than two deep");
+    refused(&deep, "nested more than");
+    refused(b"\x80\x03N\x85\x85\x85.", "it is a tuple");
 }
 
 #[test]
@@ -94,17 +90,16 @@ fn other_arrays_are_refused() {
         [&good[..at], to, &good[at + from.len()..]].concat()
     };
     let said = |bytes: &[u8]| read_arrays(Path::new("x"), bytes).unwrap_err().to_string();
-    let error = said(&changed(b"X\x01\0\0\0<", b"X\x01\0\0\0>"));
-    assert!(error.contains("little-endian"), "{error}");
+    assert!(said(&changed(b"X\x01\0\0\0<", b"X\x01\0\0\0?")).contains("plain numbers"));
     let error = said(&changed(b"X\x02\0\0\0f4", b"X\x02\0\0\0f8"));
-    assert!(error.contains("'f8'"), "{error}");
+    assert!(error.contains("bytes of float64"), "{error}");
     // Two sizes replaced by sizes with another product, by sizes that overflow, and by a size below 0.
     let error = said(&changed(b"K\x02K\x02K\x03K\x05", b"K\x02K\x02K\x03K\x06"));
-    assert!(error.contains("sizes [2, 2, 3, 6] has 240 bytes"), "{error}");
+    assert!(error.contains("shape [2, 2, 3, 6] has 240 bytes"), "{error}");
     let error = said(&changed(b"K\x02K\x02K\x03K\x05", &b"J\xff\xff\xff\x7f".repeat(4)));
-    assert!(error.contains("has 240 bytes"), "{error}");
+    assert!(error.contains("more elements than memory"), "{error}");
     let error = said(&changed(b"K\x02K\x02K\x03K\x05", b"J\xfe\xff\xff\xffJ\xfe\xff\xff\xffK\x03K\x05"));
-    assert!(error.contains("size -2"), "{error}");
+    assert!(error.contains("a size or stride is -2"), "{error}");
 }
 
 /// A temporary project with a folder of programs that replace python3 and tar.

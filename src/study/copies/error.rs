@@ -29,7 +29,7 @@ pub enum CopiesError {
     /// LPIPS was asked for vectors whose image shape is unknown.
     #[error(
         "classify: {metric} compares images, but no input gives the shape of its {values} values; give arrays of \
-         shape [n, height, width], or use l2"
+         shape [n, height, width], or --layout for rows of square images, or use l2"
     )]
     UnknownShape {
         /// The metric.
@@ -45,6 +45,14 @@ pub enum CopiesError {
     NothingToMove {
         /// Values of an image.
         values: usize,
+    },
+    /// A row of zeros has no direction.
+    #[error("classify: row {row} of {} is zero, and cosine compares directions; remove it or use l2", path.display())]
+    ZeroRow {
+        /// The input.
+        path: std::path::PathBuf,
+        /// The row, from 0.
+        row: usize,
     },
     /// The features of all images take more memory than is allowed.
     #[error(

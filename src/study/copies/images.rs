@@ -1,9 +1,7 @@
 //! The inputs: training, synthetic and held-out images.
 
-use std::path::Path;
-
-use crate::data::image_set::reconcile;
-use crate::data::{DataError, ImageSet};
+use crate::data::image_set::{Together, reconcile};
+use crate::data::{DataError, ImageSet, Input};
 use crate::shape::Shape;
 
 /// The images to compare: the training set D, the synthetic set S and, where given, held-out images.
@@ -19,18 +17,12 @@ impl Images {
         Self { sets: [train, synthetic].into_iter().chain(held_out).collect() }
     }
 
-    /// Reads the sets. `tensor` is the name of the tensor in `.safetensors` files that hold several.
+    /// Reads the sets.
     ///
     /// # Errors
-    /// As [`ImageSet::read`].
-    pub fn read(
-        train: &Path,
-        synthetic: &Path,
-        held_out: Option<&Path>,
-        tensor: Option<&str>,
-    ) -> Result<Self, DataError> {
-        let read = |path| ImageSet::read(path, tensor);
-        Ok(Self::new(read(train)?, read(synthetic)?, held_out.map(read).transpose()?))
+    /// As [`Input::read`].
+    pub fn read(train: &Input, synthetic: &Input, held_out: Option<&Input>) -> Result<Self, DataError> {
+        Ok(Self::new(train.read()?, synthetic.read()?, held_out.map(Input::read).transpose()?))
     }
 
     /// D.
@@ -55,14 +47,20 @@ impl Images {
 
     /// Number of images of all sets.
     pub fn count(&self) -> usize {
-        self.sets.iter().map(|set| set.rows().nrows()).sum()
+        self.sets.iter().map(ImageSet::len).sum()
     }
 
-    /// Brings the sets to one shape, as [`reconcile`].
+    /// What was read, one line a set.
+    pub fn said(&self) -> Vec<String> {
+        let names = ["training set", "samples", "held-out images"];
+        names.iter().zip(&self.sets).map(|(name, set)| format!("{name}: {}", set.said())).collect()
+    }
+
+    /// Brings the sets to one shape and range, as [`reconcile`].
     ///
     /// # Errors
     /// As [`reconcile`].
-    pub(super) fn reconcile(&mut self, any_range: bool) -> Result<Option<Shape>, DataError> {
-        reconcile(&mut self.sets, any_range)
+    pub(super) fn reconcile(&mut self, how: Together) -> Result<Option<Shape>, DataError> {
+        reconcile(&mut self.sets, how)
     }
 }

@@ -32,6 +32,8 @@ pub struct Input {
     pub shape: Option<[usize; 3]>,
     /// Range and percentiles of the values.
     pub values: Values,
+    /// What was read, passed over and done to it.
+    pub said: String,
 }
 
 impl Input {
@@ -39,9 +41,10 @@ impl Input {
         Self {
             path: set.path().to_path_buf(),
             format: set.format(),
-            images: set.rows().nrows(),
+            images: set.len(),
             shape: set.shape().map(|s| [s.height, s.width, s.channels]),
             values: *set.values(),
+            said: set.said(),
         }
     }
 }

@@ -4,6 +4,8 @@ use ndarray::{ArcArray2, Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, CopiesError, Images, Transformation};
+use crate::data::ImageSet;
+use crate::data::image_set::{Layout, Together};
 use crate::detect::{
     ClassifySettings, Compared, DetectError, NullSource, Part, Sets, check_fdr, classify, compare,
     comparisons, decide,
@@ -12,7 +14,7 @@ use crate::device::DeviceChoice;
 use crate::distance::{Backbone, Lpips};
 use crate::metric::Metric;
 use crate::progress::{ProgressSink, Reporter, Silent};
-use crate::project::Layout;
+use crate::project;
 use crate::setting::SettingError;
 use crate::shape::Shape;
 
@@ -31,6 +33,9 @@ pub struct CopiesSettings {
     /// Distance
     #[arg(long, value_enum, default_value_t)]
     pub metric: Metric,
+    /// Order of the values of an image, for arrays and rows of which it is not known [default: found]
+    #[arg(long, value_enum, value_name = "LAYOUT")]
+    pub layout: Option<Layout>,
     /// Distance to D up to which a sample is memorized [default: found]
     #[arg(long, value_name = "D", allow_hyphen_values = true)]
     pub delta_m: Option<f64>,
@@ -60,6 +65,7 @@ impl Default for CopiesSettings {
         Self {
             any_range: false,
             metric: Metric::default(),
+            layout: None,
             delta_m,
             delta_s,
             fdr: 0.05,
@@ -77,7 +83,7 @@ impl CopiesSettings {
     /// # Errors
     /// [`DetectError::Setting`](crate::detect::DetectError::Setting) that names the first setting out of its range, and
     /// as [`Lpips::open`].
-    pub fn check(self, layout: &Layout) -> Result<CopiesParams, CopiesError> {
+    pub fn check(self, layout: &project::Layout) -> Result<CopiesParams, CopiesError> {
         let Self { delta_m, delta_s, least_fraction, seed, .. } = self;
         let classify =
             ClassifySettings { delta_m, delta_s, least_fraction, seed, ..ClassifySettings::default() };
@@ -121,7 +127,7 @@ impl CopiesParams {
     /// Compares the synthetic set with the training set and labels every sample (Eqs. 9 to 11).
     ///
     /// ```
-    /// use mem2gen::data::ImageSet;
+    /// use mem2gen::data::Input;
     /// use mem2gen::device::DeviceChoice;
     /// use mem2gen::progress::Silent;
     /// use mem2gen::project::Layout;
@@ -136,7 +142,7 @@ impl CopiesParams {
     ///
     /// let settings = CopiesSettings { delta_m: Some(0.2), delta_s: Some(0.2), ..CopiesSettings::default() };
     /// let params = settings.check(&Layout::find())?;
-    /// let images = Images::read(&train, &synthetic, None, None)?;
+    /// let images = Images::read(&Input::of(&train), &Input::of(&synthetic), None)?;
     /// let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
     /// let labels: Vec<&str> = copies.answer.labels.iter().map(|label| label.name()).collect();
     /// assert_eq!(labels, ["memorized", "spurious", "spurious", "generalized"]);
@@ -153,7 +159,9 @@ impl CopiesParams {
         device: DeviceChoice,
         report: &dyn Reporter,
     ) -> Result<Copies, CopiesError> {
-        let shape = images.reconcile(self.settings.any_range)?;
+        let CopiesSettings { metric, layout, any_range, .. } = self.settings;
+        let how = Together { any_range: any_range || metric == Metric::Cosine, layout };
+        let shape = images.reconcile(how)?;
         let transformations = self.transformations();
         if transformations.len() > 1 && shape.is_none() {
             return Err(CopiesError::NothingToMove { values: images.train().rows().ncols() });
@@ -169,7 +177,7 @@ impl CopiesParams {
             held_out.drain(..decision.null.distance.near_copies);
         }
         let answer = Answer::new(&compared, classify(&neighbours, &self.classify)?, decision);
-        Ok(Copies { images, shape, metric: self.settings.metric, transformations, compared, answer })
+        Ok(Copies { images, shape, metric, transformations, compared, answer })
     }
 
     fn transformations(&self) -> Vec<Transformation> {
@@ -196,7 +204,13 @@ impl CopiesParams {
         device: DeviceChoice,
         report: &dyn Reporter,
     ) -> Result<Compared, CopiesError> {
+        let cosine = self.settings.metric == Metric::Cosine;
         let rows = match &self.lpips {
+            None if cosine => images
+                .sets()
+                .iter()
+                .map(|set| directions(set, set.rows().clone()))
+                .collect::<Result<_, _>>()?,
             None => images.sets().iter().map(|set| set.rows().clone()).collect(),
             Some(lpips) => {
                 let progress = report.progress("features", images.count() as u64);
@@ -207,7 +221,7 @@ impl CopiesParams {
             train: rows[0].clone(),
             synthetic: rows[1].clone(),
             held_out: rows.get(2).cloned(),
-            squared: self.lpips.is_some(),
+            squared: self.lpips.is_some() || cosine,
         };
         let moved =
             |part: Part, transformation: usize, rows: &[usize]| -> Result<ArcArray2<f32>, CopiesError> {
@@ -218,8 +232,11 @@ impl CopiesParams {
                 };
                 let shape = shape.ok_or(CopiesError::NothingToMove { values: set.rows().ncols() })?;
                 let transformation = transformations[transformation];
+                let of_values =
+                    || transformation.apply(set.rows().select(Axis(0), rows).view(), shape).into();
                 Ok(match &self.lpips {
-                    None => transformation.apply(set.rows().select(Axis(0), rows).view(), shape).into(),
+                    None if cosine => directions(set, of_values())?,
+                    None => of_values(),
                     Some(lpips) => {
                         let pixels = transformation.apply(set.clipped(rows).view(), shape);
                         lpips.features(shape, pixels.view(), &Silent)?.into()
@@ -231,6 +248,19 @@ impl CopiesParams {
     }
 }
 
+/// Rows of length 1/sqrt(2), whose squared l2 distance is 1 - cos.
+fn directions(set: &ImageSet, mut rows: ArcArray2<f32>) -> Result<ArcArray2<f32>, CopiesError> {
+    for (row, mut values) in rows.outer_iter_mut().enumerate() {
+        let length = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        if length == 0.0 {
+            return Err(CopiesError::ZeroRow { path: set.path().to_path_buf(), row });
+        }
+        let scale = 0.5f64.sqrt() / length;
+        values.mapv_inplace(|v| (f64::from(v) * scale) as f32);
+    }
+    Ok(rows)
+}
+
 /// Features of all images of each set, whose squared l2 distance is LPIPS. Values are clipped to their range. An image
 /// with NaN or infinity has NaN for features.
 fn features(
@@ -240,8 +270,10 @@ fn features(
     progress: &dyn ProgressSink,
 ) -> Result<Vec<ArcArray2<f32>>, CopiesError> {
     let metric = lpips.backbone().name();
-    let values = images.train().rows().ncols();
-    let shape = shape.ok_or(CopiesError::UnknownShape { metric, values })?;
+    let values = images.train().length();
+    // Vectors that could be square images are not taken for them unless their layout is given.
+    let said = images.sets().iter().any(|set| set.shape().is_some());
+    let shape = shape.filter(|_| said).ok_or(CopiesError::UnknownShape { metric, values })?;
     let length = lpips.length(shape)?;
     let bytes = images.count().saturating_mul(length).saturating_mul(size_of::<f32>());
     if bytes > FEATURE_BYTES {
@@ -256,14 +288,12 @@ fn features(
         .sets()
         .iter()
         .map(|set| {
-            let rows = set.rows();
-            let finite: Vec<usize> =
-                (0..rows.nrows()).filter(|i| rows.row(*i).iter().all(|v| v.is_finite())).collect();
+            let finite = set.finite();
             let found = lpips.features(shape, set.clipped(&finite).view(), progress)?;
-            if finite.len() == rows.nrows() {
+            if finite.len() == set.len() {
                 return Ok(found.into());
             }
-            let mut all = Array2::from_elem((rows.nrows(), length), f32::NAN);
+            let mut all = Array2::from_elem((set.len(), length), f32::NAN);
             for (features, i) in found.outer_iter().zip(finite) {
                 all.row_mut(i).assign(&features);
             }

@@ -1,24 +1,17 @@
 //! The authors' checkpoints: a strict reader of their tensors, and the names of the U-Net's parameters in them.
 
-mod archive;
-mod pickle;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
-
-use self::archive::Archive;
-use self::pickle::{Tensor, Value};
 use super::file::{FileTensor, bad, check};
 use super::{Arch, Model, NetError, Param, UnetSettings, Weights};
+use crate::data::pickle::{self, Tensor, Value};
+use crate::data::torch::TorchFile;
 use crate::shape::Shape;
 use crate::store::StoreError;
-
-/// Most bytes of the pickle of a checkpoint, which holds names and shapes and no values.
-const PICKLE: u64 = 64 << 20;
+use crate::store::npy::{Elements, Kind};
 
 /// Which weights of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +41,7 @@ impl CheckpointPart {
 #[derive(Debug)]
 pub struct Checkpoint<R = BufReader<File>> {
     path: PathBuf,
-    archive: Archive<R>,
-    /// What the names of all entries begin with.
-    root: String,
+    file: TorchFile<R>,
     parts: [HashMap<String, Tensor>; 2],
     iterations: Option<u64>,
 }
@@ -77,22 +68,11 @@ impl<R: Read + Seek> Checkpoint<R> {
     /// As [`Checkpoint::open`].
     pub fn read(path: &Path, from: R) -> Result<Self, NetError> {
         let refused = |reason: String| bad(path, reason);
-        let mut archive = Archive::open(from).map_err(refused)?;
-        let roots: Vec<&str> = archive.names().filter_map(|name| name.strip_suffix("data.pkl")).collect();
-        let root = match roots[..] {
-            [root] if root.is_empty() || root.ends_with('/') => root.to_owned(),
-            _ => {
-                return Err(refused(
-                    "has not exactly one entry data.pkl, expected a file of torch.save".into(),
-                ));
-            }
+        let (file, pickled) = TorchFile::open(from).map_err(refused)?;
+        let saved = pickle::read(&pickled).map_err(refused)?;
+        let Value::Dict(mut entries, _) = saved else {
+            return Err(refused(format!("the result is {}, expected one dictionary", saved.name())));
         };
-        let order = format!("{root}byteorder");
-        if archive.size(&order).is_some() && archive.read(&order, 64).map_err(refused)? != b"little" {
-            return Err(refused("holds big-endian values, expected little-endian".into()));
-        }
-        let pickled = archive.read(&format!("{root}data.pkl"), PICKLE).map_err(refused)?;
-        let mut entries = pickle::read(&pickled).map_err(refused)?;
         let iterations = match entries.get("iterations") {
             Some(Value::Int(count)) => u64::try_from(*count).ok(),
             _ => None,
@@ -104,7 +84,7 @@ impl<R: Read + Seek> Checkpoint<R> {
                 Some(Value::Dict(values, _)) => {
                     for (name, value) in values {
                         let Value::Tensor(tensor) = value else { continue };
-                        let name = name.strip_prefix("module.").unwrap_or(&name).to_owned();
+                        let name = name.strip_prefix("module.").unwrap_or(name).to_owned();
                         if tensors.insert(name.clone(), (*tensor).clone()).is_some() {
                             return Err(refused(format!("{} has {name} twice", part.key())));
                         }
@@ -121,7 +101,7 @@ impl<R: Read + Seek> Checkpoint<R> {
                 }
             }
         }
-        Ok(Self { path: path.into(), archive, root, parts, iterations })
+        Ok(Self { path: path.into(), file, parts, iterations })
     }
 
     /// Number of training steps; `None` when the file does not say.
@@ -164,8 +144,8 @@ impl<R: Read + Seek> Checkpoint<R> {
             .map(|(name, tensor)| FileTensor {
                 name: name.clone(),
                 shape: tensor.shape.clone(),
-                float: tensor.dtype.is_some(),
-                dtype: tensor.type_name.to_owned(),
+                float: matches!(tensor.kind, Kind::Float(2 | 4) | Kind::Bfloat),
+                dtype: tensor.kind.name(),
             })
             .collect();
         let names = names(graph.params());
@@ -188,35 +168,14 @@ impl<R: Read + Seek> Checkpoint<R> {
                 tensor.shape.reverse();
                 tensor.strides.reverse();
             }
-            let values = values(&mut self.archive, &self.root, &self.path, &tensor)?;
+            let values = self.file.elements(&tensor).map_err(|reason| bad(&self.path, reason))?;
+            let Elements::F32(values) = values else {
+                return Err(bad(&self.path, format!("{name} is {}, expected float32", tensor.kind.name())));
+            };
             weights.set_file_values(p, &values)?;
         }
         Ok(Model { arch, input, weights })
     }
-}
-
-/// The elements of a tensor, in the order of its axes.
-fn values<R: Read + Seek>(
-    archive: &mut Archive<R>,
-    root: &str,
-    path: &Path,
-    tensor: &Tensor,
-) -> Result<Vec<f32>, NetError> {
-    let refused = |reason: String| bad(path, reason);
-    let dtype = tensor.dtype.expect("types were checked with the shapes");
-    let expected = (tensor.elements as u64).saturating_mul(dtype.size_in_bytes() as u64);
-    let name = format!("{root}data/{}", tensor.storage);
-    let bytes = archive.read(&name, expected).map_err(refused)?;
-    if bytes.len() as u64 != expected {
-        return Err(refused(format!("entry {name} has {} bytes, expected {expected}", bytes.len())));
-    }
-    let storage = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[tensor.elements], &Device::Cpu)?;
-    let storage: Vec<f32> = storage.to_dtype(DType::F32)?.to_vec1()?;
-    let mut places = vec![tensor.offset];
-    for (size, stride) in tensor.shape.iter().zip(&tensor.strides) {
-        places = places.iter().flat_map(|from| (0..*size).map(move |i| from + i * stride)).collect();
-    }
-    Ok(places.into_iter().map(|place| storage[place]).collect())
 }
 
 /// The parts of score_sde's blocks and of its attention.

@@ -1,7 +1,11 @@
-//! Zip archives as PyTorch writes them: entries without compression, found by the directory at the end.
+//! Zip archives: entries that are stored or deflated, found by the directory at the end.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
+
+use flate2::read::DeflateDecoder;
+
+use crate::store::quoted;
 
 /// Signature and length of the fixed part of each record.
 const END: (&[u8], usize) = (b"PK\x05\x06", 22);
@@ -11,12 +15,20 @@ const ENTRY: (&[u8], usize) = (b"PK\x01\x02", 46);
 const LOCAL: (&[u8], usize) = (b"PK\x03\x04", 30);
 /// Longest comment after the end record.
 const COMMENT: u64 = 0xffff;
+/// Largest number of bytes that DEFLATE produces from one.
+const MOST_INFLATION: u64 = 1032;
+/// The known methods.
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 
 /// Where the bytes of an entry lie.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// Offset of the local header.
     header: u64,
+    /// Bytes in the file.
+    packed: u64,
+    deflated: bool,
     length: u64,
     crc: u32,
 }
@@ -35,7 +47,8 @@ impl<R: Read + Seek> Archive<R> {
     /// Every length in the file is compared with the length of the file before anything is allocated for it.
     ///
     /// # Errors
-    /// A reason, for a file that is not a zip archive, is damaged, or has compressed entries.
+    /// A reason, for a file that is not a zip archive, is damaged, or has entries that are encrypted or compressed by
+    /// another method than DEFLATE.
     pub fn open(mut from: R) -> Result<Self, String> {
         let length = from.seek(SeekFrom::End(0)).map_err(text)?;
         let mut archive = Self { from, length, entries: HashMap::new() };
@@ -63,21 +76,35 @@ impl<R: Read + Seek> Archive<R> {
     /// # Errors
     /// A reason, for an unknown name, a longer entry, and damage.
     pub fn read(&mut self, name: &str, most: u64) -> Result<Vec<u8>, String> {
-        let Entry { header, length, crc } =
-            *self.entries.get(name).ok_or_else(|| format!("has no entry {name}"))?;
+        let shown = quoted(name);
+        let Entry { header, packed, deflated, length, crc } =
+            *self.entries.get(name).ok_or_else(|| format!("has no entry {shown}"))?;
         if length > most {
-            return Err(format!("entry {name} has {length} bytes, expected at most {most}"));
+            return Err(format!("entry {shown} has {length} bytes, expected at most {most}"));
+        }
+        if deflated && length > packed.saturating_mul(MOST_INFLATION) {
+            return Err(format!("entry {shown} promises {length} bytes from {packed}"));
         }
         let local = self.take(header, LOCAL.1 as u64)?;
         if !local.starts_with(LOCAL.0) {
-            return Err(format!("entry {name} has no header at byte {header}"));
+            return Err(format!("entry {shown} has no header at byte {header}"));
         }
         let skipped = LOCAL.1 as u64 + u64::from(u16_at(&local, 26)) + u64::from(u16_at(&local, 28));
-        let bytes = self.take(header.saturating_add(skipped), length)?;
+        let mut bytes = self.take(header.saturating_add(skipped), packed)?;
+        if deflated {
+            // One byte more than promised shows that there is more.
+            let mut inflated = Vec::new();
+            let mut decoder = DeflateDecoder::new(&bytes[..]).take(length + 1);
+            decoder.read_to_end(&mut inflated).map_err(|e| format!("entry {shown} is damaged: {e}"))?;
+            if inflated.len() as u64 != length {
+                return Err(format!("entry {shown} has other than the {length} bytes that it promises"));
+            }
+            bytes = inflated;
+        }
         let mut sum = flate2::Crc::new();
         sum.update(&bytes);
         if sum.sum() != crc {
-            return Err(format!("entry {name} does not match its checksum"));
+            return Err(format!("entry {shown} does not match its checksum"));
         }
         Ok(bytes)
     }
@@ -98,8 +125,7 @@ impl<R: Read + Seek> Archive<R> {
 
     /// Number of entries, and offset and size of the directory.
     fn directory(&mut self) -> Result<(u64, u64, u64), String> {
-        let missing =
-            || "is not a zip archive, expected a file of torch.save from PyTorch 1.6 or later".to_owned();
+        let missing = || "is not a zip archive".to_owned();
         let length = self.length.min(COMMENT + END.1 as u64);
         let start = self.length - length;
         let tail = self.take(start, length)?;
@@ -131,18 +157,22 @@ impl<R: Read + Seek> Archive<R> {
         let name = str::from_utf8(name).map_err(|e| format!("an entry's name is not UTF-8: {e}"))?;
         let mut wide = wide_values(extra);
         let mut value = |short: u32| match short {
-            u32::MAX => wide.next().ok_or_else(|| format!("entry {name} has no 64-bit sizes")),
+            u32::MAX => wide.next().ok_or_else(|| format!("entry {} has no 64-bit sizes", quoted(name))),
             short => Ok(u64::from(short)),
         };
         let length = value(u32_at(fixed, 24))?;
         let stored = value(u32_at(fixed, 20))?;
         let header = value(u32_at(fixed, 42))?;
-        if u16_at(fixed, 10) != 0 || u16_at(fixed, 8) & 1 != 0 || stored != length {
-            return Err(format!("entry {name} is compressed or encrypted, expected stored bytes"));
-        }
-        let entry = Entry { header, length, crc: u32_at(fixed, 16) };
+        let deflated = match u16_at(fixed, 10) {
+            _ if u16_at(fixed, 8) & 1 != 0 => Err("encrypted"),
+            STORED if stored == length => Ok(false),
+            DEFLATED => Ok(true),
+            _ => Err("compressed by another method than DEFLATE"),
+        };
+        let deflated = deflated.map_err(|found| format!("entry {} is {found}", quoted(name)))?;
+        let entry = Entry { header, packed: stored, deflated, length, crc: u32_at(fixed, 16) };
         if self.entries.insert(name.to_owned(), entry).is_some() {
-            return Err(format!("entry {name} occurs twice"));
+            return Err(format!("entry {} occurs twice", quoted(name)));
         }
         Ok(rest)
     }

@@ -1,0 +1,80 @@
+//! The image inputs of `classify`.
+
+use std::path::PathBuf;
+
+use mem2gen::Error;
+use mem2gen::data::Input;
+use mem2gen::data::image_folder::Background;
+use mem2gen::data::image_set::{Layout, Nominal};
+use mem2gen::data::input::Options;
+use mem2gen::study::copies::Images;
+
+/// The sets and how they are read.
+#[derive(Debug, clap::Args)]
+pub struct Inputs {
+    /// Training images D; files, folders and patterns
+    #[arg(long, value_name = "IMAGES", required = true, num_args = 1..)]
+    train: Vec<PathBuf>,
+    /// Synthetic images S; files, folders and patterns
+    #[arg(long, value_name = "IMAGES", required = true, num_args = 1..)]
+    synthetic: Vec<PathBuf>,
+    /// Real images that are not in the training set; files, folders and patterns
+    #[arg(long, value_name = "IMAGES", num_args = 1..)]
+    held_out: Vec<PathBuf>,
+    /// Name of the array, tensor or column in files that hold several
+    #[arg(long, value_name = "NAME")]
+    tensor: Option<String>,
+    /// Name of the array, tensor or column of --train
+    #[arg(long, value_name = "NAME")]
+    train_tensor: Option<String>,
+    /// Name of the array, tensor or column of --synthetic
+    #[arg(long, value_name = "NAME")]
+    synthetic_tensor: Option<String>,
+    /// Name of the array, tensor or column of --held-out
+    #[arg(long, value_name = "NAME")]
+    held_out_tensor: Option<String>,
+    /// Range of the values of --train [default: found]
+    #[arg(long, value_enum, value_name = "RANGE", allow_hyphen_values = true)]
+    train_range: Option<Nominal>,
+    /// Range of the values of --synthetic [default: found]
+    #[arg(long, value_enum, value_name = "RANGE", allow_hyphen_values = true)]
+    synthetic_range: Option<Nominal>,
+    /// Range of the values of --held-out [default: found]
+    #[arg(long, value_enum, value_name = "RANGE", allow_hyphen_values = true)]
+    held_out_range: Option<Nominal>,
+    /// Side of the squares to which images are cropped in the centre and resized, by box halvings and an antialiased
+    /// bicubic filter (ADM's); another filter in one of the sets moves every distance
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    size: Option<u16>,
+    /// What transparent pixels are laid on
+    #[arg(long, value_enum, value_name = "COLOUR", default_value_t)]
+    background: Background,
+    /// Leave out what looks like an image and can't be read; without it such files are an error
+    #[arg(long)]
+    allow_skipped: bool,
+}
+
+impl Inputs {
+    /// Reads the sets.
+    pub fn read(&self, layout: Option<Layout>) -> Result<Images, Error> {
+        let options = Options {
+            layout,
+            background: self.background,
+            size: self.size.map(usize::from),
+            allow_skipped: self.allow_skipped,
+        };
+        let input = |paths: &[PathBuf], own: &Option<String>, range| Input {
+            paths: paths.to_vec(),
+            tensor: own.clone().or_else(|| self.tensor.clone()),
+            strict: own.is_some(),
+            range,
+            options,
+        };
+        let held_out = input(&self.held_out, &self.held_out_tensor, self.held_out_range);
+        Ok(Images::read(
+            &input(&self.train, &self.train_tensor, self.train_range),
+            &input(&self.synthetic, &self.synthetic_tensor, self.synthetic_range),
+            (!self.held_out.is_empty()).then_some(&held_out),
+        )?)
+    }
+}
