@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use mem2gen::data::Input;
 use mem2gen::device::DeviceChoice;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
@@ -25,7 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let params = CopiesSettings::default().check(&Layout::find())?;
-    let images = Images::read(&train, &samples, Some(&test), None)?;
+    let images =
+        Images::read(&Input::from_path(&train), &Input::from_path(&samples), Some(&Input::from_path(&test)))?;
     let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
 
     let found = &copies.answer;

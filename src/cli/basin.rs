@@ -68,8 +68,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.draws == 0 {
         return Err(Failure::Option { option: "--draws", reason: "is 0, expected at least 1".into() });
     }
+    if args.metric == Metric::Cosine {
+        let reason =
+            "is cosine, which compares features, not images; expected l2, lpips-alex or lpips-vgg".into();
+        return Err(Failure::Option { option: "--metric", reason });
+    }
     let draw_steps = subject.vp().steps(args.draw_steps, Spacing::Leading).map_err(Error::from)?;
-    let backbone = Backbone::of(args.metric);
+    let backbone = Backbone::for_metric(args.metric);
     // The threshold of the labels belongs to l2.
     let delta_m = subject.delta_m().filter(|_| backbone.is_none());
     let params = settings.check(delta_m).map_err(Error::from)?;

@@ -51,7 +51,7 @@ impl Rows {
     fn into_images(self, path: &Path) -> Result<ImageSet, Error> {
         match self {
             Self::Images(set) => Ok(*set),
-            Self::Plain(_) => Ok(Input::of(path).read()?),
+            Self::Plain(_) => Ok(Input::from_path(path).read()?),
         }
     }
 }
@@ -63,7 +63,7 @@ fn rows(path: &Path) -> Result<Rows, Error> {
         Err(e) => e,
     };
     let array = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
-    match Input::of(path).read() {
+    match Input::from_path(path).read() {
         // Integers in the rows of a .npy file are not bytes of images.
         Ok(set) if !array || set.shape().is_some() => Ok(Rows::Images(Box::new(set))),
         Err(e) if !array => Err(e.into()),

@@ -211,7 +211,10 @@ pub enum DataError {
         left: u64,
     },
     /// Images of two inputs have different shapes.
-    #[error("compare images: {} has {found}, {} has {expected}", path.display(), other.display())]
+    #[error(
+        "compare images: {} has {found}, {} has {expected}; give images of one shape, or resize them with --size",
+        path.display(), other.display()
+    )]
     Unlike {
         /// One input.
         path: PathBuf,

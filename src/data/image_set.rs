@@ -434,7 +434,7 @@ impl ImageSet {
     }
 
     /// Brings the values to [0, 1].
-    fn to_unit(&mut self) {
+    fn scale_to_unit(&mut self) {
         let (lo, span) = self.span();
         let Rows::Floats(rows) = &mut self.rows else { return };
         rows.par_mapv_inplace(|v| (v - lo) / span);
@@ -553,7 +553,7 @@ fn ranges(sets: &mut [ImageSet], any: bool) -> Result<(), DataError> {
     }
     for set in sets.iter_mut() {
         if set.values.range != Nominal::Unit {
-            set.to_unit();
+            set.scale_to_unit();
         }
     }
     Ok(())

@@ -449,7 +449,7 @@ impl<'a> Machine<'a> {
             }
             let Value::Text(key) = key else { continue };
             if let Some(_earlier) = entries.insert(key, value) {
-                return Err(format!("key '{}' occurs twice", cut(&key)));
+                return Err(format!("key '{}' occurs twice", cut(key)));
             }
         }
         Ok(false)
@@ -597,7 +597,7 @@ fn call<'a>(function: &Value<'a>, arguments: &Value<'a>) -> Result<Value<'a>, St
             [Value::Global(Global::NdArray), Value::Tuple(sizes, _), Value::Text("b")],
         ) if matches!(sizes[..], [Value::Int(0)]) => Ok(Value::Global(Global::NdArray)),
         (Value::Global(Global::Dtype), [Value::Text(name), _, _]) => {
-            let known = Kind::of(name)?;
+            let known = Kind::from_code(name)?;
             Ok(Value::Dtype(Rc::new(Cell::new(Dtype { kind: known, big: None }))))
         }
         (Value::Global(Global::Dict), []) => Ok(Value::Dict(BTreeMap::new(), 1)),

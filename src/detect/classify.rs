@@ -520,7 +520,7 @@ pub fn classify(found: &Neighbours, settings: &ClassifySettings) -> Result<Class
     let labels = deltas.map(|(m, s)| found.labels(m, s));
     let share = |labels: &[Class]| {
         let sets: Vec<Counts> =
-            labels.chunks(found.each.max(1)).map(|set| Counts::of(set.iter().copied())).collect();
+            labels.chunks(found.each.max(1)).map(|set| Counts::from_labels(set.iter().copied())).collect();
         Fractions::of_sets(&sets, settings.least_fraction, settings.resamples, settings.seed)
     };
     let fractions = labels.as_deref().map(share);

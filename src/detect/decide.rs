@@ -259,7 +259,7 @@ pub struct Authenticity {
 
 impl Authenticity {
     /// Applies the rule; `None` for a single training image.
-    pub fn of(found: &Compared) -> Option<Self> {
+    pub fn from_distances(found: &Compared) -> Option<Self> {
         if found.neighbours.images < 2 {
             return None;
         }

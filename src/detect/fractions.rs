@@ -24,7 +24,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts labels.
-    pub fn of(labels: impl IntoIterator<Item = Class>) -> Self {
+    pub fn from_labels(labels: impl IntoIterator<Item = Class>) -> Self {
         let mut counts = Self::default();
         for label in labels {
             *counts.at(label) += 1;

@@ -85,7 +85,7 @@ const VGG16: [Stage; 13] = [
 
 impl Backbone {
     /// The network of a metric; `None` for [`Metric::L2`] and [`Metric::Cosine`], which compare the values themselves.
-    pub fn of(metric: Metric) -> Option<Self> {
+    pub fn for_metric(metric: Metric) -> Option<Self> {
         match metric {
             Metric::L2 | Metric::Cosine => None,
             Metric::LpipsAlex => Some(Self::AlexNet),

@@ -55,7 +55,7 @@ impl Kind {
     ///
     /// # Errors
     /// A reason that quotes the description.
-    pub fn of(text: &str) -> Result<Self, String> {
+    pub fn from_code(text: &str) -> Result<Self, String> {
         let size = |sizes: &[&str]| sizes.contains(&&text[1..]).then(|| text.as_bytes()[1] - b'0');
         let known = match text.as_bytes().first() {
             Some(b'b') => size(&["1"]).map(|_| Self::Bool),
@@ -339,7 +339,7 @@ impl<'a> Parser<'a> {
             Some(("<" | "|" | "=", name)) => (false, name),
             _ => (false, descr),
         };
-        Ok(Header { kind: Kind::of(name)?, big, fortran, sizes })
+        Ok(Header { kind: Kind::from_code(name)?, big, fortran, sizes })
     }
 }
 

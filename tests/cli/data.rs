@@ -82,7 +82,7 @@ fn a_folder_of_images_is_fetched_listed_and_verified() {
 #[test]
 fn the_doctor_names_missing_parts_and_the_commands_that_install_them() {
     let root = tempfile::tempdir().unwrap();
-    let Said { ok, stdout: table, stderr: said } = mem2gen(root.path(), &["doctor"]);
+    let Said { ok, stdout: table, stderr: said, .. } = mem2gen(root.path(), &["doctor"]);
     assert!(!ok);
     for need in ["evcxr kernel", "kernelspec", "Jupyter", "data mnist", "data fashion-mnist"] {
         assert!(said.contains(need), "{need}: {said}");

@@ -60,7 +60,7 @@ fn memory_does_not_count_the_inputs() {
 #[test]
 fn refusals_name_the_argument() {
     let refuses = |arguments: &[&str], words: &[&str]| {
-        let Said { ok, stdout, stderr: error } = timings(arguments);
+        let Said { ok, stdout, stderr: error, .. } = timings(arguments);
         assert!(!ok && stdout.is_empty(), "{arguments:?} was accepted");
         for word in words {
             assert!(error.contains(word), "{arguments:?}: no {word:?} in: {error}");

@@ -285,7 +285,7 @@ fn input_is_safe(name: &str, bytes: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let (found, held) = peak(|| Input::of(&path).read());
+    let (found, held) = peak(|| Input::from_path(&path).read());
     if let Err(e) = &found {
         let said = e.to_string();
         let shown = said.replace(&*path.to_string_lossy(), "");

@@ -57,7 +57,7 @@ fn npy<T: WritableElement, D: Dimension>(array: &Array<T, D>) -> Vec<u8> {
 }
 
 fn read(path: &Path) -> ImageSet {
-    Input::of(path).read().unwrap()
+    Input::from_path(path).read().unwrap()
 }
 
 fn refused(input: &Input, words: &[&str]) {
@@ -118,7 +118,7 @@ fn shards_and_patterns_make_one_set() {
     is_world(&read(&place.path("shards")));
     let paths = (0..4).map(|i| place.path(&format!("shards/part_{i}.npy"))).collect();
     is_world(&Input { paths, ..Input::default() }.read().unwrap());
-    refused(&Input::of(&place.path("shards/none_*.npy")), &["no file matches", "none_*.npy"]);
+    refused(&Input::from_path(&place.path("shards/none_*.npy")), &["no file matches", "none_*.npy"]);
     let other = place.array("other.npy", &Array4::<u8>::zeros((1, 5, 5, 3)));
     let paths = vec![place.path("shards/part_0.npy"), other];
     refused(&Input { paths, ..Input::default() }, &["other.npy", "5x5x3", "part_0.npy", "5x6x3"]);
@@ -165,7 +165,7 @@ fn what_looks_like_an_image_and_was_not_read_is_named_and_refused() {
     place.bytes("D/cut.jpg", &jpeg[..jpeg.len() / 2]);
     #[cfg(unix)]
     std::os::unix::fs::symlink("nowhere.png", place.path("D/dangling.png")).unwrap();
-    let input = Input::of(&place.path("D"));
+    let input = Input::from_path(&place.path("D"));
     refused(&input, &["read 4 images, passed over", "photo.HEIC", "cut.jpg", "--allow-skipped"]);
     #[cfg(unix)]
     assert!(walk(&place.path("D")).unwrap().passed.iter().any(|one| one.name == "dangling.png"));
@@ -174,7 +174,7 @@ fn what_looks_like_an_image_and_was_not_read_is_named_and_refused() {
     is_world(&found);
     assert!(found.said().contains("passed over"), "{}", found.said());
     let alone = place.path("D/cut.jpg");
-    refused(&Input::of(&alone), &["cut.jpg", "cut short"]);
+    refused(&Input::from_path(&alone), &["cut.jpg", "cut short"]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn every_cut_of_a_jpeg_is_refused() {
     let path = place.path("x.jpg");
     for length in (2..jpeg.len()).step_by(7).chain([jpeg.len() - 1]) {
         fs::write(&path, &jpeg[..length]).unwrap();
-        assert!(Input::of(&path).read().is_err(), "{length} of {}", jpeg.len());
+        assert!(Input::from_path(&path).read().is_err(), "{length} of {}", jpeg.len());
     }
     fs::write(&path, [&jpeg[..], b"what a camera adds"].concat()).unwrap();
     assert_eq!(read(&path).shape(), Some(Shape::image(30, 40, 3)));
@@ -214,7 +214,7 @@ fn pictures_are_turned_laid_on_a_background_and_rounded_with_a_word() {
     let path = place.picture("clear.png", clear, ImageFormat::Png);
     for (background, due) in [(Background::White, 1.0), (Background::Black, 0.0)] {
         let options = Options { background, ..Options::default() };
-        let found = Input { options, ..Input::of(&path) }.read().unwrap();
+        let found = Input { options, ..Input::from_path(&path) }.read().unwrap();
         assert_eq!(found.rows()[[0, 0]], due);
         assert!((found.rows()[[0, 9]] - 200.0 / 255.0).abs() < 1e-6);
         assert!(found.said().contains(background.name()), "{}", found.said());
@@ -231,7 +231,7 @@ fn images_are_brought_to_one_size_only_where_it_is_asked_for() {
     let place = Place::new();
     place.picture("D/a.png", RgbImage::from_pixel(16, 16, image::Rgb([10, 20, 30])), ImageFormat::Png);
     place.picture("D/b.png", RgbImage::from_pixel(20, 12, image::Rgb([10, 20, 30])), ImageFormat::Png);
-    let input = Input::of(&place.path("D"));
+    let input = Input::from_path(&place.path("D"));
     refused(&input, &["a.png", "16x16", "b.png", "12x20", "--size"]);
     let options = Options { size: Some(8), ..Options::default() };
     let found = Input { options, ..input }.read().unwrap();
@@ -241,7 +241,7 @@ fn images_are_brought_to_one_size_only_where_it_is_asked_for() {
     // Halved by the mean of four pixels.
     let array = Array4::from_shape_fn((1, 2, 2, 1), |(_, y, x, _)| (100 * y + 50 * x) as u8);
     let options = Options { size: Some(1), ..Options::default() };
-    let found = Input { options, ..Input::of(&place.array("a.npy", &array)) }.read().unwrap();
+    let found = Input { options, ..Input::from_path(&place.array("a.npy", &array)) }.read().unwrap();
     assert_eq!(found.rows()[[0, 0]], 75.0 / 255.0);
 }
 
@@ -273,10 +273,10 @@ fn archives_of_pictures_and_tensors_are_read() {
         assert_eq!(found.rows()[[1, 11]], 1.0);
     }
     let evil = stored(&[("a/data.pkl", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec())]);
-    refused(&Input::of(&place.bytes("evil.pt", &evil)), &["evil.pt", "'os system' is not allowed"]);
+    refused(&Input::from_path(&place.bytes("evil.pt", &evil)), &["evil.pt", "'os system' is not allowed"]);
     // An archive that promises more than it can hold.
     let bomb = Zip::new().entry("x.npy", b"ab", u32::MAX - 1).finish();
-    refused(&Input::of(&place.bytes("bomb.npz", &bomb)), &["bomb.npz"]);
+    refused(&Input::from_path(&place.bytes("bomb.npz", &bomb)), &["bomb.npz"]);
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn ranges_are_found_by_type_and_extremes_and_brought_to_one() {
     let mut sets = pair(bytes.clone(), place.path("30.npy"));
     let said = reconcile(&mut sets, Together::default()).unwrap_err().to_string();
     assert!(said.contains("30.npy") && said.contains("--synthetic-range"), "{said}");
-    let given = Input { range: Some(Nominal::Bytes), ..Input::of(&place.path("30.npy")) };
+    let given = Input { range: Some(Nominal::Bytes), ..Input::from_path(&place.path("30.npy")) };
     let mut sets = [read(&bytes), given.read().unwrap()];
     reconcile(&mut sets, Together::default()).unwrap();
     assert!((sets[1].rows()[[0, 0]] - 30.0 / 255.0 / 255.0).abs() < 1e-6);
@@ -347,7 +347,7 @@ fn ranges_are_found_by_type_and_extremes_and_brought_to_one() {
     let mut sets = pair(bytes.clone(), ones.clone());
     assert!(sets[1].said().contains("at most 1"), "{}", sets[1].said());
     assert!(reconcile(&mut sets, Together::default()).is_err());
-    let given = Input { range: Some(Nominal::Unit), ..Input::of(&ones) }.read().unwrap();
+    let given = Input { range: Some(Nominal::Unit), ..Input::from_path(&ones) }.read().unwrap();
     assert_eq!(given.values().max, Some(1.0));
 }
 
@@ -383,9 +383,9 @@ fn planes_and_pixels_are_told_apart_by_the_distances_or_asked_for() {
     assert!(sets[0].rows().iter().zip(&due).all(|(a, b)| (a - b).abs() < 1e-6));
     // Axes that both could be channels are asked for.
     let both = place.array("both.npy", &Array4::<u8>::zeros((2, 3, 8, 3)));
-    refused(&Input::of(&both), &["both.npy", "--layout"]);
+    refused(&Input::from_path(&both), &["both.npy", "--layout"]);
     let options = Options { layout: Some(Layout::Chw), ..Options::default() };
-    let found = Input { options, ..Input::of(&both) }.read().unwrap();
+    let found = Input { options, ..Input::from_path(&both) }.read().unwrap();
     assert_eq!(found.shape(), Some(Shape::image(8, 3, 3)));
 }
 
@@ -410,17 +410,17 @@ fn hostile_files_are_refused_at_once_and_in_few_words() {
         |dict: &str| [&b"\x93NUMPY\x01\0"[..], &(dict.len() as u16).to_le_bytes(), dict.as_bytes()].concat();
     for dict in ["[".repeat(30), format!("{{'descr': {}", "[".repeat(200)), "\x1b[31m".repeat(9000)] {
         let path = place.bytes("bomb.npy", &bomb(&dict));
-        let said = Input::of(&path).read().unwrap_err().to_string();
+        let said = Input::from_path(&path).read().unwrap_err().to_string();
         assert!(said.len() < 500 && !said.contains('\x1b'), "{said}");
     }
     #[cfg(unix)]
     for device in ["/dev/zero", "/dev/null"] {
-        refused(&Input::of(Path::new(device)), &[device, "not a regular file"]);
+        refused(&Input::from_path(Path::new(device)), &[device, "not a regular file"]);
     }
     let mut text = place.bytes("text.png", b"hello");
-    refused(&Input::of(&text), &["text.png"]);
+    refused(&Input::from_path(&text), &["text.png"]);
     text = place.bytes("cut.parquet", b"PAR1 and no more");
-    refused(&Input::of(&text), &["cut.parquet"]);
+    refused(&Input::from_path(&text), &["cut.parquet"]);
 }
 
 /// A zip archive of stored entries.

@@ -9,7 +9,7 @@ fn device(flavour: Flavour, schedule: Schedule) -> HostEmulator {
     let kernels = vec!["sums", "places", "shuffles", "early", "neighbours", "faults", "unwritten"];
     let text = include_str!("emulator/selftest.cu");
     let source = Source { name: "selftest", text: text.into(), kernels, headers: headers(text) };
-    HostEmulator::of(flavour, schedule, vec![source]).with_seconds(1)
+    HostEmulator::with_sources(flavour, schedule, vec![source]).with_seconds(1)
 }
 
 fn devices() -> impl Iterator<Item = HostEmulator> {
@@ -232,7 +232,7 @@ fn invalid_launches_are_refused() {
 fn a_compile_error_is_reported() {
     let text = "int f() { return x; }\n".into();
     let source = Source { name: "broken", text, kernels: vec!["none"], headers: Vec::new() };
-    let device = HostEmulator::of(Flavour::Plain, Schedule::Forward, vec![source]);
+    let device = HostEmulator::with_sources(Flavour::Plain, Schedule::Forward, vec![source]);
     match run(&device, "none", [1; 3], [1; 3], 0, &[]) {
         Err(DriverError::Compile { module: "broken", log }) => assert!(log.contains("broken.cu:1"), "{log}"),
         other => panic!("{other:?}"),

@@ -243,7 +243,8 @@ impl Mutant {
     fn seen_by(&self) -> Option<String> {
         let sources = self.sources().unwrap();
         DETECTORS.into_iter().find_map(|(flavour, schedule)| {
-            let device: Arc<dyn Driver> = Arc::new(HostEmulator::of(flavour, schedule, sources.clone()));
+            let device: Arc<dyn Driver> =
+                Arc::new(HostEmulator::with_sources(flavour, schedule, sources.clone()));
             let why = suite::run(&device, &self.checks()).err()?;
             Some(format!("{flavour:?} {schedule:?}: {}", why.lines().next().unwrap_or_default()))
         })

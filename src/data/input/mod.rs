@@ -26,7 +26,7 @@ use crate::store::{StoreError, memory_left, read_file};
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("images.npy");
 /// write_array(&path, &ndarray::array![[[0.0f32, 0.5], [1.0, 0.25]]])?;
-/// let images = Input::of(&path).read()?;
+/// let images = Input::from_path(&path).read()?;
 /// assert_eq!(images.shape(), Some(Shape::image(2, 2, 1)));
 /// assert_eq!(images.rows().row(0).to_vec(), [0.0, 0.5, 1.0, 0.25]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -89,7 +89,7 @@ pub(super) enum Known {
 
 impl Input {
     /// One path, read as by default.
-    pub fn of(path: &Path) -> Self {
+    pub fn from_path(path: &Path) -> Self {
         Self { paths: vec![path.to_path_buf()], ..Self::default() }
     }
 

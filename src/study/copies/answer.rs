@@ -213,7 +213,7 @@ impl Answer {
         if let Some(rule) = &mut ratio {
             rule.also_memorized = Some((0..samples).filter(|&i| thirds[i] && calls[i]).count());
         }
-        let authenticity = Authenticity::of(found);
+        let authenticity = Authenticity::from_distances(found);
         let valid: Vec<f64> = (0..samples).filter_map(distance).collect();
         let c_t =
             found.neighbours.held_out.as_ref().filter(|_| !valid.is_empty()).map(|null| c_t(&valid, null));

@@ -93,7 +93,8 @@ impl CopiesSettings {
             let need = format!("at most {MOST_SHIFTS}");
             return Err(DetectError::from(SettingError::new("classify", "shifts", self.shifts, need)).into());
         }
-        let lpips = Backbone::of(self.metric).map(|backbone| Lpips::open(backbone, layout)).transpose()?;
+        let lpips =
+            Backbone::for_metric(self.metric).map(|backbone| Lpips::open(backbone, layout)).transpose()?;
         Ok(CopiesParams { settings: self, classify, lpips })
     }
 }
@@ -142,7 +143,7 @@ impl CopiesParams {
     ///
     /// let settings = CopiesSettings { delta_m: Some(0.2), delta_s: Some(0.2), ..CopiesSettings::default() };
     /// let params = settings.check(&Layout::find())?;
-    /// let images = Images::read(&Input::of(&train), &Input::of(&synthetic), None)?;
+    /// let images = Images::read(&Input::from_path(&train), &Input::from_path(&synthetic), None)?;
     /// let copies = params.compare(images, DeviceChoice::default(), &Silent)?;
     /// let labels: Vec<&str> = copies.answer.labels.iter().map(|label| label.name()).collect();
     /// assert_eq!(labels, ["memorized", "spurious", "spurious", "generalized"]);

@@ -12,7 +12,7 @@ mod subjects;
 
 pub use cell::{CELL, LabelledSamples, SAMPLES, labelled_rows};
 pub use choice::{Choice, Labelled, Pick, pick};
-pub use networks::{NetworkRows, NetworkTable, networks_frame, networks_rows};
+pub use networks::{NetworkRows, NetworkTable, NetworkTables, networks_frame, networks_rows};
 pub use one::{Images, Subject};
 pub use score::{ScoreKind, ScoreOptions, TrainedScore};
 pub use subjects::{BATCH, SubjectNetwork, SubjectSettings, Subjects};

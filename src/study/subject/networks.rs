@@ -38,10 +38,11 @@ pub struct NetworkTable<R> {
     pub rows: fn(&DataFrame) -> Result<Vec<R>, TableError>,
 }
 
+/// The rows of two tables about the same networks.
+pub type NetworkTables<A, B> = (Vec<NetworkRows<A>>, Vec<NetworkRows<B>>);
+
 /// Splits two kinds of rows. The cells of a network are concatenated.
-pub(super) fn unzip_rows<A, B>(
-    networks: Vec<NetworkRows<(Vec<A>, Vec<B>)>>,
-) -> (Vec<NetworkRows<A>>, Vec<NetworkRows<B>>) {
+pub(super) fn unzip_rows<A, B>(networks: Vec<NetworkRows<(Vec<A>, Vec<B>)>>) -> NetworkTables<A, B> {
     networks
         .into_iter()
         .map(|NetworkRows { dataset, network, rows }| {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::networks::{NetworkRows, NetworkTable, networks_frame, networks_rows, unzip_rows};
+use super::networks::{NetworkRows, NetworkTable, NetworkTables, networks_frame, networks_rows, unzip_rows};
 use super::{Choice, Pick, ScoreOptions, Subject};
 use crate::Error;
 use crate::device::Device;
@@ -158,7 +158,7 @@ impl<'a> Subjects<'a> {
         first: NetworkTable<A>,
         second: NetworkTable<B>,
         work: impl Fn(&Subject, &Plan, &Cells) -> Result<(Vec<A>, Vec<B>), Error>,
-    ) -> Result<(Vec<NetworkRows<A>>, Vec<NetworkRows<B>>), Error>
+    ) -> Result<NetworkTables<A, B>, Error>
     where
         A: Clone + Serialize + DeserializeOwned,
         B: Clone + Serialize + DeserializeOwned,

@@ -298,7 +298,8 @@ impl SweepCell {
         let settings = &plan.settings().detection;
         let held_out = bench.held_out(&task.dataset, task.size, settings.held_out)?;
         let held_out = held_out.as_ref().map(|data| data.rows());
-        let lpips = Backbone::of(settings.metric).map(|b| Lpips::open(b, bench.layout())).transpose()?;
+        let lpips =
+            Backbone::for_metric(settings.metric).map(|b| Lpips::open(b, bench.layout())).transpose()?;
         let count = samples.nrows() + data.len() + held_out.map_or(0, |rows| rows.nrows());
         if lpips.is_some() {
             watch.step(task, "features", count as u64);

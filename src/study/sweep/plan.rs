@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::data::{self, Entry};
+use crate::metric::Metric;
 use crate::process::{Steps, Vp};
 use crate::project::Layout;
 use crate::sample::{self, Sampler};
@@ -192,6 +193,13 @@ impl Plan {
         let most = 1_000_000_000;
         ok(sampling.least <= most, "sampling.least", sampling.least.to_string(), "at most 10^9")?;
         settings.detection.classify().check()?;
+        let metric = settings.detection.metric;
+        ok(
+            metric != Metric::Cosine,
+            "detection.metric",
+            metric.to_string(),
+            "l2, lpips-alex or lpips-vgg: cosine compares features, not images",
+        )?;
         ok(
             settings.detection.examples <= 64,
             "detection.examples",

@@ -139,11 +139,11 @@ impl Drop for Process {
 impl HostEmulator {
     /// The kernels as they are.
     pub fn new(flavour: Flavour, schedule: Schedule) -> Self {
-        Self::of(flavour, schedule, MODULES.iter().map(Source::from).collect())
+        Self::with_sources(flavour, schedule, MODULES.iter().map(Source::from).collect())
     }
 
     /// Other kernels.
-    pub fn of(flavour: Flavour, schedule: Schedule, sources: Vec<Source>) -> Self {
+    pub fn with_sources(flavour: Flavour, schedule: Schedule, sources: Vec<Source>) -> Self {
         let limits = Limits { free: 1 << 30, total: 1 << 30, processors: 4, shared: 99 << 10 };
         Self { flavour, schedule, sources, limits, seconds: 20, state: Mutex::default() }
     }
