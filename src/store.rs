@@ -318,6 +318,24 @@ pub fn quoted(text: &str) -> String {
     format!("'{kept}{cut}'")
 }
 
+/// A reason that another library gives, for a message: at most 300 characters, with control characters escaped.
+///
+/// ```
+/// use mem2gen::store::cut_reason;
+///
+/// assert_eq!(cut_reason("line 1\nline 2"), "line 1\\nline 2");
+/// assert_eq!(cut_reason(&"x".repeat(1000)).len(), 303);
+/// ```
+pub fn cut_reason(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let mut kept: String = text.chars().take(301).map(escaped).collect();
+    if let Some((end, _)) = kept.char_indices().nth(300) {
+        kept.truncate(end);
+        kept.push_str("...");
+    }
+    kept
+}
+
 /// Writes an array as `.npy`, atomically.
 ///
 /// # Errors

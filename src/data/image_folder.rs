@@ -16,7 +16,7 @@ use walkdir::WalkDir;
 use super::DataError;
 use super::resample::{Filter, resize};
 use crate::shape::Shape;
-use crate::store::read_file;
+use crate::store::{cut_reason, read_file};
 
 /// Side of the squares that the paper trains on.
 pub const SIZE: usize = 64;
@@ -355,7 +355,11 @@ pub fn decode_whole(path: &Path, bytes: &[u8], background: Background) -> Result
 }
 
 fn refused(path: &Path, bytes: &[u8]) -> impl Fn(String) -> DataError {
-    move |reason| DataError::Image { path: path.to_path_buf(), size: bytes.len() as u64, reason }
+    move |reason| DataError::Image {
+        path: path.to_path_buf(),
+        size: bytes.len() as u64,
+        reason: cut_reason(&reason),
+    }
 }
 
 /// A decoded image whose sides are not zero, turned as its EXIF orientation says, and whether it was.

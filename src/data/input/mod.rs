@@ -14,7 +14,7 @@ use super::image_set::{Format, ImageSet, Layout, Nominal, Pixels};
 use super::{DataError, cifar, idx};
 use crate::shape::Shape;
 use crate::store::npy::{self, Elements, Kind};
-use crate::store::{StoreError, memory_left, read_file};
+use crate::store::{StoreError, cut_reason, memory_left, read_file};
 
 /// What an input is and how it is read.
 ///
@@ -365,7 +365,7 @@ fn expanded(given: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 pub(super) fn array(path: &Path, reason: String) -> DataError {
-    StoreError::Array { path: path.to_path_buf(), reason }.into()
+    StoreError::Array { path: path.to_path_buf(), reason: cut_reason(&reason) }.into()
 }
 
 fn empty(path: &Path, sizes: &[usize]) -> DataError {
