@@ -58,12 +58,18 @@ pub struct Printed;
 
 impl Reporter for Printed {
     fn line(&self, text: &str) {
-        println!("{text}");
+        say(text);
     }
 
     fn progress(&self, what: &str, total: u64) -> Box<dyn ProgressSink> {
         Box::new(Progress::new(what, total))
     }
+}
+
+/// Prints a line. Nobody reads it where standard output is closed, and the work goes on.
+fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 /// Shows the progress of long work: a bar on a terminal, lines in a notebook or a pipe, at most one in five seconds and
@@ -121,8 +127,7 @@ impl Progress {
     fn print(&self, done: u64, elapsed: Duration) {
         let what = self.what.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let here = done - self.before.load(Ordering::Relaxed).min(done);
-        println!("{}", line(&what, done, here, self.total, elapsed));
-        let _ = io::stdout().flush();
+        say(&line(&what, done, here, self.total, elapsed));
     }
 
     /// Whether the caller has to print a line now.

@@ -111,10 +111,18 @@ where
 pub fn vacant(path: &Path) -> Result<(), StoreError> {
     let refused = StoreError::io("make folder", path);
     match fs::read_dir(path).map(|mut items| items.next().is_none()) {
+        Ok(true) if path.is_symlink() => Err(refused(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "is a link; give the folder that it points to",
+        ))),
         Ok(true) => Ok(()),
         Ok(false) => Err(refused(io::Error::new(
             io::ErrorKind::AlreadyExists,
             "exists and is not empty; choose another folder or remove this one",
+        ))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && path.is_symlink() => Err(refused(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "is a link to a folder that does not exist; make that folder and give its own path",
         ))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(refused(e)),
@@ -485,6 +493,14 @@ mod tests {
         let error = write_folder(&path, fill(true)).unwrap_err();
         assert!(error.to_string().contains("not empty"), "{error}");
         assert!(vacant(&path.join("a")).is_err());
+        // A rename would replace the link, or fail at the end of the work.
+        for (link, target) in [("to nothing", "none"), ("to an empty folder", "empty")] {
+            fs::create_dir_all(dir.path().join("empty")).unwrap();
+            let link = dir.path().join(link);
+            std::os::unix::fs::symlink(dir.path().join(target), &link).unwrap();
+            let error = vacant(&link).unwrap_err().to_string();
+            assert!(error.contains("is a link"), "{error}");
+        }
     }
 
     #[test]

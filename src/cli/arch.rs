@@ -1,7 +1,5 @@
 //! `mem2gen arch`: the layers of a network and its exact number of parameters.
 
-use std::io::{self, Write};
-
 use mem2gen::data::{DataError, find};
 use mem2gen::net::{Arch, Graph, MlpSettings, NetError, Node, Op, ToySettings, UnetSettings};
 use mem2gen::shape::Shape;
@@ -50,9 +48,6 @@ pub enum Error {
     /// Settings without a network.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// Writing to standard output.
-    #[error("print: {0}")]
-    Print(#[from] io::Error),
 }
 
 /// Runs `mem2gen arch`.
@@ -93,20 +88,20 @@ pub fn run(args: Args) -> Result<(), Error> {
             "mflop": graph.flops() / 1e6,
             "layers": layers.iter().map(Layer::json).collect::<Vec<_>>(),
         });
-        return Ok(writeln!(io::stdout(), "{all}")?);
+        println!("{all}");
+        return Ok(());
     }
     let mut rows = vec![["layer", "operation", "output", "parameters", "MFLOP"].map(str::to_owned)];
     rows.extend(layers.into_iter().map(Layer::row));
-    print_table(&rows)?;
+    print_table(&rows);
     let kept = if kept > 0 { format!(" and {kept} that are not trained") } else { String::new() };
-    writeln!(
-        io::stdout(),
+    println!(
         "\n{} for {}: {} parameters{kept}, {:.1} MFLOP a sample, forward",
         arch.name(),
         size(input),
         graph.trained(),
         graph.flops() / 1e6
-    )?;
+    );
     Ok(())
 }
 

@@ -137,8 +137,8 @@ fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
     }
     if let Some(decision) = answer.decision.as_ref().filter(|decision| decision.not_called >= 1.0) {
         println!(
-            "about {:.0} samples more are nearer to the training set than chance explains, though none of them alone can be \
-             called a copy",
+            "p-values of about {:.0} more samples are smaller than the null explains: copies that can't be called one by one, or \
+             samples unlike the null images",
             decision.not_called
         );
     }

@@ -1,6 +1,5 @@
 //! `mem2gen data`: fetch, verify and list data sets.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -64,9 +63,6 @@ pub enum Error {
     /// No data set was fetched.
     #[error("verify data: no data set was fetched; run 'mem2gen data fetch'")]
     Nothing,
-    /// The table could not be printed.
-    #[error("print: {0}")]
-    Print(#[from] std::io::Error),
 }
 
 /// Runs `mem2gen data`.
@@ -190,7 +186,7 @@ fn each(
     let mut failed = Vec::new();
     for &item in items {
         match act(item) {
-            Ok(line) => writeln!(std::io::stdout(), "{line}")?,
+            Ok(line) => println!("{line}"),
             Err(error) => failed.push(error),
         }
     }
@@ -258,6 +254,6 @@ fn list(layout: &Layout) -> Result<(), Error> {
     };
     let none = || "-".to_owned();
     rows.push([LPIPS.name.to_owned(), none(), none(), none(), none(), none(), none(), LPIPS.source(), state]);
-    super::doctor::print_table(&rows)?;
+    super::doctor::print_table(&rows);
     Ok(())
 }

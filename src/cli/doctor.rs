@@ -1,7 +1,7 @@
 //! `mem2gen doctor`: which parts of the environment are present or missing, and the commands that install them.
 
 use std::env;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,9 +23,6 @@ pub enum Error {
     /// Parts that the project needs are missing.
     #[error("doctor: missing {}", .0.join(", "))]
     Missing(Vec<String>),
-    /// The table could not be printed.
-    #[error("print: {0}")]
-    Print(#[from] io::Error),
 }
 
 /// Result of a check.
@@ -84,7 +81,7 @@ pub fn run(_args: Args) -> Result<(), Error> {
         };
         [check.what.clone(), verdict.to_owned(), check.found.clone(), check.brings.clone()]
     }));
-    print_table(&rows)?;
+    print_table(&rows);
     let missing: Vec<String> = checks
         .into_iter()
         .filter(|check| check.verdict == Verdict::Missing)
@@ -94,16 +91,14 @@ pub fn run(_args: Args) -> Result<(), Error> {
 }
 
 /// Prints rows in columns of the necessary width.
-pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) -> io::Result<()> {
+pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
-    let mut out = io::stdout().lock();
     for row in rows {
         let cells: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+        println!("{}", cells.join("  ").trim_end());
     }
-    Ok(())
 }
 
 /// The first line of a program's output, or why there is none.

@@ -1,7 +1,6 @@
 //! `mem2gen gpu-report`: checks and times every kernel on a CUDA device and compares it with the card's limits.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,9 +44,6 @@ pub enum Error {
     /// The report could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The table could not be printed.
-    #[error("print: {0}")]
-    Print(#[from] io::Error),
     /// Results differ from the processor's.
     #[error("results differ from the processor's: {}", .0.join(", "))]
     Wrong(Vec<String>),
@@ -316,7 +312,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     if let Some(path) = args.json {
         write_atomic(&path, |w| Ok(serde_json::to_writer_pretty(w, &report)?))?;
     }
-    print(&report)?;
+    print(&report);
     let wrong: Vec<String> = report.rows.iter().filter(|r| !r.agrees).map(|r| r.case.name()).collect();
     if wrong.is_empty() { Ok(()) } else { Err(Error::Wrong(wrong)) }
 }
@@ -501,7 +497,7 @@ fn measure(driver: &CudaDriver) -> Result<Limits, Error> {
     })
 }
 
-fn print(report: &Report) -> io::Result<()> {
+fn print(report: &Report) {
     println!("{}: {}, capability {}", report.device, report.name, report.capability);
     let sources: Vec<String> = report.sources.iter().map(|(name, from)| format!("{name} {from}")).collect();
     println!("sources: {}", sources.join(", "));
@@ -525,7 +521,7 @@ fn print(report: &Report) -> io::Result<()> {
             row.double_share.map_or_else(String::new, |share| format!("{:.2} %", 100.0 * share)),
         ]
     }));
-    print_table(&table)?;
+    print_table(&table);
     println!();
     let mut table = vec![["operation", "kernel", "launches", "ms"].map(str::to_owned)];
     for row in &report.rows {
@@ -534,7 +530,7 @@ fn print(report: &Report) -> io::Result<()> {
             [row.case.name(), (*kernel).to_owned(), time.launches.to_string(), ms]
         }));
     }
-    print_table(&table)?;
+    print_table(&table);
     let Small { calls, call_seconds, allocation_seconds, launch_seconds, copy_seconds } = report.small;
     let us = |seconds: f64| format!("{:.1} us", 1e6 * seconds);
     println!(
@@ -547,7 +543,6 @@ fn print(report: &Report) -> io::Result<()> {
     if !report.not_run.is_empty() {
         println!("\nnot run: {}", report.not_run.join(", "));
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Subcommands, one file each: they parse arguments, call the library and print.
 
+#[macro_use]
+mod output;
+
 mod arch;
 mod basin;
 mod chosen;
@@ -100,9 +103,13 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
         Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
+    match (result, output::failure()) {
+        (Ok(()), None) => ExitCode::SUCCESS,
+        (Ok(()), Some(e)) => {
+            eprintln!("mem2gen {name}: standard output: {e}; files that the command writes are complete");
+            ExitCode::FAILURE
+        }
+        (Err(e), _) => {
             eprintln!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
             e.downcast_ref::<classify::Error>().map_or(ExitCode::FAILURE, |e| ExitCode::from(e.exit_code()))
         }

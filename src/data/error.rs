@@ -199,7 +199,7 @@ pub enum DataError {
         reason: String,
     },
     /// The images take more memory than is left.
-    #[error("read {}: {images} images need {bytes} bytes of memory, but {left} are left; use fewer images or a smaller --size", path.display())]
+    #[error("read {}: {images} images need {bytes} bytes of memory, but {left} are left; use fewer or smaller images", path.display())]
     Memory {
         /// The file or folder.
         path: PathBuf,
@@ -212,7 +212,7 @@ pub enum DataError {
     },
     /// Images of two inputs have different shapes.
     #[error(
-        "compare images: {} has {found}, {} has {expected}; give images of one shape, or resize them with --size",
+        "compare images: {} has {found}, {} has {expected}; give images of one shape ('classify' resizes them with --size)",
         path.display(), other.display()
     )]
     Unlike {

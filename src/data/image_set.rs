@@ -493,8 +493,10 @@ pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, 
         }
     }
     ranges(sets, how.any_range)?;
-    let values: u64 = sets.iter().map(ImageSet::missing).sum();
-    room(&sets[0].path, sets.iter().map(ImageSet::len).sum(), values)?;
+    // Rows in single precision, and what a comparison holds of them at its peak: a padded copy, products and a moved copy.
+    let rows = |set: &ImageSet| 4 * (set.len() * set.length()) as u64;
+    let needed: u64 = sets.iter().map(|set| set.missing() + 3 * rows(set)).sum();
+    room(&sets[0].path, sets.iter().map(ImageSet::len).sum(), needed)?;
     if let Some(shape) = sets[first].shape {
         for i in 0..sets.len() {
             if sets[i].shape.is_none() {
@@ -681,7 +683,7 @@ fn guessed(ends: &[(f32, f32)], known: Known) -> Nominal {
         _ if known == Known::Integers => Nominal::Other,
         // Generated images exceed their range slightly.
         (lo, hi) if lo >= -0.25 && hi > 0.25 && hi <= 1.5 => Nominal::Unit,
-        (lo, hi) if (-2.5..=-0.5).contains(&lo) && hi <= 2.5 => Nominal::Symmetric,
+        (lo, hi) if (-1.5..=-0.5).contains(&lo) && hi <= 1.5 => Nominal::Symmetric,
         (lo, hi) if lo >= -64.0 && (64.0..=320.0).contains(&hi) => Nominal::Bytes,
         _ => Nominal::Other,
     }

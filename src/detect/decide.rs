@@ -42,6 +42,8 @@ pub enum Statistic {
 pub struct NullFit {
     /// Origin of the null distances.
     pub source: NullSource,
+    /// Held-out images that equal a training image, which are left out.
+    pub equal: usize,
     /// ln d(x, D).
     pub distance: Tail,
     /// ln of the ratio; `None` where fewer than 5 images have one.
@@ -116,11 +118,13 @@ pub fn check_fdr(fdr: f64) -> Result<(), SettingError> {
 /// Grenander).
 pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     let least = found.neighbours.least;
-    let (source, null) = match &found.held_out {
-        Some(held_out) if held_out.len() >= FEWEST_HELD_OUT.min(found.within.len()) => {
-            (NullSource::HeldOut, held_out)
-        }
-        Some(_) | None => (NullSource::Training, &found.within),
+    let held_out = found.held_out.as_deref().unwrap_or_default();
+    let unequal: Vec<Near> = held_out.iter().copied().filter(|near| near.distance > 0.0).collect();
+    let equal = held_out.len() - unequal.len();
+    let (source, null) = if !unequal.is_empty() && unequal.len() >= FEWEST_HELD_OUT.min(found.within.len()) {
+        (NullSource::HeldOut, &unequal)
+    } else {
+        (NullSource::Training, &found.within)
     };
     let log = |near: &Near| near.distance.max(least).ln();
     let log_ratio = |near: &Near| near.ratio().map(|r| r.max(LEAST_RATIO).ln());
@@ -162,7 +166,7 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     Some(Decision {
         fdr,
         statistic,
-        null: NullFit { source, distance, ratio },
+        null: NullFit { source, equal, distance, ratio },
         p_values,
         cutoff,
         called,

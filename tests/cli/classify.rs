@@ -547,6 +547,52 @@ fn copies_are_found_whatever_else_is_known() {
 }
 
 #[test]
+fn held_out_images_that_are_training_images_hide_no_copy() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(25);
+    let (train, new, other) = (slopes(&mut dice, 100), slopes(&mut dice, 85), slopes(&mut dice, 100));
+    let copies = noisy(&mut dice, &train.slice(s![..15, .., ..]).to_owned(), 5);
+    let samples = ndarray::concatenate(Axis(0), &[copies.view(), new.view()]).unwrap();
+    for (equal, source) in [(0, "held_out"), (10, "held_out"), (50, "held_out"), (100, "training")] {
+        let mut held_out = other.clone();
+        held_out.slice_mut(s![..equal, .., ..]).assign(&train.slice(s![..equal, .., ..]));
+        let (_, labels, report) = answer(&folder, [&train, &samples], Some(&held_out), &[]);
+        assert_eq!(memorized(&labels), (0..15).collect::<Vec<_>>(), "{equal}");
+        let null = &report["decision"]["null"];
+        assert_eq!((&null["source"], &null["equal"]), (&source.into(), &equal.into()));
+    }
+    // Samples in their place.
+    let [train, synthetic, held_out] = [("D.npy", &train), ("S.npy", &samples), ("H.npy", &samples)]
+        .map(|(name, images)| folder.array(name, images));
+    let out = folder.at("refused");
+    let call =
+        ["classify", "--train", &train, "--synthetic", &synthetic, "--held-out", &held_out, "--out", &out];
+    folder.refuses(&call, &["100 of 100 held-out images", "H.npy", "real images"]);
+    assert_eq!(mem2gen(&call).code, Some(2));
+}
+
+#[test]
+fn too_few_held_out_images_call_no_sample_spurious() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(26);
+    let (train, synthetic, held_out) =
+        (slopes(&mut dice, 100), slopes(&mut dice, 300), slopes(&mut dice, 200));
+    let spurious = |labels: &[String]| labels.iter().filter(|label| *label == "spurious").count();
+    for few in [3, 15, 49] {
+        let held_out = held_out.slice(s![..few, .., ..]).to_owned();
+        let (code, labels, report) = answer(&folder, [&train, &synthetic], Some(&held_out), &[]);
+        assert_eq!((code, spurious(&labels)), (3, 0), "{few}");
+        let because = report["delta_s"]["because"].as_str().unwrap();
+        assert!(because.contains("too few") && because.contains("150 are needed"), "{because}");
+    }
+    // 299 other samples, 100 training images: the quantile is a third of a percent.
+    let (code, labels, report) = answer(&folder, [&train, &synthetic], Some(&held_out), &[]);
+    assert_eq!(code, 0, "{report}");
+    assert!(spurious(&labels) <= 9, "{} of 300", spurious(&labels));
+    assert!(report["delta_s"]["because"].as_str().unwrap().contains("0.33 percent"), "{report}");
+}
+
+#[test]
 fn mirrored_and_moved_copies_are_found_when_asked_for() {
     let folder = Folder::new();
     let mut dice = Dice::new(22);

@@ -16,6 +16,7 @@ mod import;
 mod knn;
 mod likelihood;
 mod minima;
+mod output;
 mod potential;
 mod sample;
 mod score;

@@ -28,6 +28,8 @@ struct Collected {
     transparent: usize,
     turned: usize,
     rounded: usize,
+    /// Gray pictures that got three channels.
+    gray: usize,
     /// Size of the first picture that was resized.
     resized: Option<Shape>,
 }
@@ -71,10 +73,12 @@ impl Collected {
         if kept.channels < shape.channels {
             room(path, due, 3 * (due as u64).saturating_mul(kept.len() as u64))?;
             self.pixels = self.pixels.iter().flat_map(|v| [*v; 3]).collect();
+            self.gray = self.names.len();
             self.shape = Some(shape);
         }
         if shape.channels < kept.channels {
             self.pixels.extend(pixels.into_iter().flat_map(|v| [v; 3]));
+            self.gray += 1;
         } else {
             self.pixels.extend(pixels);
         }
@@ -102,6 +106,7 @@ impl Collected {
         for (count, what) in [
             (self.transparent, format!("with transparent pixels were laid on {background}")),
             (self.turned, "were turned as EXIF says".to_owned()),
+            (self.gray, "are gray and were given three channels".to_owned()),
             (self.rounded, "of more than 8 bits were rounded to 8".to_owned()),
         ] {
             if count > 0 {

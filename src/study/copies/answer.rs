@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::class::Class;
 use crate::detect::{
-    Authenticity, Classification, Compared, Counts, Decision, Fractions, NullSource, NullSummary, Origin,
-    RatioCriterion, Sensitivity, Share, Statistic, Threshold, c_t,
+    Authenticity, Classification, Compared, Counts, Decision, Fractions, NULL_QUANTILE, NullSource,
+    NullSummary, Origin, RatioCriterion, Sensitivity, Share, Statistic, Threshold, c_t,
 };
 
 /// Largest share of samples that one of two rules calls alone, when the rules agree.
@@ -141,6 +141,8 @@ impl Answer {
     /// Labels from the thresholds of `classified` and the `decision`.
     pub fn new(found: &Compared, classified: Classification, decision: Option<Decision>) -> Self {
         let Classification { samples, exact_copies, mut delta_m, delta_s, .. } = classified.clone();
+        let delta_s = for_set_sizes(delta_s, found);
+        let of_valley = delta_m.because.clone();
         let distance = |i: usize| found.samples[i].map(|near| near.distance);
         let within = |i: usize, delta: &Threshold| distance(i).zip(delta.value).is_some_and(|(d, v)| d <= v);
         let manual = delta_m.origin == Origin::Manual;
@@ -161,7 +163,7 @@ impl Answer {
         if by_null && valley.as_ref() != Some(&calls) {
             let number = calls.iter().filter(|c| **c).count();
             let because =
-                format!("{number} copies by p-values, as no threshold gives the same; {}", delta_m.because);
+                format!("p-values call {number} copies, and no single threshold gives the same ones");
             delta_m = Threshold { value: None, origin: Origin::Null, because, null_rate: None, ..delta_m };
         }
         let known_m = manual || by_null || valley.is_some() || delta_m.origin == Origin::NoDistances;
@@ -218,7 +220,8 @@ impl Answer {
         let c_t =
             found.neighbours.held_out.as_ref().filter(|_| !valid.is_empty()).map(|null| c_t(&valid, null));
         let rungs = Rungs { found, calls: &calls };
-        let evidence = rungs.walk(&delta_m, valley.as_deref(), decision.as_ref(), &thirds, authenticity, c_t);
+        let evidence =
+            rungs.walk(of_valley, valley.as_deref(), decision.as_ref(), &thirds, authenticity, c_t);
         let from_thresholds = matches!(delta_m.origin, Origin::Manual | Origin::Valley) && known_s.is_some();
         Self {
             status,
@@ -256,6 +259,9 @@ impl Answer {
         if valid == 0 {
             return "no sample is valid".to_owned();
         }
+        if self.status == Status::NotAnswered {
+            return format!("whether any of {valid} samples is a copy could not be decided");
+        }
         let originals = copies.iter().collect::<std::collections::HashSet<_>>().len();
         let percent = |v: f64| format!("{:.1}", 100.0 * v);
         let share = percent(copies.len() as f64 / valid as f64);
@@ -269,6 +275,44 @@ impl Answer {
         }
         text
     }
+}
+
+/// delta_s as it is, unless it is the quantile of held-out distances. A held-out image lies among K training images, but a
+/// sample among S - 1 other samples, so with more samples than images the quantile is 0.01 K / (S - 1). Of n distances the
+/// least stands for 1 / n; where that is more than twice the quantile, delta_s is unknown.
+fn for_set_sizes(delta_s: Threshold, found: &Compared) -> Threshold {
+    if delta_s.origin != Origin::Null {
+        return delta_s;
+    }
+    let mut distances = found.neighbours.held_out.clone().unwrap_or_default();
+    distances.retain(|distance| *distance > 0.0);
+    distances.sort_unstable_by(f64::total_cmp);
+    let samples = found.samples.iter().flatten().count().saturating_sub(1).max(1);
+    let level = NULL_QUANTILE * (found.neighbours.images as f64 / samples as f64).min(1.0);
+    let need = (0.5 / level).ceil();
+    if (distances.len() as f64) < need {
+        let because = format!(
+            "d(x, S \\ x) is unimodal, and {} held-out images are too few to tell what is near among {} samples and {} \
+             training images: {need} are needed",
+            distances.len(),
+            samples + 1,
+            found.neighbours.images
+        );
+        return Threshold { value: None, origin: Origin::Unknown, because, null_rate: None, ..delta_s };
+    }
+    if samples <= found.neighbours.images {
+        return delta_s;
+    }
+    let value = distances[(level * (distances.len() - 1) as f64) as usize];
+    let because = format!(
+        "d(x, S \\ x) is unimodal; the {:.2} percent quantile of {} distances from held-out images to the training set, as \
+         the samples are more than the {} training images",
+        100.0 * level,
+        distances.len(),
+        found.neighbours.images
+    );
+    let rate = distances.iter().filter(|d| **d <= value).count() as f64 / distances.len() as f64;
+    Threshold { value: Some(value), because, null_rate: Some(rate), ..delta_s }
 }
 
 /// A number of samples in few digits.
@@ -308,7 +352,8 @@ struct Rungs<'a> {
 
 impl Rungs<'_> {
     fn rung(&self, evidence: &'static str, copies: Option<Vec<bool>>, because: String) -> Rung {
-        let numbers = copies.map(|copies| {
+        let any_valid = self.found.samples.iter().any(Option::is_some);
+        let numbers = copies.filter(|_| any_valid).map(|copies| {
             let count = |keep: &dyn Fn(usize) -> bool| (0..copies.len()).filter(|&i| keep(i)).count();
             let both = count(&|i| copies[i] && self.calls[i]);
             let any = count(&|i| copies[i] || self.calls[i]);
@@ -325,7 +370,7 @@ impl Rungs<'_> {
 
     fn walk(
         &self,
-        delta_m: &Threshold,
+        of_valley: String,
         valley: Option<&[bool]>,
         decision: Option<&Decision>,
         thirds: &[bool],
@@ -339,7 +384,7 @@ impl Rungs<'_> {
         let mut rungs = vec![
             // They are copies, but say nothing of the others.
             Rung { agrees: None, ..exact },
-            self.rung("valley", valley.map(<[bool]>::to_vec), delta_m.because.clone()),
+            self.rung("valley", valley.map(<[bool]>::to_vec), of_valley),
         ];
         if let Some(decision) = decision {
             let source = match decision.null.source {
@@ -356,9 +401,11 @@ impl Rungs<'_> {
                 }
                 Statistic::Distance => "the distance",
             };
-            let trimmed = match tail.near_copies {
-                0 => String::new(),
-                n => format!(" without {n} near copies"),
+            let trimmed = match (tail.near_copies, decision.null.equal) {
+                (0, 0) => String::new(),
+                (near, equal) => format!(
+                    ", without {near} near copies and {equal} held-out images that equal a training image"
+                ),
             };
             rungs.push(self.rung(
                 "null",

@@ -46,6 +46,19 @@ pub enum CopiesError {
         /// Values of an image.
         values: usize,
     },
+    /// The held-out images are samples.
+    #[error(
+        "{equal} of {images} held-out images in {} equal a sample; held-out images must be real images that no model made",
+        path.display()
+    )]
+    HeldOutAreSamples {
+        /// The held-out images.
+        path: std::path::PathBuf,
+        /// Number of those that equal a sample.
+        equal: usize,
+        /// Number of held-out images.
+        images: usize,
+    },
     /// A row of zeros has no direction.
     #[error("classify: row {row} of {} is zero, and cosine compares directions; remove it or use l2", path.display())]
     ZeroRow {

@@ -1,6 +1,9 @@
 //! From images to labels: features, neighbours, thresholds and labels.
 
-use ndarray::{ArcArray2, Array2, Axis};
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher as _};
+
+use ndarray::{ArcArray2, Array2, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, CopiesError, Images, Transformation};
@@ -163,20 +166,25 @@ impl CopiesParams {
         let CopiesSettings { metric, layout, any_range, .. } = self.settings;
         let how = Together { any_range: any_range || metric == Metric::Cosine, layout };
         let shape = images.reconcile(how)?;
+        held_out_are_not_samples(&images)?;
         let transformations = self.transformations();
         if transformations.len() > 1 && shape.is_none() {
             return Err(CopiesError::NothingToMove { values: images.train().rows().ncols() });
         }
         let compared = self.compared(&images, shape, &transformations, device, report)?;
         let decision = decide(&compared, self.settings.fdr);
-        // Held-out images that are near copies of training images are not the measure of what is near.
+        // Held-out images that are training images or near copies of them are not the measure of what is near.
         let mut neighbours = compared.neighbours.clone();
-        if let (Some(held_out), Some(decision)) = (&mut neighbours.held_out, &decision)
-            && decision.null.source == NullSource::HeldOut
-        {
-            held_out.sort_unstable_by(f64::total_cmp);
-            held_out.drain(..decision.null.distance.near_copies);
+        if let Some(held_out) = &mut neighbours.held_out {
+            held_out.retain(|distance| *distance > 0.0);
+            if let Some(decision) = &decision
+                && decision.null.source == NullSource::HeldOut
+            {
+                held_out.sort_unstable_by(f64::total_cmp);
+                held_out.drain(..decision.null.distance.near_copies);
+            }
         }
+        neighbours.held_out = neighbours.held_out.filter(|held_out| !held_out.is_empty());
         let answer = Answer::new(&compared, classify(&neighbours, &self.classify)?, decision);
         Ok(Copies { images, shape, metric, transformations, compared, answer })
     }
@@ -247,6 +255,23 @@ impl CopiesParams {
         let progress = report.progress("neighbours", comparisons(&sets, transformations.len()));
         compare(&sets, transformations.len(), moved, device, &*progress)
     }
+}
+
+/// Refuses held-out images of which at least half equal a sample.
+fn held_out_are_not_samples(images: &Images) -> Result<(), CopiesError> {
+    let Some(held_out) = images.held_out() else { return Ok(()) };
+    let key = |row: ArrayView1<'_, f32>| {
+        let mut hasher = DefaultHasher::new();
+        row.iter().for_each(|v| hasher.write_u32(v.to_bits()));
+        hasher.finish()
+    };
+    let samples: HashSet<u64> = images.synthetic().rows().outer_iter().map(key).collect();
+    let equal = held_out.rows().outer_iter().filter(|row| samples.contains(&key(row.view()))).count();
+    if 2 * equal >= held_out.len().max(1) {
+        let path = held_out.path().to_path_buf();
+        return Err(CopiesError::HeldOutAreSamples { path, equal, images: held_out.len() });
+    }
+    Ok(())
 }
 
 /// Rows of length 1/sqrt(2), whose squared l2 distance is 1 - cos.

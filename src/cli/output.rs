@@ -1,0 +1,48 @@
+//! Printing that ends no command: results are in their files before a command prints about them.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
+
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+fn kept(result: io::Result<()>) {
+    if let Err(e) = result {
+        FAILED.get_or_init(|| e);
+    }
+}
+
+/// Writes to standard output, up to the first failure.
+pub fn put(text: fmt::Arguments<'_>) {
+    if FAILED.get().is_none() {
+        kept(io::stdout().write_fmt(text));
+    }
+}
+
+/// The failure of standard output; `None` for a pipe that its reader closed, as `head` does.
+pub fn failure() -> Option<&'static io::Error> {
+    if FAILED.get().is_none() {
+        kept(io::stdout().flush());
+    }
+    FAILED.get().filter(|e| e.kind() != ErrorKind::BrokenPipe)
+}
+
+// Those of the standard library panic when the output is closed or full.
+macro_rules! print {
+    ($($any:tt)*) => { $crate::cli::output::put(::std::format_args!($($any)*)) };
+}
+macro_rules! println {
+    () => { $crate::cli::output::put(::std::format_args!("\n")) };
+    ($($any:tt)*) => {
+        $crate::cli::output::put(::std::format_args!("{}\n", ::std::format_args!($($any)*)))
+    };
+}
+// Where standard error is closed, nothing is left that could say so.
+macro_rules! eprintln {
+    ($($any:tt)*) => {{
+        let _ = ::std::io::Write::write_fmt(
+            &mut ::std::io::stderr(),
+            ::std::format_args!("{}\n", ::std::format_args!($($any)*)),
+        );
+    }};
+}
