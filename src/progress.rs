@@ -58,7 +58,7 @@ pub struct Printed;
 
 impl Reporter for Printed {
     fn line(&self, text: &str) {
-        say(text);
+        print_line(text);
     }
 
     fn progress(&self, what: &str, total: u64) -> Box<dyn ProgressSink> {
@@ -67,7 +67,7 @@ impl Reporter for Printed {
 }
 
 /// Prints a line. Nobody reads it where standard output is closed, and the work goes on.
-fn say(text: &str) {
+fn print_line(text: &str) {
     let mut out = io::stdout();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
@@ -127,7 +127,7 @@ impl Progress {
     fn print(&self, done: u64, elapsed: Duration) {
         let what = self.what.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let here = done - self.before.load(Ordering::Relaxed).min(done);
-        say(&line(&what, done, here, self.total, elapsed));
+        print_line(&line(&what, done, here, self.total, elapsed));
     }
 
     /// Whether the caller has to print a line now.
