@@ -88,14 +88,14 @@ pub fn run(args: Args) -> Result<(), Error> {
             "mflop": graph.flops() / 1e6,
             "layers": layers.iter().map(Layer::json).collect::<Vec<_>>(),
         });
-        println!("{all}");
+        put_line!("{all}");
         return Ok(());
     }
     let mut rows = vec![["layer", "operation", "output", "parameters", "MFLOP"].map(str::to_owned)];
     rows.extend(layers.into_iter().map(Layer::row));
     print_table(&rows);
     let kept = if kept > 0 { format!(" and {kept} that are not trained") } else { String::new() };
-    println!(
+    put_line!(
         "\n{} for {}: {} parameters{kept}, {:.1} MFLOP a sample, forward",
         arch.name(),
         size(input),

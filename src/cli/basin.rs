@@ -123,16 +123,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
     Cells::clear_beside(&args.out).map_err(Error::from)?;
-    println!(
+    put_line!(
         "basin: {} {} images, {}, delta = {delta} ({delta_from}) -> {}",
         rows.len(),
         args.class,
         subject.trained().describe(),
         args.out.display()
     );
-    println!("{share:.0} percent of the time in the score");
+    put_line!("{share:.0} percent of the time in the score");
     if let (Some(path), Some(attractors)) = (&args.attractors, &attractors) {
-        println!(
+        put_line!(
             "{} of {} draws of noise end at these images -> {}",
             args.draws - attractors.elsewhere,
             args.draws,
@@ -142,9 +142,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // K does not matter: the rows are those of one subject.
     for summary in summarise(0, &rows, &params) {
         let [t, v, r] = [summary.critical_time, summary.log_volume, summary.radius];
-        println!(
+        put_line!(
             "mean t_c {:.1}, radius {:.4}, log V {:.3} (95 percent from {:.3} to {:.3}); {} at the floor, {} at the ceiling",
-            t.mean, r.mean, v.mean, v.low, v.high, summary.floor, summary.ceiling
+            t.mean,
+            r.mean,
+            v.mean,
+            v.low,
+            v.high,
+            summary.floor,
+            summary.ceiling
         );
     }
     Ok(())

@@ -30,12 +30,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.json {
         let text = serde_json::to_string_pretty(&claims.rows)
             .map_err(|e| Failure::Option { option: "--json", reason: e.to_string() })?;
-        println!("{text}");
+        put_line!("{text}");
     } else if args.markdown {
-        print!("{}", claims.markdown());
+        put!("{}", claims.markdown());
     } else {
         let table = claims.table().map_err(Error::from)?;
-        print!("{}", table.rows(usize::MAX).to_text());
+        put!("{}", table.rows(usize::MAX).to_text());
     }
     Ok(())
 }

@@ -99,12 +99,12 @@ pub fn run(args: Args) -> Result<(), Error> {
     let images = args.inputs.read(args.settings.layout)?;
     let report: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
     if let Some(cost) = params.cost(&images) {
-        println!("classify: {cost}");
+        put_line!("classify: {cost}");
     }
     let copies = params.compare(images, args.on.device, report)?;
     copies.write(&args.out)?;
     for line in copies.images.said() {
-        println!("{line}");
+        put_line!("{line}");
     }
     print(&args, &copies)
 }
@@ -112,19 +112,21 @@ pub fn run(args: Args) -> Result<(), Error> {
 /// Prints the verdict, thresholds, the evidence and fractions, one line each.
 fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
     let (answer, out) = (&copies.answer, args.out.display());
-    println!("classify: {} samples, {} training images -> {out}", answer.samples, answer.images);
-    println!("{}", answer.verdict(&copies.compared));
+    put_line!("classify: {} samples, {} training images -> {out}", answer.samples, answer.images);
+    put_line!("{}", answer.verdict(&copies.compared));
     for (name, threshold) in [("delta_m", &answer.delta_m), ("delta_s", &answer.delta_s)] {
         match threshold.value {
-            Some(value) => println!("{name} = {value:.6}: {}", threshold.because),
-            None => println!("{name} has no value: {}", threshold.because),
+            Some(value) => put_line!("{name} = {value:.6}: {}", threshold.because),
+            None => put_line!("{name} has no value: {}", threshold.because),
         }
     }
-    println!(
+    put_line!(
         "{} exact copies, {} invalid, {} further than 10 times the distance between training images",
-        answer.exact_copies, answer.invalid, answer.far
+        answer.exact_copies,
+        answer.invalid,
+        answer.far
     );
-    println!("evidence (copies, also memorized, agrees with the labels):");
+    put_line!("evidence (copies, also memorized, agrees with the labels):");
     for rung in &answer.evidence {
         let numbers = match (rung.copies, rung.also_memorized, rung.agrees) {
             (Some(copies), Some(both), Some(agrees)) => {
@@ -133,10 +135,10 @@ fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
             (Some(copies), Some(both), None) => format!("{copies}, {both}"),
             _ => "-".to_owned(),
         };
-        println!("  {}: {numbers}: {}", rung.evidence, rung.because);
+        put_line!("  {}: {numbers}: {}", rung.evidence, rung.because);
     }
     if let Some(decision) = answer.decision.as_ref().filter(|decision| decision.not_called >= 1.0) {
-        println!(
+        put_line!(
             "p-values of about {:.0} more samples are smaller than the null explains: copies that can't be called one by one, or \
              samples unlike the null images",
             decision.not_called
@@ -153,9 +155,12 @@ fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
     ];
     for (name, share) in listed.into_iter().filter_map(|(name, share)| Some((name, share?))) {
         let few = if share.too_few { ", too few" } else { "" };
-        println!(
+        put_line!(
             "{name:<11} {:.4} ({} samples{few}), 95 percent from {:.4} to {:.4}",
-            share.fraction, share.count, share.wilson[0], share.wilson[1]
+            share.fraction,
+            share.count,
+            share.wilson[0],
+            share.wilson[1]
         );
     }
     if answer.status == Status::Answered {

@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let summary = set_row(set, &points).map_or_else(String::new, |row| {
         format!(", mean value {:.4}, mean dimension {:.2}", row.mean, row.dimension)
     });
-    println!(
+    put_line!(
         "curvature: {} {} points{summary}, {}, {share:.0} percent of the time in the score -> {}",
         images.len(),
         args.class,

@@ -128,7 +128,7 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
                 if done < total && last.elapsed() < Duration::from_secs(1));
             if !skip {
                 last = Instant::now();
-                eprintln!("{}: {step}", item.name());
+                put_error!("{}: {step}", item.name());
             }
         };
         let (fetched, what) = match item {
@@ -186,7 +186,7 @@ fn each(
     let mut failed = Vec::new();
     for &item in items {
         match act(item) {
-            Ok(line) => println!("{line}"),
+            Ok(line) => put_line!("{line}"),
             Err(error) => failed.push(error),
         }
     }

@@ -97,7 +97,7 @@ pub(crate) fn print_table<const N: usize>(rows: &[[String; N]]) {
     for row in rows {
         let cells: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        put_line!("{}", cells.join("  ").trim_end());
     }
 }
 

@@ -498,12 +498,12 @@ fn measure(driver: &CudaDriver) -> Result<Limits, Error> {
 }
 
 fn print(report: &Report) {
-    println!("{}: {}, capability {}", report.device, report.name, report.capability);
+    put_line!("{}: {}, capability {}", report.device, report.name, report.capability);
     let sources: Vec<String> = report.sources.iter().map(|(name, from)| format!("{name} {from}")).collect();
-    println!("sources: {}", sources.join(", "));
+    put_line!("sources: {}", sources.join(", "));
     let Limits { gbytes_per_second, gflops } = report.limits;
-    println!("limits: copy {gbytes_per_second:.0} GB/s, multiply-add {gflops:.0} GFLOP/s");
-    println!();
+    put_line!("limits: copy {gbytes_per_second:.0} GB/s, multiply-add {gflops:.0} GFLOP/s");
+    put_line!();
     let head =
         ["operation", "right", "call ms", "kernels ms", "GFLOP/s", "of peak", "GB/s", "of copy", "in double"];
     let mut table = vec![head.map(str::to_owned)];
@@ -522,7 +522,7 @@ fn print(report: &Report) {
         ]
     }));
     print_table(&table);
-    println!();
+    put_line!();
     let mut table = vec![["operation", "kernel", "launches", "ms"].map(str::to_owned)];
     for row in &report.rows {
         table.extend(row.all().map(|(kernel, time)| {
@@ -533,7 +533,7 @@ fn print(report: &Report) {
     print_table(&table);
     let Small { calls, call_seconds, allocation_seconds, launch_seconds, copy_seconds } = report.small;
     let us = |seconds: f64| format!("{:.1} us", 1e6 * seconds);
-    println!(
+    put_line!(
         "\nsmall calls, mean of {calls}: energy 1 x 1000 x 2 {}, allocation {}, launch {}, copy {}",
         us(call_seconds),
         us(allocation_seconds),
@@ -541,7 +541,7 @@ fn print(report: &Report) {
         us(copy_seconds)
     );
     if !report.not_run.is_empty() {
-        println!("\nnot run: {}", report.not_run.join(", "));
+        put_line!("\nnot run: {}", report.not_run.join(", "));
     }
 }
 

@@ -100,7 +100,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(k) => format!("{k} images of {}", args.dataset),
         None => "an unknown training set".to_owned(),
     };
-    println!(
+    put_line!(
         "import: unet of {} parameters, step {steps}, {set} -> {}",
         run.graph().trained(),
         run.path().display()

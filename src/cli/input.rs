@@ -27,7 +27,7 @@ impl Pair {
                 let mut sets = [m.into_images(memories)?, q.into_images(queries)?];
                 reconcile(&mut sets, Together::default())?;
                 let [m, q] = sets;
-                println!("memories: {}\nqueries: {}", m.said(), q.said());
+                put_line!("memories: {}\nqueries: {}", m.said(), q.said());
                 (Matrix::F32(m.rows().to_owned()), Matrix::F32(q.rows().to_owned()))
             }
         };
@@ -100,7 +100,7 @@ pub struct On {
 /// Prints the numbers of queries and memories, the device and the path of the result.
 pub fn done<T: Element>(command: &str, queries: usize, memories: &Memories<T>, out: &Path) {
     let (count, device) = (memories.len(), memories.device());
-    println!("{command}: {queries} queries, {count} memories, {device} -> {}", out.display());
+    put_line!("{command}: {queries} queries, {count} memories, {device} -> {}", out.display());
 }
 
 /// Reads and checks memories in double precision.

@@ -124,6 +124,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let notes = [("t", t.to_string()), ("prior", prior.to_owned()), ("divergence", divergence)];
     let notes = notes.each_ref().map(|(key, value)| (*key, value.as_str()));
     write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
-    println!("likelihood: {} queries, {} -> {}", queries.nrows(), opened.describe(), args.out.display());
+    put_line!("likelihood: {} queries, {} -> {}", queries.nrows(), opened.describe(), args.out.display());
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     };
     let all = attractors(memories, args.beta, &settings)?;
     write_parquet(&args.out, &attractors_frame(&all)?)?;
-    println!(
+    put_line!(
         "{} attractors: {} memorized (within {:.4e} of a memory), {} spurious; {} saddles met; {} starts lost",
         all.found.len(),
         all.count(Class::Memorized),

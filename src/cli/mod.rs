@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
             let command = std::env::args_os().nth(1).map(|c| c.to_string_lossy().into_owned());
             let known = command.filter(|c| Cli::command().find_subcommand(c).is_some());
             let name = known.map_or_else(String::new, |c| format!(" {c}"));
-            eprintln!("mem2gen{name}: {}", what.join(" ").trim_start_matches("error: "));
+            put_error!("mem2gen{name}: {}", what.join(" ").trim_start_matches("error: "));
             return ExitCode::from(2);
         }
     };
@@ -106,11 +106,11 @@ pub fn main() -> ExitCode {
     match (result, output::failure()) {
         (Ok(()), None) => ExitCode::SUCCESS,
         (Ok(()), Some(e)) => {
-            eprintln!("mem2gen {name}: standard output: {e}; files that the command writes are complete");
+            put_error!("mem2gen {name}: standard output: {e}; files that the command writes are complete");
             ExitCode::FAILURE
         }
         (Err(e), _) => {
-            eprintln!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
+            put_error!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
             e.downcast_ref::<classify::Error>().map_or(ExitCode::FAILURE, |e| ExitCode::from(e.exit_code()))
         }
     }

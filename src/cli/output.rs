@@ -27,18 +27,18 @@ pub fn failure() -> Option<&'static io::Error> {
     FAILED.get().filter(|e| e.kind() != ErrorKind::BrokenPipe)
 }
 
-// Those of the standard library panic when the output is closed or full.
-macro_rules! print {
+// In place of print!, println! and eprintln!, which panic when the output is closed or full.
+macro_rules! put {
     ($($any:tt)*) => { $crate::cli::output::put(::std::format_args!($($any)*)) };
 }
-macro_rules! println {
+macro_rules! put_line {
     () => { $crate::cli::output::put(::std::format_args!("\n")) };
     ($($any:tt)*) => {
         $crate::cli::output::put(::std::format_args!("{}\n", ::std::format_args!($($any)*)))
     };
 }
 // Where standard error is closed, nothing is left that could say so.
-macro_rules! eprintln {
+macro_rules! put_error {
     ($($any:tt)*) => {{
         let _ = ::std::io::Write::write_fmt(
             &mut ::std::io::stderr(),

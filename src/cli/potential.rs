@@ -100,8 +100,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Cells::clear_beside(&args.out).map_err(Error::from)?;
 
     let all: Vec<_> = rows.iter().filter(|r| r.reference.is_none()).copied().collect();
-    print!("{}", shown(&gaps_frame(&all).map_err(Error::from)?)?.to_text());
-    println!(
+    put!("{}", shown(&gaps_frame(&all).map_err(Error::from)?)?.to_text());
+    put_line!(
         "potential: {} arcs, {}, {share:.0} percent of the time in the score -> {}",
         relative.images.len(),
         subject.trained().describe(),

@@ -88,13 +88,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let resumed = draw.write(&args.out, args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
     drop(progress);
     if resumed.dropped {
-        println!("sample: unfinished samples with other settings were removed");
+        put_line!("sample: unfinished samples with other settings were removed");
     }
     let kept = match resumed.kept {
         0 => String::new(),
         kept => format!(", {kept} of them resumed"),
     };
-    println!("sample: {} samples{kept}, {} -> {}", args.n, opened.describe(), args.out.display());
+    put_line!("sample: {} samples{kept}, {} -> {}", args.n, opened.describe(), args.out.display());
     Ok(())
 }
 

@@ -189,7 +189,7 @@ impl Go {
             0 => String::new(),
             n => format!(", {n} left to others"),
         };
-        println!(
+        put_line!(
             "sweep: {} cells, {} done before or elsewhere, {} done now, {} failed{held} -> {}",
             summary.tasks,
             summary.already,
@@ -224,7 +224,7 @@ fn list(plan: &Plan, runs: &std::path::Path, tasks: &[usize]) -> Result<(), Erro
         strings("state", tasks.iter().map(|&i| all[i].0.name().to_owned()).collect()),
     ];
     let caption = format!("Plan {}: {} cells", plan.name(), tasks.len());
-    print!("{}", Table::new(&caption, columns)?.rows(tasks.len()).to_text());
+    put!("{}", Table::new(&caption, columns)?.rows(tasks.len()).to_text());
     Ok(())
 }
 
@@ -233,10 +233,10 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
         Command::Status { at } => {
             let (plan, _, runs) = at.open(layout)?;
             let all = states(&plan, &runs)?;
-            println!("sweep: {}", line(&Tally::from_states(&plan, &all)));
+            put_line!("sweep: {}", line(&Tally::from_states(&plan, &all)));
             for (task, (state, _)) in plan.tasks().iter().zip(&all) {
                 if *state == State::Running {
-                    println!("running: {}", task.id);
+                    put_line!("running: {}", task.id);
                 }
             }
         }
@@ -254,9 +254,9 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
             let names = store(&plan, &found.tables, &fingerprint, &place).map_err(Error::from)?;
             if !found.missing.is_empty() {
                 let (n, all, first) = (found.missing.len(), plan.tasks().len(), &found.missing[0]);
-                println!("sweep: {n} of {all} cells are missing, the first is {first}");
+                put_line!("sweep: {n} of {all} cells are missing, the first is {first}");
             }
-            println!(
+            put_line!(
                 "sweep: {} rows, {} samples, {} pictures -> {} in {}",
                 found.tables.cells.len(),
                 found.tables.samples.len(),
@@ -268,7 +268,7 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
         Command::Publish { at, out } => {
             let (plan, _, runs) = at.open(layout)?;
             let (written, missing) = publish(&plan, &runs, &out)?;
-            println!("sweep: {written} networks, {} not finished -> {}", missing.len(), out.display());
+            put_line!("sweep: {written} networks, {} not finished -> {}", missing.len(), out.display());
         }
         Command::Plan { at, slurm: _, array_limit, out } => {
             if array_limit == Some(0) {
@@ -284,10 +284,10 @@ fn aside(command: Command, layout: &Layout) -> Result<(), Failure> {
             let job = Slurm { program: &program, root: &root, plan: &file, runs: &runs, limit: array_limit };
             let script = slurm(&plan, &job);
             match out {
-                None => print!("{script}"),
+                None => put!("{script}"),
                 Some(out) => {
                     write_atomic(&out, |w| w.write_all(script.as_bytes())).map_err(Error::from)?;
-                    println!("sweep: {} tasks -> {}", plan.tasks().len(), out.display());
+                    put_line!("sweep: {} tasks -> {}", plan.tasks().len(), out.display());
                 }
             }
         }
@@ -351,7 +351,7 @@ impl Live {
         match &self.bar {
             Some(bar) => bar.println(text),
             None => {
-                println!("{text}");
+                put_line!("{text}");
                 let _ = io::stdout().flush();
             }
         }
@@ -428,7 +428,7 @@ impl Watch for Live {
                 let text = format!("mem2gen sweep: {}: {}", task.id, e.to_string().replace('\n', " "));
                 match &self.bar {
                     Some(bar) => bar.println(text),
-                    None => eprintln!("{text}"),
+                    None => put_error!("{text}"),
                 }
             }
         }

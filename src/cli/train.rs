@@ -164,7 +164,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         .map_err(mem2gen::Error::from)?;
     drop(progress);
     for damaged in &trained.damaged {
-        eprintln!("mem2gen train: skipped: {damaged}");
+        put_error!("mem2gen train: skipped: {damaged}");
     }
     say(&trained.run, trained.from, trained.already)
 }
@@ -179,13 +179,13 @@ fn say(run: &RunDir, from: u64, already: bool) -> Result<(), Error> {
     let (steps, dir) = (settings.steps, run.path().display());
     match (already, from) {
         (true, _) => {
-            println!(
+            put_line!(
                 "train: already finished, nothing was done: {steps} steps, {what}, loss {loss:.4e} in {dir}"
             );
         }
-        (false, 0) => println!("train: {steps} steps, {what}, loss {loss:.4e} -> {dir}"),
+        (false, 0) => put_line!("train: {steps} steps, {what}, loss {loss:.4e} -> {dir}"),
         (false, _) => {
-            println!("train: {steps} steps, resumed at {from}, {what}, loss {loss:.4e} -> {dir}");
+            put_line!("train: {steps} steps, resumed at {from}, {what}, loss {loss:.4e} -> {dir}");
         }
     }
     Ok(())
