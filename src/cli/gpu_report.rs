@@ -575,10 +575,10 @@ mod tests {
 
     #[test]
     fn checked_queries_reach_to_the_last() {
-        let of = |queries| case(Operation::Energy, queries, 1, 1).checked();
-        assert_eq!(of(1), [0]);
-        assert_eq!(of(3), [0, 1, 2]);
-        assert_eq!(of(71), [0, 10, 20, 30, 40, 50, 60, 70]);
+        let rows_for = |queries| case(Operation::Energy, queries, 1, 1).checked();
+        assert_eq!(rows_for(1), [0]);
+        assert_eq!(rows_for(3), [0, 1, 2]);
+        assert_eq!(rows_for(71), [0, 10, 20, 30, 40, 50, 60, 70]);
         assert_eq!(at(0.25, case(Operation::Energy, 3, 4, 5)).name(), "energy 3 x 4 x 5 at 0.25 sqrt(N)");
         assert_eq!(at(0.5, case(Operation::Energy, 3, 4, 2)).beta(), 1.0);
     }
