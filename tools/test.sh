@@ -56,7 +56,7 @@ stage_counting "notebooks in profile smoke" notebooks "$MEM2GEN_PYTHON" tools/ru
 count notebooks 'profile smoke: [0-9]+ passed'
 stage "gallery" "$MEM2GEN_PYTHON" tools/gallery.py --profile smoke
 stage_counting "tests of pages" pages env "MEM2GEN_GALLERY=$MEM2GEN_ROOT/out/smoke/gallery" \
-  "MEM2GEN_DOCS=$CARGO_TARGET_DIR/doc" "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_gallery.py
+  "MEM2GEN_DOCS=$CARGO_TARGET_DIR/doc" "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_gallery.py tests/notebooks/test_report.py
 count pages '^Ran [0-9]+ test'
 stage_counting "tests of the runner" runner "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_runner.py
 count runner '^Ran [0-9]+ test'

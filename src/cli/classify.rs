@@ -1,7 +1,6 @@
-use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use mem2gen::progress::{Printed, Reporter, Silent};
+use mem2gen::progress::Printed;
 use mem2gen::project::Layout;
 use mem2gen::store::vacant;
 use mem2gen::study::copies::{Copies, CopiesError, CopiesSettings, Status};
@@ -43,9 +42,9 @@ pub struct Args {
     settings: CopiesSettings,
     #[command(flatten)]
     on: On,
-    /// New folder: labels.parquet and labels.csv (sample, label, d_train, nearest_train, d_synthetic, nearest_synthetic, ratio,
-    /// p_value, q_value, p_distance; with --flips or --shifts transformation), fractions.json, histograms d_train and d_synthetic, and examples, a sheet of samples of each class with the
-    /// nearest of D above and of S below (PNG and SVG)
+    /// New folder: report.html, the answer on one page that opens in any browser; labels.csv and labels.parquet, a row for
+    /// each sample; fractions.json; histograms d_train, ratio and d_synthetic, and examples, a sheet of samples of each class
+    /// with the nearest of D above and of S below (PNG and SVG)
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -97,22 +96,35 @@ pub fn run(args: Args) -> Result<(), Error> {
     let params = args.settings.check(&Layout::find())?;
     vacant(&args.out)?;
     let images = args.inputs.read(args.settings.layout)?;
-    let report: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
     if let Some(cost) = params.cost(&images) {
         put_line!("classify: {cost}");
     }
-    let copies = params.compare(images, args.on.device, report)?;
-    copies.write(&args.out)?;
+    let copies = params.compare(images, args.on.device, &Printed)?;
+    copies.write(&args.out, Some(&command_line()))?;
     for line in copies.images.said() {
         put_line!("{line}");
     }
     print(&args, &copies)
 }
 
+/// The command line, with quotes where a shell needs them.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = |argument: std::ffi::OsString| {
+        let text = argument.to_string_lossy().into_owned();
+        if !text.is_empty() && text.chars().all(plain) {
+            return text;
+        }
+        format!("'{}'", text.replace('\'', "'\\''"))
+    };
+    let arguments = std::env::args_os().skip(1).map(quoted);
+    std::iter::once("mem2gen".to_owned()).chain(arguments).collect::<Vec<String>>().join(" ")
+}
+
 /// Prints the verdict, thresholds, the evidence and fractions, one line each.
 fn print(args: &Args, copies: &Copies) -> Result<(), Error> {
     let (answer, out) = (&copies.answer, args.out.display());
-    put_line!("classify: {} samples, {} training images -> {out}", answer.samples, answer.images);
+    put_line!("classify: {} samples, {} training images -> {out}/report.html", answer.samples, answer.images);
     put_line!("{}", answer.verdict(&copies.compared));
     for (name, threshold) in [("delta_m", &answer.delta_m), ("delta_s", &answer.delta_s)] {
         match threshold.value {

@@ -8,7 +8,7 @@ use crate::setting::SettingError;
 /// Fewest held-out images that are taken for the null distribution where the training set gives more.
 const FEWEST_HELD_OUT: usize = 20;
 /// Smallest ratio on a logarithmic axis.
-const LEAST_RATIO: f64 = 1e-3;
+pub const LEAST_RATIO: f64 = 1e-3;
 /// Largest probability that a sample which is called a copy is none, given its p-value.
 const LOCAL: f64 = 0.5;
 /// p-values up to which more samples than expected indicate copies that were not called.

@@ -16,7 +16,9 @@ pub use classify::{
 };
 pub use cluster::{Clusters, ward};
 pub use compare::{Compared, Near, Part, compare, comparisons};
-pub use decide::{Authenticity, Decision, NullFit, NullSource, PValues, Statistic, c_t, check_fdr, decide};
+pub use decide::{
+    Authenticity, Decision, LEAST_RATIO, NullFit, NullSource, PValues, Statistic, c_t, check_fdr, decide,
+};
 pub use dip::{Dip, dip, dip_test};
 pub use error::DetectError;
 pub use fractions::{Counts, Fractions, Share, wilson};

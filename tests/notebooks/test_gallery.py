@@ -9,14 +9,11 @@ import base64
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
-import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,25 +26,12 @@ sys.path.insert(0, str(HERE))
 
 import nbformat  # noqa: E402
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-
 import gallery  # noqa: E402
 import index as ix  # noqa: E402
 import figures_table  # noqa: E402
+from browser import Browser, png  # noqa: E402
 
 KATEX = ROOT / ".mem2gen/katex"
-
-
-def png(width: int = 4, height: int = 3) -> bytes:
-    """A small PNG, by hand."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + b"\x20\x60\xa0" * width for _ in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 INDEX = """
@@ -100,83 +84,6 @@ def project(root: Path, prose: str = "") -> Path:
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "mem2gen", "display_name": "Rust"}}),
                    out / "notebooks/first.ipynb")
     return root
-
-
-class Browser:
-    """Headless Chromium with an empty profile, which reports every request that a page makes."""
-
-    def __init__(self):
-        self.profile = tempfile.TemporaryDirectory(prefix="mem2gen-chromium-", ignore_cleanup_errors=True)
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or "chromium"
-        for flag in (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-            "--disable-default-apps", "--no-default-browser-check", "--metrics-recording-only",
-            # Only this machine has a name here, so a request to another host fails and is reported below.
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            f"--user-data-dir={self.profile.name}",
-        ):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        os.environ["SE_OFFLINE"] = "true"
-        os.environ["SE_AVOID_STATS"] = "true"
-        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-        self.driver.set_page_load_timeout(60)
-
-    def close(self):
-        self.driver.quit()
-        self.profile.cleanup()
-
-    def requests(self) -> list[str]:
-        urls = []
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                urls.append(message["params"]["request"]["url"])
-        return urls
-
-    def open(self, url: str) -> None:
-        self.driver.get_log("performance")
-        self.driver.get_log("browser")
-        self.driver.get(url)
-        end = time.monotonic() + 20
-        while self.driver.execute_script("return document.documentElement.dataset.maths") != "done":
-            if time.monotonic() > end:
-                raise AssertionError(f"{url}: the formulas were never looked at")
-            time.sleep(0.05)
-
-    def faults(self, url: str) -> list[str]:
-        """The faults of one page."""
-        self.open(url)
-        run = self.driver.execute_script
-        found = []
-        for source in run(
-            "return Promise.all([...document.images].map(i => i.decode().catch(() => 0)))"
-            ".then(() => [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.src))"
-        ):
-            found.append(f"image does not load: {source[:100]}")
-        if run("return document.querySelectorAll('.katex-error').length"):
-            found.append("a formula has an error: " + run("return document.querySelector('.katex-error').title"))
-        # KaTeX paints commands that it doesn't know in this colour instead of failing.
-        if run("return document.querySelectorAll('.katex [style*=\"#cc0000\"], .katex [style*=\"204, 0, 0\"]').length"):
-            found.append("a formula has an unknown command")
-        raw = run(
-            "const t = []; for (const e of document.querySelectorAll("
-            "'.jp-RenderedMarkdown, .text_cell_render, .prose, .docblock')) {"
-            " const c = e.cloneNode(true); c.querySelectorAll('.katex, code, pre').forEach(x => x.remove());"
-            " if (/\\$\\$|\\$[^$\\n]+\\$/.test(c.textContent)) t.push(c.textContent.trim()); } return t"
-        )
-        found += [f"a formula is not rendered: {text[:120]}" for text in raw]
-        for asked in self.requests():
-            parts = urlsplit(asked)
-            # `chrome:` is the browser's own first page, which asks no host.
-            if parts.scheme not in ("file", "data", "blob", "about", "chrome") and parts.hostname != "127.0.0.1":
-                found.append(f"asks another host: {asked[:100]}")
-        for entry in self.driver.get_log("browser"):
-            if entry["level"] == "SEVERE":
-                found.append(f"the browser complains: {entry['message'][:200]}")
-        return found
 
 
 class Pages(unittest.TestCase):

@@ -316,7 +316,7 @@ fn for_set_sizes(delta_s: Threshold, found: &Compared) -> Threshold {
 }
 
 /// A number of samples in few digits.
-fn short(v: f64) -> String {
+pub(super) fn short(v: f64) -> String {
     if v < 0.005 { "fewer than 0.01".to_owned() } else { format!("{v:.2}") }
 }
 

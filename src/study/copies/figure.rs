@@ -3,47 +3,55 @@
 use ndarray::Array3;
 
 use super::Label;
-use crate::detect::{Origin, Share, Threshold};
+use crate::detect::Share;
 use crate::plot::{
     Colour, Figure, FigureError, Histogram, HistogramSeries, ImageGrid, ImageRow, Picture, histogram,
     image_grid,
 };
 
-/// Colour of distances of held-out images.
-const HELD_OUT: Colour = Colour::hex(0x56_b4_e9);
+/// Colour of distances of real images.
+const OF_NULL: Colour = Colour::hex(0x56_b4_e9);
 
-/// Histogram of distances on a logarithmic axis, with the threshold and the distances of held-out images. Distances below
-/// `floor` are drawn at `floor`.
+/// A histogram of distances or ratios of the samples.
+#[derive(Debug, Clone)]
+pub struct Panel<'a> {
+    /// File name without its ending.
+    pub id: &'static str,
+    /// What it shows, in words.
+    pub caption: &'static str,
+    /// Title.
+    pub title: &'a str,
+    /// The quantity.
+    pub name: &'a str,
+    /// Its value for each sample that has one.
+    pub values: Vec<f64>,
+    /// The values of real images, and what these are.
+    pub null: Option<(&'a str, Vec<f64>)>,
+    /// Smaller values are drawn here.
+    pub floor: f64,
+    /// A threshold and its label.
+    pub threshold: Option<(f64, String)>,
+    /// Colour of the samples.
+    pub colour: Colour,
+}
+
+/// Draws a histogram on a logarithmic axis, with the threshold and the values of real images.
 ///
 /// # Errors
-/// As [`histogram`], for example without distances.
-pub fn distances(
-    title: &str,
-    name: &str,
-    samples: &[f64],
-    held_out: Option<&[f64]>,
-    floor: f64,
-    threshold: &Threshold,
-    colour: Colour,
-) -> Result<Figure, FigureError> {
-    let logs = |d: &[f64]| d.iter().map(|d| d.max(floor).log10()).collect::<Vec<f64>>();
-    let mut panel = Histogram::new(title, &format!("log10 of {name}"))
+/// As [`histogram`], for example without values.
+pub fn distances(panel: &Panel<'_>) -> Result<Figure, FigureError> {
+    let logs = |d: &[f64]| d.iter().map(|d| d.max(panel.floor).log10()).collect::<Vec<f64>>();
+    let mut drawn = Histogram::new(panel.title, &format!("log10 of {}", panel.name))
         .bins(60)
         .share()
-        .series(HistogramSeries::new("synthetic samples", logs(samples)).colour(colour));
-    if let Some(held_out) = held_out {
-        panel = panel.series(HistogramSeries::new("held-out images", logs(held_out)).colour(HELD_OUT));
+        .series(HistogramSeries::new("synthetic samples", logs(&panel.values)).colour(panel.colour));
+    if let Some((name, null)) = panel.null.as_ref().filter(|(_, null)| !null.is_empty()) {
+        drawn = drawn.series(HistogramSeries::new(name, logs(null)).colour(OF_NULL));
     }
-    let origin = match threshold.origin {
-        Origin::Manual => Some("given"),
-        Origin::Valley => Some("valley"),
-        Origin::Null => Some("held-out"),
-        Origin::Unknown | Origin::NoDistances => None,
-    };
-    if let Some((value, origin)) = threshold.value.zip(origin) {
-        panel = panel.threshold(value.max(floor).log10(), &format!("{value:.4} ({origin})"));
+    if let Some((value, label)) = &panel.threshold {
+        drawn = drawn.threshold(value.max(panel.floor).log10(), label);
     }
-    histogram(&panel)
+    histogram(&drawn)
 }
 
 /// One sample and its neighbours, values in [0, 1].

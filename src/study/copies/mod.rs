@@ -8,6 +8,7 @@ mod error;
 pub mod figure;
 pub mod frame;
 mod images;
+mod page;
 mod report;
 mod run;
 mod transformation;

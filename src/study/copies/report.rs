@@ -1,16 +1,17 @@
-//! The folder of results: `labels.parquet`, `labels.csv`, `fractions.json`, histograms and the contact sheet.
+//! The folder of results: `report.html`, `labels.parquet`, `labels.csv`, `fractions.json`, histograms and the contact sheet.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::figure::{Example, contact_sheet, distances};
+use super::figure::{Example, Panel, contact_sheet, distances};
 use super::frame::{Names, labels_frame, write_csv};
+use super::page::{Drawn, page};
 use super::{Answer, Copies, CopiesError, Label};
 use crate::class::Class;
 use crate::data::ImageSet;
 use crate::data::image_set::{Format, Values};
-use crate::detect::{Neighbour, Share, examples};
+use crate::detect::{LEAST_RATIO, Near, Neighbour, Origin, Share, Threshold, examples};
 use crate::frame::write_parquet_with;
 use crate::metric::Metric;
 use crate::plot::style::{GRAY, OLIVE};
@@ -66,6 +67,8 @@ pub struct Report<'a> {
     pub held_out: Option<Input>,
     /// Number of transformations of each image that were compared.
     pub transformations: usize,
+    /// Command line; `None` for a call of the library.
+    pub command: Option<String>,
     /// The answer in one sentence.
     pub verdict: String,
     /// Labels, thresholds, evidence and fractions.
@@ -80,7 +83,7 @@ type Row = (Label, Share, Vec<Example>);
 
 impl Copies {
     /// Contents of `fractions.json`. `not_drawn` are the figures that were left out.
-    pub fn report(&self, not_drawn: Vec<String>) -> Report<'_> {
+    pub fn report(&self, command: Option<&str>, not_drawn: Vec<String>) -> Report<'_> {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             metric: self.metric,
@@ -89,21 +92,28 @@ impl Copies {
             synthetic: Input::new(self.images.synthetic()),
             held_out: self.images.held_out().map(Input::new),
             transformations: self.transformations.len(),
+            command: command.map(str::to_owned),
             verdict: self.answer.verdict(&self.compared),
             answer: &self.answer,
             not_drawn,
         }
     }
 
-    /// Writes the folder `path`, which must not exist or be empty: all of it or nothing.
+    /// Writes the folder `path`, which must not exist or be empty: all of it or nothing. The report names the `command`.
     ///
     /// # Errors
     /// As [`write_folder`], [`labels_frame`], [`distances`] and [`contact_sheet`].
-    pub fn write(&self, path: &Path) -> Result<(), CopiesError> {
+    pub fn write(&self, path: &Path, command: Option<&str>) -> Result<(), CopiesError> {
         write_folder(path, |folder| {
             self.write_labels(folder)?;
-            let not_drawn = [self.draw_distances(folder)?, self.draw_examples(folder)?].concat();
-            let report = self.report(not_drawn);
+            let (drawn, mut not_drawn) = self.histograms()?;
+            for (id, _, figure) in &drawn {
+                figure.save(folder, id)?;
+            }
+            not_drawn.extend(self.draw_examples(folder)?);
+            let report = self.report(command, not_drawn);
+            let html = page(self, &report, &drawn)?;
+            write_atomic(&folder.join("report.html"), |w| w.write_all(html.as_bytes()))?;
             write_atomic(&folder.join("fractions.json"), |w| {
                 serde_json::to_writer_pretty(&mut *w, &report)?;
                 writeln!(w)
@@ -121,40 +131,73 @@ impl Copies {
         Ok(())
     }
 
-    /// Draws both histograms; gives those that have nothing to show.
-    fn draw_distances(&self, folder: &Path) -> Result<Vec<String>, CopiesError> {
-        let (neighbours, answer) = (&self.compared.neighbours, &self.answer);
+    /// Draws the histograms; gives those that have nothing to show too.
+    fn histograms(&self) -> Result<(Drawn, Vec<String>), CopiesError> {
+        let (found, answer) = (&self.compared, &self.answer);
+        let neighbours = &found.neighbours;
         let known =
             |near: &[Option<Neighbour>]| -> Vec<f64> { near.iter().flatten().map(|n| n.distance).collect() };
-        let mut not_drawn = Vec::new();
-        for (id, title, name, samples, held_out, threshold, colour) in [
-            (
-                "d_train",
-                "Distance to the training set",
-                "d(x, D)",
-                known(&neighbours.train),
-                neighbours.held_out.as_deref(),
-                &answer.delta_m,
-                OLIVE,
-            ),
-            (
-                "d_synthetic",
-                "Distance to the other samples",
-                "d(x, S \\ x)",
-                known(&neighbours.synthetic),
-                None,
-                &answer.delta_s,
-                GRAY,
-            ),
-        ] {
-            if samples.is_empty() {
-                not_drawn.push(format!("{id}: there is no {name}"));
+        let ratios = |near: &[Near]| -> Vec<f64> { near.iter().filter_map(Near::ratio).collect() };
+        let of_samples: Vec<Near> = found.samples.iter().flatten().copied().collect();
+        let (null, distances_of_null, ratios_of_null) = match (&neighbours.held_out, &found.held_out) {
+            (Some(distances), Some(near)) => ("held-out images", distances.clone(), ratios(near)),
+            _ => ("training images and the others", neighbours.within.clone(), ratios(&found.within)),
+        };
+        let mark = |threshold: &Threshold| {
+            let origin = match threshold.origin {
+                Origin::Manual => "given",
+                Origin::Valley => "valley",
+                Origin::Null => "held-out",
+                Origin::Unknown | Origin::NoDistances => return None,
+            };
+            threshold.value.map(|value| (value, format!("{value:.4} ({origin})")))
+        };
+        let panels = [
+            Panel {
+                id: "d_train",
+                caption: "How far the samples are from the training set, and how far real images are that are new to it. Copies \
+                          lie to the left of all new images.",
+                title: "Distance to the training set",
+                name: "d(x, D)",
+                values: known(&neighbours.train),
+                null: Some((null, distances_of_null)),
+                floor: neighbours.least,
+                threshold: mark(&answer.delta_m),
+                colour: OLIVE,
+            },
+            Panel {
+                id: "ratio",
+                caption: "How much nearer the nearest training image is than the nearest different one. p-values are those of \
+                          this ratio, where a sample has one.",
+                title: "Nearest over nearest different training image",
+                name: "d1 / d2",
+                values: ratios(&of_samples),
+                null: Some((null, ratios_of_null)),
+                floor: LEAST_RATIO,
+                threshold: answer.ratio.map(|rule| (rule.below, "1/3".to_owned())),
+                colour: OLIVE,
+            },
+            Panel {
+                id: "d_synthetic",
+                caption: "How far each sample is from the nearest other one. Repeats lie to the left.",
+                title: "Distance to the other samples",
+                name: "d(x, S \\ x)",
+                values: known(&neighbours.synthetic),
+                null: None,
+                floor: neighbours.least,
+                threshold: mark(&answer.delta_s),
+                colour: GRAY,
+            },
+        ];
+        let (mut drawn, mut not_drawn) = (Drawn::new(), Vec::new());
+        for panel in panels {
+            if panel.values.is_empty() {
+                not_drawn.push(format!("{}: there is no {}", panel.id, panel.name));
             } else {
-                distances(title, name, &samples, held_out, neighbours.least, threshold, colour)?
-                    .save(folder, id)?;
+                drawn.push((panel.id, panel.caption, distances(&panel)?));
             }
         }
-        Ok(not_drawn)
+        Ok((drawn, not_drawn))
     }
 
     /// Draws the contact sheet, or says why there is none.
