@@ -20,6 +20,11 @@ pub(crate) fn escape(text: &str) -> String {
     s
 }
 
+/// A number of things: `1 image`, `2 images`.
+pub(crate) fn counted(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Writes content of one MIME type in evcxr's protocol.
 pub(crate) fn write_content(out: &mut dyn Write, mime: &str, content: &str) -> io::Result<()> {
     // The end marker inside the content would end it.

@@ -17,11 +17,13 @@
 
 pub(crate) mod npy;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use ndarray::{Array2, ArrayBase, Data, Dimension};
+use ndarray::{Array2, ArrayBase, ArrayView2, Data, Dimension};
 use ndarray_npy::{WritableElement, WriteNpyExt};
 use sha2::{Digest, Sha256};
 
@@ -61,7 +63,8 @@ impl StoreError {
 
 /// Writes `path` through a temporary file in the same folder: fill, fsync, rename, fsync of the folder.
 ///
-/// Creates the folder if it is missing. On any error the old file stays unchanged, and the temporary file is removed.
+/// Creates the folder if it is missing. On any error the old file stays unchanged, and the temporary file is removed. A link
+/// stays a link: the file that it points to is replaced.
 ///
 /// # Errors
 /// [`StoreError::Io`] with the step that failed, also when `path` exists and is not a regular file: the rename would
@@ -70,7 +73,8 @@ pub fn write_atomic<F>(path: &Path, fill: F) -> Result<(), StoreError>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
 {
-    let folder = match path.parent() {
+    let target = followed(path)?;
+    let folder = match target.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
@@ -91,17 +95,56 @@ where
     }
     let mut temporary =
         builder.tempfile_in(folder).map_err(StoreError::io("make a temporary file for", path))?;
+    let _noted = Noted::new(temporary.path());
     {
         let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
         fill(&mut writer).and_then(|()| writer.flush()).map_err(StoreError::io("write", path))?;
     }
     temporary.as_file().sync_all().map_err(StoreError::io("flush", path))?;
-    temporary.persist(path).map_err(|e| StoreError::io("rename into", path)(e.error))?;
+    temporary.persist(&target).map_err(|e| StoreError::io("rename into", path)(e.error))?;
     // The rename is durable after an fsync of the folder. Not every file system supports that.
     if let Ok(handle) = File::open(folder) {
         let _ = handle.sync_all();
     }
     Ok(())
+}
+
+/// The file that a path stands for: the target of a link, so that the link stays.
+fn followed(path: &Path) -> Result<PathBuf, StoreError> {
+    if !path.is_symlink() {
+        return Ok(path.to_path_buf());
+    }
+    // A link to a file that does not exist yet has no target to find.
+    fs::canonicalize(path).map_err(StoreError::io("follow the link", path))
+}
+
+/// Temporary files and folders of this process.
+static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A temporary file or folder while it exists.
+pub(crate) struct Noted(PathBuf);
+
+impl Noted {
+    pub(crate) fn new(path: &Path) -> Self {
+        TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_path_buf());
+        Self(path.to_path_buf())
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Removes the temporary files and folders of this process, for a program that is told to stop. Writers wait from then on, so
+/// the program has to end.
+pub fn remove_temporaries() {
+    let all = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in all.iter() {
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+    std::mem::forget(all);
 }
 
 /// Refuses a path that exists, unless it is an empty folder.
@@ -153,6 +196,7 @@ pub fn write_folder<T, E: From<StoreError>>(
     }
     let temporary =
         builder.tempdir_in(parent).map_err(StoreError::io("make a temporary folder for", path))?;
+    let _noted = Noted::new(temporary.path());
     let done = fill(temporary.path())?;
     match fs::remove_dir(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -177,6 +221,15 @@ pub fn write_folder<T, E: From<StoreError>>(
 /// ```
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of values in single precision, little-endian, row by row.
+pub fn rows_sha256(rows: ArrayView2<'_, f32>) -> String {
+    let mut hash = Sha256::new();
+    for row in rows.outer_iter() {
+        hash.update(row.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    hex(&hash.finalize())
 }
 
 /// Bytes in lower-case hexadecimal.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
-use mem2gen::frame::read_parquet;
+use mem2gen::frame::fingerprint::Stored;
 use mem2gen::project::Layout;
 use mem2gen::study::claims::Claims;
 use mem2gen::study::claims::frame::{NAME, claims_rows};
@@ -11,7 +11,7 @@ use super::source::Failure;
 /// Print the paper's claims with the measured value, its interval, the verdict and the command that measures it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Stored table [default: claims.parquet of the project's data/results]
+    /// Stored table, with its record beside it [default: claims.parquet of the project's data/results]
     #[arg(long, value_name = "CLAIMS.parquet")]
     table: Option<PathBuf>,
     /// Output as JSON with full precision
@@ -25,7 +25,15 @@ pub struct Args {
 /// Runs `mem2gen claims`.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.table.unwrap_or_else(|| Layout::find().results().join(format!("{NAME}.parquet")));
-    let rows = claims_rows(&read_parquet(&path).map_err(Error::from)?).map_err(Error::from)?;
+    let refused =
+        |reason: &str| Failure::Option { option: "--table", reason: format!("{} {reason}", path.display()) };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_stem().and_then(|name| name.to_str())) else {
+        return Err(refused("is no file"));
+    };
+    if path.extension().is_none_or(|ending| ending != "parquet") {
+        return Err(refused("does not end in .parquet"));
+    }
+    let rows = claims_rows(&Stored::new(folder, name).open().map_err(Error::from)?).map_err(Error::from)?;
     let claims = Claims { rows };
     if args.json {
         let text = serde_json::to_string_pretty(&claims.rows)

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
-use mem2gen::data::Input;
 use mem2gen::data::image_folder::Background;
 use mem2gen::data::image_set::{Layout, Nominal};
 use mem2gen::data::input::Options;
+use mem2gen::data::{DataError, Input};
+use mem2gen::store::quoted;
 use mem2gen::study::copies::Images;
 
 /// The sets and how they are read.
@@ -71,10 +72,18 @@ impl Inputs {
             options,
         };
         let held_out = input(&self.held_out, &self.held_out_tensor, self.held_out_range);
-        Ok(Images::read(
+        let images = Images::read(
             &input(&self.train, &self.train_tensor, self.train_range),
             &input(&self.synthetic, &self.synthetic_tensor, self.synthetic_range),
             (!self.held_out.is_empty()).then_some(&held_out),
-        )?)
+        )?;
+        if let Some(name) = &self.tensor
+            && !images.sets().iter().any(|set| set.format().has_names())
+        {
+            let path = images.train().path().to_path_buf();
+            let reason = format!("--tensor {} was given, and no input has arrays with names", quoted(name));
+            return Err(DataError::Unclear { path, reason }.into());
+        }
+        Ok(images)
     }
 }

@@ -22,6 +22,7 @@ mod minima;
 mod potential;
 mod sample;
 mod score;
+mod signals;
 mod source;
 mod sweep;
 mod toy;
@@ -65,6 +66,46 @@ enum Command {
     GpuReport(gpu_report::Args),
 }
 
+impl Command {
+    /// The name on the command line.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Energy(_) => "energy",
+            Self::Score(_) => "score",
+            Self::Knn(_) => "knn",
+            Self::Minima(_) => "minima",
+            Self::Classify(_) => "classify",
+            Self::Toy(_) => "toy",
+            Self::Arch(_) => "arch",
+            Self::Train(_) => "train",
+            Self::Import(_) => "import",
+            Self::Sample(_) => "sample",
+            Self::Likelihood(_) => "likelihood",
+            Self::Sweep(_) => "sweep",
+            Self::Basin(_) => "basin",
+            Self::Curvature(_) => "curvature",
+            Self::Potential(_) => "potential",
+            Self::Claims(_) => "claims",
+            Self::Data(_) => "data",
+            Self::Doctor(_) => "doctor",
+            Self::GpuReport(_) => "gpu-report",
+        }
+    }
+
+    /// Whether a call goes on where an earlier one with the same arguments was stopped.
+    fn resumes(&self) -> bool {
+        matches!(
+            self,
+            Self::Train(_)
+                | Self::Sample(_)
+                | Self::Sweep(_)
+                | Self::Basin(_)
+                | Self::Curvature(_)
+                | Self::Potential(_)
+        )
+    }
+}
+
 /// Parses the command line and runs the command. Every error is one line on standard error.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -82,26 +123,30 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (name, result): (_, Result<(), Box<dyn Error>>) = match cli.command {
-        Command::Energy(args) => ("energy", energy::run(args).map_err(Into::into)),
-        Command::Score(args) => ("score", score::run(args).map_err(Into::into)),
-        Command::Knn(args) => ("knn", knn::run(args).map_err(Into::into)),
-        Command::Minima(args) => ("minima", minima::run(args).map_err(Into::into)),
-        Command::Classify(args) => ("classify", classify::run(args).map_err(Into::into)),
-        Command::Toy(args) => ("toy", toy::run(args).map_err(Into::into)),
-        Command::Arch(args) => ("arch", arch::run(args).map_err(Into::into)),
-        Command::Train(args) => ("train", train::run(*args).map_err(Into::into)),
-        Command::Import(args) => ("import", import::run(*args).map_err(Into::into)),
-        Command::Sample(args) => ("sample", sample::run(args).map_err(Into::into)),
-        Command::Likelihood(args) => ("likelihood", likelihood::run(args).map_err(Into::into)),
-        Command::Sweep(args) => ("sweep", sweep::run(*args).map_err(Into::into)),
-        Command::Basin(args) => ("basin", basin::run(*args).map_err(Into::into)),
-        Command::Curvature(args) => ("curvature", curvature::run(*args).map_err(Into::into)),
-        Command::Potential(args) => ("potential", potential::run(*args).map_err(Into::into)),
-        Command::Claims(args) => ("claims", claims::run(args).map_err(Into::into)),
-        Command::Data(args) => ("data", data::run(args).map_err(Into::into)),
-        Command::Doctor(args) => ("doctor", doctor::run(args).map_err(Into::into)),
-        Command::GpuReport(args) => ("gpu-report", gpu_report::run(args).map_err(Into::into)),
+    let name = cli.command.name();
+    if let Err(e) = signals::prepare(name, cli.command.resumes()) {
+        put_error!("mem2gen {name}: signals keep their defaults: {e}");
+    }
+    let result: Result<(), Box<dyn Error>> = match cli.command {
+        Command::Energy(args) => energy::run(args).map_err(Into::into),
+        Command::Score(args) => score::run(args).map_err(Into::into),
+        Command::Knn(args) => knn::run(args).map_err(Into::into),
+        Command::Minima(args) => minima::run(args).map_err(Into::into),
+        Command::Classify(args) => classify::run(args).map_err(Into::into),
+        Command::Toy(args) => toy::run(args).map_err(Into::into),
+        Command::Arch(args) => arch::run(args).map_err(Into::into),
+        Command::Train(args) => train::run(*args).map_err(Into::into),
+        Command::Import(args) => import::run(*args).map_err(Into::into),
+        Command::Sample(args) => sample::run(args).map_err(Into::into),
+        Command::Likelihood(args) => likelihood::run(args).map_err(Into::into),
+        Command::Sweep(args) => sweep::run(*args).map_err(Into::into),
+        Command::Basin(args) => basin::run(*args).map_err(Into::into),
+        Command::Curvature(args) => curvature::run(*args).map_err(Into::into),
+        Command::Potential(args) => potential::run(*args).map_err(Into::into),
+        Command::Claims(args) => claims::run(args).map_err(Into::into),
+        Command::Data(args) => data::run(args).map_err(Into::into),
+        Command::Doctor(args) => doctor::run(args).map_err(Into::into),
+        Command::GpuReport(args) => gpu_report::run(args).map_err(Into::into),
     };
     match (result, output::failure()) {
         (Ok(()), None) => ExitCode::SUCCESS,
@@ -110,7 +155,9 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         (Err(e), _) => {
-            put_error!("mem2gen {name}: {}", e.to_string().replace('\n', " "));
+            let text = e.to_string().replace('\n', " ");
+            // Some errors name their operation, which is the command.
+            put_error!("mem2gen {name}: {}", text.strip_prefix(&format!("{name}: ")).unwrap_or(&text));
             e.downcast_ref::<classify::Error>().map_or(ExitCode::FAILURE, |e| ExitCode::from(e.exit_code()))
         }
     }

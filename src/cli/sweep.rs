@@ -411,6 +411,10 @@ impl Watch for Live {
         });
     }
 
+    fn healed(&self, task: &Task, part: &str) {
+        self.say(&format!("{}: {part} was not what the record of the cell says; it is kept as {part}.damaged and made again", task.id));
+    }
+
     fn over(&self, task: &Task, outcome: &Outcome) {
         match outcome {
             Outcome::Done(record) => {

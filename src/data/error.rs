@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::display::counted;
 use crate::store::StoreError;
 
 use super::Split;
@@ -177,7 +178,7 @@ pub enum DataError {
         shape: (usize, usize, usize),
     },
     /// Inputs that look like images were not read.
-    #[error("read {}: read {read} images, passed over {count}: {names}; {advice}", path.display())]
+    #[error("read {}: read {}, passed over {count}: {names}; {advice}", path.display(), counted(*read, "image"))]
     Passed {
         /// The folder or file.
         path: PathBuf,

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use tempfile::TempDir;
 
 use crate::project::Layout;
-use crate::store;
+use crate::store::{self, Noted};
 
 use super::manifest::{self, Manifest, State, specs, state, stored};
 use super::registry::{Entry, Files, Source};
@@ -157,13 +157,26 @@ pub(super) fn lock(cache: &Path, name: &str, progress: &mut dyn FnMut(Step)) -> 
 }
 
 /// A temporary folder, removed when it is dropped. The caller holds the lock.
-pub(super) fn stage(cache: &Path, name: &str) -> Result<TempDir, DataError> {
+pub(super) fn stage(cache: &Path, name: &str) -> Result<Stage, DataError> {
     let prefix = format!(".fetch-{name}-");
     remove_stale(cache, &prefix);
-    tempfile::Builder::new()
+    let folder = tempfile::Builder::new()
         .prefix(&prefix)
         .tempdir_in(cache)
-        .map_err(DataError::io("make a temporary folder in", cache))
+        .map_err(DataError::io("make a temporary folder in", cache))?;
+    Ok(Stage { _noted: Noted::new(folder.path()), folder })
+}
+
+/// The temporary folder of a fetch.
+pub(super) struct Stage {
+    folder: TempDir,
+    _noted: Noted,
+}
+
+impl Stage {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// Removes temporary folders of killed fetches; the caller holds the lock, so they are not in use.

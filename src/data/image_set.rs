@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::{Known, array, described, room};
 use super::{DataError, Range};
+use crate::display::counted;
 use crate::shape::Shape;
 
 /// Number of values from which percentiles are taken.
@@ -42,6 +43,30 @@ pub enum Format {
     Folder,
     /// A zip archive of pictures.
     Zip,
+}
+
+impl Format {
+    /// The format in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Npy => "an .npy file",
+            Self::Npz => "an .npz archive",
+            Self::Safetensors => "a .safetensors file",
+            Self::Torch => "a file of torch.save",
+            Self::Pickle => "a Python pickle",
+            Self::Parquet => "a parquet table",
+            Self::Cifar => "a batch of CIFAR10",
+            Self::Idx => "an IDX file",
+            Self::Picture => "a picture",
+            Self::Folder => "a folder of pictures",
+            Self::Zip => "a zip archive of pictures",
+        }
+    }
+
+    /// Whether a file of the format names its arrays, tensors or columns.
+    pub const fn has_names(self) -> bool {
+        matches!(self, Self::Npz | Self::Safetensors | Self::Torch | Self::Pickle | Self::Parquet)
+    }
 }
 
 /// Order of the values of an image.
@@ -324,8 +349,8 @@ impl ImageSet {
     /// What was read, what was passed over and what was done to it, in one line.
     pub fn said(&self) -> String {
         let what = match self.shape {
-            Some(shape) => format!("{} images of {shape}", self.len()),
-            None => format!("{} vectors of {} values", self.len(), self.length()),
+            Some(shape) => format!("{} of {shape}", counted(self.len(), "image")),
+            None => format!("{} of {}", counted(self.len(), "vector"), counted(self.length(), "value")),
         };
         let range = match (&self.rows, self.values.range) {
             (Rows::Bytes(_), Nominal::Unit) => "bytes".to_owned(),
@@ -457,6 +482,8 @@ pub struct Together {
     pub any_range: bool,
     /// Order of the values of vectors that are compared with images.
     pub layout: Option<Layout>,
+    /// Whether vectors of unknown shape are features, which can't be shown.
+    pub features: bool,
 }
 
 /// Brings sets to one shape and range for comparison and gives the shape; `None` when no file gives it and the number of
@@ -517,7 +544,11 @@ pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, 
         (channels * side * side == length).then_some(Shape { height: side, width: side, channels })
     };
     // Fewer than 16 values are not taken for an image.
-    let shape = if length < 16 { None } else { square(1).or_else(|| square(3)) };
+    let shape = if length < 16 || (how.features && how.layout.is_none()) {
+        None
+    } else {
+        square(1).or_else(|| square(3))
+    };
     if let Some(shape) = shape {
         let layout = how.layout.unwrap_or(Layout::Hwc);
         for set in sets.iter_mut() {

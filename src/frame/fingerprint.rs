@@ -302,6 +302,29 @@ impl Stored {
         }
     }
 
+    /// Reads the result whatever its inputs were, and checks that its record was written with it.
+    ///
+    /// # Errors
+    /// [`TableError::Store`] for a file that cannot be read, [`TableError::Record`] for a missing or damaged record and for a
+    /// table that it does not record.
+    pub fn open(&self) -> Result<DataFrame, TableError> {
+        let (table, record) = (self.table_path(), self.record_path());
+        let bytes = fs::read(&table).map_err(StoreError::io("open", &table))?;
+        let bad = |reason: String| TableError::Record { name: table.display().to_string(), reason };
+        let shown = record.display();
+        let text =
+            read(&record)?.ok_or_else(|| bad(format!("{shown}, which is written with it, is missing")))?;
+        let stored: Record =
+            serde_json::from_slice(&text).map_err(|e| bad(format!("{shown} is damaged ({e})")))?;
+        if stored.fingerprint.digest() != stored.digest {
+            return Err(bad(format!("{shown} was edited: its digest does not fit its fingerprint")));
+        }
+        if sha256_hex(&bytes) != stored.table_sha256 {
+            return Err(bad(format!("it is not the table that {shown} records")));
+        }
+        read_parquet_bytes(&table, bytes)
+    }
+
     /// Stores a result: first the table, then the record, so that a record never exists before its table.
     ///
     /// # Errors

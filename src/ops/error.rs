@@ -55,6 +55,19 @@ pub enum OpError {
         /// Its distance from the mean of the memories.
         norm: f64,
     },
+    /// A result that the precision can't hold, at a beta far from the inverse of the squared distances.
+    #[error(
+        "{operation}: the result of query {query} at beta {beta:e} is not finite; use double precision, or a beta nearer to \
+         the inverse of the squared distances"
+    )]
+    Overflow {
+        /// The operation.
+        operation: &'static str,
+        /// Row of the first such query.
+        query: usize,
+        /// Its beta.
+        beta: f64,
+    },
     /// A number outside its range.
     #[error("{operation}: {argument} is {value}, expected {need}")]
     Parameter {

@@ -151,8 +151,9 @@ impl<T: Element> Memories<T> {
     /// ```
     ///
     /// # Errors
-    /// [`OpError::Shape`] when the dimensions differ, [`OpError::NotFinite`], [`OpError::TooFar`], and
-    /// [`OpError::Parameter`] unless beta is positive and finite.
+    /// [`OpError::Shape`] when the dimensions differ, [`OpError::NotFinite`], [`OpError::TooFar`],
+    /// [`OpError::Parameter`] unless beta is positive and a normal number in the precision of the memories, and
+    /// [`OpError::Overflow`] where a result is not finite.
     pub fn readout(&self, queries: ArrayView2<'_, T>, beta: f64, want: Want) -> Result<Readout<T>, OpError> {
         T::readout(self, queries, Betas::All(beta), want)
     }

@@ -197,14 +197,29 @@ pub(super) fn readout<T: Element>(
     }
     memories.check_queries(NAME, &queries)?;
     check_reach(NAME, memories, queries)?;
-    if let Some(resident) = &memories.resident {
-        return match betas {
-            Betas::All(beta) => resident.readout(queries, beta, want),
-            Betas::Each(betas) => by_runs(queries, betas, want, memories.device(), |queries, beta| {
+    let out = match (&memories.resident, betas) {
+        (Some(resident), Betas::All(beta)) => resident.readout(queries, beta, want)?,
+        (Some(resident), Betas::Each(betas)) => {
+            by_runs(queries, betas, want, memories.device(), |queries, beta| {
                 resident.readout(queries, beta, want)
-            }),
-        };
+            })?
+        }
+        (None, _) => on_cpu(memories, queries, betas, want),
+    };
+    let of_shift = out.shift.iter().position(|v| !v.f64().is_finite()).map(|place| place / n);
+    match out.energy.iter().position(|v| !v.is_finite()).or(of_shift) {
+        Some(query) => Err(OpError::Overflow { operation: NAME, query, beta: betas.at(query) }),
+        None => Ok(out),
     }
+}
+
+fn on_cpu<T: Element>(
+    memories: &Memories<T>,
+    queries: ArrayView2<'_, T>,
+    betas: Betas<'_>,
+    want: Want,
+) -> Readout<T> {
+    let (m, n) = queries.dim();
     let queries = queries.as_standard_layout();
     let blocks = sweep(
         memories,
@@ -240,15 +255,16 @@ pub(super) fn readout<T: Element>(
             out.entropy[i] = (r.sum.ln() - r.moment / r.sum).max(0.0);
         }
     }
-    Ok(out)
+    out
 }
 
 fn check_beta<T: Element>(beta: f64) -> Result<(), OpError> {
     OpError::positive(NAME, "beta", beta)?;
-    if T::from_f64(2.0 * beta).f64().is_finite() {
+    // A subnormal number has lost digits.
+    if (T::from_f64(2.0 * beta).f64() - 2.0 * beta).abs() <= 1e-6 * beta {
         return Ok(());
     }
-    let need = "a number whose double is finite in the precision of the memories";
+    let need = "a number whose double is a normal number in the precision of the memories";
     Err(OpError::Parameter { operation: NAME, argument: "beta", value: beta, need })
 }
 
@@ -512,7 +528,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::random::Stream;
-    use ndarray::Axis;
+    use ndarray::{Axis, array};
 
     /// Eq. 6 and m(x) - x term by term, with the entropy of the weights.
     fn reference(rows: &Array2<f64>, x: &[f64], beta: f64) -> (f64, Vec<f64>, f64) {
@@ -710,6 +726,49 @@ mod tests {
         assert!(matches!(e, OpError::Shape { .. }), "{e}");
         let e = memories.score_each(queries.view(), &[1.0, -1.0]).unwrap_err();
         assert!(matches!(e, OpError::Parameter { argument: "sigma", .. }), "{e}");
+    }
+
+    /// At any beta the result is right or refused: the energy of two memories at distances a and b is known.
+    #[test]
+    fn extreme_betas_are_right_or_refused() {
+        let exact = |a: f64, b: f64, beta: f64| a - (-beta * (b - a)).exp().ln_1p() / beta;
+        let (mut right, mut refused) = (0, 0);
+        for exponent in (-320..=306).step_by(2) {
+            let beta = 10f64.powi(exponent);
+            let rows = array![[0.0, 0.0], [3.0, 0.0]];
+            let queries = array![[9.0, 9.0], [1.0, 0.0]];
+            let single = Memories::new(rows.mapv(|v| v as f32))
+                .unwrap()
+                .readout(queries.mapv(|v| v as f32).view(), beta, Want::ALL)
+                .map(|read| read.energy);
+            let double = Memories::new(rows).unwrap().readout(queries.view(), beta, Want::ALL);
+            for (found, tolerance) in [(single, 1e-5), (double.map(|read| read.energy), 1e-12)] {
+                match found {
+                    Ok(energy) => {
+                        right += 1;
+                        for (found, due) in
+                            energy.iter().zip([exact(117.0, 162.0, beta), exact(1.0, 4.0, beta)])
+                        {
+                            assert!(
+                                (found - due).abs() <= tolerance * due.abs().max(1.0),
+                                "{beta:e}: {found} {due}"
+                            );
+                        }
+                    }
+                    Err(e) => {
+                        refused += 1;
+                        assert!(
+                            matches!(
+                                e,
+                                OpError::Parameter { argument: "beta", .. } | OpError::Overflow { .. }
+                            ),
+                            "{e}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(right > 300 && refused > 200, "{right} {refused}");
     }
 
     #[test]

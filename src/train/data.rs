@@ -1,5 +1,4 @@
 use ndarray::{ArcArray2, Array2};
-use sha2::{Digest, Sha256};
 
 use super::TrainError;
 use super::settings::DataSettings;
@@ -8,7 +7,7 @@ use crate::memory::toy::points;
 use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::hex;
+use crate::store::rows_sha256;
 
 /// The training set as networks take it, `[K, N]`, with images in the order row, column, channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,11 +106,7 @@ impl TrainingData {
 
     /// SHA-256 of the values in single precision, little-endian, row by row.
     pub fn sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        for v in &self.rows {
-            hash.update(v.to_le_bytes());
-        }
-        hex(&hash.finalize())
+        rows_sha256(self.rows.view())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::{Folder, Running, write_labels};
+use crate::common::{Folder, Running, finish_cell, write_labels};
 use mem2gen::frame::{column_f64, column_i64, column_text, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
 use ndarray::Array2;
@@ -22,10 +22,7 @@ fn cell(folder: &Folder, delta_m: f64) -> String {
     folder.array("cell/samples.npy", &samples);
     let label = ["memorized", "spurious", "memorized", "generalized", "spurious"];
     write_labels(&folder.path("cell/labels-x4.parquet"), &label, &far, &[0.008, 2.0, 0.008, 2.0, 1.5]);
-    let about = format!(
-        r#"{{ "found": [{{ "multiple": 4, "classification": {{ "delta_m": {{ "value": {delta_m} }} }} }}] }}"#
-    );
-    fs::write(Path::new(&at).join("cell.json"), about).unwrap();
+    finish_cell(Path::new(&at), Some(delta_m));
     at
 }
 

@@ -1,6 +1,7 @@
 //! `mem2gen claims`: the stored table as text, JSON and Markdown.
 
 use crate::common::Folder;
+use mem2gen::frame::fingerprint::{Fingerprint, Stored};
 use mem2gen::frame::write_parquet;
 use mem2gen::study::claims::frame::claims_frame;
 use mem2gen::study::claims::{About, Claim, SizeShare, Verdict};
@@ -18,7 +19,9 @@ fn claims() -> Vec<Claim> {
 #[test]
 fn the_stored_table_is_printed_in_three_forms() {
     let folder = Folder::new();
-    write_parquet(&folder.path("claims.parquet"), &claims_frame(&claims()).unwrap()).unwrap();
+    let frame = claims_frame(&claims()).unwrap();
+    let inputs = Fingerprint::new("claims", 1, 1.into(), "smoke");
+    Stored::new(&folder.path(""), "claims").save(&inputs, &frame, 0.0).unwrap();
     let at = folder.at("claims.parquet");
     let text = folder.runs(&["claims", "--table", &at]);
     for words in ["spurious samples", "0.391 [", "p < 0.0001", "holds", "does not hold here", "not measured"]
@@ -33,6 +36,14 @@ fn the_stored_table_is_printed_in_three_forms() {
     let markdown = folder.runs(&["claims", "--table", &at, "--markdown"]);
     assert_eq!(markdown.lines().count(), 5);
     assert!(markdown.contains("| **not measured** | `mem2gen sweep --plan desk` |"), "{markdown}");
+
+    // Other verdicts in a table that its record does not know.
+    let mut other = claims();
+    other[1].verdict = Verdict::Holds;
+    write_parquet(&folder.path("claims.parquet"), &claims_frame(&other).unwrap()).unwrap();
+    folder.refuses(&["claims", "--table", &at], &["claims.parquet", "claims.json records"]);
+    std::fs::remove_file(folder.path("claims.json")).unwrap();
+    folder.refuses(&["claims", "--table", &at], &["claims.parquet", "claims.json", "missing"]);
 }
 
 #[test]

@@ -246,10 +246,10 @@ fn all_that_is_written_says_the_same() {
         .map(|item| item.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    let drawn = ["d_synthetic", "d_train", "examples"];
+    let drawn = ["d_synthetic", "d_train", "examples", "ratio"];
     let drawn = drawn.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
-    let mut due: Vec<String> =
-        drawn.chain(["fractions.json", "labels.csv", "labels.parquet"].map(str::to_owned)).collect();
+    let others = ["fractions.json", "labels.csv", "labels.parquet", "report.html"].map(str::to_owned);
+    let mut due: Vec<String> = drawn.chain(others).collect();
     due.sort();
     assert_eq!(names, due);
 
@@ -363,7 +363,7 @@ fn what_is_not_finite_is_counted_and_has_no_class() {
     assert_eq!(self::report(&folder, "all")["status"], "not_answered");
     assert!(labels(&folder, "all").iter().all(|l| l == "invalid"));
     assert!(!folder.path("all/d_train.png").exists());
-    assert_eq!(self::report(&folder, "all")["not_drawn"].as_array().unwrap().len(), 3);
+    assert_eq!(self::report(&folder, "all")["not_drawn"].as_array().unwrap().len(), 4);
 }
 
 #[test]
@@ -739,6 +739,15 @@ fn refusals_are_one_line_and_leave_nothing() {
     refuses(&train, &colour, &[], &["colour.npy", "8x8x3", "D.npy"]);
     let strange = folder.array("strange.npy", &unit(&world.synthetic).mapv(|v| 20.0 * v));
     refuses(&train, &strange, &[], &["strange.npy", "[0, 20]", "D.npy", "[0, 1]", "--synthetic-range"]);
+
+    // A name is refused where no input has names, and a set of bytes is resized whatever its file is.
+    refuses(&train, &synthetic, &["--tensor", "x"], &["D.npy", "--tensor 'x'"]);
+    refuses(&train, &synthetic, &["--synthetic-tensor", "x"], &["S.npy", "an .npy file", "'x'"]);
+    let floats = folder.array("floats.npy", &unit(&world.synthetic));
+    refuses(&train, &floats, &["--size", "4"], &["floats.npy", "--size 4", "8x8x1"]);
+    let (rows, samples) =
+        (write(&folder, "D.idx", &idx(&world.train)), write(&folder, "S.idx", &idx(&world.synthetic)));
+    refuses(&rows, &samples, &["--size", "4", "--shifts", "4"], &["shifts is 4", "4x4x1"]);
 
     // Real images have to be finite; thresholds and fractions in their range.
     let mut bad = unit(&world.train);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use mem2gen::frame::{floats, frame, integers, texts, write_parquet};
+use mem2gen::store::{Matrix, read_matrix, rows_sha256, sha256_hex};
 use ndarray::{Array, Array2, ArrayView1, Dimension};
 use ndarray_npy::{WritableElement, read_npy, write_npy};
 
@@ -177,6 +178,20 @@ pub fn write_labels(path: &Path, classes: &[&str], d_train: &[f64], d_synthetic:
         floats("d_synthetic", d_synthetic.to_vec()),
     ];
     write_parquet(path, &frame("labels", columns).unwrap()).unwrap();
+}
+
+/// Writes the record of a cell with the samples and labels in its folder, which finishes it.
+pub fn finish_cell(cell: &Path, delta_m: Option<f64>) {
+    let Matrix::F32(samples) = read_matrix(&cell.join("samples.npy")).unwrap() else {
+        panic!("samples are float32")
+    };
+    let found = serde_json::json!({
+        "multiple": 4,
+        "labels_sha256": sha256_hex(&fs::read(cell.join("labels-x4.parquet")).unwrap()),
+        "classification": { "delta_m": { "value": delta_m } },
+    });
+    let record = serde_json::json!({ "samples_sha256": rows_sha256(samples.view()), "found": [found] });
+    fs::write(cell.join("cell.json"), record.to_string()).unwrap();
 }
 
 /// SplitMix64: random numbers that share no code with the crate.

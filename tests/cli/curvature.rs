@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::common::{Folder, write_labels};
+use crate::common::{Folder, finish_cell, write_labels};
 use mem2gen::frame::{column_f64, column_i64, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
 use ndarray::{Array2, array};
@@ -92,7 +92,7 @@ fn samples_of_a_class_are_those_of_the_cell() {
     let classes = ["spurious", "memorized", "spurious", "memorized"];
     let labels = folder.path("cell/labels-x4.parquet");
     write_labels(&labels, &classes, &[0.4, 0.3, 0.2, 0.1], &[0.5, 0.1, 0.1, 0.2]);
-    fs::write(folder.path("cell/cell.json"), "{}").unwrap();
+    finish_cell(&folder.path("cell"), None);
     let (cell, out) = (folder.at("cell"), folder.at("T.parquet"));
     let samples = |class: &str| {
         folder.runs(&["curvature", "--run", &cell, "--class", class, "--drop-top", "0", "--out", &out]);

@@ -20,6 +20,7 @@ mod output;
 mod potential;
 mod sample;
 mod score;
+mod signals;
 mod sweep;
 mod timings;
 mod toy;

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 use std::fs;
 
-use crate::common::{Dice, Folder, write_labels};
+use crate::common::{Dice, Folder, finish_cell, write_labels};
 use mem2gen::class::Group;
 use mem2gen::frame::{column_text, parquet_note, read_parquet};
 use mem2gen::process::{Process, Vp};
@@ -23,7 +23,7 @@ fn cell(folder: &Folder, process: &str) -> (String, Array2<f64>) {
     let labels: Vec<&str> = (0..40).map(|i| CLASSES[i % 4]).collect();
     let distances: Vec<f64> = (0..40).map(|i| f64::from(i * 17 % 40)).collect();
     write_labels(&folder.path(&format!("{process}/labels-x4.parquet")), &labels, &distances, &distances);
-    fs::write(folder.path(&format!("{process}/cell.json")), r#"{ "delta_m": 0.1, "delta_s": 0.1 }"#).unwrap();
+    finish_cell(&folder.path(process), None);
     (at, samples.mapv(f64::from))
 }
 
@@ -145,6 +145,8 @@ fn refusals_are_one_line_and_leave_nothing() {
     let path = folder.path("vp/labels-x4.parquet");
     let labels: Vec<&str> = (0..40).map(|i| if i == 7 { "generalized" } else { CLASSES[i % 4] }).collect();
     write_labels(&path, &labels, &[1.0; 40], &[1.0; 40]);
+    refuses(&[], &["labels-x4.parquet is not what cell.json records"]);
+    finish_cell(&folder.path("vp"), None);
     refuses(&[], &["sample 7"]);
     fs::remove_file(folder.path("vp/cell.json")).unwrap();
     refuses(&[], &["not finished"]);

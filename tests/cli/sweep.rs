@@ -377,6 +377,57 @@ fn foreign_missing_and_wrong_cells_are_refused() {
 }
 
 #[test]
+fn a_damaged_cell_is_found_set_aside_and_made_again() {
+    let place = Place::new(PLAN);
+    place.sweep(&ALL);
+    let whole = tables(&place, &place.runs());
+    let cell = place.runs().join("lsun-church-4-mlp8-k5-s3407");
+    let zeros = Array2::<f32>::zeros((30, 48));
+    let flipped = |name: &str| {
+        let mut bytes = fs::read(cell.join(name)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(cell.join(name), bytes).unwrap();
+    };
+    let damages: [(&str, &dyn Fn()); 6] = [
+        ("samples.npy", &|| write_array(&cell.join("samples.npy"), &zeros).unwrap()),
+        ("labels-x4.parquet", &|| flipped("labels-x4.parquet")),
+        ("examples.parquet", &|| fs::remove_file(cell.join("examples.parquet")).unwrap()),
+        ("cell.json", &|| fs::write(cell.join("cell.json"), "{").unwrap()),
+        ("train", &|| flipped("train/ema.safetensors")),
+        ("train", &|| fs::remove_dir_all(cell.join("train")).unwrap()),
+    ];
+    for (part, damage) in damages {
+        damage();
+        let landscape = [
+            "basin",
+            "--run",
+            cell.to_str().unwrap(),
+            "--class",
+            "memorized",
+            "--out",
+            &place.0.at("b.parquet"),
+        ];
+        if part == "samples.npy" {
+            let said = place.call(&landscape);
+            assert!(
+                !said.ok && said.stderr.contains("samples.npy is not what cell.json records"),
+                "{}",
+                said.stderr
+            );
+        }
+        let said = place.call(&[&["sweep"], &ALL[..]].concat());
+        let heard = format!("{}{}", said.stdout, said.stderr);
+        assert!(
+            said.ok && heard.contains(&format!("kept as {part}.damaged and made again")),
+            "{part}: {heard}"
+        );
+        assert!(tables(&place, &place.runs()) == whole, "{part}");
+        assert!(place.sweep(&ALL).contains("6 done before or elsewhere, 0 done now"), "{part}");
+    }
+}
+
+#[test]
 fn a_failed_cell_is_reported_and_the_others_continue() {
     let wild = r#"
         [[network]]

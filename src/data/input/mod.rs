@@ -14,7 +14,7 @@ use super::image_set::{Format, ImageSet, Layout, Nominal, Pixels};
 use super::{DataError, cifar, idx};
 use crate::shape::Shape;
 use crate::store::npy::{self, Elements, Kind};
-use crate::store::{StoreError, cut_reason, memory_left, read_file};
+use crate::store::{StoreError, cut_reason, memory_left, quoted, read_file};
 
 /// What an input is and how it is read.
 ///
@@ -105,6 +105,13 @@ impl Input {
                 self.pieces(&path, &mut pieces)?;
             }
         }
+        if let Some((path, piece)) = pieces.iter().find(|(_, piece)| self.strict && !piece.format.has_names())
+        {
+            let name = self.tensor.as_deref().map(quoted).unwrap_or_default();
+            let reason =
+                format!("{} has no arrays with names, and {name} was asked for", piece.format.name());
+            return Err(DataError::Unclear { path: path.clone(), reason });
+        }
         let first = self.paths.first().cloned().unwrap_or_default();
         self.joined(first, pieces)
     }
@@ -112,14 +119,15 @@ impl Input {
     /// The pieces of one path: one, or one for each array of a folder.
     fn pieces(&self, path: &Path, into: &mut Vec<(PathBuf, Piece)>) -> Result<(), DataError> {
         if !path.is_dir() {
-            into.push((path.to_path_buf(), self.file(path)?));
+            into.push((path.to_path_buf(), self.sized(path, self.file(path)?)?));
             return Ok(());
         }
         let mut found = image_folder::walk(path)?;
         if found.pictures.is_empty() && !found.arrays.is_empty() {
             self.allow(path, found.arrays.len(), &found.passed)?;
             for file in found.arrays {
-                into.push((file.clone(), self.file(&file)?));
+                let piece = self.sized(&file, self.file(&file)?)?;
+                into.push((file, piece));
             }
             return Ok(());
         }
@@ -216,20 +224,27 @@ impl Input {
                 notes.push(format!("transparent pixels were laid on {}", self.options.background.name()));
             }
         }
-        if let (Some(size), Some(old)) = (self.options.size, shape)
-            && (old.height, old.width) != (size, size)
-        {
-            let Pixels::Bytes(bytes) = &pixels else {
-                return Err(array(
-                    path,
-                    format!("--size {size} resizes images of bytes, these are {} of {old}", kind.name()),
-                ));
-            };
-            pixels = Pixels::Bytes(pictures::resized(bytes, old, size));
-            shape = Some(Shape { height: size, width: size, ..old });
-            notes.push(pictures::filter(old, size));
-        }
         Ok(Piece { format, count, shape, pixels, range, names: None, notes })
+    }
+
+    /// Images of one file in the size that was asked for.
+    fn sized(&self, path: &Path, mut piece: Piece) -> Result<Piece, DataError> {
+        let (Some(size), Some(old)) = (self.options.size, piece.shape) else { return Ok(piece) };
+        if (old.height, old.width) == (size, size) {
+            return Ok(piece);
+        }
+        let Pixels::Bytes(bytes) = &piece.pixels else {
+            return Err(array(
+                path,
+                format!(
+                    "--size {size} resizes images of bytes, and these of {old} have other values; resize them before"
+                ),
+            ));
+        };
+        piece.pixels = Pixels::Bytes(pictures::resized(bytes, old, size));
+        piece.shape = Some(Shape { height: size, width: size, ..old });
+        piece.notes.push(pictures::filter(old, size));
+        Ok(piece)
     }
 
     /// What the axes of an array are.

@@ -164,10 +164,18 @@ impl CopiesParams {
         report: &dyn Reporter,
     ) -> Result<Copies, CopiesError> {
         let CopiesSettings { metric, layout, any_range, .. } = self.settings;
-        let how = Together { any_range: any_range || metric == Metric::Cosine, layout };
+        let features = metric == Metric::Cosine;
+        let how = Together { any_range: any_range || features, layout, features };
         let shape = images.reconcile(how)?;
         held_out_are_not_samples(&images)?;
         let transformations = self.transformations();
+        if let Some(shape) = shape
+            && self.settings.shifts >= shape.height.min(shape.width)
+        {
+            let need = format!("less than the sides of images of {shape}");
+            let error = SettingError::new("classify", "shifts", self.settings.shifts, need);
+            return Err(DetectError::from(error).into());
+        }
         if transformations.len() > 1 && shape.is_none() {
             return Err(CopiesError::NothingToMove { values: images.train().rows().ncols() });
         }

@@ -8,8 +8,8 @@ use polars::prelude::DataFrame;
 use serde_json::Value;
 
 use crate::class::Class;
-use crate::frame::{Item, TableError, read_parquet};
-use crate::store::{Matrix, StoreError, read_matrix};
+use crate::frame::{Item, TableError, read_parquet_bytes};
+use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, sha256_hex};
 use crate::study::subject::{Choice, Labelled, pick};
 
 /// The file of a cell's samples.
@@ -57,6 +57,14 @@ impl LabelledSamples {
             Matrix::F32(samples) => samples,
             Matrix::F64(samples) => samples.mapv(|v| v as f32),
         };
+        let changed = |name: &str| {
+            bad(format!(
+                "{name} is not what {CELL} records; run mem2gen sweep again, which makes the cell anew"
+            ))
+        };
+        if about["samples_sha256"] != rows_sha256(samples.view()) {
+            return Err(changed(SAMPLES));
+        }
         let mut multiples = Vec::new();
         for entry in fs::read_dir(path).map_err(StoreError::io("read", path))? {
             let name = entry.map_err(StoreError::io("read", path))?.file_name();
@@ -66,14 +74,20 @@ impl LabelledSamples {
         }
         let multiple =
             multiples.into_iter().min().ok_or_else(|| bad("it has no labels-xM.parquet".into()))?;
-        let labels = labelled_rows(&read_parquet(&path.join(format!("labels-x{multiple}.parquet")))?)?;
+        let found =
+            about["found"].as_array().into_iter().flatten().find(|found| found["multiple"] == multiple);
+        let name = format!("labels-x{multiple}.parquet");
+        let file = path.join(&name);
+        let bytes = fs::read(&file).map_err(StoreError::io("open", &file))?;
+        if found.is_none_or(|found| found["labels_sha256"] != sha256_hex(&bytes)) {
+            return Err(changed(&name));
+        }
+        let labels = labelled_rows(&read_parquet_bytes(&file, bytes)?)?;
         let in_order = labels.iter().enumerate().all(|(i, row)| row.sample == i);
         if labels.len() != samples.nrows() || !in_order {
             let (rows, n) = (labels.len(), samples.nrows());
             return Err(bad(format!("{rows} labels for {n} samples, expected one each, in order")));
         }
-        let found =
-            about["found"].as_array().into_iter().flatten().find(|found| found["multiple"] == multiple);
         let delta = |name: &str| found?["classification"][name]["value"].as_f64();
         let (delta_m, delta_s) = (delta("delta_m"), delta("delta_s"));
         Ok(Self { path: path.into(), samples, labels, multiple, delta_m, delta_s })
@@ -108,6 +122,7 @@ mod tests {
     use crate::store::write_array;
     use ndarray::array;
     use polars::prelude::{NamedFrom, Series};
+    use serde_json::json;
 
     #[test]
     fn a_cell_is_read_when_it_is_finished_and_complete() {
@@ -122,20 +137,36 @@ mod tests {
             assert!(e.contains(words), "{e}");
         };
         refused("not finished");
-        let about = r#"{ "key": "k", "found": [
-            { "multiple": 8, "classification": { "delta_m": { "value": 0.5 }, "delta_s": { "value": 1.0 } } },
-            { "multiple": 4, "classification": { "delta_m": { "value": 0.25 }, "delta_s": { "value": null } } }
-        ] }"#;
-        fs::write(at.join(CELL), about).unwrap();
+        let recorded = || {
+            let sum = |name: &str| {
+                fs::read(at.join(name)).map_or_else(|_| String::new(), |bytes| sha256_hex(&bytes))
+            };
+            let found = |multiple: usize, m: f64, s: Option<f64>| {
+                json!({
+                    "multiple": multiple,
+                    "labels_sha256": sum(&format!("labels-x{multiple}.parquet")),
+                    "classification": { "delta_m": { "value": m }, "delta_s": { "value": s } },
+                })
+            };
+            let found = [found(8, 0.5, Some(1.0)), found(4, 0.25, None)];
+            let about = json!({ "samples_sha256": rows_sha256(samples.view()), "found": found });
+            fs::write(at.join(CELL), about.to_string()).unwrap();
+        };
+        recorded();
         refused("no labels-xM");
         write_parquet(&at.join("labels-x8.parquet"), &labels(0, "memorized", &[Some(0.1), None])).unwrap();
         write_parquet(&at.join("labels-x4.parquet"), &labels(0, "spurious", &[Some(0.5), None])).unwrap();
+        refused("labels-x4.parquet is not what cell.json records");
+        recorded();
         let cell = LabelledSamples::open(at).unwrap();
-        assert_eq!((cell.samples.clone(), cell.multiple), (samples, 4));
+        assert_eq!((cell.samples.clone(), cell.multiple), (samples.clone(), 4));
         assert_eq!((cell.delta_m, cell.delta_s), (Some(0.25), None));
         assert_eq!(cell.pick(Class::Spurious, &Choice::default()), [0]);
         write_parquet(&at.join("labels-x4.parquet"), &labels(1, "spurious", &[Some(0.5), None])).unwrap();
+        recorded();
         refused("in order");
+        write_array(&at.join(SAMPLES), &array![[0.5f32, -0.5], [1.0, 0.5]]).unwrap();
+        refused("samples.npy is not what cell.json records");
     }
 
     fn labels(first: i64, label: &str, d: &[Option<f64>; 2]) -> DataFrame {

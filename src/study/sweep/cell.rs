@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ndarray::{ArcArray2, ArrayView2};
+use ndarray::ArcArray2;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::detect::{self, Origin, Sets, classify};
@@ -25,7 +24,7 @@ use crate::progress::ProgressSink;
 use crate::sample::{self, Draw};
 use crate::score::{Empirical, Network, ScoreError};
 use crate::shape::Shape;
-use crate::store::{Matrix, StoreError, hex, read_matrix, sha256_hex, write_atomic};
+use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, sha256_hex, write_atomic};
 use crate::study::sweep::data::Bench;
 use crate::study::sweep::examples::Picker;
 use crate::study::sweep::frame::{examples_frame, examples_rows, labels_frame, labels_rows};
@@ -99,6 +98,61 @@ impl SweepCell {
     pub fn record(&self, task: &Task) -> Result<Option<CellRecord>, Error> {
         let record = self.read_json(RECORD)?.filter(|record| record["key"] == task.key());
         record.map(|record| self.parsed(RECORD, record)).transpose()
+    }
+
+    /// The first part of a finished cell that is not what its record says: the record itself, a file, or the training run.
+    /// `None` for a sound cell and for one that is not finished.
+    ///
+    /// # Errors
+    /// [`StoreError`] for a file that can't be read.
+    pub(crate) fn damage(&self, task: &Task) -> Result<Option<String>, Error> {
+        let record = match self.record(task) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(Error::Sweep(SweepError::Cell { .. })) => return Ok(Some(RECORD.to_owned())),
+            Err(e) => return Err(e),
+        };
+        let labels = record.found.iter().map(|found| (self.labels(found.multiple), &found.labels_sha256));
+        for (path, sha256) in labels.chain([(self.path.join(EXAMPLES), &record.examples_sha256)]) {
+            if !path.is_file() || file_sha256(&path)? != *sha256 {
+                return Ok(Some(file_name(&path)));
+            }
+        }
+        let samples = match read_matrix(&self.path.join(SAMPLES)) {
+            Ok(Matrix::F32(rows)) => rows_sha256(rows.view()),
+            Ok(Matrix::F64(_)) | Err(StoreError::Array { .. }) => String::new(),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e.into()),
+        };
+        if samples != record.samples_sha256 {
+            return Ok(Some(SAMPLES.to_owned()));
+        }
+        let Some(network) = &record.network else { return Ok(None) };
+        let weights = RunDir::open(&self.train()).and_then(|run| run.weights(Kind::Ema));
+        let sound = weights.is_ok_and(|(weights, _)| weights_sha256(&weights) == network.weights_sha256);
+        Ok((!sound).then(|| TRAIN.to_owned()))
+    }
+
+    /// Sets the damaged part of a finished cell aside, as `NAME.damaged`, so that it is made again; gives its name. The
+    /// caller holds the lock.
+    ///
+    /// # Errors
+    /// As [`Self::damage`], and [`StoreError`] for a part that can't be renamed.
+    pub(crate) fn heal(&self, task: &Task) -> Result<Option<String>, Error> {
+        let Some(name) = self.damage(task)? else { return Ok(None) };
+        let (from, to) = (self.path.join(&name), self.path.join(format!("{name}.damaged")));
+        if to.is_dir() {
+            fs::remove_dir_all(&to).map_err(StoreError::io("remove", &to))?;
+        }
+        match fs::rename(&from, &to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("rename", &from)(e).into());
+            }
+            _ => {}
+        }
+        // Without its record the cell counts as unfinished.
+        remove(&self.path.join(RECORD))?;
+        Ok(Some(name))
     }
 
     /// The JSON file `name` of the folder; `None` when it does not exist.
@@ -527,15 +581,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 fn weights_sha256(weights: &Weights) -> String {
     sha256_hex(&weights.values().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
-}
-
-/// SHA-256 of the values in single precision, little-endian, row by row.
-fn rows_sha256(rows: ArrayView2<'_, f32>) -> String {
-    let mut hash = Sha256::new();
-    for row in rows.outer_iter() {
-        hash.update(row.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-    }
-    hex(&hash.finalize())
 }
 
 fn file_sha256(path: &Path) -> Result<String, StoreError> {

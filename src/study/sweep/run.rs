@@ -40,6 +40,9 @@ pub trait Watch: Sync {
     /// The state of the whole sweep, when a cell starts and at the end.
     fn stands(&self, _tally: &Tally) {}
 
+    /// A part of a finished cell was not what its record says. It was set aside and is made again.
+    fn healed(&self, _task: &Task, _part: &str) {}
+
     /// A cell has an outcome.
     fn over(&self, _task: &Task, _outcome: &Outcome) {}
 }
@@ -201,7 +204,7 @@ pub fn run(
     let mut held: Vec<&Task> = vec![];
     for task in tasks.iter().filter_map(|&i| plan.tasks().get(i)) {
         let cell = SweepCell::from_task(runs, task);
-        if cell.record(task)?.is_some() {
+        if cell.damage(task)?.is_none() && cell.record(task)?.is_some() {
             summary.already += 1;
             continue;
         }
@@ -248,6 +251,9 @@ fn one(
     begins: &dyn Fn() -> Result<(), Error>,
 ) -> Result<Option<Outcome>, Error> {
     let Some(_lock) = cell.lock()? else { return Ok(None) };
+    if let Some(part) = cell.heal(task)? {
+        watch.healed(task, &part);
+    }
     if cell.record(task)?.is_some() {
         return Ok(Some(Outcome::Elsewhere));
     }

@@ -1,0 +1,121 @@
+//! Signals, limits and rights: what a stopped call leaves behind.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::common::{Dice, Folder, program};
+
+/// All files and folders below a folder.
+fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for item in fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        if path.is_dir() {
+            all.extend(below(&path));
+        }
+        all.push(path);
+    }
+    all
+}
+
+/// A call through a shell that sets a limit first.
+fn limited(limit: &str, arguments: &[&str]) -> Command {
+    let call = program(arguments);
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(call.get_program()).args(call.get_args());
+    shell
+}
+
+#[test]
+fn a_stopped_training_leaves_no_temporary_file_and_goes_on() {
+    for (signal, name, code) in [("INT", "SIGINT", 130), ("TERM", "SIGTERM", 143)] {
+        let folder = Folder::new();
+        let run = folder.at("run");
+        let train = [
+            "train",
+            "--run",
+            &run,
+            "--dataset",
+            "toy",
+            "--k",
+            "4",
+            "--steps",
+            "100000",
+            "--checkpoint-every",
+            "20",
+        ];
+        let mut child = program(&train).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while fs::read_dir(folder.path("run/checkpoints")).map_or(0, Iterator::count) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint was written");
+            sleep(Duration::from_millis(20));
+        }
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said}");
+        assert!(
+            said.lines().count() == 1 && said.contains(name) && said.contains("the same call goes on"),
+            "{said}"
+        );
+        let left = below(&folder.path(""));
+        assert!(
+            !left.iter().any(|p| p.file_name().unwrap().to_string_lossy().starts_with(".mem2gen-")),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_beyond_the_limit_is_an_error_of_one_line() {
+    let folder = Folder::new();
+    let rows = Dice::new(1).cloud(3000, 8, 1.0, 0.0).mapv(|v| v as f32);
+    let (rows, out) = (folder.array("D.npy", &rows), folder.at("S.npy"));
+    let call = ["score", "--memories", &rows, "--queries", &rows, "--sigma", "1", "--out", &out];
+    let said = crate::common::said(&mut limited("ulimit -f 16", &call));
+    assert!(!said.ok && said.stderr.lines().count() == 1, "{} {}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("S.npy") && said.stderr.contains("arge"), "{}", said.stderr);
+    assert_eq!(below(&folder.path("")).len(), 1);
+}
+
+#[test]
+fn no_file_has_more_rights_than_0644_and_no_folder_more_than_0755() {
+    let folder = Folder::new();
+    let run = folder.at("run");
+    let call =
+        ["train", "--run", &run, "--dataset", "toy", "--k", "4", "--steps", "40", "--checkpoint-every", "20"];
+    let said = crate::common::said(&mut limited("umask 000", &call));
+    assert!(said.ok, "{}", said.stderr);
+    for path in below(&folder.path("run")).into_iter().chain([folder.path("run")]) {
+        let most = if path.is_dir() { 0o755 } else { 0o644 };
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !most, 0, "{} has {mode:o}", path.display());
+    }
+}
+
+#[test]
+fn a_link_stays_a_link() {
+    let folder = Folder::new();
+    let rows = folder.array("D.npy", &Dice::new(1).cloud(5, 2, 1.0, 0.0).mapv(|v| v as f32));
+    fs::create_dir(folder.path("there")).unwrap();
+    fs::write(folder.path("there/E.npy"), "old").unwrap();
+    let out = folder.at("link.npy");
+    std::os::unix::fs::symlink(folder.path("there/E.npy"), &out).unwrap();
+    let call = ["energy", "--memories", &rows, "--queries", &rows, "--beta", "1", "--out", &out];
+    folder.runs(&call);
+    assert!(Path::new(&out).is_symlink());
+    assert!(fs::read(folder.path("there/E.npy")).unwrap().starts_with(b"\x93NUMPY"));
+    fs::remove_file(folder.path("there/E.npy")).unwrap();
+    folder.refuses(&call, &["link.npy", "follow the link"]);
+}
