@@ -124,10 +124,10 @@ impl Progress {
         self.done.load(Ordering::Relaxed)
     }
 
-    fn print(&self, done: u64, elapsed: Duration) {
+    fn print(&self, done: u64, elapsed: Duration, over: bool) {
         let what = self.what.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let here = done - self.before.load(Ordering::Relaxed).min(done);
-        print_line(&line(&what, done, here, self.total, elapsed));
+        print_line(&line(&what, done, here, self.total, elapsed, over));
     }
 
     /// Whether the caller has to print a line now.
@@ -148,7 +148,7 @@ impl ProgressSink for Progress {
         }
         let elapsed = self.began.elapsed();
         if done < self.total && self.may_print(elapsed) {
-            self.print(done, elapsed);
+            self.print(done, elapsed, false);
         }
     }
 
@@ -174,20 +174,21 @@ impl Drop for Progress {
         match &self.bar {
             Some(bar) => bar.finish(),
             None if self.done() > self.before.load(Ordering::Relaxed) => {
-                self.print(self.done(), self.began.elapsed());
+                self.print(self.done(), self.began.elapsed(), true);
             }
             None => {}
         }
     }
 }
 
-/// `what: done/total, rate, time left`, or the time taken at the end. The rate is that of `here` steps in `elapsed`.
-fn line(what: &str, done: u64, here: u64, total: u64, elapsed: Duration) -> String {
+/// `what: done/total, rate, time left`, or the time taken when the work is over, also with fewer steps than were expected.
+/// The rate is that of `here` steps in `elapsed`.
+fn line(what: &str, done: u64, here: u64, total: u64, elapsed: Duration, over: bool) -> String {
     let seconds = elapsed.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
     let rate = if seconds > 0.0 { here as f64 / seconds } else { 0.0 };
     let mut text = format!("{what}: {done}/{total}");
-    let tail = if done >= total {
+    let tail = if over || done >= total {
         format!(", took {}", span(seconds))
     } else if rate > 0.0 {
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
@@ -240,11 +241,12 @@ mod tests {
 
     #[test]
     fn lines_show_rate_and_time_left_and_zero_is_allowed() {
-        assert_eq!(line("a", 5, 5, 10, Duration::from_secs(10)), "a: 5/10, 0.500/s, 10 s left");
-        assert_eq!(line("a", 8, 5, 10, Duration::from_secs(10)), "a: 8/10, 0.500/s, 4.0 s left");
-        assert_eq!(line("a", 10, 10, 10, Duration::from_secs(200)), "a: 10/10, took 3 min");
-        assert_eq!(line("a", 0, 0, 10, Duration::from_secs(10)), "a: 0/10");
-        assert_eq!(line("a", 0, 0, 0, Duration::ZERO), "a: 0/0, took 0.0 s");
-        assert_eq!(line("a", 12, 12, 10, Duration::from_secs(1)), "a: 12/10, took 1.0 s");
+        assert_eq!(line("a", 5, 5, 10, Duration::from_secs(10), false), "a: 5/10, 0.500/s, 10 s left");
+        assert_eq!(line("a", 8, 5, 10, Duration::from_secs(10), false), "a: 8/10, 0.500/s, 4.0 s left");
+        assert_eq!(line("a", 10, 10, 10, Duration::from_secs(200), false), "a: 10/10, took 3 min");
+        assert_eq!(line("a", 0, 0, 10, Duration::from_secs(10), false), "a: 0/10");
+        assert_eq!(line("a", 0, 0, 0, Duration::ZERO, false), "a: 0/0, took 0.0 s");
+        assert_eq!(line("a", 12, 12, 10, Duration::from_secs(1), false), "a: 12/10, took 1.0 s");
+        assert_eq!(line("a", 8, 8, 10, Duration::from_secs(2), true), "a: 8/10, took 2.0 s");
     }
 }

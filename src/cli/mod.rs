@@ -32,6 +32,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use mem2gen::store::quoted;
 
 /// Memorization to generalization: diffusion models as dense associative memories
 #[derive(Debug, Parser)]
@@ -64,6 +65,21 @@ enum Command {
     // Run by `make gpu-report`.
     #[command(hide = true)]
     GpuReport(gpu_report::Args),
+}
+
+/// Refuses a number of threads that no machine like this one has use for: starting them would take all memory.
+fn threads() -> Result<(), String> {
+    let name = "RAYON_NUM_THREADS";
+    let Ok(text) = std::env::var(name) else { return Ok(()) };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = 16 * cores;
+    match text.parse::<usize>() {
+        Ok(count) if count <= most => Ok(()),
+        _ => Err(format!(
+            "{name} is {}, expected a number up to {most}, as this machine has {cores} cores",
+            quoted(&text)
+        )),
+    }
 }
 
 impl Command {
@@ -124,6 +140,10 @@ pub fn main() -> ExitCode {
         }
     };
     let name = cli.command.name();
+    if let Err(reason) = threads() {
+        put_error!("mem2gen {name}: {reason}");
+        return ExitCode::from(2);
+    }
     if let Err(e) = signals::prepare(name, cli.command.resumes()) {
         put_error!("mem2gen {name}: signals keep their defaults: {e}");
     }

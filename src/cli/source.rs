@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mem2gen::Error;
 use mem2gen::project::Layout;
 use mem2gen::study::subject::{ScoreKind, ScoreOptions, TrainedScore};
+use mem2gen::train::MOST_ROWS;
 
 use super::input::On;
 
@@ -30,8 +31,9 @@ impl Source {
     /// The options of the score, checked.
     pub fn options(&self) -> Result<ScoreOptions, Failure> {
         let options = ScoreOptions { device: self.on.device, ..self.options };
-        if options.batch == 0 {
-            return Err(Failure::Option { option: "--batch", reason: "is 0, expected at least 1".into() });
+        if !(1..=MOST_ROWS).contains(&options.batch) {
+            let reason = format!("is {}, expected 1 to {MOST_ROWS}", options.batch);
+            return Err(Failure::Option { option: "--batch", reason });
         }
         if options.raw && options.score == ScoreKind::Exact {
             return Err(Failure::Option { option: "--raw", reason: "the exact score has no weights".into() });

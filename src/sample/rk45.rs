@@ -31,8 +31,9 @@ impl Rk45Settings {
     /// # Errors
     /// [`SampleError::Setting`] with the first setting out of its range.
     pub fn check(self) -> Result<Rk45, SampleError> {
-        let refused =
-            |setting, value: f64, need| Err(SettingError::new(Rk45::NAME, setting, value, need).into());
+        let refused = |setting, value: f64, need| {
+            Err(SettingError::new(Rk45::NAME, setting, format!("{value:e}"), need).into())
+        };
         if !(self.rtol >= 1e-14 && self.rtol < 1.0) {
             return refused("rtol", self.rtol, "a number from 1e-14 to below 1");
         }

@@ -29,6 +29,6 @@ pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub(crate) use settings::default;
 pub use settings::{
-    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, TrainDefaults, TrainParams,
+    AdamSettings, DataSettings, Decay, EmaSettings, MOST_ROWS, ProcessSettings, TrainDefaults, TrainParams,
     TrainSettings, TrainedProcess, VeTraining,
 };

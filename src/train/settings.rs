@@ -9,6 +9,9 @@ use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
 
+/// Most rows of one batch.
+pub const MOST_ROWS: usize = 1 << 20;
+
 /// A training set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -256,7 +259,7 @@ impl TrainSettings {
         ] {
             ok((1..=1 << 53).contains(&value), setting, value.to_string(), "1 to 2^53")?;
         }
-        ok((1..=1 << 20).contains(&self.batch), "batch", self.batch.to_string(), "1 to 1048576")?;
+        ok((1..=MOST_ROWS).contains(&self.batch), "batch", self.batch.to_string(), "1 to 1048576")?;
         ok(
             self.prediction != Prediction::Score,
             "prediction",

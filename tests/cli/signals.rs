@@ -23,6 +23,12 @@ fn below(folder: &Path) -> Vec<std::path::PathBuf> {
     all
 }
 
+/// Training of a small network on four points, with a checkpoint every 20 steps.
+fn training<'a>(run: &'a str, steps: &'a str) -> Vec<&'a str> {
+    let small = ["--dataset", "toy", "--k", "4", "--width", "16", "--batch", "4", "--checkpoint-every", "20"];
+    [&["train", "--run", run, "--steps", steps], &small[..]].concat()
+}
+
 /// A call through a shell that sets a limit first.
 fn limited(limit: &str, arguments: &[&str]) -> Command {
     let call = program(arguments);
@@ -36,19 +42,7 @@ fn a_stopped_training_leaves_no_temporary_file_and_goes_on() {
     for (signal, name, code) in [("INT", "SIGINT", 130), ("TERM", "SIGTERM", 143)] {
         let folder = Folder::new();
         let run = folder.at("run");
-        let train = [
-            "train",
-            "--run",
-            &run,
-            "--dataset",
-            "toy",
-            "--k",
-            "4",
-            "--steps",
-            "100000",
-            "--checkpoint-every",
-            "20",
-        ];
+        let train = training(&run, "1000000");
         let mut child = program(&train).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         while fs::read_dir(folder.path("run/checkpoints")).map_or(0, Iterator::count) == 0 {
@@ -93,8 +87,7 @@ fn a_file_beyond_the_limit_is_an_error_of_one_line() {
 fn no_file_has_more_rights_than_0644_and_no_folder_more_than_0755() {
     let folder = Folder::new();
     let run = folder.at("run");
-    let call =
-        ["train", "--run", &run, "--dataset", "toy", "--k", "4", "--steps", "40", "--checkpoint-every", "20"];
+    let call = training(&run, "40");
     let said = crate::common::said(&mut limited("umask 000", &call));
     assert!(said.ok, "{}", said.stderr);
     for path in below(&folder.path("run")).into_iter().chain([folder.path("run")]) {
@@ -102,6 +95,25 @@ fn no_file_has_more_rights_than_0644_and_no_folder_more_than_0755() {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & !most, 0, "{} has {mode:o}", path.display());
     }
+}
+
+#[test]
+fn counts_beyond_the_machine_are_refused_before_memory_is_taken() {
+    let folder = Folder::new();
+    let (run, out) = (folder.toy_run("run", "4", "vp"), folder.at("T.parquet"));
+    let basin = ["basin", "--run", &run, "--class", "training", "--delta", "0.05", "--out", &out];
+    let refuses = |more: &[&str], words: &[&str]| folder.refuses(&[&basin[..], more].concat(), words);
+    refuses(&["--perturbations", "1000000000000"], &["perturbations is 1000000000000", "bytes", "are left"]);
+    refuses(&["--batch", "18446744073709551615"], &["--batch", "expected 1 to 1048576"]);
+    let (samples, many) = (folder.at("S.npy"), "18446744073709551615");
+    let sample = ["sample", "--run", &run, "-n", "4", "--out", &samples];
+    for (option, words) in [("--steps", "expected 1 to 1000"), ("--batch", "expected 1 to 1048576")] {
+        folder.refuses(&[&sample[..], &[option, many]].concat(), &[many, words]);
+    }
+    let said = crate::common::said(
+        program(&["toy", "--points", "4", "--out", &out]).env("RAYON_NUM_THREADS", "100000"),
+    );
+    assert!(said.code == Some(2) && said.stderr.contains("RAYON_NUM_THREADS is '100000'"), "{}", said.stderr);
 }
 
 #[test]

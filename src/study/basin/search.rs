@@ -28,6 +28,7 @@ use crate::sample::{Draw, SampleError, Sampler, ddim};
 use crate::score::{Score, check_rows};
 use crate::setting::SettingError;
 use crate::shape::Shape;
+use crate::store::memory_left;
 use crate::study::context::{Cells, piece};
 use crate::study::error::StudyError;
 use crate::study::subject::{Images, Subject};
@@ -217,6 +218,7 @@ impl Search<'_> {
         let settings = *self.params.settings();
         let (clean, times) = (self.checked(images, ids)?, self.params.times(self.vp)?);
         let copies = settings.perturbations;
+        self.room(ids.len(), copies)?;
         let mut recovered = vec![Vec::new(); ids.len()];
         // For each copy the last level up to which it was always recovered, and whether it still is.
         let mut last_levels = vec![vec![(settings.first, true); copies]; ids.len()];
@@ -338,6 +340,22 @@ impl Search<'_> {
     fn enough(&self, count: usize) -> bool {
         // The quotient is rounded like the decimal: 55 / 100 is 0.55, but 0.55 times 100 is above 55.
         count as f64 / self.params.settings().perturbations as f64 >= self.params.settings().stop
+    }
+
+    /// Refuses more noisy copies than memory is left for: a copy is held as noise, as its way back and as the two slopes of
+    /// a step, all in double precision.
+    fn room(&self, images: usize, copies: usize) -> Result<(), StudyError> {
+        let each = 4 * 8 * (images.max(1) * self.score.dim()) as u64;
+        match memory_left() {
+            Some(left) if each.saturating_mul(copies as u64) > left => {
+                let need = format!(
+                    "at most {}, as {each} bytes are needed for one copy of each image and {left} are left",
+                    left / each
+                );
+                Err(SettingError::new(NAME, "perturbations", copies, need).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn checked(&self, images: ArrayView2<'_, f32>, ids: &[usize]) -> Result<Array2<f64>, StudyError> {
