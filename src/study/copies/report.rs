@@ -100,7 +100,17 @@ impl Copies {
     /// # Errors
     /// As [`write_folder`], [`labels_frame`], [`distances`] and [`contact_sheet`].
     pub fn write(&self, path: &Path) -> Result<(), CopiesError> {
+        self.write_with(path, |_| Ok(()))
+    }
+
+    /// As [`Self::write`], with the files that `more` writes into the folder.
+    pub(super) fn write_with(
+        &self,
+        path: &Path,
+        more: impl FnOnce(&Path) -> Result<(), CopiesError>,
+    ) -> Result<(), CopiesError> {
         write_folder(path, |folder| {
+            more(folder)?;
             self.write_labels(folder)?;
             let not_drawn = [self.draw_distances(folder)?, self.draw_examples(folder)?].concat();
             let report = self.report(not_drawn);
