@@ -28,6 +28,9 @@ use super::inputs::Inputs;
 /// or nothing tells copies from other samples; 2 when the call or an input is refused; 1 for any other failure, such as
 /// a full disk. With 3 and 4 all results are written.
 ///
+/// --run compares a training run with exactly the images that it was trained on, and draws its samples where --synthetic
+/// gives none; they are then written as samples.npy.
+///
 /// Images are a folder of pictures in any depth (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM), one picture, a zip archive of
 /// pictures, a Hugging Face parquet file, an array (.npy, .npz, .safetensors, .pt, a Python pickle) of any number type
 /// ([n, height, width], with channels last or second, or [n, values]), an IDX file (also gzipped), or CIFAR10's batches.
@@ -76,9 +79,12 @@ impl Error {
             Self::Library(mem2gen::Error::Copies(
                 CopiesError::Table(_) | CopiesError::Figure(_) | CopiesError::Store(_),
             )) => 1,
-            Self::Library(mem2gen::Error::Copies(_) | mem2gen::Error::Data(_) | mem2gen::Error::Store(_)) => {
-                2
-            }
+            Self::Library(
+                mem2gen::Error::Copies(_)
+                | mem2gen::Error::Data(_)
+                | mem2gen::Error::Store(_)
+                | mem2gen::Error::Train(_),
+            ) => 2,
             Self::Library(_) => 1,
         }
     }
@@ -93,14 +99,24 @@ impl<E: Into<mem2gen::Error>> From<E> for Error {
 /// Runs `mem2gen classify`.
 pub fn run(args: Args) -> Result<(), Error> {
     // Settings and the output folder are checked before images are read.
-    let params = args.settings.check(&Layout::find())?;
+    let project = Layout::find();
+    let params = args.settings.check(&project)?;
     vacant(&args.out)?;
-    let images = args.inputs.read(args.settings.layout)?;
-    if let Some(cost) = params.cost(&images) {
-        put_line!("classify: {cost}");
-    }
-    let copies = params.compare(images, args.on.device, &Printed)?;
-    copies.write(&args.out, Some(&command_line()))?;
+    let command = command_line();
+    let copies = match args.inputs.of_run(args.settings.layout) {
+        Some(question) => {
+            question.classify(&params, &project, args.on.device, &Printed, &args.out, Some(&command))?
+        }
+        None => {
+            let images = args.inputs.read(args.settings.layout)?;
+            if let Some(cost) = params.cost(&images) {
+                put_line!("classify: {cost}");
+            }
+            let copies = params.compare(images, args.on.device, &Printed)?;
+            copies.write(&args.out, Some(&command))?;
+            copies
+        }
+    };
     for line in copies.images.said() {
         put_line!("{line}");
     }

@@ -1,4 +1,4 @@
-//! `mem2gen data`: fetch, verify and list data sets.
+//! `mem2gen data`: fetch, verify, export and list data sets.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,10 +9,12 @@ use mem2gen::data::weights::{self, LPIPS, Weights};
 use mem2gen::data::{DataError, Entry, Manifest, Split, State, check, find, folder, state};
 use mem2gen::project::Layout;
 
+use super::source::Failure;
+
 /// Data sets that are fetched when none is named.
 const DEFAULT: [&str; 2] = ["mnist", "fashion-mnist"];
 
-/// Fetch, verify and list data sets
+/// Fetch, verify, export and list data sets
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -37,6 +39,7 @@ enum Command {
         /// Names of data sets and weights [default: all that were fetched]
         names: Vec<String>,
     },
+    Export(Box<super::export::Args>),
     /// List data sets with images, shape, the paper's metric and critical points, and state
     List,
 }
@@ -47,6 +50,9 @@ pub enum Error {
     /// The library failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A training set was not exported.
+    #[error(transparent)]
+    Export(#[from] Failure),
     /// `--from` was given with several names or none.
     #[error("fetch data: --from DIR needs exactly one name, found {0}")]
     FromTakesOne(usize),
@@ -74,6 +80,7 @@ pub fn run(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Fetch { names, from } => fetch_all(&layout, &names, from),
         Command::Verify { names } => verify_all(&layout, &names),
+        Command::Export(args) => Ok(super::export::run(&args)?),
         Command::List => list(&layout),
     }
 }

@@ -8,18 +8,25 @@ use mem2gen::data::image_set::{Layout, Nominal};
 use mem2gen::data::input::Options;
 use mem2gen::data::{DataError, Input};
 use mem2gen::store::quoted;
-use mem2gen::study::copies::Images;
+use mem2gen::study::copies::{Images, OfRun};
 
 /// The sets and how they are read.
 #[derive(Debug, clap::Args)]
 pub struct Inputs {
     /// Training images D; files, folders and patterns
-    #[arg(long, value_name = "IMAGES", required = true, num_args = 1..)]
+    #[arg(long, value_name = "IMAGES", required_unless_present = "run", num_args = 1..)]
     train: Vec<PathBuf>,
-    /// Synthetic images S; files, folders and patterns
-    #[arg(long, value_name = "IMAGES", required = true, num_args = 1..)]
+    /// Folder of a training run in place of --train: its training set, in its size and in [-1, 1]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["train", "train_tensor", "train_range"])]
+    run: Option<PathBuf>,
+    /// Synthetic images S; files, folders and patterns [default with --run: samples that are drawn from it]
+    #[arg(long, value_name = "IMAGES", required_unless_present = "run", num_args = 1..)]
     synthetic: Vec<PathBuf>,
-    /// Real images that are not in the training set; files, folders and patterns
+    /// Number of samples that are drawn from --run, by ancestral sampling as 'mem2gen sample' does it
+    #[arg(long, value_name = "N", default_value_t = 1000, conflicts_with = "synthetic")]
+    samples: usize,
+    /// Real images that are not in the training set; files, folders and patterns [default with --run: those of its data set
+    /// that are not in its training set, at most 10000]
     #[arg(long, value_name = "IMAGES", num_args = 1..)]
     held_out: Vec<PathBuf>,
     /// Name of the array, tensor or column in files that hold several
@@ -58,6 +65,32 @@ pub struct Inputs {
 impl Inputs {
     /// Reads the sets.
     pub fn read(&self, layout: Option<Layout>) -> Result<Images, Error> {
+        let [train, synthetic, held_out] = self.inputs(layout);
+        let images = Images::read(&train, &synthetic, (!held_out.paths.is_empty()).then_some(&held_out))?;
+        if let Some(name) = &self.tensor
+            && !images.sets().iter().any(|set| set.format().has_names())
+        {
+            let path = images.train().path().to_path_buf();
+            let reason = format!("--tensor {} was given, and no input has arrays with names", quoted(name));
+            return Err(DataError::Unclear { path, reason }.into());
+        }
+        Ok(images)
+    }
+
+    /// The comparison with --run; `None` without it.
+    pub fn of_run(&self, layout: Option<Layout>) -> Option<OfRun> {
+        let [_, synthetic, held_out] = self.inputs(layout);
+        let given = |input: Input| (!input.paths.is_empty()).then_some(input);
+        Some(OfRun {
+            run: self.run.clone()?,
+            synthetic: given(synthetic),
+            samples: self.samples,
+            held_out: given(held_out),
+        })
+    }
+
+    /// Training, synthetic and held-out images.
+    fn inputs(&self, layout: Option<Layout>) -> [Input; 3] {
         let options = Options {
             layout,
             background: self.background,
@@ -71,19 +104,10 @@ impl Inputs {
             range,
             options,
         };
-        let held_out = input(&self.held_out, &self.held_out_tensor, self.held_out_range);
-        let images = Images::read(
-            &input(&self.train, &self.train_tensor, self.train_range),
-            &input(&self.synthetic, &self.synthetic_tensor, self.synthetic_range),
-            (!self.held_out.is_empty()).then_some(&held_out),
-        )?;
-        if let Some(name) = &self.tensor
-            && !images.sets().iter().any(|set| set.format().has_names())
-        {
-            let path = images.train().path().to_path_buf();
-            let reason = format!("--tensor {} was given, and no input has arrays with names", quoted(name));
-            return Err(DataError::Unclear { path, reason }.into());
-        }
-        Ok(images)
+        [
+            input(&self.train, &self.train_tensor, self.train_range),
+            input(&self.synthetic, &self.synthetic_tensor, self.synthetic_range),
+            input(&self.held_out, &self.held_out_tensor, self.held_out_range),
+        ]
     }
 }

@@ -2,10 +2,13 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mem2gen::Error;
+use mem2gen::plot::{ImageOutput, sheet, write_pictures};
 use mem2gen::process::{Spacing, Steps};
 use mem2gen::progress::Progress;
 use mem2gen::random::SEED;
-use mem2gen::sample::{self, Draw, Rk45Settings, Sampler};
+use mem2gen::sample::{Draw, Drawn, Rk45Settings, Sampler};
+use mem2gen::shape::Shape;
+use mem2gen::store::{write_atomic, write_rows};
 use mem2gen::study::subject::TrainedScore;
 use mem2gen::train::TrainedProcess;
 use serde_json::{Value, json};
@@ -47,8 +50,9 @@ pub struct Args {
     /// Seed of starting points and noise
     #[arg(long, default_value_t = SEED)]
     seed: u64,
-    /// File of the samples: .npy, [n, N], float32; images in [-1, 1] in the order row, column, channel
-    #[arg(long, value_name = "S.npy")]
+    /// File of the samples: .npy, [n, N], float32, with images in [-1, 1] in the order row, column, channel; .png, one
+    /// sheet of at most 400 images; or a folder, with a slash at the end or existing and empty, for one PNG each
+    #[arg(long, value_name = "S.npy|S.png|DIR/")]
     out: PathBuf,
 }
 
@@ -71,22 +75,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.n == 0 {
         return Err(Failure::Option { option: "-n", reason: "is 0, expected at least 1".into() });
     }
+    let output = ImageOutput::of(&args.out).map_err(Error::from)?;
     let opened = args.source.open()?;
+    let shape = opened.run().shape();
+    output.check(shape, args.n).map_err(Error::from)?;
     let (sampler, settings) = args.sampler(&opened)?;
     let clip = (opened.is_of_images() && !args.no_clip).then_some(1.0);
-    let settings = json!({
-        "version": sample::VERSION,
-        "source": opened.identity(),
-        "sampler": settings,
-        "clip": clip,
-        "seed": args.seed,
-    });
+    let settings = opened.identity_of_samples(&settings, clip, args.seed);
     let (score, process) = (opened.score(), opened.run().process().as_process());
     let draw = Draw { score, process, sampler, clip, seed: args.seed };
     let total = Draw::parts(args.n, opened.batch()).map(|part| draw.work(part.len())).sum();
     let progress = Progress::new("sampling", total);
-    let resumed = draw.write(&args.out, args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
+    let drawn =
+        draw.draw(output.path(), args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;
     drop(progress);
+    write(&output, (args.n, shape), &drawn)?;
+    let resumed = drawn.finish();
     if resumed.dropped {
         put_line!("sample: unfinished samples with other settings were removed");
     }
@@ -94,8 +98,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
         0 => String::new(),
         kept => format!(", {kept} of them resumed"),
     };
-    put_line!("sample: {} samples{kept}, {} -> {}", args.n, opened.describe(), args.out.display());
+    let rounded = if matches!(output, ImageOutput::Array(_)) { "" } else { ", values rounded to bytes" };
+    put_line!("sample: {} samples{kept}, {}{rounded} -> {}", args.n, opened.describe(), args.out.display());
     Ok(())
+}
+
+/// Writes the samples in the form of the output.
+fn write(output: &ImageOutput, (n, shape): (usize, Shape), drawn: &Drawn) -> Result<(), Error> {
+    match output {
+        ImageOutput::Array(path) => Ok(write_rows(path, (n, shape.len()), drawn.parts())?),
+        ImageOutput::Folder(path) => Ok(write_pictures(path, shape, drawn.parts())?),
+        ImageOutput::Sheet(path) => {
+            let figure = sheet(&format!("{n} samples"), drawn.rows()?.view(), shape)?;
+            Ok(write_atomic(path, |w| w.write_all(figure.png()))?)
+        }
+    }
 }
 
 impl Args {
@@ -117,20 +134,18 @@ impl Args {
             return refused("--spacing", "is for --sampler ancestral and ddim under the process vp alone");
         }
         let count = self.steps.unwrap_or(if self.sampler == Which::Ddim { 100 } else { 1000 });
-        let even = || {
-            let process = process.as_process();
-            Steps::even(process, process.horizon(), process.clean(), count).map_err(Error::from)
+        let spacing = match self.spacing.unwrap_or(Way::Leading) {
+            Way::Leading => Spacing::Leading,
+            Way::Linspace => Spacing::Linspace,
         };
-        let steps = match (process, self.spacing.unwrap_or(Way::Leading)) {
-            _ if self.sampler == Which::Ode => None,
-            (TrainedProcess::Vp(vp), way) if levels => {
-                let spacing = match way {
-                    Way::Leading => Spacing::Leading,
-                    Way::Linspace => Spacing::Linspace,
-                };
-                Some(vp.steps(count, spacing).map_err(Error::from)?)
+        let steps = match self.sampler {
+            Which::Ode => None,
+            Which::Ancestral | Which::Ddim => Some(process.steps(count, spacing).map_err(Error::from)?),
+            Which::Em => {
+                let process = process.as_process();
+                let (from, to) = (process.horizon(), process.clean());
+                Some(Steps::even(process, from, to, count).map_err(Error::from)?)
             }
-            _ => Some(even()?),
         };
         let times: Option<Vec<f64>> = steps.as_ref().map(|s| s.levels().iter().map(|l| l.t()).collect());
         Ok(match (self.sampler, steps) {

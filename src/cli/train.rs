@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use mem2gen::data::{self, DataError};
+use mem2gen::data::{DataError, Input};
 use mem2gen::net::{Arch, MlpSettings, ToySettings, UnetSettings};
 use mem2gen::process::{Prediction, VpSettings};
 use mem2gen::progress::Progress;
@@ -14,11 +14,13 @@ use mem2gen::shape::Shape;
 use mem2gen::store::StoreError;
 use mem2gen::study::context::Profile;
 use mem2gen::train::{
-    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainDefaults, TrainSettings,
-    VeTraining, train_in,
+    AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainDefaults, TrainError,
+    TrainSettings, TrainingData, TrainingSource, VeTraining, device, train,
 };
 
 use super::input::On;
+use super::own::{Named, Reading};
+use super::source::Failure;
 
 /// Train a network in a folder; an interrupted run resumes, a finished run is not changed
 #[derive(Debug, clap::Args)]
@@ -27,10 +29,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// File with all settings, .toml or .json, instead of the options below
-    #[arg(long, value_name = "FILE", conflicts_with = "Choices")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Choices", "Reading"])]
     config: Option<PathBuf>,
     #[command(flatten)]
     choices: Choices,
+    #[command(flatten)]
+    reading: Reading,
     #[command(flatten)]
     on: On,
 }
@@ -39,16 +43,18 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(id = "Choices", multiple = true)]
 struct Choices {
-    /// Data set: mnist, fashion-mnist, cifar10, lsun-church or toy
-    #[arg(long, value_name = "NAME", required_unless_present = "config")]
-    dataset: Option<String>,
-    /// Training set size K: the first K rows of the nested training sets
-    #[arg(long, required_unless_present = "config")]
+    /// Data set: mnist, fashion-mnist, cifar10, lsun-church or toy; or own images: files, folders and patterns, as for
+    /// 'classify'
+    #[arg(long, value_name = "NAME|PATH", required_unless_present = "config", num_args = 1..)]
+    dataset: Vec<PathBuf>,
+    /// Training set size K: the first K rows of the nested training sets [default: all own images]
+    #[arg(long)]
     k: Option<usize>,
     /// Profile with the defaults: smoke, desk or paper [default: MEM2GEN_PROFILE, else desk]
     #[arg(long)]
     profile: Option<String>,
-    /// Height and width of images, a divisor of those of the data set; pixels are means over squares
+    /// Height and width of images: of a data set a divisor of its own, with means over squares of pixels; own images are
+    /// cropped in the centre and resized, by default they keep their size
     #[arg(long)]
     size: Option<usize>,
     /// Architecture
@@ -143,25 +149,24 @@ pub enum Error {
         /// Place and reason.
         reason: String,
     },
-    /// An option that contradicts another one.
-    #[error("--{option}: {reason}")]
-    Option {
-        /// The option.
-        option: &'static str,
-        /// Reason.
-        reason: String,
-    },
+    /// An option that contradicts another one, or an unknown data set.
+    #[error(transparent)]
+    Failure(#[from] Failure),
 }
 
 /// Runs `mem2gen train`.
 pub fn run(args: Args) -> Result<(), Error> {
-    let settings = match &args.config {
-        Some(path) => read(path)?,
-        None => args.choices.settings()?,
+    let (settings, data) = match &args.config {
+        Some(path) => (read(path)?, None),
+        None => args.settings()?,
     };
     let progress = Progress::new("training", settings.steps);
-    let trained = train_in(&args.run, settings, &Layout::find(), args.on.device, &progress)
-        .map_err(mem2gen::Error::from)?;
+    let begin = || {
+        let data = data.map_or_else(|| TrainingData::load(&Layout::find(), &settings.data), Ok)?;
+        let params = settings.check(data.shape())?;
+        train(&args.run, &params, &data, device(args.on.device), &progress)
+    };
+    let trained = begin().map_err(mem2gen::Error::from)?;
     drop(progress);
     for damaged in &trained.damaged {
         put_error!("mem2gen train: skipped: {damaged}");
@@ -195,48 +200,97 @@ fn read(path: &Path) -> Result<TrainSettings, Error> {
     let text =
         std::fs::read_to_string(path).map_err(|e| mem2gen::Error::from(StoreError::io("open", path)(e)))?;
     let bad = |reason: String| Error::Config { path: path.into(), reason };
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("json") => serde_json::from_str(&text).map_err(|e| bad(e.to_string())),
-        Some("toml") => toml::from_str(&text).map_err(|e| bad(e.to_string())),
-        _ => Err(bad("expected a file name ending in .toml or .json".into())),
+    let settings: TrainSettings = match path.extension().and_then(|e| e.to_str()) {
+        Some("json") => serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?,
+        Some("toml") => toml::from_str(&text).map_err(|e| bad(e.to_string()))?,
+        _ => return Err(bad("expected a file name ending in .toml or .json".into())),
+    };
+    let data = settings.data.absolute().map_err(mem2gen::Error::from)?;
+    Ok(TrainSettings { data, ..settings })
+}
+
+impl Args {
+    /// The settings, and own images, which were read to know their shape.
+    fn settings(&self) -> Result<(TrainSettings, Option<TrainingData>), Error> {
+        let choices = &self.choices;
+        let named = self.reading.named(&choices.dataset, choices.size, "--dataset")?;
+        let needed =
+            || choices.k.ok_or_else(|| refused("--k", "is required for a data set of the registry and toy"));
+        match named {
+            Named::Toy => {
+                if choices.size.is_some() {
+                    return Err(refused("--size", "is not for toy points"));
+                }
+                let data = DataSettings::Toy { k: needed()? };
+                Ok((choices.settings(&choices.defaults("toy")?, data, Shape::vector(2))?, None))
+            }
+            Named::Registered(entry) => {
+                let defaults = choices.defaults(entry.name)?;
+                let size = choices.size.unwrap_or(defaults.size);
+                let data = DataSettings::Images { dataset: entry.name.to_owned(), size, k: needed()? };
+                let input = Shape::image(size, size, entry.shape.channels);
+                Ok((choices.settings(&defaults, data, input)?, None))
+            }
+            Named::Own(images) => {
+                let begun = self.begun(&images);
+                let source = TrainingSource::from_files(images, choices.k.or(begun));
+                let source = source.map_err(mem2gen::Error::from)?;
+                if begun.is_some_and(|k| choices.k.is_none() && k > source.count()) {
+                    let images = source.settings().name();
+                    return Err(
+                        mem2gen::Error::from(TrainError::Changed { path: self.run.clone(), images }).into()
+                    );
+                }
+                let data = source.training().map_err(mem2gen::Error::from)?;
+                let settings =
+                    choices.settings(&choices.defaults("own")?, source.settings().clone(), data.shape())?;
+                Ok((settings, Some(data)))
+            }
+        }
+    }
+
+    /// K of the run in the folder, if it is of these images.
+    fn begun(&self, own: &Input) -> Option<usize> {
+        match &RunDir::open(&self.run).ok()?.params().settings().data {
+            DataSettings::Files { images, k } if images == own => Some(*k),
+            _ => None,
+        }
     }
 }
 
+fn refused(option: &'static str, reason: &str) -> Error {
+    Failure::Option { option, reason: reason.into() }.into()
+}
+
 impl Choices {
-    fn settings(&self) -> Result<TrainSettings, Error> {
-        let (Some(dataset), Some(k)) = (self.dataset.clone(), self.k) else {
-            return Err(Error::Option { option: "dataset", reason: "is required, with --k".into() });
-        };
+    /// The profile's defaults for a data set; `own` has those for own images.
+    fn defaults(&self, dataset: &str) -> Result<TrainDefaults, Error> {
         let profile = self.profile.clone().unwrap_or_else(Profile::name_from_env);
         let profile = Profile::named(&profile).map_err(mem2gen::Error::from)?;
         let mut all: BTreeMap<String, TrainDefaults> =
             profile.settings("train").map_err(mem2gen::Error::from)?;
-        let defaults = match all.remove(&dataset) {
-            Some(defaults) => defaults,
-            None => {
-                let known = all.into_keys().collect::<Vec<_>>().join(", ");
-                return Err(mem2gen::Error::from(DataError::UnknownName { name: dataset, known }).into());
-            }
-        };
-        let toy = dataset == "toy";
-        let size = self.size.unwrap_or(defaults.size);
-        let input = if toy {
-            if self.size.is_some() {
-                return Err(Error::Option { option: "size", reason: "is not for toy points".into() });
-            }
-            Shape::vector(2)
-        } else {
-            let shape = data::find(&dataset).map_err(mem2gen::Error::from)?.shape;
-            Shape::image(size, size, shape.channels)
-        };
-        let arch = self.arch(&defaults, input, size != defaults.size)?;
+        let known = all.keys().cloned().collect::<Vec<_>>().join(", ");
+        let missing = DataError::UnknownName { name: dataset.to_owned(), known };
+        Ok(all.remove(dataset).ok_or_else(|| mem2gen::Error::from(missing))?)
+    }
+
+    fn settings(
+        &self,
+        defaults: &TrainDefaults,
+        data: DataSettings,
+        input: Shape,
+    ) -> Result<TrainSettings, Error> {
+        let toy = !data.is_of_images();
+        // The toy model's points have no size.
+        let resized = !toy && (input.height, input.width) != (defaults.size, defaults.size);
+        let arch = self.arch(defaults, input, resized)?;
         let process = match self.process.unwrap_or(if toy { ProcessName::Ve } else { ProcessName::Vp }) {
             ProcessName::Vp => ProcessSettings::Vp(VpSettings::default()),
             ProcessName::Ve => ProcessSettings::Ve(VeTraining::default()),
         };
         let decay = if self.cosine { Decay::Cosine } else { Decay::None };
         Ok(TrainSettings {
-            data: if toy { DataSettings::Toy { k } } else { DataSettings::Images { dataset, size, k } },
+            data,
             arch,
             process,
             prediction: self.prediction.into(),
@@ -271,13 +325,12 @@ impl Choices {
             (ArchName::Mlp, _) => Arch::Mlp(MlpSettings::default()),
             (ArchName::Toy, _) => Arch::Toy(ToySettings::paper()),
         };
-        let refused = |option: &'static str, reason: &str| Error::Option { option, reason: reason.into() };
         match (&mut arch, self.channels, self.width) {
             (Arch::Unet(_), _, Some(_)) => {
-                return Err(refused("width", "is not for the U-Net; use --channels"));
+                return Err(refused("--width", "is not for the U-Net; use --channels"));
             }
             (Arch::Mlp(_) | Arch::Toy(_), Some(_), _) => {
-                return Err(refused("channels", "is for the U-Net alone; use --width"));
+                return Err(refused("--channels", "is for the U-Net alone; use --width"));
             }
             (Arch::Unet(unet), Some(channels), _) => unet.channels = channels,
             (Arch::Mlp(mlp), _, Some(width)) => mlp.width = width,

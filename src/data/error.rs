@@ -19,6 +19,14 @@ pub enum DataError {
         /// All known names, separated by commas.
         known: String,
     },
+    /// Neither a data set nor a file has this name.
+    #[error("data set '{name}': no such file exists, and the known names are {known}")]
+    NoSuch {
+        /// The name asked for.
+        name: String,
+        /// All known names, separated by commas.
+        known: String,
+    },
     /// The data set has no such split.
     #[error("load {name}: the data set has no {split} split")]
     NoSplit {
@@ -210,6 +218,14 @@ pub enum DataError {
         bytes: u64,
         /// Bytes left.
         left: u64,
+    },
+    /// Images that a network can't be trained on.
+    #[error("train on {}: {reason}", path.display())]
+    NotImages {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found, what was expected, and what to do.
+        reason: String,
     },
     /// Images of two inputs have different shapes.
     #[error(

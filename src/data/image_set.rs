@@ -43,6 +43,8 @@ pub enum Format {
     Folder,
     /// A zip archive of pictures.
     Zip,
+    /// The data set of a training run.
+    Run,
 }
 
 impl Format {
@@ -60,6 +62,7 @@ impl Format {
             Self::Picture => "a picture",
             Self::Folder => "a folder of pictures",
             Self::Zip => "a zip archive of pictures",
+            Self::Run => "a training run",
         }
     }
 
@@ -260,6 +263,53 @@ impl ImageSet {
         }
         let values = measure(&rows, known, given);
         Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
+    }
+
+    /// A set of images in memory, one a row of `rows` with values in the order row, column, channel; rows of a vector's
+    /// shape are not shown as images. `path` and `notes` say where they come from, `files` the name of each.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] for rows of another length than `shape`.
+    pub fn from_rows(
+        (path, format): (PathBuf, Format),
+        (shape, rows): (Shape, ArcArray2<f32>),
+        range: Option<Nominal>,
+        files: Option<Vec<String>>,
+        notes: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let (images, pixels) = rows.dim();
+        if pixels != shape.len() || files.as_ref().is_some_and(|files| files.len() != images) {
+            let labels = files.map_or(images, |files| files.len());
+            return Err(DataError::Mismatch { images, pixels, labels, shape: shape.sizes() });
+        }
+        let rows = Rows::Floats(rows);
+        let values = measure(&rows, Known::Floats, range);
+        let shape = (shape.pixels() > 1).then_some(shape);
+        Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
+    }
+
+    /// The images at `rows` with values brought from their range to [-1, 1], the range of a network's training data.
+    ///
+    /// # Errors
+    /// [`DataError::NotImages`] for values in no known range; [`DataError::Index`] for a row beyond the last.
+    pub fn symmetric(&self, rows: &[usize]) -> Result<Array2<f32>, DataError> {
+        let n = self.len();
+        if let Some(&index) = rows.iter().find(|&&row| row >= n) {
+            return Err(DataError::Index { index, n });
+        }
+        match (&self.rows, self.values.range.ends()) {
+            (Rows::Bytes(all), Some(_)) => {
+                Ok(all.select(Axis(0), rows).mapv(|v| Range::Symmetric.value(v) as f32))
+            }
+            (Rows::Floats(all), Some((lo, hi))) => {
+                let (lo, span) = (f64::from(lo), f64::from(hi) - f64::from(lo));
+                Ok(all.select(Axis(0), rows).mapv_into(|v| (2.0 * (f64::from(v) - lo) / span - 1.0) as f32))
+            }
+            (_, None) => {
+                let reason = format!("its values are in {}; say their range with --range", spread(self));
+                Err(DataError::NotImages { path: self.path.clone(), reason })
+            }
+        }
     }
 
     /// Path from which the images were read.

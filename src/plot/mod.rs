@@ -22,6 +22,7 @@ mod curves;
 mod heatmap;
 mod histogram;
 mod images;
+mod pictures;
 pub mod style;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ pub use curves::{Curve, CurvePanel, Direction, Guide, curve_panels, curves};
 pub use heatmap::{HeatmapPanel, TernaryPanel, heatmap, heatmap_panels, ternary, ternary_panels};
 pub use histogram::{Histogram, HistogramSeries, histogram, histogram_panels};
 pub use images::{ImageGrid, ImageRow, Picture, image_grid};
+pub use pictures::{ImageOutput, MOST_ON_A_SHEET, sheet, write_pictures};
 pub use style::{Colour, Marker, Palette, rainbow};
 
 use crate::display::write_content;
@@ -78,6 +80,15 @@ pub enum FigureError {
         figure: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A name of another form than those of images.
+    #[error(
+        "write {}: expected a name that ends in .npy (an array), .png (a sheet) or / (a folder of PNG files), or an empty folder",
+        path.display()
+    )]
+    Output {
+        /// The name.
+        path: PathBuf,
     },
     /// The fonts cannot be loaded.
     #[error("fonts: {reason}")]

@@ -3,7 +3,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 use serde_json::Value;
 
 use super::{Flow, Rk45, SampleError, ancestral, ddim, euler_maruyama, start};
@@ -49,7 +49,7 @@ pub struct Draw<'a> {
     pub seed: u64,
 }
 
-/// What [`Draw::write`] reused of an earlier call.
+/// What [`Draw::draw`] reused of an earlier call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Resumed {
     /// Number of samples of an earlier call that are kept.
@@ -103,14 +103,11 @@ impl Draw<'_> {
         (0..n).step_by(batch.max(1)).map(move |from| from..n.min(from + batch.max(1)))
     }
 
-    /// Writes the first `n` samples as .npy, `[n, N]` in single precision, in batches of `batch`.
-    ///
-    /// Finished batches are kept in the folder `OUT.partial` until all are complete, so that the next call resumes after an
-    /// interruption. `settings` are everything that the samples depend on; batches with other settings are removed. The file
-    /// does not depend on the batch size.
+    /// Writes the first `n` samples as .npy, `[n, N]` in single precision, in batches of `batch`, which are drawn as by
+    /// [`Self::draw`]. The file does not depend on the batch size.
     ///
     /// # Errors
-    /// As [`Self::samples`]; [`SampleError::Busy`] when another process writes the same file; [`SampleError::Store`].
+    /// As [`Self::draw`]; [`SampleError::Store`].
     pub fn write(
         &self,
         out: &Path,
@@ -119,12 +116,33 @@ impl Draw<'_> {
         settings: &Value,
         progress: &dyn ProgressSink,
     ) -> Result<Resumed, SampleError> {
-        let (partial, mut found) = Partial::open(out, settings)?;
+        let drawn = self.draw(out, n, batch, settings, progress)?;
+        write_rows(out, (n, self.score.dim()), drawn.parts())?;
+        Ok(drawn.finish())
+    }
+
+    /// Draws the first `n` samples for the output `out`, in batches of `batch`.
+    ///
+    /// Finished batches are kept in the folder `OUT.partial` until [`Drawn::finish`], so that the next call resumes after
+    /// an interruption. `settings` are everything that the samples depend on; batches with other settings are removed.
+    ///
+    /// # Errors
+    /// As [`Self::samples`]; [`SampleError::Busy`] when another process draws for the same output;
+    /// [`SampleError::Store`].
+    pub fn draw(
+        &self,
+        out: &Path,
+        n: usize,
+        batch: usize,
+        settings: &Value,
+        progress: &dyn ProgressSink,
+    ) -> Result<Drawn, SampleError> {
+        let (partial, mut resumed) = Partial::open(out, settings)?;
         let mut files = Vec::new();
         for range in Self::parts(n, batch) {
             let file = partial.path.join(format!("{PART}{:09}-{:09}.npy", range.start, range.end));
             if part(&file, range.len(), self.score.dim()).is_ok() {
-                found.kept += range.len();
+                resumed.kept += range.len();
                 progress.resume(self.work(range.len()));
             } else {
                 match self.samples(range.clone(), progress) {
@@ -138,10 +156,38 @@ impl Draw<'_> {
             }
             files.push((file, range.len()));
         }
-        let dim = self.score.dim();
-        write_rows(out, (n, dim), files.iter().map(|(file, rows)| part(file, *rows, dim)))?;
-        partial.remove();
-        Ok(found)
+        Ok(Drawn { partial, files, dim: self.score.dim(), resumed })
+    }
+}
+
+/// Samples of [`Draw::draw`] in the files of their batches.
+pub struct Drawn {
+    partial: Partial,
+    files: Vec<(PathBuf, usize)>,
+    dim: usize,
+    resumed: Resumed,
+}
+
+impl Drawn {
+    /// The batches in order, in single precision.
+    pub fn parts(&self) -> impl Iterator<Item = Result<Array2<f32>, StoreError>> + '_ {
+        self.files.iter().map(|(file, rows)| part(file, *rows, self.dim))
+    }
+
+    /// All samples, `[n, N]`, in memory.
+    ///
+    /// # Errors
+    /// [`StoreError`] for a batch that can't be read again.
+    pub fn rows(&self) -> Result<Array2<f32>, StoreError> {
+        let parts = self.parts().collect::<Result<Vec<_>, _>>()?;
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        Ok(concatenate(Axis(0), &views).expect("batches have rows of one length, and there is at least one"))
+    }
+
+    /// Removes the files, after the output was written from them.
+    pub fn finish(self) -> Resumed {
+        self.partial.remove();
+        self.resumed
     }
 }
 

@@ -1,8 +1,8 @@
-use ndarray::{ArcArray2, Array2};
+use ndarray::{ArcArray2, Array2, Axis};
 
 use super::TrainError;
 use super::settings::DataSettings;
-use crate::data::{Dataset, Range, Split, load};
+use crate::data::{DataError, Dataset, ImageSet, Input, Range, Split, find, load, subset};
 use crate::memory::toy::points;
 use crate::project::Layout;
 use crate::setting::SettingError;
@@ -14,22 +14,189 @@ use crate::store::rows_sha256;
 pub struct TrainingData {
     rows: ArcArray2<f32>,
     shape: Shape,
+    files: Option<Vec<String>>,
+}
+
+/// The data set from which a training set is taken, read once: the training set is its first K rows in the order of the
+/// nested training sets.
+///
+/// ```
+/// use mem2gen::data::Input;
+/// use mem2gen::store::write_array;
+/// use mem2gen::train::TrainingSource;
+/// use ndarray::Array3;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("images.npy");
+/// write_array(&path, &Array3::from_shape_fn((5, 2, 2), |(i, y, x)| (40 * i + y + x) as u8))?;
+///
+/// let source = TrainingSource::from_files(Input::from_path(&path), Some(3))?;
+/// assert_eq!((source.training()?.len(), source.held_out(10_000)?.len()), (3, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TrainingSource {
+    settings: DataSettings,
+    images: Images,
+}
+
+#[derive(Debug, Clone)]
+enum Images {
+    /// The training split of a data set of the registry, the size of its images in training, and the folders in which its
+    /// test split is.
+    Registered(Dataset, usize, Layout),
+    /// The user's own images.
+    Own(ImageSet),
+    /// Points of the toy model.
+    Toy,
+}
+
+impl TrainingSource {
+    /// Reads the data set of a training set.
+    ///
+    /// # Errors
+    /// Errors of [`load`] and [`Input::read`]; [`TrainError::UnknownData`] for the unknown training set of an imported
+    /// network.
+    pub fn open(layout: &Layout, settings: &DataSettings) -> Result<Self, TrainError> {
+        match settings {
+            DataSettings::Images { dataset, size, k } => Self::from_dataset(layout, dataset, *size, Some(*k)),
+            DataSettings::Files { images, k } => Self::from_files(images.clone(), Some(*k)),
+            DataSettings::Toy { .. } => Ok(Self { settings: settings.clone(), images: Images::Toy }),
+            DataSettings::Unknown => Err(TrainError::UnknownData),
+        }
+    }
+
+    /// Reads a data set of the registry, of which the first `k` images are trained on, or all, reduced to `size`.
+    ///
+    /// # Errors
+    /// Errors of [`load`].
+    pub fn from_dataset(
+        layout: &Layout,
+        dataset: &str,
+        size: usize,
+        k: Option<usize>,
+    ) -> Result<Self, TrainError> {
+        let images = load(layout, dataset, Split::Train)?;
+        let k = k.unwrap_or(images.len());
+        let settings = DataSettings::Images { dataset: dataset.to_owned(), size, k };
+        Ok(Self { settings, images: Images::Registered(images, size, layout.clone()) })
+    }
+
+    /// Reads the user's own images, of which the first `k` are trained on, or all.
+    ///
+    /// # Errors
+    /// Errors of [`Input::read`]; [`DataError::NotImages`] for vectors.
+    pub fn from_files(images: Input, k: Option<usize>) -> Result<Self, TrainError> {
+        let set = images.read()?;
+        if set.shape().is_none() {
+            let reason = format!(
+                "its rows are vectors of {} values, expected images: arrays of shape [n, height, width] or [n, height, \
+                 width, channels], or pictures",
+                set.length()
+            );
+            return Err(DataError::NotImages { path: set.path().to_path_buf(), reason }.into());
+        }
+        let k = k.unwrap_or(set.len());
+        Ok(Self { settings: DataSettings::Files { images, k }, images: Images::Own(set) })
+    }
+
+    /// The settings of the training set.
+    pub fn settings(&self) -> &DataSettings {
+        &self.settings
+    }
+
+    /// Training set size K that is asked for.
+    pub fn k(&self) -> usize {
+        self.settings.k().expect("an unknown training set has no source")
+    }
+
+    /// Number of rows of which the training set is a part.
+    pub fn count(&self) -> usize {
+        match &self.images {
+            Images::Registered(images, ..) => images.len(),
+            Images::Own(images) => images.len(),
+            Images::Toy => self.k(),
+        }
+    }
+
+    /// The training set.
+    ///
+    /// # Errors
+    /// [`DataError::SubsetSize`] for a K of 0 or above [`Self::count`]; [`TrainError::Setting`] for a size that does not
+    /// divide that of the images and values that are not finite; errors of [`points`] and [`ImageSet::symmetric`].
+    pub fn training(&self) -> Result<TrainingData, TrainError> {
+        match self.images {
+            Images::Toy => self.rows(&(0..self.k()).collect::<Vec<_>>()),
+            _ => self.rows(&subset::indices(self.count(), self.k())?),
+        }
+    }
+
+    /// At most `most` images that are not in the training set: the first of the test split, or, for own images and data
+    /// sets without a test split, those that follow in the order of the nested training sets.
+    ///
+    /// # Errors
+    /// [`TrainError::NoneHeldOut`] when there is none; else as [`Self::training`].
+    pub fn held_out(&self, most: usize) -> Result<TrainingData, TrainError> {
+        if let Images::Registered(_, size, layout) = &self.images
+            && self.has_test_split()
+        {
+            let test = load(layout, &self.settings.name(), Split::Test)?;
+            let first: Vec<usize> = (0..test.len().min(most)).collect();
+            return TrainingData::of_images(&test.select(&first)?, *size);
+        }
+        let none = |reason: String| Err(TrainError::NoneHeldOut { reason });
+        let (count, k) = (self.count(), self.k());
+        if matches!(self.images, Images::Toy) {
+            return none("the toy model has none".to_owned());
+        }
+        if k >= count {
+            return none(format!(
+                "all {count} images of {} are in the training set; give other images, or train with a --k below {count}",
+                self.settings.name()
+            ));
+        }
+        self.rows(&subset::order(count)[k..count.min(k.saturating_add(most))])
+    }
+
+    /// Where [`Self::held_out`] takes its images from, in words.
+    pub fn held_out_from(&self) -> String {
+        let name = self.settings.name();
+        match self.has_test_split() {
+            true => format!("the test split of {name}"),
+            false => format!("the images of {name} that are not in the training set"),
+        }
+    }
+
+    fn has_test_split(&self) -> bool {
+        matches!(&self.settings, DataSettings::Images { dataset, .. }
+            if find(dataset).is_ok_and(|entry| entry.test.is_some()))
+    }
+
+    /// Rows of the data set.
+    fn rows(&self, rows: &[usize]) -> Result<TrainingData, TrainError> {
+        match &self.images {
+            Images::Registered(images, size, _) => TrainingData::of_images(&images.select(rows)?, *size),
+            Images::Own(images) => {
+                let shape = images.shape().expect("`from_files` refuses vectors");
+                let made = TrainingData::new(images.symmetric(rows)?, shape)?;
+                let named = |files: &[String]| rows.iter().map(|&row| files[row].clone()).collect();
+                Ok(TrainingData { files: images.files().map(named), ..made })
+            }
+            Images::Toy => {
+                let points = points(self.k())?.select(Axis(0), rows);
+                TrainingData::new(points.mapv(|v| v as f32), Shape::vector(2))
+            }
+        }
+    }
 }
 
 impl TrainingData {
-    /// Reads the training set from the cache, or computes the points of the toy model.
+    /// Reads the training set: a data set from the cache, own images from their files, or the points of the toy model.
     ///
     /// # Errors
-    /// Errors of [`load`], [`Dataset::subset`] and [`points`]; [`TrainError::Setting`] for a size that does not divide that
-    /// of the images; [`TrainError::UnknownData`] for the unknown training set of an imported network.
+    /// As [`TrainingSource::open`] and [`TrainingSource::training`].
     pub fn load(layout: &Layout, settings: &DataSettings) -> Result<Self, TrainError> {
-        match settings {
-            DataSettings::Images { dataset, size, k } => {
-                Self::of_images(&load(layout, dataset, Split::Train)?.subset(*k)?, *size)
-            }
-            DataSettings::Toy { k } => Self::new(points(*k)?.mapv(|v| v as f32), Shape::vector(2)),
-            DataSettings::Unknown => Err(TrainError::UnknownData),
-        }
+        TrainingSource::open(layout, settings)?.training()
     }
 
     /// Images in [-1, 1], reduced to `size` rows and columns by means over squares of pixels.
@@ -81,7 +248,7 @@ impl TrainingData {
             return Err(refused(format!("{v} in row {row}, column {column}"), "finite numbers".into()));
         }
         let rows = if rows.is_standard_layout() { rows } else { rows.as_standard_layout().into_owned() };
-        Ok(Self { rows: rows.into_shared(), shape })
+        Ok(Self { rows: rows.into_shared(), shape, files: None })
     }
 
     /// The rows, `[K, N]`.
@@ -92,6 +259,11 @@ impl TrainingData {
     /// Shape of a row.
     pub fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// Name of the file of each row; `None` for images that do not come from files of their own.
+    pub fn files(&self) -> Option<&[String]> {
+        self.files.as_deref()
     }
 
     /// Number of rows, K.
@@ -134,6 +306,47 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn own_images_are_the_first_of_the_permutation_and_the_rest_is_held_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::at("nowhere");
+        let bytes = ndarray::Array3::from_shape_fn((9, 2, 3), |(i, y, x)| (28 * i + 3 * y + x) as u8);
+        let path = dir.path().join("a.npy");
+        crate::store::write_array(&path, &bytes).unwrap();
+        let images = Input::from_path(&path);
+        let at = |k| DataSettings::Files { images: images.clone(), k };
+        let source = TrainingSource::open(&layout, &at(4)).unwrap();
+        assert_eq!((source.k(), source.count()), (4, 9));
+        let (data, rest) = (source.training().unwrap(), source.held_out(100).unwrap());
+        assert_eq!((data.shape(), data.len(), rest.len()), (Shape::image(2, 3, 1), 4, 5));
+        let order = subset::order(9);
+        for (rows, numbers) in [(data.rows(), &order[..4]), (rest.rows(), &order[4..])] {
+            for (row, i) in rows.outer_iter().zip(numbers) {
+                let due = bytes.index_axis(Axis(0), *i).mapv(|v| Range::Symmetric.value(v) as f32);
+                assert!(row.iter().eq(due.iter()));
+            }
+        }
+        assert_eq!(source.held_out(2).unwrap().rows(), &rest.rows().slice(ndarray::s![..2, ..]));
+        // Each set contains every smaller one, and in [0, 1] the values are the same but for their rounding.
+        let larger = TrainingData::load(&layout, &at(6)).unwrap();
+        assert_eq!(larger.rows().slice(ndarray::s![..4, ..]), data.rows());
+        let floats = bytes.mapv(|v| f32::from(v) / 255.0);
+        crate::store::write_array(&path, &floats).unwrap();
+        let same = TrainingData::load(&layout, &at(4)).unwrap();
+        assert!(same.rows().iter().zip(data.rows()).all(|(a, b)| (a - b).abs() < 1e-6));
+
+        let all = TrainingSource::from_files(images.clone(), None).unwrap();
+        assert!(matches!(all.held_out(1), Err(TrainError::NoneHeldOut { .. })));
+        for k in [0, 10] {
+            let error = TrainingData::load(&layout, &at(k)).unwrap_err();
+            assert!(matches!(error, TrainError::Data(DataError::SubsetSize { n: 9, .. })), "{error}");
+        }
+        let mut bad = floats;
+        bad.fill(f32::NAN);
+        crate::store::write_array(&path, &bad).unwrap();
+        assert!(TrainingData::load(&layout, &at(4)).is_err());
     }
 
     #[test]

@@ -78,6 +78,23 @@ pub enum TrainError {
         "the training set of this network is unknown; import its checkpoint again with --dataset and --k"
     )]
     UnknownData,
+    /// The user's own images are not those of the start of training.
+    #[error(
+        "run {}: {images} changed since training began: the images are others; put the old ones back or choose another folder",
+        path.display()
+    )]
+    Changed {
+        /// The folder of the run.
+        path: PathBuf,
+        /// The images.
+        images: String,
+    },
+    /// No image is left that a network was not trained on.
+    #[error("held-out images: {reason}")]
+    NoneHeldOut {
+        /// Reason, and what to do.
+        reason: String,
+    },
     /// Errors of data sets.
     #[error(transparent)]
     Data(#[from] DataError),

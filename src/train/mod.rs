@@ -20,7 +20,7 @@ mod run_dir;
 mod settings;
 
 pub use checkpoint::MetricsRow;
-pub use data::TrainingData;
+pub use data::{TrainingData, TrainingSource};
 pub use error::TrainError;
 pub use import::Imported;
 pub use pace::pace;

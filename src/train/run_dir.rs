@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, clear_temporary};
 use super::settings::{TrainParams, TrainSettings, TrainedProcess};
-use super::{TrainError, TrainingData};
+use super::{DataSettings, TrainError, TrainingData, TrainingSource};
 use crate::net::{Graph, Model, Weights};
 use crate::process::Prediction;
 use crate::project::Layout;
@@ -229,6 +229,9 @@ impl RunDir {
     /// Checks that this run is the one that was asked for; the error names the first difference.
     fn same(&self, asked: &Config) -> Result<(), TrainError> {
         let there = &self.config;
+        if there.settings.data == asked.settings.data && there.data != asked.data {
+            self.unchanged()?;
+        }
         let pairs = [
             ("", value(&there.settings), value(&asked.settings)),
             ("data", value(&there.data), value(&asked.data)),
@@ -283,14 +286,38 @@ impl RunDir {
         &self.config.data.sha256
     }
 
+    /// The error for images of the user that are others than at the start; nothing for other training sets.
+    fn unchanged(&self) -> Result<(), TrainError> {
+        match &self.params.settings().data {
+            files @ DataSettings::Files { .. } => {
+                Err(TrainError::Changed { path: self.path.clone(), images: files.name() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The training set of the run, verified by its checksum.
     ///
     /// # Errors
-    /// As [`TrainingData::load`]; [`TrainError::Run`] when the checksum differs.
+    /// As [`Self::source`].
     pub fn data(&self, layout: &Layout) -> Result<TrainingData, TrainError> {
-        let data = TrainingData::load(layout, &self.params.settings().data)?;
+        Ok(self.source(layout)?.1)
+    }
+
+    /// The data set of the run, and the training set that was taken from it, verified by its checksum.
+    ///
+    /// # Errors
+    /// As [`TrainingSource::open`]; [`TrainError::Changed`] for own images that are not those of the start, and
+    /// [`TrainError::Run`] for another data set whose checksum differs.
+    pub fn source(&self, layout: &Layout) -> Result<(TrainingSource, TrainingData), TrainError> {
+        let source = TrainingSource::open(layout, &self.params.settings().data)?;
+        if source.k() > source.count() {
+            self.unchanged()?;
+        }
+        let data = source.training()?;
         let found = data.sha256();
         if found != self.config.data.sha256 {
+            self.unchanged()?;
             let expected = &self.config.data.sha256;
             return Err(TrainError::Run {
                 path: self.path.clone(),
@@ -299,7 +326,7 @@ impl RunDir {
                 ),
             });
         }
-        Ok(data)
+        Ok((source, data))
     }
 
     /// The manifest; `None` for an unfinished run.

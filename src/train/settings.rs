@@ -3,8 +3,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
+use crate::data::{DataError, Input};
 use crate::net::{Arch, Graph};
-use crate::process::{Prediction, Process, Ve, VeSettings, Vp, VpSettings};
+use crate::process::{Prediction, Process, ProcessError, Spacing, Steps, Ve, VeSettings, Vp, VpSettings};
 use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
@@ -25,6 +26,13 @@ pub enum DataSettings {
         /// Training set size K: the first K images of the nested training sets.
         k: usize,
     },
+    /// The user's own images, brought to [-1, 1] and not flipped.
+    Files {
+        /// Files, folders and patterns, and how they are read. Their order is part of the settings.
+        images: Input,
+        /// Training set size K: the first K images of the nested training sets.
+        k: usize,
+    },
     /// The toy model's points on the circle.
     Toy {
         /// Training set size K: the first K points.
@@ -38,14 +46,37 @@ impl DataSettings {
     /// K; `None` when the training set is unknown.
     pub const fn k(&self) -> Option<usize> {
         match self {
-            Self::Images { k, .. } | Self::Toy { k } => Some(*k),
+            Self::Images { k, .. } | Self::Files { k, .. } | Self::Toy { k } => Some(*k),
             Self::Unknown => None,
         }
     }
 
     /// Whether the rows are images, with values in [-1, 1].
     pub const fn is_of_images(&self) -> bool {
-        matches!(self, Self::Images { .. } | Self::Unknown)
+        !matches!(self, Self::Toy { .. })
+    }
+
+    /// The settings with absolute paths, so that they mean the same from any working folder.
+    ///
+    /// # Errors
+    /// As [`Input::absolute`].
+    pub fn absolute(self) -> Result<Self, DataError> {
+        Ok(match self {
+            Self::Files { images, k } => Self::Files { images: images.absolute()?, k },
+            other => other,
+        })
+    }
+
+    /// The data set in words: its name, or the paths of own images.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Images { dataset, .. } => dataset.clone(),
+            Self::Files { images, .. } => {
+                images.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            }
+            Self::Toy { .. } => "toy".to_owned(),
+            Self::Unknown => "unknown".to_owned(),
+        }
     }
 
     /// What the rows are called in messages.
@@ -228,6 +259,17 @@ impl TrainedProcess {
         match self {
             Self::Vp(vp) => vp,
             Self::Ve(ve) => ve,
+        }
+    }
+
+    /// `count` steps of a sampler to clean data: levels of the process vp, times at equal distances of ve.
+    ///
+    /// # Errors
+    /// [`ProcessError`] for 0 steps, and for more than the process vp has levels.
+    pub fn steps(&self, count: usize, spacing: Spacing) -> Result<Steps, ProcessError> {
+        match self {
+            Self::Vp(vp) => vp.steps(count, spacing),
+            Self::Ve(ve) => Steps::even(ve, ve.horizon(), ve.clean(), count),
         }
     }
 }

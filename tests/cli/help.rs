@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["energy"],
     &["score"],
@@ -32,6 +32,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["data"],
     &["data", "fetch"],
     &["data", "verify"],
+    &["data", "export"],
     &["data", "list"],
     &["doctor"],
 ];

@@ -17,6 +17,7 @@ mod knn;
 mod likelihood;
 mod minima;
 mod output;
+mod own;
 mod potential;
 mod sample;
 mod score;

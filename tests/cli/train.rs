@@ -139,7 +139,8 @@ fn invalid_calls_are_refused_in_one_line_and_leave_nothing() {
     other("emnist", "3", &["emnist", "toy", "mnist"]);
     let call = ["train", "--dataset", "toy", "--k", "9", "--run", &at, "--profile", "dusk"];
     folder.refuses(&call, &["train", "dusk"]);
-    folder.refuses(&["train", "--run", &at], &["train", "--dataset", "--k"]);
+    folder.refuses(&["train", "--run", &at], &["train", "--dataset"]);
+    folder.refuses(&["train", "--run", &at, "--dataset", "toy"], &["train", "--k"]);
     folder.refuses(&["train", "--dataset", "toy", "--k", "2"], &["train", "--run"]);
     fs::create_dir(folder.path("full")).unwrap();
     fs::write(folder.path("full/letter.txt"), "dear").unwrap();

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use mem2gen::data::{Dataset, Range, Split, State, find, load, state};
 use mem2gen::project::Layout;
+use mem2gen::train::{TrainingData, TrainingSource};
 
 /// Runs `test` on both splits if the data set is in the cache, else prints a line that the test harness does not hide.
 fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
@@ -51,6 +52,18 @@ fn fashion_mnist_is_fashion_mnist() {
         assert_eq!(classes(&train), [6000; 10]);
         assert_eq!(classes(&test), [1000; 10]);
         assert_mean_and_deviation(&train, 0.2860, 0.3530);
+    });
+}
+
+#[test]
+fn held_out_images_of_mnist_are_those_of_the_test_split() {
+    with_data("mnist", |train, test| {
+        let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
+        let source = TrainingSource::from_dataset(&layout, "mnist", 14, Some(3)).unwrap();
+        let reduced = |images: &Dataset| TrainingData::of_images(images, 14).unwrap();
+        assert_eq!(source.training().unwrap(), reduced(&train.subset(3).unwrap()));
+        assert_eq!(source.held_out(5).unwrap(), reduced(&test.select(&[0, 1, 2, 3, 4]).unwrap()));
+        assert_eq!(source.held_out(usize::MAX).unwrap().len(), 10_000);
     });
 }
 

@@ -9,6 +9,8 @@ mod pictures;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::image_folder::{self, Background, Passed, named, refuse_passed};
 use super::image_set::{Format, ImageSet, Layout, Nominal, Pixels};
 use super::{DataError, cifar, idx};
@@ -31,7 +33,8 @@ use crate::store::{StoreError, cut_reason, memory_left, quoted, read_file};
 /// assert_eq!(images.rows().row(0).to_vec(), [0.0, 0.5, 1.0, 0.25]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Input {
     /// Files, folders and glob patterns, which make up one set in this order.
     pub paths: Vec<PathBuf>,
@@ -46,7 +49,8 @@ pub struct Input {
 }
 
 /// How inputs are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// Order of rows, columns and channels; `None` finds it from the sizes.
     pub layout: Option<Layout>,
@@ -91,6 +95,24 @@ impl Input {
     /// One path, read as by default.
     pub fn from_path(path: &Path) -> Self {
         Self { paths: vec![path.to_path_buf()], ..Self::default() }
+    }
+
+    /// The same input with absolute paths, which name the same files from any working folder.
+    ///
+    /// # Errors
+    /// [`DataError::Store`] where the working folder is not known.
+    pub fn absolute(self) -> Result<Self, DataError> {
+        let one = |given: &PathBuf| -> Result<PathBuf, DataError> {
+            let whole = std::path::absolute(given).map_err(StoreError::io("find", given))?;
+            if !is_pattern(given) || given.is_absolute() {
+                return Ok(whole);
+            }
+            // The name of the working folder is no part of the pattern.
+            let here = std::path::absolute(".").map_err(StoreError::io("find", given))?;
+            Ok(PathBuf::from(glob::Pattern::escape(&here.to_string_lossy())).join(given))
+        };
+        let paths = self.paths.iter().map(one).collect::<Result<_, _>>()?;
+        Ok(Self { paths, ..self })
     }
 
     /// Reads the images.
@@ -364,12 +386,35 @@ struct Axes {
     single: bool,
 }
 
+/// Whether a path is a pattern: it has the characters of one and no file is called so.
+fn is_pattern(given: &Path) -> bool {
+    given.to_string_lossy().contains(['*', '?', '[']) && fs::symlink_metadata(given).is_err()
+}
+
+/// Whether a path exists or is a pattern that a file matches.
+///
+/// ```
+/// use mem2gen::data::input::is_present;
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("a.png"), b"")?;
+/// assert!(is_present(folder.path()) && is_present(&folder.path().join("*.png")));
+/// assert!(!is_present(&folder.path().join("b.png")) && !is_present(&folder.path().join("*.npy")));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_present(path: &Path) -> bool {
+    match is_pattern(path) {
+        true => expanded(path).is_ok(),
+        false => path.exists(),
+    }
+}
+
 /// The paths that a path stands for: itself where it exists, else what it matches as a pattern.
 fn expanded(given: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let text = given.to_string_lossy();
-    if !text.contains(['*', '?', '[']) || fs::symlink_metadata(given).is_ok() {
+    if !is_pattern(given) {
         return Ok(vec![given.to_path_buf()]);
     }
+    let text = given.to_string_lossy();
     let bad = |reason: String| DataError::Unclear { path: given.to_path_buf(), reason };
     let found = glob::glob(&text).map_err(|e| bad(format!("the pattern is wrong: {e}")))?;
     let found: Vec<PathBuf> = found.collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;

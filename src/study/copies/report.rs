@@ -104,7 +104,18 @@ impl Copies {
     /// # Errors
     /// As [`write_folder`], [`labels_frame`], [`distances`] and [`contact_sheet`].
     pub fn write(&self, path: &Path, command: Option<&str>) -> Result<(), CopiesError> {
+        self.write_with(path, command, |_| Ok(()))
+    }
+
+    /// As [`Self::write`], with the files that `more` writes into the folder.
+    pub(super) fn write_with(
+        &self,
+        path: &Path,
+        command: Option<&str>,
+        more: impl FnOnce(&Path) -> Result<(), CopiesError>,
+    ) -> Result<(), CopiesError> {
         write_folder(path, |folder| {
+            more(folder)?;
             self.write_labels(folder)?;
             let (drawn, mut not_drawn) = self.histograms()?;
             for (id, _, figure) in &drawn {

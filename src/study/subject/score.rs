@@ -11,6 +11,7 @@ use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::ops::Memories;
 use crate::project::Layout;
+use crate::sample;
 use crate::score::{Empirical, Network, Score, ScoreError, Timed};
 use crate::store::sha256_hex;
 use crate::study::sweep::network_device;
@@ -56,6 +57,16 @@ impl Default for ScoreOptions {
     }
 }
 
+/// The training run in a folder, or in the cell of a sweep.
+///
+/// # Errors
+/// As [`RunDir::open`].
+pub fn training_run(folder: &Path) -> Result<RunDir, Error> {
+    let inside = folder.join("train");
+    let training = if LabelledSamples::is_at(folder) && inside.is_dir() { &inside } else { folder };
+    Ok(RunDir::open(training)?)
+}
+
 /// The score of a training run, with the run it belongs to.
 pub struct TrainedScore {
     run: RunDir,
@@ -78,9 +89,7 @@ impl TrainedScore {
     /// [`TrainError`](crate::train::TrainError) for a folder that is not a training run or is damaged, and for a
     /// training set that can't be read; [`ScoreError`] for a device that can't be used.
     pub fn open(folder: &Path, layout: &Layout, options: &ScoreOptions) -> Result<Self, Error> {
-        let inside = folder.join("train");
-        let training = if LabelledSamples::is_at(folder) && inside.is_dir() { &inside } else { folder };
-        let run = RunDir::open(training)?;
+        let run = training_run(folder)?;
         let (origin, score) = match options.score {
             ScoreKind::Network => {
                 let kind = if options.raw { Kind::Raw } else { Kind::Ema };
@@ -141,6 +150,17 @@ impl TrainedScore {
             Origin::Exact { .. } => json!({ "training_set_sha256": self.run.data_sha256() }),
         };
         json!({ "score": score, "process": settings.process, "prediction": settings.prediction })
+    }
+
+    /// Everything that the values of samples depend on; `sampler` is the sampler with its times or tolerances.
+    pub fn identity_of_samples(&self, sampler: &Value, clip: Option<f64>, seed: u64) -> Value {
+        json!({
+            "version": sample::VERSION,
+            "source": self.identity(),
+            "sampler": sampler,
+            "clip": clip,
+            "seed": seed,
+        })
     }
 
     /// The score in words, such as "average weights of step 8000, cpu".
