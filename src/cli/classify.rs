@@ -29,7 +29,7 @@ use super::inputs::Inputs;
 /// a full disk. With 3 and 4 all results are written.
 ///
 /// --run compares a training run with exactly the images that it was trained on, and draws its samples where --synthetic
-/// gives none; they are then written as samples.npy.
+/// gives none; they are then written as samples.npy. An interrupted call resumes with the finished batches in OUT.partial.
 ///
 /// Images are a folder of pictures in any depth (PNG, JPEG, WebP, BMP, TIFF, GIF, PNM), one picture, a zip archive of
 /// pictures, a Hugging Face parquet file, an array (.npy, .npz, .safetensors, .pt, a Python pickle) of any number type
@@ -38,6 +38,10 @@ use super::inputs::Inputs;
 /// [0, 1], and what is not clear is refused. Features of other programs, [n, values], are compared with --metric cosine
 /// or l2.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "mem2gen classify [OPTIONS] --train <IMAGES>... --synthetic <IMAGES>... --out <DIR>\n       \
+    mem2gen classify [OPTIONS] --run <DIR> --out <DIR>"
+)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -11,8 +11,10 @@ use ndarray::Axis;
 use super::own::{Named, Reading};
 use super::source::Failure;
 
-/// Write the images that a network is or was trained on, as an array or as PNG files
+/// Write a training set, exactly as a network takes it, or held-out images
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "mem2gen data export [OPTIONS] --out <D.npy|DIR/> <NAME|PATH>...\n       \
+    mem2gen data export [OPTIONS] --out <D.npy|DIR/> --run <DIR>")]
 pub struct Args {
     /// Data set (mnist, fashion-mnist, cifar10, lsun-church), or own images: files, folders and patterns, as for 'classify'
     #[arg(value_name = "NAME|PATH", required_unless_present = "run", conflicts_with = "run")]

@@ -288,6 +288,19 @@ impl ImageSet {
         Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
     }
 
+    /// Vectors as images of this shape with values in the order row, column, channel.
+    ///
+    /// # Panics
+    /// For vectors of another length.
+    #[must_use]
+    pub fn with_shape(mut self, shape: Shape) -> Self {
+        assert_eq!(self.length(), shape.len(), "a vector has the values of the shape");
+        self.notes
+            .push(format!("its rows were taken for images of {shape} in the order row, column, channel"));
+        self.shaped(shape, Layout::Hwc);
+        self
+    }
+
     /// The images at `rows` with values brought from their range to [-1, 1], the range of a network's training data.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use crate::store::{StoreError, vacant, write_atomic, write_folder};
 
 /// Largest number of images on a sheet.
-pub const MOST_ON_A_SHEET: usize = 400;
+const MOST_ON_A_SHEET: usize = 400;
 
 /// What the name of an output says of its form.
 ///

@@ -80,7 +80,7 @@ pub enum TrainError {
     UnknownData,
     /// The user's own images are not those of the start of training.
     #[error(
-        "run {}: {images} changed since training began: the images are others; put the old ones back or choose another folder",
+        "run {}: {images} changed since training began; put the old images back or choose another folder",
         path.display()
     )]
     Changed {

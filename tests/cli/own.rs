@@ -352,6 +352,14 @@ fn classify_compares_with_what_the_run_was_trained_on() {
     folder.runs(&[&call[..], &[&folder.at("given"), "--run", &run, "--held-out", &held_out]].concat());
     assert_eq!(report(&folder, "given")["held_out"]["path"], held_out);
     assert_eq!(labels(&folder, "given"), found);
+    // Rows, as `mem2gen sample` writes them, are images in the order row, column, channel.
+    let rows: Array4<u8> = read_npy(&synthetic).unwrap();
+    let rows = rows.mapv(|v| f32::from(v) / 127.5 - 1.0).into_shape_with_order((30, 192)).unwrap();
+    let rows = folder.array("rows.npy", &rows);
+    let row_call = ["classify", "--synthetic", &rows, "--delta-s", "0", "--run", &run, "--out"];
+    let told = folder.runs(&[&row_call[..], &[&folder.at("rows")]].concat());
+    assert!(told.contains("taken for images of 8x8x3"), "{told}");
+    assert_eq!(labels(&folder, "rows"), found);
     // Nothing is left where all images are trained on.
     let all = folder.at("all");
     trains(&folder, &pics, &all, &[]);
@@ -369,8 +377,12 @@ fn classify_compares_with_what_the_run_was_trained_on() {
     refused(&["--run", &run, "--synthetic", &synthetic, "--samples", "3"], &["--samples", "--synthetic"]);
     refused(&["--run", &run, "--samples", "0"], &["samples", "0"]);
     refused(&["--run", &pics], &["pics", "expected a training run"]);
-    let call = ["classify", "--run", &pics, "--out", &folder.at("refused")];
-    assert_eq!(mem2gen(&call).code, Some(2));
+    let larger = folder.array("larger.npy", &Array4::<u8>::zeros((3, 9, 9, 3)));
+    refused(&["--run", &run, "--synthetic", &larger], &["larger.npy", "9x9x3", "run", "8x8x3"]);
+    for more in [&["--run", &*pics][..], &["--run", &run, "--samples", "0"]] {
+        let call = [&["classify", "--out", &folder.at("refused")], more].concat();
+        assert_eq!(mem2gen(&call).code, Some(2));
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod transformation;
 pub use answer::{Answer, Label, Rung, Shares, Status};
 pub use error::CopiesError;
 pub use images::Images;
-pub use of_run::{MOST_HELD_OUT, OfRun, SAMPLES};
+pub use of_run::{MOST_HELD_OUT, OfRun};
 pub use report::{Input, Report};
 pub use run::{Copies, CopiesParams, CopiesSettings};
 pub use transformation::Transformation;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use ndarray::ArcArray2;
 use serde_json::json;
 
-use super::{Copies, CopiesParams, Images};
+use super::{Copies, CopiesError, CopiesParams, Images};
 use crate::Error;
 use crate::data::image_set::{Format, Nominal};
 use crate::data::{DataError, ImageSet, Input};
+use crate::detect::DetectError;
 use crate::device::DeviceChoice;
 use crate::process::Spacing;
 use crate::progress::Reporter;
@@ -18,16 +19,13 @@ use crate::sample::{Draw, Drawn, Sampler};
 use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::{vacant, write_array};
-use crate::study::error::StudyError;
-use crate::study::subject::{ScoreOptions, TrainedScore, training_run};
+use crate::study::subject::{SAMPLES, ScoreOptions, TrainedScore, training_run};
 use crate::train::{RunDir, TrainError, TrainingData};
 
 /// Largest number of held-out images that are taken from the data set of a run.
 pub const MOST_HELD_OUT: usize = 10_000;
 /// Number of steps of ancestral sampling, as in the paper.
 const STEPS: usize = 1000;
-/// The file of samples that were drawn for the comparison.
-pub const SAMPLES: &str = "samples.npy";
 
 /// A training run whose samples are compared with exactly the images that it was trained on.
 ///
@@ -70,7 +68,8 @@ impl OfRun {
     /// training set in the order of the nested training sets. A line to `report` says when there is none; then the
     /// comparison has no held-out images. Samples that are drawn are those of ancestral sampling with 1000 steps, the
     /// moving average of weights and seed 3407. They are written as `samples.npy` into `out`; a call that was interrupted
-    /// resumes with the finished batches in the folder `OUT.partial`.
+    /// resumes with the finished batches in the folder `OUT.partial`. Rows that are given without a shape and a layout are
+    /// taken for images in the order row, column, channel, as [`Draw::write`] writes them.
     ///
     /// # Errors
     /// [`TrainError`] for a folder that is not a run and a training set that can't be read or is another one; errors of
@@ -92,15 +91,16 @@ impl OfRun {
             Ok(params.compare(images, device, report)?)
         };
         if let Some(synthetic) = &self.synthetic {
-            let synthetic = synthetic.read()?;
-            let (train, held_out) = self.real(&training_run(&self.run)?, layout, report)?;
+            let run = training_run(&self.run)?;
+            let synthetic = given(synthetic, run.shape())?;
+            let (train, held_out) = self.real(&run, layout, report)?;
             let copies = compare(Images::new(train, synthetic, held_out))?;
             copies.write(out, command)?;
             return Ok(copies);
         }
         if self.samples == 0 {
             let error = SettingError::new("classify", "samples", 0, "at least 1");
-            return Err(StudyError::from(error).into());
+            return Err(CopiesError::from(DetectError::from(error)).into());
         }
         let options = ScoreOptions { device, ..ScoreOptions::default() };
         let trained = TrainedScore::open(&self.run, layout, &options)?;
@@ -132,7 +132,7 @@ impl OfRun {
         let note = format!("the training set of the run with key {key}; SHA-256 of its values {sha256}");
         let train = of(data, run.path().to_path_buf(), note)?;
         if let Some(held_out) = &self.held_out {
-            return Ok((train, Some(held_out.read()?)));
+            return Ok((train, Some(given(held_out, run.shape())?)));
         }
         match source.held_out(MOST_HELD_OUT) {
             Ok(data) => {
@@ -167,6 +167,13 @@ impl OfRun {
         let out: PathBuf = out.components().collect();
         Ok(draw.draw(&out, self.samples, trained.batch(), &settings, &*progress)?)
     }
+}
+
+/// Images that are given, of which rows of this shape's length may be samples of `mem2gen sample`.
+fn given(input: &Input, shape: Shape) -> Result<ImageSet, DataError> {
+    let set = input.read()?;
+    let rows = set.shape().is_none() && input.options.layout.is_none() && set.length() == shape.len();
+    Ok(if rows { set.with_shape(shape) } else { set })
 }
 
 /// Rows of a run as a set: images in [-1, 1], or points.
