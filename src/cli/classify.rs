@@ -1,7 +1,7 @@
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mem2gen::progress::{Printed, Reporter, Silent};
+use mem2gen::progress::{Printed, ProgressSink, Reporter, Silent};
 use mem2gen::project::Layout;
 use mem2gen::store::vacant;
 use mem2gen::study::copies::{Copies, CopiesError, CopiesSettings, Status};
@@ -94,19 +94,38 @@ impl<E: Into<mem2gen::Error>> From<E> for Error {
 /// Runs `mem2gen classify`.
 pub fn run(args: Args) -> Result<(), Error> {
     // Settings and the output folder are checked before images are read.
-    let params = args.settings.check(&Layout::find())?;
+    let params = args.settings.check(&Layout::find())?.folder(beside(&args.out));
     vacant(&args.out)?;
     let images = args.inputs.read(args.settings.layout)?;
-    let report: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
     if let Some(cost) = params.cost(&images) {
         put_line!("classify: {cost}");
     }
-    let copies = params.compare(images, args.on.device, report)?;
+    let copies = params.compare(images, args.on.device, &Lines)?;
     copies.write(&args.out)?;
     for line in copies.images.said() {
         put_line!("{line}");
     }
     print(&args, &copies)
+}
+
+/// Prints every line, and progress on a terminal.
+struct Lines;
+
+impl Reporter for Lines {
+    fn line(&self, text: &str) {
+        Printed.line(text);
+    }
+
+    fn progress(&self, what: &str, total: u64) -> Box<dyn ProgressSink> {
+        let on: &dyn Reporter = if io::stderr().is_terminal() { &Printed } else { &Silent };
+        on.progress(what, total)
+    }
+}
+
+/// The nearest folder above a path that exists.
+fn beside(path: &Path) -> PathBuf {
+    let above = path.ancestors().skip(1).find(|folder| folder.is_dir());
+    above.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Prints the verdict, thresholds, the evidence and fractions, one line each.

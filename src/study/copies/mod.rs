@@ -8,13 +8,16 @@ mod error;
 pub mod figure;
 pub mod frame;
 mod images;
+mod memory;
 mod report;
+mod rows;
 mod run;
 mod transformation;
 
 pub use answer::{Answer, Label, Rung, Shares, Status};
 pub use error::CopiesError;
 pub use images::Images;
+pub use memory::Size;
 pub use report::{Input, Report};
 pub use run::{Copies, CopiesParams, CopiesSettings};
 pub use transformation::Transformation;
