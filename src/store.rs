@@ -361,6 +361,20 @@ pub fn memory_left() -> Option<u64> {
     [address(), group(), machine()].into_iter().flatten().min()
 }
 
+/// Bytes that the user can still write in the file system of a folder. `None` where the system does not say.
+pub fn disk_left(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
 /// A part of an input for a message: at most 40 characters in quotes, with control characters escaped.
 ///
 /// ```

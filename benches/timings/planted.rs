@@ -7,13 +7,13 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ColorType, ExtendedColorType, GrayImage};
 use mem2gen::Error;
 use mem2gen::data::{Range, Split, load};
-use mem2gen::detect::{Compared, DetectError, Near, NullSource, Sets, c_t, compare, decide, wilson};
+use mem2gen::detect::{Blocks, Compared, Near, NullSource, Sets, c_t, compare, decide, wilson};
 use mem2gen::device::DeviceChoice;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
 use mem2gen::random::Stream;
 use mem2gen::store::write_atomic;
-use ndarray::{ArcArray2, Array2, Axis, concatenate, s};
+use ndarray::{Array2, Axis, concatenate};
 
 /// Height and width of the images.
 const SIDE: usize = 28;
@@ -173,10 +173,7 @@ pub fn run(args: Args) -> Result<(), Error> {
                     held_out: Some(held_out.clone().into()),
                     squared: false,
                 };
-                let none = |_, _, _: &[usize]| -> Result<ArcArray2<f32>, DetectError> {
-                    Ok(train.slice(s![..0, ..]).to_owned().into())
-                };
-                let found = compare(&sets, 1, none, DeviceChoice::default(), &Silent)?;
+                let found = compare(&sets, Blocks::default(), DeviceChoice::default(), &Silent)?;
                 for (r, rate) in RATES.into_iter().enumerate() {
                     let count = (rate * n as f64).round() as usize;
                     for with in [true, false] {

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mem2gen::progress::Printed;
 use mem2gen::project::Layout;
@@ -104,7 +104,7 @@ impl<E: Into<mem2gen::Error>> From<E> for Error {
 pub fn run(args: Args) -> Result<(), Error> {
     // Settings and the output folder are checked before images are read.
     let project = Layout::find();
-    let params = args.settings.check(&project)?;
+    let params = args.settings.check(&project)?.folder(beside(&args.out));
     vacant(&args.out)?;
     let command = command_line();
     let copies = match args.inputs.of_run(args.settings.layout) {
@@ -139,6 +139,12 @@ fn command_line() -> String {
     };
     let arguments = std::env::args_os().skip(1).map(quoted);
     std::iter::once("mem2gen".to_owned()).chain(arguments).collect::<Vec<String>>().join(" ")
+}
+
+/// The nearest folder above a path that exists.
+fn beside(path: &Path) -> PathBuf {
+    let above = path.ancestors().skip(1).find(|folder| folder.is_dir());
+    above.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Prints the verdict, thresholds, the evidence and fractions, one line each.

@@ -1,13 +1,12 @@
 //! A user's images as rows: bytes stay bytes until their values are needed.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use ndarray::{ArcArray2, Array2, Array3, ArrayView1, ArrayView2, Axis, Zip};
+use ndarray::{ArcArray2, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::input::{Known, array, described, room};
+use super::input::{Known, array, described};
 use super::{DataError, Range};
 use crate::display::counted;
 use crate::shape::Shape;
@@ -218,8 +217,6 @@ pub struct ImageSet {
     format: Format,
     shape: Option<Shape>,
     rows: Rows,
-    /// The values of bytes, once they are needed.
-    floats: OnceLock<ArcArray2<f32>>,
     values: Values,
     files: Option<Vec<String>>,
     notes: Vec<String>,
@@ -262,7 +259,7 @@ impl ImageSet {
             }
         }
         let values = measure(&rows, known, given);
-        Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
+        Ok(Self { path, format, shape, rows, values, files, notes })
     }
 
     /// A set of images in memory, one a row of `rows` with values in the order row, column, channel; rows of a vector's
@@ -361,32 +358,40 @@ impl ImageSet {
         }
     }
 
-    /// The images, one a row with values in the order row, column, channel. Bytes become v / 255 when they are first asked
-    /// for, which takes 4 bytes a value.
-    pub fn rows(&self) -> &ArcArray2<f32> {
+    /// The images, one a row with values in the order row, column, channel; bytes become v / 255, in 4 bytes of memory a
+    /// value. [`ImageSet::select`] gives some of them.
+    pub fn rows(&self) -> ArcArray2<f32> {
+        self.select(&Vec::from_iter(0..self.len()))
+    }
+
+    /// The images at `rows`, as [`ImageSet::rows`]. Floating-point numbers of images that follow each other are shared.
+    ///
+    /// # Panics
+    /// For a row beyond the last.
+    pub fn select(&self, rows: &[usize]) -> ArcArray2<f32> {
         match &self.rows {
-            Rows::Floats(rows) => rows,
-            Rows::Bytes(rows) => self.floats.get_or_init(|| {
-                let mut floats = Array2::zeros(rows.dim());
-                Zip::from(&mut floats).and(rows).par_for_each(|to, v| *to = unit(*v));
+            Rows::Floats(all) => selected(all, rows),
+            Rows::Bytes(all) => {
+                let values: [f32; 256] = std::array::from_fn(|stored| unit(stored as u8));
+                let mut floats = Array2::zeros((rows.len(), all.ncols()));
+                floats.axis_iter_mut(Axis(0)).into_par_iter().zip(rows).for_each(|(mut to, row)| {
+                    to.iter_mut().zip(all.row(*row)).for_each(|(to, v)| *to = values[usize::from(*v)]);
+                });
                 floats.into_shared()
-            }),
+            }
         }
     }
 
     /// The values of one image.
     fn row(&self, row: usize) -> Vec<f32> {
-        match &self.rows {
-            Rows::Floats(rows) => rows.row(row).to_vec(),
-            Rows::Bytes(rows) => rows.row(row).iter().map(|v| unit(*v)).collect(),
-        }
+        self.select(&[row]).iter().copied().collect()
     }
 
-    /// Bytes of memory that [`ImageSet::rows`] takes beside what is held.
-    fn missing(&self) -> u64 {
+    /// Bytes of memory that the images take.
+    pub fn bytes(&self) -> u64 {
         match &self.rows {
-            Rows::Floats(_) => 0,
-            Rows::Bytes(rows) => 4 * rows.len() as u64,
+            Rows::Floats(rows) => 4 * rows.len() as u64,
+            Rows::Bytes(rows) => rows.len() as u64,
         }
     }
 
@@ -454,11 +459,7 @@ impl ImageSet {
     /// For a row beyond the last.
     pub fn clipped(&self, rows: &[usize]) -> Array2<f32> {
         let (lo, span) = self.span();
-        let chosen = match &self.rows {
-            Rows::Floats(all) => all.select(Axis(0), rows),
-            Rows::Bytes(all) => all.select(Axis(0), rows).mapv(unit),
-        };
-        chosen.mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
+        self.select(rows).into_owned().mapv_into(|v| ((v - lo) / span).clamp(0.0, 1.0))
     }
 
     /// Lower end and width of the range of the values.
@@ -496,7 +497,6 @@ impl ImageSet {
             Rows::Bytes(rows) => Rows::Bytes(bytes(rows.view()).into_shared()),
             Rows::Floats(rows) => Rows::Floats(floats(rows.view()).into_shared()),
         };
-        self.floats = OnceLock::new();
     }
 
     /// Reduces three channels to the first.
@@ -558,7 +558,7 @@ pub struct Together {
 ///
 /// # Errors
 /// [`DataError::Unlike`] for images of different sizes; [`DataError::UnlikeRange`] for ranges that are not clear, and
-/// [`DataError::Unclear`] for such a layout; [`DataError::Memory`] where the values do not fit.
+/// [`DataError::Unclear`] for such a layout.
 pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, DataError> {
     if sets.iter().any(|s| s.shape.is_some_and(|shape| shape.channels == 1)) {
         for set in sets.iter_mut().filter(|s| s.shape.is_some_and(|shape| shape.channels == 3)) {
@@ -583,10 +583,6 @@ pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, 
         }
     }
     ranges(sets, how.any_range)?;
-    // Rows in single precision, and what a comparison holds of them at its peak: a padded copy, products and a moved copy.
-    let rows = |set: &ImageSet| 4 * (set.len() * set.length()) as u64;
-    let needed: u64 = sets.iter().map(|set| set.missing() + 3 * rows(set)).sum();
-    room(&sets[0].path, sets.iter().map(ImageSet::len).sum(), needed)?;
     if let Some(shape) = sets[first].shape {
         for i in 0..sets.len() {
             if sets[i].shape.is_none() {
@@ -698,6 +694,14 @@ fn singled_out(vectors: &ImageSet, images: &ImageSet, shape: Shape) -> Result<La
                 images.path.display()
             ),
         }),
+    }
+}
+
+/// Rows of an array: without a copy where they follow each other.
+pub(crate) fn selected(all: &ArcArray2<f32>, rows: &[usize]) -> ArcArray2<f32> {
+    match (rows.first(), rows.windows(2).all(|pair| pair[0] + 1 == pair[1])) {
+        (Some(&first), true) => all.clone().slice_move(s![first..first + rows.len(), ..]),
+        _ => all.select(Axis(0), rows).into_shared(),
     }
 }
 

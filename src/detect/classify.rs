@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 
-use ndarray::{ArcArray2, ArrayView1, ArrayView2, Axis, s};
-use rayon::prelude::*;
+use ndarray::ArcArray2;
 use serde::{Deserialize, Serialize};
 
+use super::source::{Blocks, Checked, Found, Part, Searched, Source, check, power};
 use super::threshold::quantile;
 use super::{Counts, DetectError, Fractions, Null, Origin, Threshold, label, threshold, wilson};
 use crate::class::Class;
 use crate::device::{Device, DeviceChoice};
-use crate::ops::{Knn, Memories, OpError};
 use crate::progress::ProgressSink;
 use crate::random::SEED;
 use crate::setting::SettingError;
@@ -23,11 +22,7 @@ pub(super) const SAME: f64 = 0.05;
 /// Multiple of the typical distance between training images beyond which a sample counts as far.
 const FAR: f64 = 10.0;
 /// Largest number of training images whose distance to the rest of the training set is computed.
-pub(super) const WITHIN: usize = 2000;
-/// Queries of one search; progress is reported after each search.
-pub(super) const BLOCK: usize = 4096;
-/// Norm above which the squared distance of two rows may overflow in single precision.
-const LARGEST_NORM: f64 = 1e18;
+const WITHIN: usize = 2000;
 /// Ratio of the nearest to the second nearest distance below which the ratio criterion counts a copy.
 const RATIO: f64 = 1.0 / 3.0;
 
@@ -44,36 +39,6 @@ pub struct Sets {
     pub squared: bool,
 }
 
-impl Sets {
-    /// The distance for an l2 distance of rows.
-    pub(super) fn power(&self, d: f64) -> f64 {
-        if self.squared { d * d } else { d }
-    }
-
-    /// Refuses sets that are empty or of different lengths, and real images that are not finite.
-    pub(super) fn check(&self) -> Result<(), DetectError> {
-        let (train, synthetic) = (self.train.view(), self.synthetic.view());
-        let held_out = self.held_out.as_ref().map(|rows| rows.view());
-        let shaped = [("training", Some(train)), ("synthetic", Some(synthetic)), ("held-out", held_out)];
-        for (set, rows) in shaped.iter().filter_map(|(set, rows)| Some((*set, (*rows)?))) {
-            let (m, n) = rows.dim();
-            if m == 0 || n == 0 {
-                return Err(DetectError::Empty { set, shape: [m, n] });
-            }
-            if n != train.ncols() {
-                return Err(DetectError::Columns { set, found: n, expected: train.ncols() });
-            }
-            if set != "synthetic"
-                && let Some(row) = valid(rows).iter().position(|v| !v)
-            {
-                let value = rows.row(row).iter().copied().fold(0.0, worse);
-                return Err(DetectError::Row { set, row, value });
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The nearest row of another set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
@@ -81,6 +46,12 @@ pub struct Neighbour {
     pub index: usize,
     /// Distance to it.
     pub distance: f64,
+}
+
+impl From<Found> for Neighbour {
+    fn from(found: Found) -> Self {
+        Self { index: found.index, distance: found.distance }
+    }
 }
 
 /// All distances that labels depend on.
@@ -142,8 +113,8 @@ pub fn neighbours(
     device: DeviceChoice,
     progress: &dyn ProgressSink,
 ) -> Result<Neighbours, DetectError> {
-    let found = real_neighbours(sets, device, progress)?;
-    let synthetic = others(sets, found.each, device, progress)?;
+    let (found, fine) = real_neighbours(sets, device, progress)?;
+    let synthetic = others(sets, &fine, found.each, Blocks::default(), device, progress)?;
     Ok(Neighbours { synthetic, ..found })
 }
 
@@ -164,15 +135,14 @@ pub fn neighbours_in_sets(
         let need = "at least 1 and at most the number of samples";
         return Err(SettingError::new("classify", "size of a set", bad, need).into());
     }
-    let found = real_neighbours(sets, device, progress)?;
+    let (found, fine) = real_neighbours(sets, device, progress)?;
     each.iter()
         .map(|&each| {
             let whole = samples / each * each;
-            let some = Sets { synthetic: sets.synthetic.clone().slice_move(s![..whole, ..]), ..sets.clone() };
             Ok(Neighbours {
                 train: found.train[..whole].to_vec(),
                 second: found.second[..whole].to_vec(),
-                synthetic: others(&some, each, device, progress)?,
+                synthetic: others(sets, &fine[..whole], each, Blocks::default(), device, progress)?,
                 each,
                 ..found.clone()
             })
@@ -180,91 +150,65 @@ pub fn neighbours_in_sets(
         .collect()
 }
 
-/// The nearest other sample of each sample in sets of `each`.
-pub(super) fn others(
-    sets: &Sets,
+/// The nearest other sample of each sample in sets of `each`. `fine` says which samples are valid; those beyond its end are
+/// left out.
+pub(super) fn others<S: Source>(
+    source: &S,
+    fine: &[bool],
     each: usize,
+    blocks: Blocks,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
-) -> Result<Vec<Option<Neighbour>>, DetectError> {
-    let refused = |source: OpError| DetectError::Set { set: "synthetic", source };
-    let samples = sets.synthetic.nrows();
-    let mut near = vec![None; samples];
+) -> Result<Vec<Option<Neighbour>>, S::Error> {
+    let mut near = vec![None; fine.len()];
     progress.stage("samples near the samples");
-    for (number, start) in (0..samples).step_by(each).enumerate() {
-        let set = sets.synthetic.clone().slice_move(s![start..samples.min(start + each), ..]);
-        let rows: Vec<usize> =
-            (0..).zip(valid(set.view())).filter_map(|(i, fine)| fine.then_some(i)).collect();
-        let queries = if rows.len() == set.nrows() { set } else { set.select(Axis(0), &rows).into_shared() };
+    for start in (0..fine.len()).step_by(each) {
+        let rows: Vec<usize> = (start..fine.len().min(start + each)).filter(|&i| fine[i]).collect();
         if rows.len() > 1 {
-            let samples = Memories::on(queries.clone(), device).map_err(refused)?;
-            search(&samples, queries.view(), 2, progress, |i, found, q| {
-                near[number * each + rows[i]] = not_self(i, found, q)
-                    .map(|(j, d)| Neighbour { index: number * each + rows[j], distance: sets.power(d) });
-            })
-            .map_err(refused)?;
+            let samples = Searched::new(source, Part::Synthetic, rows.clone(), blocks, device)?;
+            samples.search(Part::Synthetic, &rows, 2, progress, |i, found| near[i] = not_self(i, found))?;
         }
     }
     Ok(near)
 }
 
-/// All neighbours except the nearest other samples.
+/// All neighbours except the nearest other samples, and whether each sample is valid.
 fn real_neighbours(
     sets: &Sets,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
-) -> Result<Neighbours, DetectError> {
-    sets.check()?;
-    let (train, synthetic) = (sets.train.view(), sets.synthetic.view());
-    let held_out = sets.held_out.as_ref().map(|rows| rows.view());
-    let refused = |set| move |source: OpError| DetectError::Set { set, source };
-    let power = |d: f64| sets.power(d);
-
-    let memories = Memories::on(sets.train.clone(), device).map_err(refused("training"))?;
-    let images = memories.len();
-    let fine = valid(synthetic);
+) -> Result<(Neighbours, Vec<bool>), DetectError> {
+    let blocks = Blocks::default();
+    let Checked { fine, scale } = check(sets, blocks)?;
+    let images = sets.train.nrows();
+    let train = Searched::new(sets, Part::Train, (0..images).collect(), blocks, device)?;
     let rows: Vec<usize> = (0..fine.len()).filter(|&i| fine[i]).collect();
-    let copied;
-    let queries = if rows.len() == fine.len() {
-        synthetic
-    } else {
-        copied = synthetic.select(Axis(0), &rows);
-        copied.view()
-    };
-    let count = synthetic.nrows();
+    let count = fine.len();
     let (mut near, mut second) = (vec![None; count], vec![None; count]);
 
     progress.stage("training images near the samples");
-    search(&memories, queries, images.min(2), progress, |i, found, q| {
-        let at = |rank: usize| Neighbour {
-            index: found.index[[q, rank]],
-            distance: power(found.distance[[q, rank]]),
-        };
-        near[rows[i]] = Some(at(0));
-        second[rows[i]] = (images > 1).then(|| at(1).distance);
-    })
-    .map_err(refused("synthetic"))?;
+    train.search(Part::Synthetic, &rows, 2, progress, |i, found| {
+        near[i] = found.first().copied().map(Neighbour::from);
+        second[i] = found.get(1).map(|found| found.distance);
+    })?;
 
     progress.stage("real images near real images");
-    let mut unseen = held_out.map(|_| Vec::new());
-    if let (Some(held_out), Some(unseen)) = (held_out, &mut unseen) {
-        search(&memories, held_out, 1, progress, |_, found, q| unseen.push(power(found.distance[[q, 0]])))
-            .map_err(refused("held-out"))?;
+    let mut unseen = sets.held_out.as_ref().map(|_| Vec::new());
+    if let (Some(held_out), Some(unseen)) = (&sets.held_out, &mut unseen) {
+        let rows: Vec<usize> = (0..held_out.nrows()).collect();
+        train.search(Part::HeldOut, &rows, 1, progress, |_, found| {
+            unseen.extend(found.first().map(|found| found.distance));
+        })?;
     }
     let mut within = Vec::new();
-    if images > 1 {
-        let some: Vec<usize> = (0..images.min(WITHIN)).map(|i| i * images / images.min(WITHIN)).collect();
-        let asked = train.select(Axis(0), &some);
-        search(&memories, asked.view(), 2, progress, |i, found, q| {
-            within.extend(not_self(some[i], found, q).map(|(_, d)| power(d)));
-        })
-        .map_err(refused("training"))?;
-    }
-    let scale = scale(train);
+    train.search(Part::Train, &spaced(images), 2, progress, |i, found| {
+        within.extend(not_self(i, found).map(|near| near.distance));
+    })?;
+    let power = |d: f64| power(sets.squared, d);
     let least = power(LEAST * scale);
     // Copies among real images are not a measure of their distance.
     let apart: Vec<f64> = unseen.as_ref().unwrap_or(&within).iter().copied().filter(|d| *d > least).collect();
-    Ok(Neighbours {
+    let found = Neighbours {
         train: near,
         second,
         synthetic: vec![None; count],
@@ -275,8 +219,15 @@ fn real_neighbours(
         least,
         floor: quantile(&apart, 0.5).map_or(least, |median| least.max(power(SAME) * median)),
         images,
-        device: memories.device(),
-    })
+        device: train.device,
+    };
+    Ok((found, fine))
+}
+
+/// At most [`WITHIN`] of the training images, evenly spaced; none of a single one, which has no other.
+pub(super) fn spaced(images: usize) -> Vec<usize> {
+    let few = if images > 1 { images.min(WITHIN) } else { 0 };
+    (0..few).map(|i| i * images / few).collect()
 }
 
 /// Largest number of queries of [`neighbours`], the total of its progress.
@@ -285,60 +236,10 @@ pub fn queries(sets: &Sets) -> u64 {
     (samples + sets.held_out.as_ref().map_or(0, |h| h.nrows()) + sets.train.nrows().min(WITHIN)) as u64
 }
 
-/// Searches block by block; `take` gets the index of the query, the block's neighbours and the row of the query there.
-fn search(
-    memories: &Memories<f32>,
-    queries: ArrayView2<'_, f32>,
-    k: usize,
-    progress: &dyn ProgressSink,
-    mut take: impl FnMut(usize, &Knn, usize),
-) -> Result<(), OpError> {
-    for start in (0..queries.nrows()).step_by(BLOCK) {
-        let end = (start + BLOCK).min(queries.nrows());
-        let found = memories.knn(queries.slice(s![start..end, ..]), k, false)?;
-        for q in 0..end - start {
-            take(start + q, &found, q);
-        }
-        progress.advance((end - start) as u64);
-    }
-    Ok(())
-}
-
-/// The first of two neighbours that is not row `i` itself. Ties go to the lowest index, so when `i` is not among the two,
-/// both are copies of it and the first is the nearest.
-fn not_self(i: usize, found: &Knn, q: usize) -> Option<(usize, f64)> {
-    (0..2).map(|rank| (found.index[[q, rank]], found.distance[[q, rank]])).find(|(j, _)| *j != i)
-}
-
-/// Whether each row is finite and small enough for finite squared distances.
-pub(super) fn valid(rows: ArrayView2<'_, f32>) -> Vec<bool> {
-    let norm2 = |x: ArrayView1<'_, f32>| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
-    // A sum with NaN is NaN, which compares as false.
-    rows.axis_iter(Axis(0)).into_par_iter().map(|x| norm2(x) <= LARGEST_NORM.powi(2)).collect()
-}
-
-/// The value that is not finite, else the one of larger magnitude.
-fn worse(a: f32, b: f32) -> f32 {
-    if !a.is_finite() || b.abs() <= a.abs() { a } else { b }
-}
-
-/// Root mean square distance between two rows; the norm of a row when that is 0, and 1 when the norm is 0.
-pub(super) fn scale(rows: ArrayView2<'_, f32>) -> f64 {
-    let (m, n) = rows.dim();
-    let mut mean = vec![0.0f64; n];
-    let mut square = 0.0f64;
-    for x in rows.outer_iter() {
-        for (sum, v) in mean.iter_mut().zip(x) {
-            *sum += f64::from(*v);
-            square += f64::from(*v).powi(2);
-        }
-    }
-    let square = square / m as f64;
-    let centre: f64 = mean.iter().map(|sum| (sum / m as f64).powi(2)).sum();
-    let variance = square - centre;
-    // The variance of equal rows is rounding error.
-    let found = if variance > 1e-10 * square { (2.0 * variance).sqrt() } else { square.sqrt() };
-    if found > 0.0 { found } else { 1.0 }
+/// The nearest of two rows or one that is not row `i` itself. Ties go to the lowest index, so when `i` is not among the
+/// two, both are copies of it and the first is the nearest.
+pub(super) fn not_self(i: usize, found: &[Found]) -> Option<Neighbour> {
+    found.iter().find(|found| found.index != i).copied().map(Neighbour::from)
 }
 
 /// How samples are labelled.

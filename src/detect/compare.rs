@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::{ArcArray2, Axis};
-
-use super::classify::{BLOCK, LEAST, SAME, WITHIN, others, scale, valid};
+use super::classify::{LEAST, SAME, not_self, others, spaced};
+use super::source::{Blocks, Checked, Part, Searched, Source, check, power};
 use super::threshold::quantile;
-use super::{DetectError, Neighbour, Neighbours, Sets};
+use super::{Neighbour, Neighbours};
 use crate::device::DeviceChoice;
-use crate::ops::{Memories, OpError};
 use crate::progress::{ProgressSink, Silent};
 
 /// Neighbours that are searched first, and where none of them differs from the nearest.
@@ -16,17 +14,6 @@ const NEIGHBOURS: [usize; 2] = [8, 64];
 /// Distance up to which two training images count as the same, as a fraction of the median distance from real images to the
 /// nearest other one.
 const DIFFERENT: f64 = 0.25;
-
-/// A set whose images are moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// Training images, which are compared with the other ones.
-    Train,
-    /// Samples.
-    Synthetic,
-    /// Held-out images.
-    HeldOut,
-}
 
 /// The nearest training image of a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,53 +56,47 @@ pub struct Compared {
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     index: usize,
+    /// Squared l2 distance, which decides the order.
+    squared: f64,
     distance: f64,
     transformation: usize,
 }
 
 /// Searches among the training images.
-struct Search<'a, F> {
-    sets: &'a Sets,
-    memories: Memories<f32>,
-    transformations: usize,
-    moved: F,
+struct Search<'a, S> {
+    source: &'a S,
+    train: Searched<'a, S>,
+    blocks: Blocks,
     progress: &'a dyn ProgressSink,
 }
 
 /// Compares the sets exactly, without a samples x images matrix. Progress advances by one a query and transformation, at most
 /// [`comparisons`] in all.
 ///
-/// `moved` gives rows of a set under a transformation, from 1 to `transformations - 1`; transformation 0 is the set itself.
 /// Samples, held-out images and training images are moved alike. Distances between samples are without transformations.
 ///
 /// # Errors
-/// As [`neighbours`](super::neighbours), and those of `moved`.
-pub fn compare<E: From<DetectError>>(
-    sets: &Sets,
-    transformations: usize,
-    moved: impl Fn(Part, usize, &[usize]) -> Result<ArcArray2<f32>, E>,
+/// As [`neighbours`](super::neighbours), and those of [`Source::rows`].
+pub fn compare<S: Source>(
+    source: &S,
+    blocks: Blocks,
     device: DeviceChoice,
     progress: &dyn ProgressSink,
-) -> Result<Compared, E> {
-    sets.check()?;
-    let refused = |source: OpError| DetectError::Set { set: "training", source };
-    let memories = Memories::on(sets.train.clone(), device).map_err(refused)?;
-    let images = memories.len();
-    let searched = memories.device();
-    let search = Search { sets, memories, transformations, moved, progress };
+) -> Result<Compared, S::Error> {
+    let Checked { fine, scale } = check(source, blocks)?;
+    let count = |part| source.dim(part).map(|[rows, _]| rows);
+    let images = count(Part::Train).unwrap_or(0);
+    let train = Searched::new(source, Part::Train, (0..images).collect(), blocks, device)?;
+    let searched = train.device;
+    let search = Search { source, train, blocks, progress };
 
-    let fine = valid(sets.synthetic.view());
     let rows: Vec<usize> = (0..fine.len()).filter(|&i| fine[i]).collect();
     progress.stage("training images near the samples");
     let samples = search.first(Part::Synthetic, &rows)?;
     progress.stage("real images near real images");
-    let held_out = sets.held_out.as_ref().map(|held_out| (0..held_out.nrows()).collect::<Vec<_>>());
+    let held_out = count(Part::HeldOut).map(|rows| (0..rows).collect::<Vec<_>>());
     let unseen = held_out.as_ref().map(|rows| search.first(Part::HeldOut, rows)).transpose()?;
-    let some: Vec<usize> = if images > 1 {
-        (0..images.min(WITHIN)).map(|i| i * images / images.min(WITHIN)).collect()
-    } else {
-        Vec::new()
-    };
+    let some = spaced(images);
     let within = search.first(Part::Train, &some)?;
     let others_of = |i: usize, list: &[Candidate]| list.iter().find(|c| c.index != i).map(|c| c.distance);
     let within_distances: Vec<f64> =
@@ -123,12 +104,12 @@ pub fn compare<E: From<DetectError>>(
     let held_out_distances: Option<Vec<f64>> =
         unseen.as_ref().map(|lists| lists.iter().map(|list| list[0].distance).collect());
 
-    let scale = scale(sets.train.view());
-    let least = sets.power(LEAST * scale);
+    let power = |d: f64| power(source.squared(), d);
+    let least = power(LEAST * scale);
     let real = held_out_distances.as_ref().unwrap_or(&within_distances);
     let apart: Vec<f64> = real.iter().copied().filter(|d| *d > least).collect();
     let median = quantile(&apart, 0.5).unwrap_or(0.0);
-    let same = least.max(sets.power(DIFFERENT) * median);
+    let same = least.max(power(DIFFERENT) * median);
 
     let samples = search.nearest(Part::Synthetic, &rows, samples, same)?;
     let unseen = held_out
@@ -138,29 +119,30 @@ pub fn compare<E: From<DetectError>>(
         .transpose()?;
     let within = search.nearest(Part::Train, &some, within, same)?;
 
-    let count = sets.synthetic.nrows();
-    let mut found = vec![None; count];
+    let mut found = vec![None; fine.len()];
     for (i, near) in rows.iter().zip(samples) {
         found[*i] = near;
     }
     let train = found.iter().map(|n| n.map(|n| Neighbour { index: n.index, distance: n.distance })).collect();
+    let around = search.around(&found)?;
+    // The training images make room for the samples.
+    drop(search);
     let neighbours = Neighbours {
         train,
         second: found
             .iter()
             .map(|n| n.and_then(|n| n.different.or((n.distance == 0.0).then_some(0.0))))
             .collect(),
-        synthetic: others(sets, count, device, progress)?,
-        each: count,
+        synthetic: others(source, &fine, fine.len(), blocks, device, progress)?,
+        each: fine.len(),
         held_out: held_out_distances,
         within: within_distances,
-        scale: sets.power(scale),
+        scale: power(scale),
         least,
-        floor: least.max(sets.power(SAME) * median),
+        floor: least.max(power(SAME) * median),
         images,
         device: searched,
     };
-    let around = search.around(&found)?;
     Ok(Compared {
         neighbours,
         samples: found,
@@ -171,63 +153,50 @@ pub fn compare<E: From<DetectError>>(
 }
 
 /// Largest number of queries of [`compare`], the total of its progress.
-pub fn comparisons(sets: &Sets, transformations: usize) -> u64 {
-    let (samples, held_out) = (sets.synthetic.nrows(), sets.held_out.as_ref().map_or(0, |h| h.nrows()));
-    let real = held_out + sets.train.nrows().min(WITHIN);
-    ((samples + real) * transformations + samples + samples.min(sets.train.nrows())) as u64
+pub fn comparisons<S: Source>(source: &S) -> u64 {
+    let count = |part| source.dim(part).map_or(0, |[rows, _]| rows);
+    let (samples, images) = (count(Part::Synthetic), count(Part::Train));
+    let real = count(Part::HeldOut) + spaced(images).len();
+    ((samples + real) * source.transformations() + samples + samples.min(images)) as u64
 }
 
-impl<E: From<DetectError>, F: Fn(Part, usize, &[usize]) -> Result<ArcArray2<f32>, E>> Search<'_, F> {
-    fn first(&self, part: Part, rows: &[usize]) -> Result<Vec<Vec<Candidate>>, E> {
-        self.candidates(part, rows, NEIGHBOURS[0], self.transformations, self.progress)
+impl<S: Source> Search<'_, S> {
+    fn first(&self, part: Part, rows: &[usize]) -> Result<Vec<Vec<Candidate>>, S::Error> {
+        self.candidates(part, rows, NEIGHBOURS[0], self.progress)
     }
 
-    /// The `k` nearest training images of rows of a set, least over the first `transformations`, in order of
-    /// distance.
+    /// The `k` nearest training images of rows of a set, least over all transformations, in order of distance. Of equal
+    /// distances the first transformation counts.
     fn candidates(
         &self,
         part: Part,
         rows: &[usize],
         k: usize,
-        transformations: usize,
         progress: &dyn ProgressSink,
-    ) -> Result<Vec<Vec<Candidate>>, E> {
-        let k = k.min(self.memories.len());
-        let name = ["training", "synthetic", "held-out"][part as usize];
+    ) -> Result<Vec<Vec<Candidate>>, S::Error> {
         let mut lists = Vec::with_capacity(rows.len());
-        for block in rows.chunks(BLOCK) {
+        for block in rows.chunks(self.blocks.queries) {
             let mut best: Vec<Vec<Candidate>> = vec![Vec::new(); block.len()];
-            for transformation in 0..transformations {
-                let queries = if transformation == 0 {
-                    let set = match part {
-                        Part::Train => &self.sets.train,
-                        Part::Synthetic => &self.sets.synthetic,
-                        Part::HeldOut => self.sets.held_out.as_ref().unwrap_or(&self.sets.synthetic),
-                    };
-                    set.select(Axis(0), block).into_shared()
-                } else {
-                    (self.moved)(part, transformation, block)?
-                };
-                let found = self
-                    .memories
-                    .knn(queries.view(), k, false)
-                    .map_err(|source| DetectError::Set { set: name, source })?;
-                for (q, list) in best.iter_mut().enumerate() {
-                    for rank in 0..k {
-                        let distance = self.sets.power(found.distance[[q, rank]]);
-                        let index = found.index[[q, rank]];
-                        match list.iter_mut().find(|c| c.index == index) {
-                            Some(known) if known.distance <= distance => {}
-                            Some(known) => *known = Candidate { index, distance, transformation },
-                            None => list.push(Candidate { index, distance, transformation }),
+            for transformation in 0..self.source.transformations() {
+                let queries = self.source.rows(part, transformation, block)?;
+                for (list, found) in best.iter_mut().zip(self.train.nearest(part, queries.view(), k)?) {
+                    for near in found {
+                        let new = Candidate {
+                            index: near.index,
+                            squared: near.squared,
+                            distance: near.distance,
+                            transformation,
+                        };
+                        match list.iter_mut().find(|c| c.index == near.index) {
+                            Some(known) if known.squared <= new.squared => {}
+                            Some(known) => *known = new,
+                            None => list.push(new),
                         }
                     }
+                    list.sort_by(|a, b| a.squared.total_cmp(&b.squared).then(a.index.cmp(&b.index)));
+                    list.truncate(k);
                 }
                 progress.advance(block.len() as u64);
-            }
-            for list in &mut best {
-                list.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.index.cmp(&b.index)));
-                list.truncate(k);
             }
             lists.extend(best);
         }
@@ -242,62 +211,73 @@ impl<E: From<DetectError>, F: Fn(Part, usize, &[usize]) -> Result<ArcArray2<f32>
         rows: &[usize],
         lists: Vec<Vec<Candidate>>,
         same: f64,
-    ) -> Result<Vec<Option<Near>>, E> {
-        let own = part == Part::Train;
-        let mut found: Vec<Option<Near>> =
-            rows.iter().zip(&lists).map(|(row, list)| self.pick(own.then_some(*row), list, same)).collect();
+    ) -> Result<Vec<Option<Near>>, S::Error> {
+        let own = |row: usize| (part == Part::Train).then_some(row);
+        let picked = rows.iter().zip(&lists).map(|(row, list)| self.pick(own(*row), list, same));
+        let mut found: Vec<Option<Near>> = picked.collect::<Result<_, _>>()?;
         let open: Vec<usize> = (0..rows.len())
             .filter(|&q| found[q].is_none_or(|near| near.different.is_none()))
-            .filter(|_| self.memories.len() > NEIGHBOURS[0])
+            .filter(|_| self.train.len() > NEIGHBOURS[0])
             .collect();
         let again: Vec<usize> = open.iter().map(|&q| rows[q]).collect();
-        let lists = self.candidates(part, &again, NEIGHBOURS[1], self.transformations, &Silent)?;
+        let lists = self.candidates(part, &again, NEIGHBOURS[1], &Silent)?;
         for (q, list) in open.into_iter().zip(lists) {
-            found[q] = self.pick(own.then_some(rows[q]), &list, same);
+            found[q] = self.pick(own(rows[q]), &list, same)?;
         }
         Ok(found)
     }
 
-    fn pick(&self, own: Option<usize>, list: &[Candidate], same: f64) -> Option<Near> {
-        let others: Vec<&Candidate> =
-            list.iter().filter(|c| own.is_none_or(|own| !self.same(own, c.index, same))).collect();
-        let first = others.first()?;
-        let different = others[1..].iter().find(|c| !self.same(first.index, c.index, same));
-        Some(Near {
-            index: first.index,
-            distance: first.distance,
-            transformation: first.transformation,
-            different: different.map(|c| c.distance),
-        })
+    fn pick(&self, own: Option<usize>, list: &[Candidate], same: f64) -> Result<Option<Near>, S::Error> {
+        let mut first: Option<Near> = None;
+        for c in list {
+            if let Some(own) = own
+                && self.same(own, c.index, same)?
+            {
+                continue;
+            }
+            match &mut first {
+                None => {
+                    let Candidate { index, distance, transformation, .. } = *c;
+                    first = Some(Near { index, distance, transformation, different: None });
+                }
+                Some(first) if !self.same(first.index, c.index, same)? => {
+                    first.different = Some(c.distance);
+                    break;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(first)
     }
 
     /// Whether two training images are at most `same` apart.
-    fn same(&self, a: usize, b: usize, same: f64) -> bool {
-        let (a, b) = (self.sets.train.row(a), self.sets.train.row(b));
-        let squared: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-        self.sets.power(squared.sqrt()) <= same
+    fn same(&self, a: usize, b: usize, same: f64) -> Result<bool, S::Error> {
+        let row = |row| self.source.rows(Part::Train, 0, &[row]);
+        let squared: f64 =
+            row(a)?.iter().zip(&row(b)?).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        Ok(power(self.source.squared(), squared.sqrt()) <= same)
     }
 
-    fn around(&self, samples: &[Option<Near>]) -> Result<HashMap<usize, f64>, E> {
-        if self.memories.len() < 2 {
-            return Ok(HashMap::new());
-        }
+    fn around(&self, samples: &[Option<Near>]) -> Result<HashMap<usize, f64>, S::Error> {
         let distinct: HashSet<usize> = samples.iter().flatten().map(|near| near.index).collect();
         let mut rows: Vec<usize> = distinct.into_iter().collect();
         rows.sort_unstable();
-        let lists = self.candidates(Part::Train, &rows, 2, 1, self.progress)?;
-        let other = |(i, list): (usize, Vec<Candidate>)| {
+        let mut around = HashMap::new();
+        if self.train.len() > 1 {
             // Of three equal images the search may give two that are not the image itself.
-            list.iter().find(|c| c.index != i).map(|c| (i, c.distance))
-        };
-        Ok(rows.into_iter().zip(lists).filter_map(other).collect())
+            self.train.search(Part::Train, &rows, 2, self.progress, |i, found| {
+                around.extend(not_self(i, found).map(|near| (i, near.distance)));
+            })?;
+        }
+        Ok(around)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array2, array, s};
+    use ndarray::{ArcArray2, Array2, array, s};
 
+    use super::super::{DetectError, Sets};
     use super::*;
     use crate::random::{SEED, Stream};
 
@@ -306,10 +286,40 @@ mod tests {
     }
 
     fn plain(sets: &Sets) -> Compared {
-        let none = |_: Part, _: usize, _: &[usize]| -> Result<ArcArray2<f32>, DetectError> {
-            Ok(sets.train.clone())
-        };
-        compare(sets, 1, none, DeviceChoice::default(), &Silent).unwrap()
+        compare(sets, Blocks::default(), DeviceChoice::default(), &Silent).unwrap()
+    }
+
+    /// Sets whose images are also compared reversed, which is transformation 1.
+    struct Reversed(Sets);
+
+    fn reversed(rows: &ArcArray2<f32>) -> Array2<f32> {
+        rows.slice(s![.., ..;-1]).to_owned()
+    }
+
+    impl Source for Reversed {
+        type Error = DetectError;
+
+        fn dim(&self, part: Part) -> Option<[usize; 2]> {
+            self.0.dim(part)
+        }
+
+        fn rows(
+            &self,
+            part: Part,
+            transformation: usize,
+            rows: &[usize],
+        ) -> Result<ArcArray2<f32>, DetectError> {
+            let rows = self.0.rows(part, 0, rows)?;
+            Ok(if transformation == 1 { reversed(&rows).into() } else { rows })
+        }
+
+        fn transformations(&self) -> usize {
+            2
+        }
+
+        fn squared(&self) -> bool {
+            self.0.squared
+        }
     }
 
     #[test]
@@ -355,19 +365,10 @@ mod tests {
         let mut stream = Stream::new(SEED, "transformations");
         let mut noise = |n| Array2::from_shape_simple_fn((n, 6), || stream.normal() as f32);
         let (train, held_out) = (noise(30), noise(20));
-        let reversed = |rows: &ArcArray2<f32>| rows.slice(s![.., ..;-1]).to_owned();
         let synthetic = reversed(&train.slice(s![..5, ..]).to_owned().into());
         let sets = Sets { held_out: Some(held_out.into()), ..sets(train, synthetic) };
-        let moved = |part: Part, transformation: usize, rows: &[usize]| -> Result<_, DetectError> {
-            assert_eq!(transformation, 1);
-            let set = match part {
-                Part::Train => &sets.train,
-                Part::Synthetic => &sets.synthetic,
-                Part::HeldOut => sets.held_out.as_ref().unwrap(),
-            };
-            Ok(reversed(&set.select(Axis(0), rows).into()).into_shared())
-        };
-        let found = compare(&sets, 2, moved, DeviceChoice::default(), &Silent).unwrap();
+        let found =
+            compare(&Reversed(sets.clone()), Blocks::default(), DeviceChoice::default(), &Silent).unwrap();
         for (i, near) in found.samples.iter().flatten().enumerate() {
             assert_eq!((near.index, near.distance, near.transformation), (i, 0.0, 1));
         }
@@ -380,6 +381,68 @@ mod tests {
             let to = |j: usize| l2(h, sets.train.row(j)).min(l2(backwards, sets.train.row(j)));
             let least = (0..images).map(to).fold(f64::INFINITY, f64::min);
             assert!((near.distance - least).abs() < 1e-5, "{} {least}", near.distance);
+        }
+    }
+
+    /// All that was found, as text that differs where a number differs in its last bit.
+    fn text(found: &Compared) -> String {
+        let mut around: Vec<(&usize, &f64)> = found.around.iter().collect();
+        around.sort_by_key(|(row, _)| **row);
+        format!(
+            "{:?}\n{:?}\n{:?}\n{:?}\n{around:?}",
+            found.neighbours, found.samples, found.held_out, found.within
+        )
+    }
+
+    #[test]
+    fn a_search_in_chunks_finds_the_same_to_the_last_bit() {
+        for columns in [5, 12] {
+            let mut stream = Stream::new(SEED, "chunks");
+            let mut noise = |n| Array2::from_shape_simple_fn((n, columns), || stream.normal() as f32);
+            let (mut train, mut synthetic, mut held_out) = (noise(90), noise(40), noise(25));
+            // To a query of equal values, an image and itself in reverse are equally far: up to the last bit of the sums.
+            let mirror = reversed(&train.slice(s![..30, ..]).to_owned().into());
+            train.slice_mut(s![50..80, ..]).assign(&mirror);
+            for i in 0..10 {
+                synthetic.row_mut(i).fill(0.1 * i as f32);
+                held_out.row_mut(i).fill(-0.1 * i as f32);
+            }
+            // More copies than are searched first, at the ends of chunks, and twins of samples.
+            let (first, last) = (train.row(0).to_owned(), train.row(44).to_owned());
+            for i in [6, 7, 13, 14, 26, 27, 28, 45, 46, 85, 88, 89] {
+                train.row_mut(i).assign(&first);
+            }
+            for i in [41, 42, 43] {
+                train.row_mut(i).assign(&last);
+            }
+            synthetic.row_mut(20).assign(&first);
+            synthetic.row_mut(21).assign(&last);
+            for i in [33, 34, 35] {
+                synthetic.row_mut(i).assign(&first);
+            }
+            synthetic[[12, 1]] = f32::NAN;
+            synthetic[[25, 0]] = f32::INFINITY;
+            synthetic[[39, 2]] = 3e18;
+            for squared in [false, true] {
+                let sets = Sets {
+                    train: train.clone().into(),
+                    synthetic: synthetic.clone().into(),
+                    held_out: Some(held_out.clone().into()),
+                    squared,
+                };
+                let by = |searched, queries| {
+                    let blocks = Blocks { searched, queries };
+                    let device = DeviceChoice::default();
+                    let plain = text(&compare(&sets, blocks, device, &Silent).unwrap());
+                    let moved = text(&compare(&Reversed(sets.clone()), blocks, device, &Silent).unwrap());
+                    [plain, moved]
+                };
+                let whole = by(90, 90);
+                assert!(whole[0] != whole[1], "reversed images are nearer to some");
+                for (searched, queries) in [(1, 90), (7, 5), (14, 40), (45, 17), (89, 90), (usize::MAX, 1)] {
+                    assert!(by(searched, queries) == whole, "{columns} {squared} {searched} {queries}");
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod decide;
 mod dip;
 mod error;
 mod fractions;
+mod source;
 mod tail;
 mod threshold;
 
@@ -15,13 +16,14 @@ pub use classify::{
     classify, examples, neighbours, neighbours_in_sets, queries,
 };
 pub use cluster::{Clusters, ward};
-pub use compare::{Compared, Near, Part, compare, comparisons};
+pub use compare::{Compared, Near, compare, comparisons};
 pub use decide::{
     Authenticity, Decision, LEAST_RATIO, NullFit, NullSource, PValues, Statistic, c_t, check_fdr, decide,
 };
 pub use dip::{Dip, dip, dip_test};
 pub use error::DetectError;
 pub use fractions::{Counts, Fractions, Share, wilson};
+pub use source::{Blocks, Part, Source};
 pub use tail::{FEWEST_NULL, Tail};
 pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold, Valley, threshold};
 

@@ -195,6 +195,16 @@ impl Lpips {
         Ok(self.plan(shape)?.length)
     }
 
+    /// Bytes of memory of the weights and of the layers of a batch of images of this shape.
+    ///
+    /// # Errors
+    /// As [`Self::length`].
+    pub fn bytes(&self, shape: Shape) -> Result<u64, DistanceError> {
+        let plan = self.plan(shape)?;
+        let weights = self.convolutions.iter().map(|(weight, bias)| weight.len() + bias.len()).sum::<usize>();
+        Ok((size_of::<f32>() * (weights + 2 * plan.batch * plan.largest)) as u64)
+    }
+
     /// Features of images, one row per image. LPIPS of two images is the squared l2 distance between their rows.
     ///
     /// A row of `images` has values from 0 to 1 in the order row, column, channel. A single channel is used for all three.

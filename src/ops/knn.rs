@@ -14,6 +14,8 @@ pub struct Knn {
     pub index: Array2<usize>,
     /// l2 distances to them (not squared), `[m, k]`.
     pub distance: Array2<f64>,
+    /// Squared distances, which decide the order: two of them can have one root. `[m, k]`.
+    pub squared: Array2<f64>,
     /// Device on which it was computed.
     pub device: Device,
 }
@@ -116,11 +118,13 @@ pub(super) fn knn<T: Element>(
         },
     );
     let found = blocks.into_iter().flatten().flatten();
-    let (index, distance) = found.map(|(d2, j)| (j, d2.sqrt())).unzip();
+    let (index, squared) = found.map(|(d2, j)| (j, d2)).unzip();
     let full = "every query has k memories";
+    let squared = Array2::from_shape_vec((m, k), squared).expect(full);
     Ok(Knn {
         index: Array2::from_shape_vec((m, k), index).expect(full),
-        distance: Array2::from_shape_vec((m, k), distance).expect(full),
+        distance: squared.mapv(f64::sqrt),
+        squared,
         device: memories.device(),
     })
 }
@@ -243,7 +247,7 @@ mod tests {
 
     /// Index and distance of the k nearest of each query, from all distances in f64.
     fn brute<T: Element>(rows: &Array2<T>, queries: &Array2<T>, k: usize, exclude_self: bool) -> Knn {
-        let (mut index, mut distance) = (Vec::new(), Vec::new());
+        let (mut index, mut squared) = (Vec::new(), Vec::new());
         for (q, x) in queries.outer_iter().enumerate() {
             let mut all: Vec<(f64, usize)> = rows
                 .outer_iter()
@@ -254,13 +258,15 @@ mod tests {
             all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             for (d2, j) in &all[..k] {
                 index.push(*j);
-                distance.push(d2.sqrt());
+                squared.push(*d2);
             }
         }
         let shape = (queries.nrows(), k);
+        let squared = Array2::from_shape_vec(shape, squared).unwrap();
         Knn {
             index: Array2::from_shape_vec(shape, index).unwrap(),
-            distance: Array2::from_shape_vec(shape, distance).unwrap(),
+            distance: squared.mapv(f64::sqrt),
+            squared,
             device: Device::Cpu,
         }
     }
@@ -274,6 +280,7 @@ mod tests {
         for (a, b) in got.distance.iter().zip(&exact.distance) {
             assert!((a - b).abs() <= 1e-12 * b, "{what}: {a} {b}");
         }
+        assert_eq!(got.distance, got.squared.mapv(f64::sqrt), "{what}");
         let nearest = memories.nearest(queries.view(), exclude_self).unwrap();
         assert_eq!(nearest.index, exact.index.column(0).to_vec(), "{what}");
         assert_eq!(nearest.distance, got.distance.column(0).to_vec(), "{what}");

@@ -36,6 +36,7 @@ pub use readout::{Readout, Want};
 pub(crate) use check::finite_rows;
 pub(crate) use element::exp32;
 pub(crate) use lanes::Buffer;
+pub(crate) use sweep::tile_bytes;
 
 use crate::device::{Device, DeviceChoice};
 use ndarray::{ArcArray2, Array1, Array2, ArrayView2};

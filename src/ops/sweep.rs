@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::lanes::{Buffer, Pairs, ROWS, Rows, chain};
+use super::lanes::{Buffer, Lanes, Pairs, ROWS, Rows, chain};
 use super::{Element, Memories};
 
 /// Most panels of queries that share one tile.
@@ -182,7 +182,19 @@ pub(super) fn is_direct(n: usize) -> bool {
 
 /// Memories in a tile. Depends on N only.
 pub(super) fn tile_rows<T: Element>(memories: &Memories<T>) -> usize {
-    (TILE_VALUES / memories.dim()).clamp(128, TILE)
+    tile_size(memories.dim())
+}
+
+fn tile_size(n: usize) -> usize {
+    (TILE_VALUES / n.max(1)).clamp(128, TILE)
+}
+
+/// Bytes that a search in n dimensions holds on the CPU beside the memories and, twice, the queries: a tile for each thread.
+pub(crate) fn tile_bytes(n: usize) -> u64 {
+    (rayon::current_num_threads()
+        * (tile_size(n) + ROWS)
+        * (n + 2 * f32::LINE + f32::PANEL)
+        * size_of::<f32>()) as u64
 }
 
 /// Cuts a range into as few and as even pieces of at most `most` as possible.

@@ -260,9 +260,14 @@ impl Resident {
                 need: "at least 1 and at most the number of memories, one less when self is excluded",
             });
         }
-        let mut out =
-            Knn { index: Array2::zeros((m, k)), distance: Array2::zeros((m, k)), device: self.device };
+        let mut out = Knn {
+            index: Array2::zeros((m, k)),
+            distance: Array2::zeros((m, k)),
+            squared: Array2::zeros((m, k)),
+            device: self.device,
+        };
         self.knn_batches(queries, k, exclude_self, &mut out).map_err(failed(operation))?;
+        out.distance = out.squared.mapv(f64::sqrt);
         Ok(out)
     }
 
@@ -327,7 +332,7 @@ impl Resident {
                     if certain[q] != 0 {
                         for i in 0..k {
                             out.index[[row, i]] = index[q * k + i] as usize;
-                            out.distance[[row, i]] = squared[q * k + i].sqrt();
+                            out.squared[[row, i]] = squared[q * k + i];
                         }
                     }
                 }
@@ -369,7 +374,7 @@ impl Resident {
             for (q, nearest) in part.iter().zip(nearest) {
                 for (i, (d2, memory)) in nearest.into_iter().enumerate() {
                     out.index[[first + q, i]] = memory;
-                    out.distance[[first + q, i]] = d2.sqrt();
+                    out.squared[[first + q, i]] = d2;
                 }
             }
         }

@@ -1,3 +1,4 @@
+use super::Size;
 use crate::data::DataError;
 use crate::detect::DetectError;
 use crate::distance::DistanceError;
@@ -67,21 +68,35 @@ pub enum CopiesError {
         /// The row, from 0.
         row: usize,
     },
-    /// The features of all images take more memory than is allowed.
-    #[error(
-        "classify: the {metric} features of {images} images take {} GiB, expected at most {} GiB; use fewer images or \
-         lpips-alex",
-        bytes >> 30,
-        limit >> 30
-    )]
-    FeaturesTooLarge {
-        /// The metric.
-        metric: &'static str,
+    /// The comparison needs more memory than it may take.
+    #[error("classify: {images} images need at least {least} of memory, {}", match given {
+        Some(given) => format!("--memory is {given}; give it at least {least}"),
+        None => format!("{allowed} may be taken; free some or give fewer or smaller images"),
+    })]
+    Memory {
         /// Images of all inputs.
         images: usize,
-        /// Bytes of their features.
-        bytes: usize,
-        /// Largest number of bytes that is allowed.
-        limit: usize,
+        /// The given bound.
+        given: Option<Size>,
+        /// What the system leaves beside the images.
+        allowed: Size,
+        /// Least memory of the comparison.
+        least: Size,
+    },
+    /// The disk is too small for the features that do not fit into memory.
+    #[error(
+        "classify: the {metric} features take {needed} in {}, {free} are free; give --memory more, fewer images, another \
+         disk to --out, or use lpips-alex",
+        folder.display()
+    )]
+    Disk {
+        /// The metric.
+        metric: &'static str,
+        /// Bytes of the features.
+        needed: Size,
+        /// The folder of the temporary files.
+        folder: std::path::PathBuf,
+        /// Free bytes of its disk.
+        free: Size,
     },
 }

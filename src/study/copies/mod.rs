@@ -8,15 +8,18 @@ mod error;
 pub mod figure;
 pub mod frame;
 mod images;
+mod memory;
 mod of_run;
 mod page;
 mod report;
+mod rows;
 mod run;
 mod transformation;
 
 pub use answer::{Answer, Label, Rung, Shares, Status};
 pub use error::CopiesError;
 pub use images::Images;
+pub use memory::Size;
 pub use of_run::{MOST_HELD_OUT, OfRun};
 pub use report::{Input, Report};
 pub use run::{Copies, CopiesParams, CopiesSettings};

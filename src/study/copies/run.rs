@@ -2,27 +2,28 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::path::PathBuf;
 
-use ndarray::{ArcArray2, Array2, ArrayView1, Axis};
+use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, CopiesError, Images, Transformation};
+use super::rows::Compare;
+use super::{Answer, CopiesError, Images, Size, Transformation};
 use crate::data::ImageSet;
 use crate::data::image_set::{Layout, Together};
 use crate::detect::{
-    ClassifySettings, Compared, DetectError, NullSource, Part, Sets, check_fdr, classify, compare,
-    comparisons, decide,
+    ClassifySettings, Compared, DetectError, NullSource, check_fdr, classify, compare, comparisons, decide,
 };
 use crate::device::DeviceChoice;
 use crate::distance::{Backbone, Lpips};
 use crate::metric::Metric;
-use crate::progress::{ProgressSink, Reporter, Silent};
+use crate::progress::Reporter;
 use crate::project;
 use crate::setting::SettingError;
 use crate::shape::Shape;
 
-/// Largest number of bytes that the features of all images may take.
-const FEATURE_BYTES: usize = 12 << 30;
+/// Images that are looked at together.
+const BLOCK: usize = 1024;
 /// Largest number of pixels by which images are moved.
 const MOST_SHIFTS: usize = 16;
 
@@ -54,6 +55,10 @@ pub struct CopiesSettings {
     /// Number of pixels by which images are moved in each direction before they are compared
     #[arg(long, value_name = "P", default_value_t = 0)]
     pub shifts: usize,
+    /// Largest amount of memory of the program, such as 4GiB or 3500MB; features of LPIPS that do not fit are kept in
+    /// temporary files beside --out [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
     /// Fraction of S below which a class is marked as having too few samples
     #[arg(long, value_name = "F", allow_hyphen_values = true, default_value_t = ClassifySettings::default().least_fraction)]
     pub least_fraction: f64,
@@ -74,6 +79,7 @@ impl Default for CopiesSettings {
             fdr: 0.05,
             flips: false,
             shifts: 0,
+            memory: None,
             least_fraction,
             seed,
         }
@@ -98,7 +104,7 @@ impl CopiesSettings {
         }
         let lpips =
             Backbone::for_metric(self.metric).map(|backbone| Lpips::open(backbone, layout)).transpose()?;
-        Ok(CopiesParams { settings: self, classify, lpips })
+        Ok(CopiesParams { settings: self, classify, lpips, folder: std::env::temp_dir() })
     }
 }
 
@@ -108,6 +114,7 @@ pub struct CopiesParams {
     settings: CopiesSettings,
     classify: ClassifySettings,
     lpips: Option<Lpips>,
+    folder: PathBuf,
 }
 
 /// A synthetic set compared with its training set.
@@ -154,9 +161,10 @@ impl CopiesParams {
     /// ```
     ///
     /// # Errors
-    /// [`CopiesError::Data`] for images of different shapes or ranges, [`CopiesError::UnknownShape`] and
-    /// [`CopiesError::FeaturesTooLarge`] for images that LPIPS can't compare, and as [`compare`] and [`classify`]. [`CopiesError::NothingToMove`] for flips
-    /// and shifts of images of unknown shape.
+    /// [`CopiesError::Data`] for images of different shapes or ranges, [`CopiesError::UnknownShape`] for images that LPIPS
+    /// can't compare, [`CopiesError::NothingToMove`] for flips and shifts of images of unknown shape,
+    /// [`CopiesError::Memory`] and [`CopiesError::Disk`] where memory and disk do not suffice, and as [`compare`] and
+    /// [`classify`].
     pub fn compare(
         &self,
         mut images: Images,
@@ -177,9 +185,21 @@ impl CopiesParams {
             return Err(DetectError::from(error).into());
         }
         if transformations.len() > 1 && shape.is_none() {
-            return Err(CopiesError::NothingToMove { values: images.train().rows().ncols() });
+            return Err(CopiesError::NothingToMove { values: images.train().length() });
         }
-        let compared = self.compared(&images, shape, &transformations, device, report)?;
+        let pair = Compare {
+            images: &images,
+            shape,
+            metric,
+            transformations: &transformations,
+            lpips: self.lpips.as_ref(),
+            folder: &self.folder,
+        };
+        let plan = pair.plan(self.settings.memory)?;
+        let rows = pair.rows(&plan, report)?;
+        let progress = report.progress("neighbours", comparisons(&rows));
+        let compared = compare(&rows, plan.blocks, device, &*progress)?;
+        drop((rows, progress));
         let decision = decide(&compared, self.settings.fdr);
         // Held-out images that are training images or near copies of them are not the measure of what is near.
         let mut neighbours = compared.neighbours.clone();
@@ -197,6 +217,11 @@ impl CopiesParams {
         Ok(Copies { images, shape, metric, transformations, compared, answer })
     }
 
+    /// Puts temporary files into a folder that exists, instead of the system's folder for them.
+    pub fn folder(self, folder: PathBuf) -> Self {
+        Self { folder, ..self }
+    }
+
     fn transformations(&self) -> Vec<Transformation> {
         Transformation::all(self.settings.flips, self.settings.shifts)
     }
@@ -205,63 +230,12 @@ impl CopiesParams {
     pub fn cost(&self, images: &Images) -> Option<String> {
         let times = self.transformations().len();
         (times > 1).then(|| {
-            let count = |set: Option<&crate::data::ImageSet>| set.map_or(0, |set| set.rows().nrows());
+            let count = |set: Option<&ImageSet>| set.map_or(0, ImageSet::len);
             let train = count(Some(images.train()));
             let queries = count(Some(images.synthetic())) + count(images.held_out()) + train.min(2000);
             let distances = (times * queries * train) as f64;
             format!("{times} transformations of {queries} images take {times} times as long: {distances:.1e} distances")
         })
-    }
-
-    fn compared(
-        &self,
-        images: &Images,
-        shape: Option<Shape>,
-        transformations: &[Transformation],
-        device: DeviceChoice,
-        report: &dyn Reporter,
-    ) -> Result<Compared, CopiesError> {
-        let cosine = self.settings.metric == Metric::Cosine;
-        let rows = match &self.lpips {
-            None if cosine => images
-                .sets()
-                .iter()
-                .map(|set| directions(set, set.rows().clone()))
-                .collect::<Result<_, _>>()?,
-            None => images.sets().iter().map(|set| set.rows().clone()).collect(),
-            Some(lpips) => {
-                let progress = report.progress("features", images.count() as u64);
-                features(lpips, images, shape, &*progress)?
-            }
-        };
-        let sets = Sets {
-            train: rows[0].clone(),
-            synthetic: rows[1].clone(),
-            held_out: rows.get(2).cloned(),
-            squared: self.lpips.is_some() || cosine,
-        };
-        let moved =
-            |part: Part, transformation: usize, rows: &[usize]| -> Result<ArcArray2<f32>, CopiesError> {
-                let set = match part {
-                    Part::Train => images.train(),
-                    Part::Synthetic => images.synthetic(),
-                    Part::HeldOut => images.held_out().unwrap_or(images.synthetic()),
-                };
-                let shape = shape.ok_or(CopiesError::NothingToMove { values: set.rows().ncols() })?;
-                let transformation = transformations[transformation];
-                let of_values =
-                    || transformation.apply(set.rows().select(Axis(0), rows).view(), shape).into();
-                Ok(match &self.lpips {
-                    None if cosine => directions(set, of_values())?,
-                    None => of_values(),
-                    Some(lpips) => {
-                        let pixels = transformation.apply(set.clipped(rows).view(), shape);
-                        lpips.features(shape, pixels.view(), &Silent)?.into()
-                    }
-                })
-            };
-        let progress = report.progress("neighbours", comparisons(&sets, transformations.len()));
-        compare(&sets, transformations.len(), moved, device, &*progress)
     }
 }
 
@@ -273,65 +247,17 @@ fn held_out_are_not_samples(images: &Images) -> Result<(), CopiesError> {
         row.iter().for_each(|v| hasher.write_u32(v.to_bits()));
         hasher.finish()
     };
-    let samples: HashSet<u64> = images.synthetic().rows().outer_iter().map(key).collect();
-    let equal = held_out.rows().outer_iter().filter(|row| samples.contains(&key(row.view()))).count();
+    let keys = |set: &ImageSet| -> Vec<u64> {
+        let rows: Vec<usize> = (0..set.len()).collect();
+        rows.chunks(BLOCK)
+            .flat_map(|rows| set.select(rows).outer_iter().map(key).collect::<Vec<u64>>())
+            .collect()
+    };
+    let samples: HashSet<u64> = keys(images.synthetic()).into_iter().collect();
+    let equal = keys(held_out).into_iter().filter(|key| samples.contains(key)).count();
     if 2 * equal >= held_out.len().max(1) {
         let path = held_out.path().to_path_buf();
         return Err(CopiesError::HeldOutAreSamples { path, equal, images: held_out.len() });
     }
     Ok(())
-}
-
-/// Rows of length 1/sqrt(2), whose squared l2 distance is 1 - cos.
-fn directions(set: &ImageSet, mut rows: ArcArray2<f32>) -> Result<ArcArray2<f32>, CopiesError> {
-    for (row, mut values) in rows.outer_iter_mut().enumerate() {
-        let length = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        if length == 0.0 {
-            return Err(CopiesError::ZeroRow { path: set.path().to_path_buf(), row });
-        }
-        let scale = 0.5f64.sqrt() / length;
-        values.mapv_inplace(|v| (f64::from(v) * scale) as f32);
-    }
-    Ok(rows)
-}
-
-/// Features of all images of each set, whose squared l2 distance is LPIPS. Values are clipped to their range. An image
-/// with NaN or infinity has NaN for features.
-fn features(
-    lpips: &Lpips,
-    images: &Images,
-    shape: Option<Shape>,
-    progress: &dyn ProgressSink,
-) -> Result<Vec<ArcArray2<f32>>, CopiesError> {
-    let metric = lpips.backbone().name();
-    let values = images.train().length();
-    // Vectors that could be square images are not taken for them unless their layout is given.
-    let said = images.sets().iter().any(|set| set.shape().is_some());
-    let shape = shape.filter(|_| said).ok_or(CopiesError::UnknownShape { metric, values })?;
-    let length = lpips.length(shape)?;
-    let bytes = images.count().saturating_mul(length).saturating_mul(size_of::<f32>());
-    if bytes > FEATURE_BYTES {
-        return Err(CopiesError::FeaturesTooLarge {
-            metric,
-            images: images.count(),
-            bytes,
-            limit: FEATURE_BYTES,
-        });
-    }
-    images
-        .sets()
-        .iter()
-        .map(|set| {
-            let finite = set.finite();
-            let found = lpips.features(shape, set.clipped(&finite).view(), progress)?;
-            if finite.len() == set.len() {
-                return Ok(found.into());
-            }
-            let mut all = Array2::from_elem((set.len(), length), f32::NAN);
-            for (features, i) in found.outer_iter().zip(finite) {
-                all.row_mut(i).assign(&features);
-            }
-            Ok(all.into())
-        })
-        .collect()
 }
