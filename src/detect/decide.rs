@@ -77,15 +77,14 @@ pub struct Decision {
     /// p-values of each sample; `None` for an invalid one.
     #[serde(skip)]
     pub p_values: Vec<Option<PValues>>,
-    /// Largest p-value that is called a copy; `None` when none is called.
-    pub cutoff: Option<f64>,
+    /// Largest p-value with which a sample is called a copy, or would be if no sample has it.
+    pub cutoff: f64,
     /// Number of samples that are called copies.
     pub called: usize,
-    /// Number of valid samples that are no copies and would be called by chance: those with p-values up to the largest one
-    /// with which a further sample would be called.
+    /// Number of valid samples that are no copies and would be called by chance: those with p-values up to the cutoff.
     pub expected_false: f64,
-    /// 95 percent interval of the fraction of recognizable copies, those near enough to be called: the Wilson interval of the
-    /// called fraction, its lower end less the expected false ones.
+    /// 95 percent interval of the fraction of recognizable copies, those with p-values up to the cutoff: the Wilson interval of
+    /// the called fraction, its lower end less the expected false ones.
     pub interval: [f64; 2],
     /// Largest fraction of copies of any kind that the p-values leave possible, a 97.5 percent bound: at least 9 in 10 copies
     /// are taken to be nearer, by the statistic, than half of the null distribution. Copies of which fewer are nearer look like
@@ -99,7 +98,7 @@ pub struct Decision {
 impl Decision {
     /// Whether a sample is called a copy.
     pub fn calls(&self, sample: usize) -> bool {
-        self.p_values[sample].zip(self.cutoff).is_some_and(|(p, cutoff)| p.used <= cutoff)
+        self.p_values[sample].is_some_and(|p| p.used <= self.cutoff)
     }
 }
 
@@ -160,9 +159,9 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     }
     let share_of_null = share_of_null(&sorted);
     let called = called(&sorted, fdr, share_of_null);
-    let cutoff = called.checked_sub(1).map(|last| sorted[last]);
+    let cutoff = cutoff(&sorted, called, fdr, share_of_null);
     let samples = sorted.len();
-    let expected_false = share_of_null * samples as f64 * threshold(&sorted, called, fdr, share_of_null);
+    let expected_false = share_of_null * samples as f64 * cutoff;
     let values = ratio.as_ref().unwrap_or(&distance).values().len();
     let (low, high) = wilson(called as f64 / samples.max(1) as f64, samples);
     Some(Decision {
@@ -237,7 +236,7 @@ fn called(sorted: &[f64], fdr: f64, share_of_null: f64) -> usize {
 }
 
 /// Largest p-value with which one more sample would be called.
-fn threshold(sorted: &[f64], called: usize, fdr: f64, share_of_null: f64) -> f64 {
+fn cutoff(sorted: &[f64], called: usize, fdr: f64, share_of_null: f64) -> f64 {
     let m = sorted.len().max(1) as f64;
     let last = called.checked_sub(1).map_or(0.0, |last| sorted[last]);
     (fdr * (called + 1) as f64 / m).min(last + LOCAL / (share_of_null * m)).max(last)
@@ -371,11 +370,11 @@ mod tests {
     fn the_expected_number_is_that_up_to_the_largest_p_value_that_would_be_called() {
         // Nothing but new images: as many as were promised.
         let even: Vec<f64> = (1..1000).map(|i| f64::from(i) / 1000.0).collect();
-        assert!((999.0 * threshold(&even, 0, 0.05, 1.0) - 0.05).abs() < 1e-12);
+        assert!((999.0 * cutoff(&even, 0, 0.05, 1.0) - 0.05).abs() < 1e-12);
         // 30 clear copies: up to a local false discovery rate of 1/2, although the last of them has a p-value of 1e-9.
         let sorted: Vec<f64> =
             (0..30).map(|_| 1e-9).chain((0..970).map(|i| (f64::from(i) + 1.0) / 971.0)).collect();
-        let found = threshold(&sorted, 30, 0.05, 0.97);
+        let found = cutoff(&sorted, 30, 0.05, 0.97);
         assert!((970.0 * found - 0.5).abs() < 1e-3, "{found}");
         let with = |p: f64| {
             let mut more = sorted.clone();
@@ -401,12 +400,14 @@ mod tests {
                     .collect();
                 p.sort_by(|a, b| a.0.total_cmp(&b.0));
                 let sorted: Vec<f64> = p.iter().map(|p| p.0).collect();
-                let n = called(&sorted, 0.05, share_of_null(&sorted));
+                let share = share_of_null(&sorted);
+                let n = called(&sorted, 0.05, share);
+                let cutoff = cutoff(&sorted, n, 0.05, share);
+                assert_eq!(sorted.partition_point(|p| *p <= cutoff), n);
                 let wrong = p[..n].iter().filter(|p| !p.1).count();
                 false_rate[k] += wrong as f64 / n.max(1) as f64 / f64::from(sets);
                 let (low, high) = wilson(n as f64 / 200.0, 200);
-                expected[k] +=
-                    share_of_null(&sorted) * 200.0 * threshold(&sorted, n, 0.05, share_of_null(&sorted));
+                expected[k] += share * 200.0 * cutoff;
                 wrongs[k] += wrong as f64;
                 held[k] += usize::from((low..=high).contains(&(copies as f64 / 200.0)));
             }
