@@ -282,7 +282,7 @@ impl ImageSet {
         let rows = Rows::Floats(rows);
         let values = measure(&rows, Known::Floats, range);
         let shape = (shape.pixels() > 1).then_some(shape);
-        Ok(Self { path, format, shape, rows, floats: OnceLock::new(), values, files, notes })
+        Ok(Self { path, format, shape, rows, values, files, notes })
     }
 
     /// Vectors as images of this shape with values in the order row, column, channel.

@@ -50,6 +50,9 @@ pub struct Compared {
     /// Distance from each training image that is the nearest one of a sample to the nearest other training image, without
     /// transformations.
     pub around: HashMap<usize, f64>,
+    /// Distance up to which two images count as the same: a quarter of the median distance from real images to the nearest
+    /// other one (a sixteenth when distances are squared), and at least the position of exact copies on logarithmic axes.
+    pub same: f64,
 }
 
 /// A training image near a query.
@@ -149,6 +152,7 @@ pub fn compare<S: Source>(
         held_out: unseen.map(|found| found.into_iter().flatten().collect()),
         within: within.into_iter().flatten().collect(),
         around,
+        same,
     })
 }
 

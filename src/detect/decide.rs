@@ -16,6 +16,8 @@ const LEVELS: [f64; 4] = [0.01, 0.05, 0.2, 0.5];
 /// Standard errors of 97.5 percent, and of the same for four levels at once.
 const Z: f64 = 1.96;
 const Z_OF_FOUR: f64 = 2.5;
+/// Share of the copies, weak ones too, that are taken to have p-values up to 1/2.
+const NEARER: f64 = 0.9;
 
 /// Origin of the null distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +44,7 @@ pub enum Statistic {
 pub struct NullFit {
     /// Origin of the null distances.
     pub source: NullSource,
-    /// Held-out images that equal a training image, which are left out.
+    /// Held-out images that equal a training image or [count as the same](Compared::same), which are left out.
     pub equal: usize,
     /// ln d(x, D).
     pub distance: Tail,
@@ -75,16 +77,19 @@ pub struct Decision {
     /// p-values of each sample; `None` for an invalid one.
     #[serde(skip)]
     pub p_values: Vec<Option<PValues>>,
-    /// Largest p-value that is called a copy; `None` when none is called.
-    pub cutoff: Option<f64>,
+    /// Largest p-value with which a sample is called a copy, or would be if no sample has it.
+    pub cutoff: f64,
     /// Number of samples that are called copies.
     pub called: usize,
-    /// Number of valid samples that would be called by chance.
+    /// Number of valid samples that are no copies and would be called by chance: those with p-values up to the cutoff.
     pub expected_false: f64,
-    /// 95 percent interval of the fraction of copies among valid samples: the Wilson interval of the called ones, its
-    /// lower end less the expected false ones, its upper end with the copies that were not called where p-values show
-    /// them.
+    /// 95 percent interval of the fraction of recognizable copies, those with p-values up to the cutoff: the Wilson interval of
+    /// the called fraction, its lower end less the expected false ones.
     pub interval: [f64; 2],
+    /// Largest fraction of copies of any kind that the p-values leave possible, a 97.5 percent bound: at least 9 in 10 copies
+    /// are taken to be nearer, by the statistic, than half of the null distribution. Copies of which fewer are nearer look like
+    /// new images, and no bound holds for them.
+    pub at_most: f64,
     /// Estimated number of copies beyond the called ones: samples whose p-values are small more often than chance explains,
     /// although none of them alone can be called. 0 when there is no sign of them.
     pub not_called: f64,
@@ -93,7 +98,7 @@ pub struct Decision {
 impl Decision {
     /// Whether a sample is called a copy.
     pub fn calls(&self, sample: usize) -> bool {
-        self.p_values[sample].zip(self.cutoff).is_some_and(|(p, cutoff)| p.used <= cutoff)
+        self.p_values[sample].is_some_and(|p| p.used <= self.cutoff)
     }
 }
 
@@ -119,7 +124,7 @@ pub fn check_fdr(fdr: f64) -> Result<(), SettingError> {
 pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     let least = found.neighbours.least;
     let held_out = found.held_out.as_deref().unwrap_or_default();
-    let unequal: Vec<Near> = held_out.iter().copied().filter(|near| near.distance > 0.0).collect();
+    let unequal: Vec<Near> = held_out.iter().copied().filter(|near| near.distance > found.same).collect();
     let equal = held_out.len() - unequal.len();
     let (source, null) = if !unequal.is_empty() && unequal.len() >= FEWEST_HELD_OUT.min(found.within.len()) {
         (NullSource::HeldOut, &unequal)
@@ -154,15 +159,11 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     }
     let share_of_null = share_of_null(&sorted);
     let called = called(&sorted, fdr, share_of_null);
-    let cutoff = called.checked_sub(1).map(|last| sorted[last]);
+    let cutoff = cutoff(&sorted, called, fdr, share_of_null);
     let samples = sorted.len();
-    let expected_false = cutoff.map_or(0.0, |p| p * share_of_null * samples as f64);
-    let values = if ratio.is_some() { ratio.as_ref() } else { Some(&distance) };
-    let null_count = values.map_or(0, |tail| tail.values().len());
-    let not_called = not_called(&sorted, called, null_count);
+    let expected_false = share_of_null * samples as f64 * cutoff;
+    let values = ratio.as_ref().unwrap_or(&distance).values().len();
     let (low, high) = wilson(called as f64 / samples.max(1) as f64, samples);
-    let each = 1.0 / samples.max(1) as f64;
-    let more = not_called.map_or(0.0, |(_, most)| (called as f64 + most) * each);
     Some(Decision {
         fdr,
         statistic,
@@ -171,8 +172,9 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
         cutoff,
         called,
         expected_false,
-        interval: [(low - expected_false * each).max(0.0), high.max(more).min(1.0)],
-        not_called: not_called.map_or(0.0, |(estimate, _)| estimate),
+        interval: [(low - expected_false / samples.max(1) as f64).max(0.0), high],
+        at_most: at_most(&sorted, values).clamp(high, 1.0),
+        not_called: not_called(&sorted, called, values),
     })
 }
 
@@ -233,9 +235,25 @@ fn called(sorted: &[f64], fdr: f64, share_of_null: f64) -> usize {
     count.checked_sub(1).map_or(0, |last| sorted.partition_point(|p| *p <= sorted[last]))
 }
 
-/// Estimate and largest plausible number of copies that are not among the `called` smallest of the sorted p-values; `None`
-/// when the rest is as chance has it. `null` is the number of null values.
-fn not_called(sorted: &[f64], called: usize, null: usize) -> Option<(f64, f64)> {
+/// Largest p-value with which one more sample would be called.
+fn cutoff(sorted: &[f64], called: usize, fdr: f64, share_of_null: f64) -> f64 {
+    let m = sorted.len().max(1) as f64;
+    let last = called.checked_sub(1).map_or(0.0, |last| sorted[last]);
+    (fdr * (called + 1) as f64 / m).min(last + LOCAL / (share_of_null * m)).max(last)
+}
+
+/// Upper end of the 95 percent interval of the fraction of copies, where [`NEARER`] of them have p-values up to 1/2. `null` is
+/// the number of null values.
+fn at_most(sorted: &[f64], null: usize) -> f64 {
+    let m = sorted.len().max(1) as f64;
+    let near = sorted.partition_point(|p| *p <= 0.5) as f64 / m;
+    let error = (near * (1.0 - near) / m + 0.25 / null.max(1) as f64).sqrt();
+    (near - 0.5 + Z * error) / (NEARER - 0.5)
+}
+
+/// Estimated number of copies that are not among the `called` smallest of the sorted p-values; 0 when the rest is as chance
+/// has it. `null` is the number of null values.
+fn not_called(sorted: &[f64], called: usize, null: usize) -> f64 {
     let rest = &sorted[called..];
     let (from, m) = (called.checked_sub(1).map_or(0.0, |last| sorted[last]), rest.len() as f64);
     LEVELS
@@ -245,10 +263,9 @@ fn not_called(sorted: &[f64], called: usize, null: usize) -> Option<(f64, f64)> 
             let share = (level - from) / (1.0 - from);
             let excess = rest.partition_point(|p| *p <= level) as f64 - m * share;
             let error = (m * share * (1.0 - share) * (1.0 + m / null.max(1) as f64)).sqrt();
-            let scale = 1.0 / (1.0 - share);
-            (excess > Z_OF_FOUR * error).then_some((excess * scale, (excess + Z * error) * scale))
+            (excess > Z_OF_FOUR * error).then_some(excess / (1.0 - share))
         })
-        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .fold(0.0, f64::max)
 }
 
 /// The rule of authenticity (Alaa et al. 2022): a sample is not authentic when its nearest training image is nearer to it
@@ -268,9 +285,16 @@ impl Authenticity {
             return None;
         }
         let valid = found.samples.iter().flatten().count();
-        let near = |near: &&Near| found.around.get(&near.index).is_some_and(|around| near.distance < *around);
-        let copies = found.samples.iter().flatten().filter(near).count();
+        let copies = (0..found.samples.len()).filter(|&i| found.not_authentic(i)).count();
         Some(Self { copies, fraction: copies as f64 / valid.max(1) as f64 })
+    }
+}
+
+impl Compared {
+    /// Whether the rule of [authenticity](Authenticity) calls a sample a copy.
+    pub fn not_authentic(&self, sample: usize) -> bool {
+        let near = self.samples[sample].as_ref();
+        near.is_some_and(|near| self.around.get(&near.index).is_some_and(|around| near.distance < *around))
     }
 }
 
@@ -324,22 +348,47 @@ mod tests {
     }
 
     #[test]
-    fn copies_that_can_not_be_called_widen_the_interval() {
+    fn copies_that_can_not_be_called_are_estimated_and_bounded() {
         let even: Vec<f64> = (1..1000).map(|i| f64::from(i) / 1000.0).collect();
-        assert_eq!(not_called(&even, 0, 1000), None);
+        assert_eq!(not_called(&even, 0, 1000), 0.0);
+        // 1.96 standard errors of two shares of 1/2 among 1000, over 0.4.
+        assert!(
+            (at_most(&even, 1000) - 1.96 * 0.0005f64.sqrt() / 0.4).abs() < 0.002,
+            "{}",
+            at_most(&even, 1000)
+        );
         // A tenth of 1000 with p-values of 0.01 to 0.02.
         let mut weak: Vec<f64> = (1..=900).map(|i| f64::from(i) / 901.0).collect();
         weak.extend((0..100).map(|i| 0.01 + 1e-4 * f64::from(i)));
         weak.sort_unstable_by(f64::total_cmp);
-        let (estimate, most) = not_called(&weak, 0, 1000).unwrap();
-        assert!((estimate - 100.0).abs() < 15.0 && most > estimate, "{estimate} {most}");
+        let estimate = not_called(&weak, 0, 1000);
+        assert!((estimate - 100.0).abs() < 15.0, "{estimate}");
+        assert!(at_most(&weak, 1000) > 0.2, "{}", at_most(&weak, 1000));
+    }
+
+    #[test]
+    fn the_expected_number_is_that_up_to_the_largest_p_value_that_would_be_called() {
+        // Nothing but new images: as many as were promised.
+        let even: Vec<f64> = (1..1000).map(|i| f64::from(i) / 1000.0).collect();
+        assert!((999.0 * cutoff(&even, 0, 0.05, 1.0) - 0.05).abs() < 1e-12);
+        // 30 clear copies: up to a local false discovery rate of 1/2, although the last of them has a p-value of 1e-9.
+        let sorted: Vec<f64> =
+            (0..30).map(|_| 1e-9).chain((0..970).map(|i| (f64::from(i) + 1.0) / 971.0)).collect();
+        let found = cutoff(&sorted, 30, 0.05, 0.97);
+        assert!((970.0 * found - 0.5).abs() < 1e-3, "{found}");
+        let with = |p: f64| {
+            let mut more = sorted.clone();
+            more[30] = p;
+            called(&more, 0.05, 0.97)
+        };
+        assert_eq!((with(0.99 * found), with(1.01 * found)), (31, 30));
     }
 
     #[test]
     fn the_false_discovery_rate_is_kept_and_the_interval_holds() {
         // p-values of 200 samples against a null of 500 values, copies 6 standard deviations below.
         let mut false_rate = [0.0; 3];
-        let mut held = [0; 3];
+        let (mut held, mut expected, mut wrongs) = ([0; 3], [0.0; 3], [0.0; 3]);
         let sets = 200;
         for (k, copies) in [0usize, 4, 60].into_iter().enumerate() {
             for set in 0..sets {
@@ -351,16 +400,24 @@ mod tests {
                     .collect();
                 p.sort_by(|a, b| a.0.total_cmp(&b.0));
                 let sorted: Vec<f64> = p.iter().map(|p| p.0).collect();
-                let n = called(&sorted, 0.05, share_of_null(&sorted));
+                let share = share_of_null(&sorted);
+                let n = called(&sorted, 0.05, share);
+                let cutoff = cutoff(&sorted, n, 0.05, share);
+                assert_eq!(sorted.partition_point(|p| *p <= cutoff), n);
                 let wrong = p[..n].iter().filter(|p| !p.1).count();
                 false_rate[k] += wrong as f64 / n.max(1) as f64 / f64::from(sets);
                 let (low, high) = wilson(n as f64 / 200.0, 200);
-                let expected = n.checked_sub(1).map_or(0.0, |last| sorted[last]);
-                held[k] += usize::from((low - expected..=high).contains(&(copies as f64 / 200.0)));
+                expected[k] += share * 200.0 * cutoff;
+                wrongs[k] += wrong as f64;
+                held[k] += usize::from((low..=high).contains(&(copies as f64 / 200.0)));
             }
         }
         // 5 percent and 3 standard errors of a mean of 200.
         assert!(false_rate.iter().all(|rate| *rate <= 0.05 + 0.046), "{false_rate:?}");
         assert!(held.iter().all(|held| *held >= 186), "{held:?}");
+        // No more than expected; 3 standard deviations of a Poisson number.
+        for (wrong, expected) in wrongs.iter().zip(expected) {
+            assert!(*wrong <= expected + 3.0 * expected.sqrt(), "{wrong} {expected}");
+        }
     }
 }

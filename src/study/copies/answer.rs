@@ -269,9 +269,14 @@ impl Answer {
         let by_null = self.decision.as_ref().filter(|_| self.delta_m.origin != Origin::Manual);
         let interval = by_null.map_or(self.fractions.memorized.wilson, |decision| decision.interval);
         let (low, high) = (percent(interval[0]), percent(interval[1]));
-        text.push_str(&format!(", 95 % interval {low} to {high}) are copies of {originals} training images"));
+        let kind = if by_null.is_some() { "recognizable copies" } else { "copies" };
+        text.push_str(&format!(", 95 % interval {low} to {high}) are {kind} of {originals} training images"));
         if let Some(decision) = by_null {
-            text.push_str(&format!("; {} would be expected by chance", short(decision.expected_false)));
+            text.push_str(&format!(
+                "; {} would be expected by chance; with copies too weak to recognize, at most {} %",
+                short(decision.expected_false),
+                percent(decision.at_most)
+            ));
         }
         text
     }
@@ -401,11 +406,9 @@ impl Rungs<'_> {
                 }
                 Statistic::Distance => "the distance",
             };
-            let trimmed = match (tail.near_copies, decision.null.equal) {
-                (0, 0) => String::new(),
-                (near, equal) => format!(
-                    ", without {near} near copies and {equal} held-out images that equal a training image"
-                ),
+            let trimmed = match decision.null.equal {
+                0 => String::new(),
+                equal => format!(", without {equal} held-out images that count as training images"),
             };
             rungs.push(self.rung(
                 "null",
@@ -428,14 +431,9 @@ impl Rungs<'_> {
             (self.found.neighbours.images > 1).then(|| thirds.to_vec()),
             "the nearest training image is less than a third as far as the nearest different one".to_owned(),
         ));
-        let near_other = |i: usize| {
-            near(i).is_some_and(|near| {
-                self.found.around.get(&near.index).is_some_and(|around| near.distance < *around)
-            })
-        };
         rungs.push(self.rung(
             "authenticity",
-            authenticity.map(|_| each(&near_other)),
+            authenticity.map(|_| each(&|i| self.found.not_authentic(i))),
             "the nearest training image is nearer to the sample than to every other training image (Alaa et al. 2022)"
                 .to_owned(),
         ));

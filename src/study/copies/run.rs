@@ -12,7 +12,7 @@ use super::{Answer, CopiesError, Images, Size, Transformation};
 use crate::data::ImageSet;
 use crate::data::image_set::{Layout, Together};
 use crate::detect::{
-    ClassifySettings, Compared, DetectError, NullSource, check_fdr, classify, compare, comparisons, decide,
+    ClassifySettings, Compared, DetectError, check_fdr, classify, compare, comparisons, decide,
 };
 use crate::device::DeviceChoice;
 use crate::distance::{Backbone, Lpips};
@@ -201,16 +201,10 @@ impl CopiesParams {
         let compared = compare(&rows, plan.blocks, device, &*progress)?;
         drop((rows, progress));
         let decision = decide(&compared, self.settings.fdr);
-        // Held-out images that are training images or near copies of them are not the measure of what is near.
+        // Held-out images that count as training images are not the measure of what is near.
         let mut neighbours = compared.neighbours.clone();
         if let Some(held_out) = &mut neighbours.held_out {
-            held_out.retain(|distance| *distance > 0.0);
-            if let Some(decision) = &decision
-                && decision.null.source == NullSource::HeldOut
-            {
-                held_out.sort_unstable_by(f64::total_cmp);
-                held_out.drain(..decision.null.distance.near_copies);
-            }
+            held_out.retain(|distance| *distance > compared.same);
         }
         neighbours.held_out = neighbours.held_out.filter(|held_out| !held_out.is_empty());
         let answer = Answer::new(&compared, classify(&neighbours, &self.classify)?, decision);
