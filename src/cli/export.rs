@@ -69,6 +69,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         array => write_array(array.path(), data.rows()).map_err(Error::from)?,
     }
+    if let Some(read) = source.said() {
+        put_line!("training set: {read}");
+    }
     let (count, unit) = (data.len(), source.settings().unit());
     put_line!("data export: {count} {unit}{said}, from {from} -> {}", output.path().display());
     Ok(())

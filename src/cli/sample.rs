@@ -6,7 +6,7 @@ use mem2gen::plot::{ImageOutput, sheet, write_pictures};
 use mem2gen::process::{Spacing, Steps};
 use mem2gen::progress::Progress;
 use mem2gen::random::SEED;
-use mem2gen::sample::{Draw, Drawn, Rk45Settings, Sampler};
+use mem2gen::sample::{Draw, DrawnSamples, Rk45Settings, Sampler};
 use mem2gen::shape::Shape;
 use mem2gen::store::{write_atomic, write_rows};
 use mem2gen::study::subject::TrainedScore;
@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Writes the samples in the form of the output.
-fn write(output: &ImageOutput, (n, shape): (usize, Shape), drawn: &Drawn) -> Result<(), Error> {
+fn write(output: &ImageOutput, (n, shape): (usize, Shape), drawn: &DrawnSamples) -> Result<(), Error> {
     match output {
         ImageOutput::Array(path) => Ok(write_rows(path, (n, shape.len()), drawn.parts())?),
         ImageOutput::Folder(path) => Ok(write_pictures(path, shape, drawn.parts())?),

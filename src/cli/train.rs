@@ -161,6 +161,7 @@ pub fn run(args: Args) -> Result<(), Error> {
         None => args.settings()?,
     };
     let progress = Progress::new("training", settings.steps);
+    let (data, read) = data.unzip();
     let begin = || {
         let data = data.map_or_else(|| TrainingData::load(&Layout::find(), &settings.data), Ok)?;
         let params = settings.check(data.shape())?;
@@ -170,6 +171,9 @@ pub fn run(args: Args) -> Result<(), Error> {
     drop(progress);
     for damaged in &trained.damaged {
         put_error!("mem2gen train: skipped: {damaged}");
+    }
+    if let Some(read) = read {
+        put_line!("training set: {read}");
     }
     say(&trained.run, trained.from, trained.already)
 }
@@ -210,8 +214,8 @@ fn read(path: &Path) -> Result<TrainSettings, Error> {
 }
 
 impl Args {
-    /// The settings, and own images, which were read to know their shape.
-    fn settings(&self) -> Result<(TrainSettings, Option<TrainingData>), Error> {
+    /// The settings, and own images, which were read to know their shape, with what was read in words.
+    fn settings(&self) -> Result<(TrainSettings, Option<(TrainingData, String)>), Error> {
         let choices = &self.choices;
         let named = self.reading.named(&choices.dataset, choices.size, "--dataset")?;
         let needed =
@@ -244,7 +248,7 @@ impl Args {
                 let data = source.training().map_err(mem2gen::Error::from)?;
                 let settings =
                     choices.settings(&choices.defaults("own")?, source.settings().clone(), data.shape())?;
-                Ok((settings, Some(data)))
+                Ok((settings, Some(data).zip(source.said())))
             }
         }
     }

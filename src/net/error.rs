@@ -37,6 +37,20 @@ pub enum NetError {
         /// Largest batch size.
         room: usize,
     },
+    /// Activations that do not fit into memory.
+    #[error(
+        "network: {rows} samples at a time take at least {} GiB of memory, but {} GiB are left; choose a smaller batch, smaller images or \
+         a smaller network",
+        needed.div_ceil(1 << 30), left >> 30
+    )]
+    Memory {
+        /// Batch size.
+        rows: usize,
+        /// Bytes of their activations.
+        needed: u64,
+        /// Bytes that are left.
+        left: u64,
+    },
     /// A backward pass without the forward pass that it needs.
     #[error("backward: {reason}")]
     Backward {

@@ -123,7 +123,7 @@ impl Draw<'_> {
 
     /// Draws the first `n` samples for the output `out`, in batches of `batch`.
     ///
-    /// Finished batches are kept in the folder `OUT.partial` until [`Drawn::finish`], so that the next call resumes after
+    /// Finished batches are kept in the folder `OUT.partial` until [`DrawnSamples::finish`], so that the next call resumes after
     /// an interruption. `settings` are everything that the samples depend on; batches with other settings are removed.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Draw<'_> {
         batch: usize,
         settings: &Value,
         progress: &dyn ProgressSink,
-    ) -> Result<Drawn, SampleError> {
+    ) -> Result<DrawnSamples, SampleError> {
         let (partial, mut resumed) = Partial::open(out, settings)?;
         let mut files = Vec::new();
         for range in Self::parts(n, batch) {
@@ -156,19 +156,19 @@ impl Draw<'_> {
             }
             files.push((file, range.len()));
         }
-        Ok(Drawn { partial, files, dim: self.score.dim(), resumed })
+        Ok(DrawnSamples { partial, files, dim: self.score.dim(), resumed })
     }
 }
 
 /// Samples of [`Draw::draw`] in the files of their batches.
-pub struct Drawn {
+pub struct DrawnSamples {
     partial: Partial,
     files: Vec<(PathBuf, usize)>,
     dim: usize,
     resumed: Resumed,
 }
 
-impl Drawn {
+impl DrawnSamples {
     /// The batches in order, in single precision.
     pub fn parts(&self) -> impl Iterator<Item = Result<Array2<f32>, StoreError>> + '_ {
         self.files.iter().map(|(file, rows)| part(file, *rows, self.dim))

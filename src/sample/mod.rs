@@ -19,7 +19,7 @@ mod flow;
 mod rk45;
 
 pub use discrete::{ancestral, ddim};
-pub use draw::{Draw, Drawn, Resumed, Sampler, VERSION};
+pub use draw::{Draw, DrawnSamples, Resumed, Sampler, VERSION};
 pub use error::SampleError;
 pub use euler_maruyama::euler_maruyama;
 pub use flow::{Divergence, Flow, Likelihood, Prior};

@@ -105,6 +105,14 @@ impl TrainingSource {
         &self.settings
     }
 
+    /// What was read of own images, in one line; `None` for other data sets.
+    pub fn said(&self) -> Option<String> {
+        match &self.images {
+            Images::Own(images) => Some(images.said()),
+            Images::Registered(..) | Images::Toy => None,
+        }
+    }
+
     /// Training set size K that is asked for.
     pub fn k(&self) -> usize {
         self.settings.k().expect("an unknown training set has no source")

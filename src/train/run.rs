@@ -35,8 +35,9 @@ pub struct Trained {
 ///
 /// # Errors
 /// [`TrainError::Other`] for a run with other settings, data or device in the folder; [`TrainError::Busy`] when another
-/// process uses it; [`TrainError::Device`] for a missing device; [`TrainError::Diverged`] for a loss, a gradient or weights
-/// that are not finite, after which earlier checkpoints remain.
+/// process uses it; [`TrainError::Device`] for a missing device; [`TrainError::Net`] for a batch that does not fit into
+/// memory; [`TrainError::Diverged`] for a loss, a gradient or weights that are not finite, after which earlier checkpoints
+/// remain.
 pub fn train(
     path: &Path,
     params: &TrainParams,
@@ -53,6 +54,9 @@ pub fn train(
             format!("rows of {}", params.input().len()),
         )
         .into());
+    }
+    if place.is_none() {
+        Engine::fits(params.graph(), params.rows(data.len()), Purpose::Train)?;
     }
     let (run, _lock) = RunDir::begin(path, params, data, &device.to_string())?;
     let steps = params.settings().steps;

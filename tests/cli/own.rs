@@ -73,6 +73,7 @@ fn a_folder_is_trained_on_resumed_and_exported() {
     let (pics, run) = (folder.at("pics"), folder.at("run"));
     let told = trains(&folder, &pics, &run, &["--k", "5"]);
     assert!(told.contains("train: 6 steps, 5 images, mlp of "), "{told}");
+    assert!(told.contains("training set: read 12 images of 6x8x3, bytes, from "), "{told}");
     let opened = RunDir::open(Path::new(&run)).unwrap();
     let DataSettings::Files { images, k } = opened.params().settings().data.clone() else { panic!("{told}") };
     assert_eq!((images.paths, k), (vec![folder.path("pics")], 5));
@@ -211,6 +212,11 @@ fn what_is_neither_name_nor_file_is_refused_in_one_line() {
     refused(&[&pics], &["--k", "5"], &["training set", "5", "1 to 4"]);
     refused(&[&pics], &["--k", "0"], &["training set", "0", "1 to 4"]);
     refused(&[&pics], &["--size", "0"], &["--size", "0"]);
+    refused(
+        &[&pics],
+        &["--batch", "1048576", "--repeat", "--size", "512"],
+        &["1048576 samples", "GiB", "smaller"],
+    );
     // Vectors, and values in no known range.
     let vectors = folder.array("vectors.npy", &Array2::<f32>::zeros((9, 16)));
     refused(&[&vectors], &[], &["vectors.npy", "16 values", "[n, height, width]"]);

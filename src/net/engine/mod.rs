@@ -96,15 +96,24 @@ impl Engine {
     /// An engine for batches of at most `rows` samples.
     ///
     /// # Errors
-    /// [`NetError::Rows`] for 0 rows.
+    /// [`NetError::Rows`] for 0 rows; [`NetError::Memory`] for more than fit into memory.
     pub fn new(graph: Arc<Graph>, rows: usize, purpose: Purpose) -> Result<Self, NetError> {
         if rows == 0 {
             return Err(NetError::Rows { operation: "engine", rows, room: usize::MAX });
         }
         let plan = Plan::new(&graph, purpose);
+        plan.fits(rows)?;
         let kernels = (0..graph.nodes().len()).map(|n| Kernel::new(&graph, n, rows)).collect();
         let slots = plan.slots.iter().map(|n| Buffer::new(n * rows)).collect();
         Ok(Self { graph, rows, plan, kernels, slots, last: None, timings: Timings::default() })
+    }
+
+    /// Refuses a batch whose activations do not fit into memory, as [`Self::new`] does, without taking memory.
+    ///
+    /// # Errors
+    /// [`NetError::Memory`].
+    pub fn fits(graph: &Graph, rows: usize, purpose: Purpose) -> Result<(), NetError> {
+        Plan::new(graph, purpose).fits(rows)
     }
 
     /// Time by kind of operation since the engine was made or [`Self::reset_timings`] was called.

@@ -1,6 +1,7 @@
 //! Order of a graph's operations, and the buffers they use.
 
-use crate::net::{Graph, Op};
+use crate::net::{Graph, NetError, Op};
+use crate::store::memory_left;
 
 use super::Purpose;
 
@@ -133,6 +134,18 @@ impl Work {
 }
 
 impl Plan {
+    /// Refuses batches of `rows` samples whose buffers do not fit into memory.
+    pub(super) fn fits(&self, rows: usize) -> Result<(), NetError> {
+        let values: usize = self.slots.iter().sum();
+        let needed = (size_of::<f32>() as u64).saturating_mul(values as u64).saturating_mul(rows as u64);
+        // The system is asked only where it may have too little.
+        let left = if needed < 1 << 30 { None } else { memory_left() };
+        match left {
+            Some(left) if needed > left => Err(NetError::Memory { rows, needed, left }),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn new(graph: &Graph, purpose: Purpose) -> Self {
         let work = work(graph);
         let size = |n: usize| graph.nodes()[n].shape.len();

@@ -15,7 +15,7 @@ use crate::process::Spacing;
 use crate::progress::Reporter;
 use crate::project::Layout;
 use crate::random::SEED;
-use crate::sample::{Draw, Drawn, Sampler};
+use crate::sample::{Draw, DrawnSamples, Sampler};
 use crate::setting::SettingError;
 use crate::shape::Shape;
 use crate::store::{vacant, write_array};
@@ -148,7 +148,7 @@ impl OfRun {
     }
 
     /// Draws the samples.
-    fn draw(&self, trained: &TrainedScore, report: &dyn Reporter, out: &Path) -> Result<Drawn, Error> {
+    fn draw(&self, trained: &TrainedScore, report: &dyn Reporter, out: &Path) -> Result<DrawnSamples, Error> {
         let process = trained.run().process();
         let steps = process.steps(STEPS, Spacing::Leading)?;
         let times: Vec<f64> = steps.levels().iter().map(|level| level.t()).collect();
