@@ -86,9 +86,9 @@ bench-landscape: build python ## Measure the share of time in the network of bas
 	@$(ENV)
 	"$$MEM2GEN_PYTHON" tools/landscape_share.py $(if $(filter 1,$(UPDATE)),--update)
 
-bench-classify: build ## Measure recall and false discoveries of classify and other rules with planted copies (SEEDS=200, UPDATE=1 writes docs/classify-benchmark.md)
+bench-classify: build ## Measure recall and false discoveries of classify and other rules with planted copies (SEEDS=200, MOVED_SEEDS=20, LPIPS_SEEDS=0, COLOUR=FOLDER, UPDATE=1 writes docs/classify-benchmark.md)
 	@$(ENV)
-	cargo run --release --locked --quiet --bin timings -- planted --seeds $(or $(SEEDS),200) $(if $(filter 1,$(UPDATE)),--page docs/classify-benchmark.md)
+	cargo run --release --locked --quiet --bin timings -- planted --seeds $(or $(SEEDS),200) --moved-seeds $(or $(MOVED_SEEDS),20) --lpips-seeds $(or $(LPIPS_SEEDS),0) $(if $(COLOUR),--colour '$(COLOUR)') $(if $(filter 1,$(UPDATE)),--page docs/classify-benchmark.md)
 
 gpu-report: system ## On a machine with a GPU: check and time every kernel and compare it with the limits of the GPU
 	@$(ENV)

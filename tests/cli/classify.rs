@@ -543,7 +543,7 @@ fn copies_are_found_whatever_else_is_known() {
     assert_eq!((code, memorized(&labels).len()), (0, 0), "{report}");
     let (_, labels, report) = answer(&folder, [&train, &planted(15, 100)], Some(&held_out), &[]);
     assert_eq!(memorized(&labels), (0..15).collect::<Vec<_>>());
-    assert_eq!(report["decision"]["null"]["ratio"]["near_copies"], 4);
+    assert_eq!(report["decision"]["null"]["equal"], 4);
 }
 
 #[test]

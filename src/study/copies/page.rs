@@ -132,7 +132,7 @@ impl Page<'_> {
         }
         html.push_str(
             "</table>\n<p class=\"small\">Intervals of this table are Wilson intervals of the counts. That of the \
-             sentence above allows for copies called by chance and for copies that can't be called one by one.</p>\n",
+             sentence above is of recognizable copies, and allows for samples that are called by chance.</p>\n",
         );
     }
 
