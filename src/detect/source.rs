@@ -241,6 +241,8 @@ impl<'a, S: Source> Searched<'a, S> {
         let first = &searched.rows[..blocks.searched.min(searched.rows.len())];
         let memories = searched.memories(first)?;
         searched.device = memories.device();
+        // The device is looked for once.
+        searched.choice = DeviceChoice::Only(searched.device);
         searched.whole = (memories.len() == searched.rows.len()).then_some(memories);
         Ok(searched)
     }

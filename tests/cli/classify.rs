@@ -760,6 +760,7 @@ fn refusals_are_one_line_and_leave_nothing() {
         refuses(&train, &synthetic, &["--delta-s", value], &["delta_s"]);
         refuses(&train, &synthetic, &["--least-fraction", value], &["least_fraction"]);
     }
+    refuses(&train, &synthetic, &["--memory", "4 apples"], &["--memory", "4 apples", "4GiB"]);
 
     // A vector of three values is no image.
     let plane = folder.array("plane.npy", &Array2::from_shape_fn((4, 3), |(i, j)| (i + j) as f32 / 9.0));
@@ -813,6 +814,64 @@ fn refusals_are_one_line_and_leave_nothing() {
     folder.refuses(&[&call[..], &[&mixed]].concat(), &["mixed", "not empty"]);
     folder.refuses(&[&call[..], &[&synthetic]].concat(), &["S.npy"]);
     folder.runs(&[&call[..], &[&folder.at("empty")]].concat());
+}
+
+/// Within the least memory, and without a bound, the same is written.
+#[test]
+fn a_bound_on_memory_changes_no_result() {
+    let folder = Folder::new();
+    let mut dice = Dice::new(12);
+    let mut noise = |n: usize| Array3::from_shape_simple_fn((n, 40, 40), || (dice.word() >> 40) as u8);
+    let (train, mut synthetic) = (noise(320), noise(300));
+    for (from, to) in [(0, 20), (255, 21), (256, 22), (319, 299)] {
+        let copy = train.slice(s![from, .., ..;-1]).to_owned();
+        synthetic.slice_mut(s![to, .., ..]).assign(&copy);
+    }
+    let large = (folder.array("D.npy", &train), folder.array("S.npy", &synthetic));
+    let world = world(1);
+    let small =
+        (folder.array("few-D.npy", &gray(&world.train)), folder.array("few-S.npy", &gray(&world.synthetic)));
+    for (metric, (train, synthetic), images, more) in [
+        ("l2", &large, 620, &["--flips"][..]),
+        ("cosine", &large, 620, &[]),
+        ("lpips-alex", &small, TRAIN + world.synthetic.len_of(Axis(0)), &[]),
+    ] {
+        let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
+        if metric == "lpips-alex" && !cache.exists() {
+            eprintln!("skipped: the weights of LPIPS were not fetched");
+            return;
+        }
+        let call = ["classify", "--train", train, "--synthetic", synthetic, "--metric", metric];
+        let call = [&call[..], &["--delta-s", "0.01"], more].concat();
+        let to = |name: &str| folder.at(&format!("{metric}-{name}"));
+        let refused = mem2gen(&[&call[..], &["--memory", "1kB", "--out", &to("none")]].concat());
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        let (_, least) = refused.stderr.split_once("at least ").unwrap();
+        let least = least.split(' ').next().unwrap();
+        let due = format!(
+            "mem2gen classify: classify: --memory is 1000B, expected at least {least} for {images} images; give it more\n"
+        );
+        assert_eq!(refused.stderr, due);
+        folder.runs(&[&call[..], &["--out", &to("free")]].concat());
+        let said = folder.runs(&[&call[..], &["--memory", least, "--out", &to("bounded")]].concat());
+        let stored = said.contains("lpips-alex features of training images and samples: ")
+            && said.contains(&format!(
+                " in temporary files in {}, from which ",
+                folder.at("").trim_end_matches('/')
+            ));
+        assert_eq!(stored, metric == "lpips-alex", "{said}");
+        if metric == "l2" {
+            let labels = labels(&folder, "l2-bounded");
+            assert_eq!([20, 21, 22, 299].map(|i| labels[i].as_str()), ["memorized"; 4]);
+        }
+        for name in ["labels.csv", "fractions.json"] {
+            let read = |out: &str| fs::read(std::path::Path::new(&to(out)).join(name)).unwrap();
+            assert!(read("free") == read("bounded"), "{metric}: {name} differs");
+        }
+        let names = folder.names();
+        assert_eq!(names.iter().filter(|name| name.starts_with(&format!("{metric}-"))).count(), 2);
+        assert!(names.iter().all(|name| !name.starts_with('.')), "a temporary file is left: {names:?}");
+    }
 }
 
 #[test]

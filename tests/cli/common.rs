@@ -135,7 +135,7 @@ impl Folder {
         self.runs(&[command, "--memories", memories, "--queries", queries, option, value, "--out", out]);
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.0.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

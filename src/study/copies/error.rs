@@ -69,9 +69,11 @@ pub enum CopiesError {
         row: usize,
     },
     /// The comparison needs more memory than it may take.
-    #[error("classify: {images} images need at least {least} of memory, {}", match given {
-        Some(given) => format!("--memory is {given}; give it at least {least}"),
-        None => format!("{allowed} may be taken; free some or give fewer or smaller images"),
+    #[error("classify: {}", match given {
+        Some(given) => format!("--memory is {given}, expected at least {least} for {images} images; give it more"),
+        None => format!(
+            "{images} images need at least {least} of memory, {allowed} may be taken; free some or give fewer images"
+        ),
     })]
     Memory {
         /// Images of all inputs.

@@ -12,7 +12,7 @@ use crate::setting::SettingError;
 use crate::store::memory_left;
 
 /// Bytes of the program and its libraries, with their buffers.
-const PROGRAM: u64 = 160 << 20;
+const PROGRAM: u64 = 64 << 20;
 /// Bytes of the neighbours, the table and the figures, for an image.
 const EACH: u64 = 1 << 10;
 /// Bound where the system does not say how much memory is left.
@@ -153,11 +153,14 @@ impl Load {
             Some(Size(bytes)) => bytes.saturating_sub(self.images).min(left.unwrap_or(u64::MAX)),
             None => left.map_or(UNKNOWN.saturating_sub(self.images), |left| left / 4 * 3),
         };
-        self.within(more).ok_or_else(|| CopiesError::Memory {
-            images: self.counts.iter().sum(),
-            given: bound.filter(|bound| bound.0.saturating_sub(self.images) <= more),
-            allowed: Size(more),
-            least: Size(self.least() + if bound.is_some() { self.images } else { 0 }),
+        self.within(more).ok_or_else(|| {
+            let given = bound.filter(|bound| bound.0.saturating_sub(self.images) <= more);
+            CopiesError::Memory {
+                images: self.counts.iter().sum(),
+                given,
+                allowed: Size(more),
+                least: Size(self.least() + given.map_or(0, |_| self.images)),
+            }
         })
     }
 
