@@ -41,7 +41,7 @@ const MARKS: [&str; 2] = ["<!-- planted:begin -->\n", "<!-- planted:end -->\n"];
 /// the file of results, to which those that are missing are added first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Data sets of gray images, in the cache
+    /// Data sets of gray images, in the cache; "" for none
     #[arg(long, value_delimiter = ',', default_value = "mnist,fashion-mnist")]
     datasets: Vec<String>,
     /// Data sets of which near duplicates are left out, too
@@ -53,7 +53,7 @@ pub struct Args {
     /// Number of seeds
     #[arg(long, default_value_t = 200)]
     seeds: u64,
-    /// Number of seeds with mirrored and moved images
+    /// Number of seeds with mirrored and moved images, for the gray images
     #[arg(long, default_value_t = 20)]
     moved_seeds: u64,
     /// Number of seeds with LPIPS-AlexNet
@@ -344,7 +344,8 @@ fn refused(setting: &'static str, value: impl ToString, need: impl Into<Cow<'sta
 fn cases(args: &Args, layout: &Layout) -> Result<(Vec<Pool>, Vec<Case>), Error> {
     let (mut pools, mut cases) = (Vec::new(), Vec::new());
     let colour = args.colour.as_ref().map(|path| ("colour".to_owned(), Some(path)));
-    for (name, path) in args.datasets.iter().map(|name| (name.clone(), None)).chain(colour) {
+    let known = args.datasets.iter().filter(|name| !name.is_empty()).map(|name| (name.clone(), None));
+    for (name, path) in known.chain(colour) {
         pools.push(match path {
             None => Pool::Known(load(layout, &name, Split::Train)?),
             Some(path) => {
@@ -369,11 +370,11 @@ fn cases(args: &Args, layout: &Layout) -> Result<(Vec<Pool>, Vec<Case>), Error> 
         let alone = path.is_some();
         if !alone {
             cases.push(of("", args.seeds, false));
+            cases.push(Case { moved: true, ..of(", --flips --shifts 1", args.moved_seeds, false) });
         }
         if alone || args.apart.contains(&name) {
             cases.push(of(", near duplicates left out", args.seeds, true));
         }
-        cases.push(Case { moved: true, ..of(", --flips --shifts 1", args.moved_seeds, alone) });
         cases.push(Case { lpips: true, ..of(", lpips-alex", args.lpips_seeds, alone) });
     }
     Ok((pools, cases))
@@ -419,7 +420,7 @@ fn measure(
     let mut chosen = stream.permutation(pool.len());
     let mut left_out = 0.0;
     if case.apart {
-        (chosen, left_out) = apart(pool, &chosen, need, n)?;
+        (chosen, left_out) = apart(pool, &chosen, need, n, &mut stream)?;
     }
     if chosen.len() < need {
         let need = format!("at most {} images, without near duplicates, in all three sets", chosen.len());
@@ -457,8 +458,16 @@ fn measure(
     Ok(Measured { case: case.name.clone(), seed, images: n, held_out: args.held_out, left_out, cells })
 }
 
-/// The first `need` images in this order that are not near duplicates of an earlier one, and the fraction that is left out.
-fn apart(pool: &Pool, order: &[usize], need: usize, train: usize) -> Result<(Vec<usize>, f64), Error> {
+/// Images of which none is a near duplicate of an earlier one in `order`, in random order, and the fraction that is left out.
+///
+/// Of several near duplicates the first stays, so that in the given order the first images would have more of them.
+fn apart(
+    pool: &Pool,
+    order: &[usize],
+    need: usize,
+    train: usize,
+    stream: &mut Stream,
+) -> Result<(Vec<usize>, f64), Error> {
     let order = &order[..pool.len().min(need + need / 2)];
     let rows = pool.rows(order)?.into_shared();
     let nearest = |rows: &ArcArray2<f32>, k: usize| {
@@ -476,17 +485,10 @@ fn apart(pool: &Pool, order: &[usize], need: usize, train: usize) -> Result<(Vec
         let near = found.index.row(i).into_iter().zip(found.distance.row(i));
         near.into_iter().any(|(j, distance)| *j < i && *distance < least)
     };
-    let mut kept = Vec::with_capacity(need);
-    for (i, image) in order.iter().enumerate() {
-        if !repeats(i) {
-            kept.push(*image);
-        }
-        if kept.len() == need {
-            return Ok((kept, 1.0 - need as f64 / (i + 1) as f64));
-        }
-    }
-    let share = 1.0 - kept.len() as f64 / order.len() as f64;
-    Ok((kept, share))
+    let kept: Vec<usize> = (0..order.len()).filter(|i| !repeats(*i)).collect();
+    let left_out = 1.0 - kept.len() as f64 / order.len() as f64;
+    let mixed = stream.permutation(kept.len());
+    Ok((mixed.into_iter().map(|i| order[kept[i]]).collect(), left_out))
 }
 
 /// The first `count` copies and the new images after as many.
@@ -593,10 +595,11 @@ fn tables(lines: &[Measured]) -> String {
         for with in [true, false] {
             let _ = write!(
                 out,
-                "\n**{name}, {} held-out images, {} seeds.** Recall / false discovery rate; coverage of the interval, and of \
+                "\n**{name}, {} held-out images, {} seed{}.** Recall / false discovery rate; coverage of the interval, and of \
                  its lower end to the upper bound; false discoveries of mem2gen, expected and found in all sets.\n\n",
                 null(with),
-                lines.len()
+                lines.len(),
+                if lines.len() == 1 { "" } else { "s" }
             );
             let mut columns = RULES[..5].to_vec();
             columns.extend(["interval", "upper bound", "expected / found", RULES[5]]);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Said, said};
+use crate::common::{Folder, Said, said};
 
 fn timings(arguments: &[&str]) -> Said {
     said(Command::new(env!("CARGO_BIN_EXE_timings")).arg("operation").args(arguments))
@@ -73,4 +73,31 @@ fn refusals_name_the_argument() {
     refuses(&sized(&["score", "--device", "cuda:4096"]), &["cuda"]);
     refuses(&sized(&["score", "--device", "gpu"]), &["--device"]);
     refuses(&["energy", "--memories", "0"], &["memories", "empty"]);
+}
+
+#[test]
+fn planted_copies_are_found_and_seeds_that_were_measured_are_kept() {
+    let folder = Folder::new();
+    // 4x4 blocks of random colour.
+    let word = |i: u32, x: u32, y: u32| (i * 256 + x / 16 * 16 + y / 16 + 1).wrapping_mul(0x9E37_79B1) >> 8;
+    let pictures = folder.pictures(70, |i, x, y| [0, 8, 16].map(|shift| (word(i, x, y) >> shift) as u8));
+    let results = folder.path("results.jsonl");
+    let run = |seeds: &str| {
+        let call = ["--datasets", "", "--colour", &pictures, "--images", "20", "--held-out", "20"];
+        let out = ["--seeds", seeds, "--results", results.to_str().unwrap()];
+        let said = said(Command::new(env!("CARGO_BIN_EXE_timings")).arg("planted").args(call).args(out));
+        assert!(said.ok && said.stderr.is_empty(), "{}", said.stderr);
+        said.stdout
+    };
+    let text = run("1");
+    let exact = text.lines().find(|line| line.starts_with("| none, 100 %")).unwrap();
+    assert!(exact.starts_with("| none, 100 % | 1.000 / 0.000 |"), "{exact}");
+    assert!(text.contains("**colour, near duplicates left out, with held-out images, 1 seed.**"), "{text}");
+
+    // A second seed is added; half a line of a run that was ended is dropped.
+    let before = std::fs::read_to_string(&results).unwrap();
+    std::fs::write(&results, format!("{before}{}", &before[..40])).unwrap();
+    run("2");
+    let after = std::fs::read_to_string(&results).unwrap();
+    assert!(after.starts_with(&before) && after.lines().count() == 2, "{after}");
 }
