@@ -10,7 +10,7 @@ const FEWEST_HELD_OUT: usize = 20;
 /// Smallest ratio on a logarithmic axis.
 pub const LEAST_RATIO: f64 = 1e-3;
 /// Largest probability that a sample which is called a copy is none, given its p-value.
-const LOCAL: f64 = 0.5;
+const LOCAL: f64 = 0.2;
 /// p-values up to which more samples than expected indicate copies that were not called.
 const LEVELS: [f64; 4] = [0.01, 0.05, 0.2, 0.5];
 /// Standard errors of 97.5 percent, and of the same for four levels at once.
@@ -119,7 +119,7 @@ pub fn check_fdr(fdr: f64) -> Result<(), SettingError> {
 /// lie to the others. Its [p-value](Tail) is that of the ratio of the distances to the nearest and to the nearest different
 /// training image, which a blurred sample does not make small, or of the distance where there is no ratio. Samples are called
 /// up to the largest p-value that passes Benjamini and Hochberg's procedure, but only as far as the density of p-values says
-/// that a sample is a copy rather than not (local false discovery rate up to 1/2, from the decreasing density estimate of
+/// that a sample is a copy rather than not (local false discovery rate up to 1/5, from the decreasing density estimate of
 /// Grenander).
 pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     let least = found.neighbours.least;
