@@ -386,7 +386,8 @@ fn classify_compares_with_what_the_run_was_trained_on() {
     let larger = folder.array("larger.npy", &Array4::<u8>::zeros((3, 9, 9, 3)));
     refused(&["--run", &run, "--synthetic", &larger], &["larger.npy", "9x9x3", "run", "8x8x3"]);
     for more in [&["--run", &*pics][..], &["--run", &run, "--samples", "0"]] {
-        let call = [&["classify", "--out", &folder.at("refused")], more].concat();
+        let out = folder.at("refused");
+        let call = [&["classify", "--out", &out], more].concat();
         assert_eq!(mem2gen(&call).code, Some(2));
     }
 }
