@@ -100,7 +100,10 @@ fn an_imported_run_with_an_unknown_training_set_has_no_training_images() {
         &["potential"],
         &["sample", "-n", "1", "--score", "exact"],
     ] {
-        folder.refuses(&[command, &["--run", &run, "--out", &folder.at("out")]].concat(), &[unknown, "--k"]);
+        folder.refuses(
+            &[command, &["--run", &run, "--out", &folder.at("out.npy")]].concat(),
+            &[unknown, "--k"],
+        );
     }
 }
 

@@ -334,8 +334,8 @@ fn classify_compares_with_what_the_run_was_trained_on() {
     assert_eq!(memorized, (0..10).collect::<Vec<_>>(), "{told}");
     let table = read_parquet(&folder.path("out/labels.parquet")).unwrap();
     let files = column_text(&table, "train_file").unwrap();
-    for i in 0..10 {
-        assert_eq!(files[i], format!("{:02}.png", copies(i)));
+    for (i, file) in files.iter().enumerate().take(10) {
+        assert_eq!(*file, format!("{:02}.png", copies(i)));
     }
     let about = report(&folder, "out");
     assert_eq!(about["train"]["path"], run);
@@ -386,8 +386,8 @@ fn classify_compares_with_what_the_run_was_trained_on() {
     let larger = folder.array("larger.npy", &Array4::<u8>::zeros((3, 9, 9, 3)));
     refused(&["--run", &run, "--synthetic", &larger], &["larger.npy", "9x9x3", "run", "8x8x3"]);
     for more in [&["--run", &*pics][..], &["--run", &run, "--samples", "0"]] {
-        let refused = folder.at("refused");
-        let call = [&["classify", "--out", &refused], more].concat();
+        let out = folder.at("refused");
+        let call = [&["classify", "--out", &out], more].concat();
         assert_eq!(mem2gen(&call).code, Some(2));
     }
 }
