@@ -833,8 +833,8 @@ fn a_bound_on_memory_changes_no_result() {
         (folder.array("few-D.npy", &gray(&world.train)), folder.array("few-S.npy", &gray(&world.synthetic)));
     for (metric, (train, synthetic), images, more) in [
         ("l2", &large, 620, &["--flips"][..]),
-        ("cosine", &large, 620, &[]),
-        ("lpips-alex", &small, TRAIN + world.synthetic.len_of(Axis(0)), &[]),
+        ("cosine", &large, 620, &[][..]),
+        ("lpips-alex", &small, TRAIN + world.synthetic.len_of(Axis(0)), &[][..]),
     ] {
         let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cache/lpips-weights");
         if metric == "lpips-alex" && !cache.exists() {
