@@ -113,9 +113,6 @@ pub fn run(args: Args) -> Result<(), Error> {
         }
         None => {
             let images = args.inputs.read(args.settings.layout)?;
-            if let Some(cost) = params.cost(&images) {
-                put_line!("classify: {cost}");
-            }
             let copies = params.compare(images, args.on.device, &Printed)?;
             copies.write(&args.out, Some(&command))?;
             copies

@@ -84,17 +84,11 @@ impl OfRun {
         command: Option<&str>,
     ) -> Result<Copies, Error> {
         vacant(out)?;
-        let compare = |images: Images| -> Result<Copies, Error> {
-            if let Some(cost) = params.cost(&images) {
-                report.line(&format!("classify: {cost}"));
-            }
-            Ok(params.compare(images, device, report)?)
-        };
         if let Some(synthetic) = &self.synthetic {
             let run = training_run(&self.run)?;
             let synthetic = given(synthetic, run.shape())?;
             let (train, held_out) = self.real(&run, layout, report)?;
-            let copies = compare(Images::new(train, synthetic, held_out))?;
+            let copies = params.compare(Images::new(train, synthetic, held_out), device, report)?;
             copies.write(out, command)?;
             return Ok(copies);
         }
@@ -110,7 +104,7 @@ impl OfRun {
         let note = format!("drawn by ancestral sampling, {}, seed {SEED}", trained.describe());
         let path = (out.join(SAMPLES), Format::Npy);
         let synthetic = set(trained.run(), path, (trained.run().shape(), rows.clone()), None, note)?;
-        let copies = compare(Images::new(train, synthetic, held_out))?;
+        let copies = params.compare(Images::new(train, synthetic, held_out), device, report)?;
         copies.write_with(out, command, |folder| Ok(write_array(&folder.join(SAMPLES), &rows)?))?;
         drawn.finish();
         Ok(copies)

@@ -187,6 +187,9 @@ impl CopiesParams {
         if transformations.len() > 1 && shape.is_none() {
             return Err(CopiesError::NothingToMove { values: images.train().length() });
         }
+        if let Some(cost) = self.cost(&images) {
+            report.line(&format!("classify: {cost}"));
+        }
         let pair = Compare {
             images: &images,
             shape,
@@ -221,7 +224,7 @@ impl CopiesParams {
     }
 
     /// What mirroring and moving costs, in words; `None` when images are compared as they are.
-    pub fn cost(&self, images: &Images) -> Option<String> {
+    fn cost(&self, images: &Images) -> Option<String> {
         let times = self.transformations().len();
         (times > 1).then(|| {
             let count = |set: Option<&ImageSet>| set.map_or(0, ImageSet::len);
