@@ -11,7 +11,7 @@ use crate::process::{Process, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
 use crate::score::{Score, ScoreError};
-use crate::store::{Matrix, StoreError, read_matrix, write_array, write_atomic, write_rows};
+use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, write_array, write_atomic, write_rows};
 
 /// Version of the values that [`Draw`] computes. It increases with every change of a value, as it identifies partial
 /// results.
@@ -146,7 +146,7 @@ impl Draw<'_> {
                 progress.resume(self.work(range.len()));
             } else {
                 match self.samples(range.clone(), progress) {
-                    Ok(samples) => write_array(&file, &samples.mapv(|v| v as f32))?,
+                    Ok(samples) => write_part(&file, &samples.mapv(|v| v as f32))?,
                     Err(e) if files.is_empty() => {
                         partial.remove();
                         return Err(e);
@@ -192,18 +192,29 @@ impl DrawnSamples {
 }
 
 const PART: &str = "part-";
+/// Ending of the file with the checksum of a part.
+const SUM: &str = "sha256";
 const SETTINGS: &str = "settings.json";
 const LOCK: &str = "lock";
 
-/// Rows of a finished part of the expected size.
+/// Writes a part, then its checksum.
+fn write_part(file: &Path, rows: &Array2<f32>) -> Result<(), StoreError> {
+    write_array(file, rows)?;
+    write_atomic(&file.with_extension(SUM), |w| write!(w, "{}", rows_sha256(rows.view())))
+}
+
+/// Rows of a finished part of the expected size, as its checksum records them.
 fn part(file: &Path, rows: usize, dim: usize) -> Result<Array2<f32>, StoreError> {
-    match read_matrix(file)? {
-        Matrix::F32(part) if part.dim() == (rows, dim) => Ok(part),
-        other => {
-            let reason = format!("{:?}, expected [{rows}, {dim}] of float32", other.dim());
-            Err(StoreError::Array { path: file.into(), reason })
-        }
+    let bad = |reason: String| StoreError::Array { path: file.into(), reason };
+    let part = match read_matrix(file)? {
+        Matrix::F32(part) if part.dim() == (rows, dim) => part,
+        other => return Err(bad(format!("{:?}, expected [{rows}, {dim}] of float32", other.dim()))),
+    };
+    let sum = file.with_extension(SUM);
+    if fs::read_to_string(&sum).map_err(StoreError::io("open", &sum))? != rows_sha256(part.view()) {
+        return Err(bad(format!("its samples are not those of {}; call the command again", sum.display())));
     }
+    Ok(part)
 }
 
 /// The folder of finished parts, locked for this process.
@@ -386,6 +397,15 @@ mod tests {
         let other = draw(&score, 4).samples(0..10, &Silent).unwrap().mapv(|v| v as f32);
         assert_eq!(read(&out), other);
         assert_ne!(other, expected);
+
+        // So is a part with one other bit.
+        let dying = Dying(0.into());
+        draw(&dying, 4).write(&out, 10, 2, &json!({ "seed": 4 }), &Silent).unwrap_err();
+        let mut bytes = fs::read(&first).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&first, bytes).unwrap();
+        let found = draw(&score, 4).write(&out, 10, 2, &json!({ "seed": 4 }), &Silent).unwrap();
+        assert_eq!((found, read(&out)), (Resumed { kept: 2, dropped: false }, other));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::detect::{
     Authenticity, Classification, Compared, Counts, Decision, Fractions, NULL_QUANTILE, NullSource,
     NullSummary, Origin, RatioCriterion, Sensitivity, Share, Statistic, Threshold, c_t,
 };
+use crate::display::counted;
 
 /// Largest share of samples that one of two rules calls alone, when the rules agree.
 const DISAGREE: f64 = 0.1;
@@ -270,7 +271,10 @@ impl Answer {
         let interval = by_null.map_or(self.fractions.memorized.wilson, |decision| decision.interval);
         let (low, high) = (percent(interval[0]), percent(interval[1]));
         let kind = if by_null.is_some() { "recognizable copies" } else { "copies" };
-        text.push_str(&format!(", 95 % interval {low} to {high}) are {kind} of {originals} training images"));
+        text.push_str(&format!(
+            ", 95 % interval {low} to {high}) are {kind} of {}",
+            counted(originals, "training image")
+        ));
         if let Some(decision) = by_null {
             text.push_str(&format!(
                 "; {} would be expected by chance; with copies too weak to recognize, at most {} %",
