@@ -28,7 +28,7 @@ pub fn prepare(command: &'static str, resumes: bool) -> io::Result<()> {
             remove_temporaries();
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
             let kept = if resumes {
-                "what is finished is kept, and the same call goes on from there"
+                "the same call goes on after the last finished part (in training, the last checkpoint)"
             } else {
                 "no file is left unfinished; call it again"
             };

@@ -297,7 +297,7 @@ pub enum DataError {
         found: String,
     },
     /// The size of a training set is 0 or above the number of images.
-    #[error("training set: size is {k}, expected 1 to {n}")]
+    #[error("training set: size K is {k}, expected 1 to {n}")]
     SubsetSize {
         /// Size requested.
         k: usize,

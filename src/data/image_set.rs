@@ -258,6 +258,18 @@ impl ImageSet {
                 notes.push("its values are bytes of at most 1".to_owned());
             }
         }
+        if let (Rows::Floats(rows), Some((given, (from, to)))) =
+            (&rows, given.and_then(|given| Some((given, given.ends()?))))
+        {
+            let ends: Vec<(f32, f32)> =
+                rows.outer_iter().into_par_iter().filter_map(|row| ends(row)).collect();
+            let room = 0.5 * (to - from);
+            if let Some((lo, hi)) = reached(&ends).filter(|(lo, hi)| *lo < from - room || *hi > to + room) {
+                let reason =
+                    format!("its values reach from {lo} to {hi}, which is not the range {}", given.name());
+                return Err(DataError::Unclear { path, reason });
+            }
+        }
         let values = measure(&rows, known, given);
         Ok(Self { path, format, shape, rows, values, files, notes })
     }
@@ -407,6 +419,11 @@ impl ImageSet {
     /// Range and percentiles of the values.
     pub fn values(&self) -> &Values {
         &self.values
+    }
+
+    /// Adds to what is said of the set.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
     }
 
     /// Names of the images' files; `None` when they do not come from files of their own.
@@ -609,6 +626,19 @@ pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, 
         square(1).or_else(|| square(3))
     };
     if let Some(shape) = shape {
+        if shape.channels > 1 && how.layout.is_none() {
+            for set in &sets[1..] {
+                let planes = |a, b| matches!(singled_out(a, b, shape), Ok(Layout::Chw));
+                if planes(set, &sets[0]) || planes(&sets[0], set) {
+                    let reason = format!(
+                        "its rows and those of {} seem to have their channels in different orders; give arrays of shape \
+                         [n, height, width, channels]",
+                        sets[0].path.display()
+                    );
+                    return Err(DataError::Unclear { path: set.path.clone(), reason });
+                }
+            }
+        }
         let layout = how.layout.unwrap_or(Layout::Hwc);
         for set in sets.iter_mut() {
             let said = how.layout.is_some();
@@ -767,16 +797,21 @@ fn ends(row: ArrayView1<'_, f32>) -> Option<(f32, f32)> {
         .fold(None, |ends, v| Some(ends.map_or((v, v), |(lo, hi): (f32, f32)| (lo.min(v), hi.max(v)))))
 }
 
-/// The range of floating-point numbers and wide integers, from the least and largest value of each image. Of 50 images one
-/// may lie outside, as a sampler may have diverged.
-fn guessed(ends: &[(f32, f32)], known: Known) -> Nominal {
+/// Least and largest value of the images, apart from one of 50 that may lie outside.
+fn reached(ends: &[(f32, f32)]) -> Option<(f32, f32)> {
     let outside = ends.len() / 50;
     let mut least: Vec<f32> = ends.iter().map(|e| e.0).collect();
     let mut most: Vec<f32> = ends.iter().map(|e| e.1).collect();
     least.sort_unstable_by(f32::total_cmp);
     most.sort_unstable_by(|a, b| b.total_cmp(a));
-    let (Some(lo), Some(hi)) = (least.get(outside), most.get(outside)) else { return Nominal::Other };
-    match (*lo, *hi) {
+    least.get(outside).copied().zip(most.get(outside).copied())
+}
+
+/// The range of floating-point numbers and wide integers, from the least and largest value of each image. Of 50 images one
+/// may lie outside, as a sampler may have diverged.
+fn guessed(ends: &[(f32, f32)], known: Known) -> Nominal {
+    let Some(reached) = reached(ends) else { return Nominal::Other };
+    match reached {
         (lo, hi) if known == Known::Integers && lo >= 0.0 && hi > 255.0 && hi <= 65535.0 => Nominal::Words,
         _ if known == Known::Integers => Nominal::Other,
         // Generated images exceed their range slightly.

@@ -745,6 +745,24 @@ fn refusals_are_one_line_and_leave_nothing() {
     let strange = folder.array("strange.npy", &unit(&world.synthetic).mapv(|v| 20.0 * v));
     refuses(&train, &strange, &[], &["strange.npy", "[0, 20]", "D.npy", "[0, 1]", "--synthetic-range"]);
 
+    // A range that the values leave, rows of planes beside rows of pixels, and a run in place of images.
+    let symmetric = folder.array("symmetric.npy", &unit(&world.synthetic).mapv(|v| 2.0 * v - 1.0));
+    refuses(&train, &symmetric, &["--synthetic-range", "unit"], &["symmetric.npy", "from -1 to 1", "[0, 1]"]);
+    let three = self::world(3);
+    let rows = |pixels: &Pixels, order: [usize; 4]| {
+        let (n, length) = (pixels.shape()[0], 3 * SIDE * SIDE);
+        let moved = pixels.view().permuted_axes(order).as_standard_layout().into_owned();
+        moved.into_shape_with_order((n, length)).unwrap()
+    };
+    let pixels = folder.array("pixels.npy", &rows(&three.train, [0, 1, 2, 3]));
+    let planes = folder.array("planes.npy", &rows(&three.synthetic, [0, 3, 1, 2]));
+    refuses(&pixels, &planes, &[], &["planes.npy", "pixels.npy", "different orders"]);
+    fs::create_dir(folder.path("run")).unwrap();
+    for name in ["config.json", "ema.safetensors"] {
+        fs::write(folder.path("run").join(name), "{}").unwrap();
+    }
+    refuses(&folder.at("run"), &synthetic, &[], &["run", "training run", "--run"]);
+
     // A name is refused where no input has names, and a set of bytes is resized whatever its file is.
     refuses(&train, &synthetic, &["--tensor", "x"], &["D.npy", "--tensor 'x'"]);
     refuses(&train, &synthetic, &["--synthetic-tensor", "x"], &["S.npy", "an .npy file", "'x'"]);

@@ -47,7 +47,7 @@ fn sizes_of_zero_and_above_the_data_set_are_refused() {
     assert!(matches!(indices(10, 11), Err(DataError::SubsetSize { k: 11, n: 10 })));
     assert!(matches!(indices(0, 0), Err(DataError::SubsetSize { k: 0, n: 0 })));
     let message = small().subset(21).unwrap_err().to_string();
-    assert_eq!(message, "training set: size is 21, expected 1 to 20");
+    assert_eq!(message, "training set: size K is 21, expected 1 to 20");
 }
 
 const SHAPE: Shape = Shape { height: 1, width: 2, channels: 1 };

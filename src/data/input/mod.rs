@@ -144,6 +144,10 @@ impl Input {
             into.push((path.to_path_buf(), self.sized(path, self.file(path)?)?));
             return Ok(());
         }
+        if path.join("config.json").is_file() && path.join("ema.safetensors").is_file() {
+            let reason = "it is a training run; compare its samples with --run".to_owned();
+            return Err(DataError::Unclear { path: path.to_path_buf(), reason });
+        }
         let mut found = image_folder::walk(path)?;
         if found.pictures.is_empty() && !found.arrays.is_empty() {
             self.allow(path, found.arrays.len(), &found.passed)?;
@@ -294,6 +298,11 @@ impl Input {
                 Ok(Axes { single: true, ..image(1, height, width, sizes[2], false) })
             }
             [count, height, width] => Ok(image(count, height, width, 1, false)),
+            // A layout that is given for rows or for other inputs makes no channels of 28 rows.
+            [count, a, b, 3] if layout == Some(Layout::Chw) && !colours(a) => {
+                Ok(image(count, a, b, 3, false))
+            }
+            [count, 3, b, c] if layout == Some(Layout::Hwc) && !colours(c) => Ok(image(count, b, c, 3, true)),
             [count, a, b, c] => match layout {
                 Some(Layout::Hwc) => Ok(image(count, a, b, c, false)),
                 Some(Layout::Chw) => Ok(image(count, b, c, a, true)),
@@ -353,6 +362,8 @@ impl Input {
             let prefix = |file: &Path| if several { format!("{}:", file.display()) } else { String::new() };
             let names = |(file, piece): &(PathBuf, Piece)| -> Vec<String> {
                 match &piece.names {
+                    // A picture of its own has the name of its file.
+                    Some(_) if piece.format == Format::Picture => vec![file.display().to_string()],
                     Some(names) => names.iter().map(|name| format!("{}{name}", prefix(file))).collect(),
                     None => (0..piece.count).map(|i| format!("{}{i}", prefix(file))).collect(),
                 }

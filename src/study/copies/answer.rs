@@ -163,8 +163,9 @@ impl Answer {
         let by_null = decision.is_some() && !manual;
         if by_null && valley.as_ref() != Some(&calls) {
             let number = calls.iter().filter(|c| **c).count();
-            let because =
-                format!("p-values call {number} copies, and no single threshold gives the same ones");
+            let because = format!(
+                "p-values call {number} copies; a threshold is stated only where the valley gives the same"
+            );
             delta_m = Threshold { value: None, origin: Origin::Null, because, null_rate: None, ..delta_m };
         }
         let known_m = manual || by_null || valley.is_some() || delta_m.origin == Origin::NoDistances;
@@ -198,8 +199,8 @@ impl Answer {
         }
         if new > 0 {
             open.push(format!(
-                "whether {new} new samples repeat among the samples could not be decided: {}; give --held-out \
-                 or --delta-s",
+                "whether {} repeat among the samples could not be decided: {}; give --held-out or --delta-s",
+                counted(new, "new sample"),
                 delta_s.because
             ));
         }
@@ -266,7 +267,7 @@ impl Answer {
         let originals = copies.iter().collect::<std::collections::HashSet<_>>().len();
         let percent = |v: f64| format!("{:.1}", 100.0 * v);
         let share = percent(copies.len() as f64 / valid as f64);
-        let mut text = format!("{} of {valid} samples ({share} %", copies.len());
+        let mut text = format!("{} of {} ({share} %", copies.len(), counted(valid, "sample"));
         let by_null = self.decision.as_ref().filter(|_| self.delta_m.origin != Origin::Manual);
         let interval = by_null.map_or(self.fractions.memorized.wilson, |decision| decision.interval);
         let (low, high) = (percent(interval[0]), percent(interval[1]));
@@ -277,7 +278,8 @@ impl Answer {
         ));
         if let Some(decision) = by_null {
             text.push_str(&format!(
-                "; {} would be expected by chance; with copies too weak to recognize, at most {} %",
+                "; {} would be expected by chance; with copies too weak to recognize, at most {} % of the samples are \
+                 copies",
                 short(decision.expected_false),
                 percent(decision.at_most)
             ));

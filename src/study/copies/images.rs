@@ -56,6 +56,14 @@ impl Images {
         names.iter().zip(&self.sets).map(|(name, set)| format!("{name}: {}", set.said())).collect()
     }
 
+    /// Notes how many held-out images count as training images.
+    pub(super) fn held_out_equal(&mut self, equal: usize) {
+        if let Some(set) = self.sets.get_mut(2).filter(|_| equal > 0) {
+            let all = set.len();
+            set.note(format!("{equal} of {all} count as training images and say nothing of what is near"));
+        }
+    }
+
     /// Brings the sets to one shape and range, as [`reconcile`].
     ///
     /// # Errors

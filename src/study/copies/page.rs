@@ -13,7 +13,7 @@ use super::{Copies, CopiesError, Label, Report, Status};
 use crate::class::Class;
 use crate::data::ImageSet;
 use crate::detect::Share;
-use crate::display::escape;
+use crate::display::{counted, escape};
 use crate::plot::style::Colour;
 use crate::plot::{Figure, FigureError};
 use crate::shape::Shape;
@@ -132,7 +132,9 @@ impl Page<'_> {
         }
         html.push_str(
             "</table>\n<p class=\"small\">Intervals of this table are Wilson intervals of the counts. That of the \
-             sentence above is of recognizable copies, and allows for samples that are called by chance.</p>\n",
+             sentence above is of recognizable copies, and allows for samples that are called by chance. Its upper bound \
+             does not hold for copies that lie as far from their originals as new images do, such as mirrored ones that are \
+             compared without --flips.</p>\n",
         );
     }
 
@@ -288,13 +290,13 @@ impl Page<'_> {
         }
         let _ = writeln!(
             html,
-            "<p>Groups of samples that are no copies of training images, linked by their nearest other sample: {} groups, the \
-             largest first.{}</p>",
-            groups.len(),
+            "<p>Samples that are no copies of training images, each in a group with its nearest other sample, at the distance d: {}, \
+             the largest first. Samples that all repeat one image can be in several groups.{}</p>",
+            counted(groups.len(), "group"),
             rest(groups.len().min(GROUPS), groups.len(), "groups")
         );
         for group in groups.iter().take(GROUPS) {
-            let count = format!("<div><b>{} samples</b></div>", group.len());
+            let count = format!("<div><b>{}</b></div>", counted(group.len(), "sample"));
             self.group(html, count, "spurious", group)?;
         }
         Ok(())
@@ -386,7 +388,11 @@ impl Page<'_> {
     /// A sample with its distance and what was done to it.
     fn sample(&self, class: &str, i: usize) -> Result<String, CopiesError> {
         let mut text = String::new();
-        if let Some(near) = self.copies.compared.samples[i] {
+        if class == "spurious" {
+            if let Some(near) = self.copies.compared.neighbours.synthetic[i] {
+                let _ = write!(text, "<br>d = {:.4}", near.distance);
+            }
+        } else if let Some(near) = self.copies.compared.samples[i] {
             let _ = write!(text, "<br>d = {:.4}", near.distance);
             if near.transformation > 0 {
                 let _ = write!(text, "<br>{}", self.copies.transformations[near.transformation]);

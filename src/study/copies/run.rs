@@ -53,7 +53,7 @@ pub struct CopiesSettings {
     #[arg(long)]
     pub flips: bool,
     /// Number of pixels by which images are moved in each direction before they are compared
-    #[arg(long, value_name = "P", default_value_t = 0)]
+    #[arg(long, value_name = "P", allow_hyphen_values = true, default_value_t = 0)]
     pub shifts: usize,
     /// Largest amount of memory of the program, such as 4GiB or 3500MB; features of LPIPS that do not fit are kept in
     /// temporary files beside --out [default: three quarters of what is free]
@@ -203,6 +203,8 @@ impl CopiesParams {
         let progress = report.progress("neighbours", comparisons(&rows));
         let compared = compare(&rows, plan.blocks, device, &*progress)?;
         drop((rows, progress));
+        let equal = compared.held_out.iter().flatten().filter(|near| near.distance <= compared.same).count();
+        images.held_out_equal(equal);
         let decision = decide(&compared, self.settings.fdr);
         // Held-out images that count as training images are not the measure of what is near.
         let mut neighbours = compared.neighbours.clone();
