@@ -72,9 +72,9 @@ enum Command {
 /// Refuses a number of threads that no machine like this one has use for: starting them would take all memory.
 fn threads() -> Result<(), String> {
     let name = "RAYON_NUM_THREADS";
-    let Ok(text) = std::env::var(name) else { return Ok(()) };
+    let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) else { return Ok(()) };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let most = 16 * cores;
+    let most = (16 * cores).max(256);
     match text.parse::<usize>() {
         Ok(count) if count <= most => Ok(()),
         _ => Err(format!(
