@@ -337,7 +337,7 @@ mod tests {
             }
         }
         assert_eq!(source.held_out(2).unwrap().rows(), &rest.rows().slice(ndarray::s![..2, ..]));
-        // Each set contains every smaller one, and in [0, 1] the values are the same but for their rounding.
+        // Each set contains every smaller one, and in [0, 1] the values agree up to rounding.
         let larger = TrainingData::load(&layout, &at(6)).unwrap();
         assert_eq!(larger.rows().slice(ndarray::s![..4, ..]), data.rows());
         let floats = bytes.mapv(|v| f32::from(v) / 255.0);
