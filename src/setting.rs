@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::store::memory_left;
+
 /// A setting out of its range; every layer's error carries it as its variant `Setting`.
 ///
 /// ```
@@ -9,6 +11,7 @@ use std::borrow::Cow;
 ///
 /// let error = SettingError::new("basin", "stop", 1.5, "a number above 0 and at most 1");
 /// assert_eq!(error.to_string(), "basin: setting stop is 1.5, expected a number above 0 and at most 1");
+/// assert_eq!(SettingError::new("curvature", "step", 1e308, "less").value, "1e308");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: setting {setting} is {value}, expected {need}")]
@@ -31,11 +34,34 @@ impl SettingError {
         value: impl ToString,
         need: impl Into<Cow<'static, str>>,
     ) -> Self {
+        let value = value.to_string();
+        // 1e308 has 309 digits.
+        let number = value.parse::<f64>().ok().filter(|_| value.len() > 24);
         Self {
             operation: operation.into(),
             setting: setting.into(),
-            value: value.to_string(),
+            value: number.map_or(value, |number| format!("{number:e}")),
             need: need.into(),
+        }
+    }
+
+    /// Refuses a count for which memory is not left, at `bytes` bytes for each.
+    ///
+    /// # Errors
+    /// The error of the setting, with the largest count.
+    pub fn check_room(
+        operation: &'static str,
+        setting: &'static str,
+        count: usize,
+        bytes: usize,
+    ) -> Result<(), Self> {
+        let each = bytes.max(1) as u64;
+        match memory_left() {
+            Some(left) if each.saturating_mul(count as u64) > left => {
+                let need = format!("at most {}, as each needs {each} bytes and {left} are left", left / each);
+                Err(Self::new(operation, setting, count, need))
+            }
+            _ => Ok(()),
         }
     }
 }

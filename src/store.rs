@@ -17,11 +17,14 @@
 
 pub(crate) mod npy;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use ndarray::{Array2, ArrayBase, ArrayView2, Data, Dimension};
 use ndarray_npy::{WritableElement, WriteNpyExt};
@@ -54,37 +57,33 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Names the operation and the path of an I/O error.
+    /// Names the operation and the path of an I/O error. A path in a temporary folder is that of the output.
     pub fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io { operation, path: Noted::output(path), source: without_path(source) }
     }
 }
 
 /// Writes `path` through a temporary file in the same folder: fill, fsync, rename, fsync of the folder.
 ///
 /// Creates the folder if it is missing. On any error the old file stays unchanged, and the temporary file is removed. A link
-/// stays a link: the file that it points to is replaced.
+/// stays a link: the file that it points to is replaced. The path `-` is standard output, which takes one result.
 ///
 /// # Errors
-/// [`StoreError::Io`] with the step that failed, also when `path` exists and is not a regular file: the rename would
-/// replace a device or a pipe by a file.
+/// [`StoreError::Io`] with the step that failed, also when `path` exists and is not a regular file (the rename would
+/// replace a device or a pipe by a file), and for `-` when standard output is a terminal or has a result already.
 pub fn write_atomic<F>(path: &Path, fill: F) -> Result<(), StoreError>
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()>,
 {
-    let target = followed(path)?;
+    if path == Path::new("-") {
+        return stream(fill);
+    }
+    let target = check_output(path)?;
     let folder = match target.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        let error = io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "exists and is not a regular file; choose another path",
-        );
-        return Err(StoreError::io("write", path)(error));
-    }
     fs::create_dir_all(folder).map_err(StoreError::io("make folder", folder))?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
@@ -93,9 +92,9 @@ where
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o644));
     }
-    let mut temporary =
-        builder.tempfile_in(folder).map_err(StoreError::io("make a temporary file for", path))?;
-    let _noted = Noted::new(temporary.path());
+    let (mut temporary, _noted) =
+        Noted::make(path, || builder.tempfile_in(folder), tempfile::NamedTempFile::path)
+            .map_err(StoreError::io("make a temporary file for", path))?;
     {
         let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
         fill(&mut writer).and_then(|()| writer.flush()).map_err(StoreError::io("write", path))?;
@@ -109,8 +108,48 @@ where
     Ok(())
 }
 
-/// The file that a path stands for: the target of a link, so that the link stays.
-fn followed(path: &Path) -> Result<PathBuf, StoreError> {
+/// The error of the system inside one that also names a temporary file.
+fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
+    inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+}
+
+/// Whether standard output has taken a result.
+static STREAMED: AtomicBool = AtomicBool::new(false);
+
+/// Whether standard output has taken a result of [`write_atomic`], so that text belongs to standard error.
+pub fn streamed() -> bool {
+    STREAMED.load(Ordering::Relaxed)
+}
+
+/// Writes a result to standard output.
+fn stream(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), StoreError> {
+    let path = Path::new("standard output");
+    let reason = if io::stdout().is_terminal() {
+        "is a terminal; give the name of a file"
+    } else if STREAMED.swap(true, Ordering::Relaxed) {
+        "has a result already; give the name of a file"
+    } else {
+        let mut writer = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        return fill(&mut writer).and_then(|()| writer.flush()).map_err(StoreError::io("write to", path));
+    };
+    Err(StoreError::io("write to", path)(io::Error::new(io::ErrorKind::InvalidInput, reason)))
+}
+
+/// The file that an output stands for: the target of a link, so that the link stays.
+///
+/// # Errors
+/// [`StoreError::Io`] for a link to nothing, and for what exists and is no regular file or can be none.
+pub fn check_output(path: &Path) -> Result<PathBuf, StoreError> {
+    let refused = |reason: &str| {
+        Err(StoreError::io("write", path)(io::Error::new(io::ErrorKind::InvalidInput, reason)))
+    };
+    if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || path.file_name().is_none() {
+        return refused("is the name of a folder; give that of a file");
+    }
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return refused("exists and is not a regular file; choose another path");
+    }
     if !path.is_symlink() {
         return Ok(path.to_path_buf());
     }
@@ -118,16 +157,32 @@ fn followed(path: &Path) -> Result<PathBuf, StoreError> {
     fs::canonicalize(path).map_err(StoreError::io("follow the link", path))
 }
 
-/// Temporary files and folders of this process.
-static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Temporary files and folders of this process, with the outputs that they become.
+static TEMPORARIES: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// A temporary file or folder while it exists.
 pub(crate) struct Noted(PathBuf);
 
 impl Noted {
-    pub(crate) fn new(path: &Path) -> Self {
-        TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_path_buf());
-        Self(path.to_path_buf())
+    /// Makes a temporary file or folder for `output`. It is noted before [`remove_temporaries`] can pass it over.
+    pub(crate) fn make<T>(
+        output: &Path,
+        make: impl FnOnce() -> io::Result<T>,
+        path: impl FnOnce(&T) -> &Path,
+    ) -> io::Result<(T, Self)> {
+        let mut all = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = make()?;
+        let noted = Self(path(&made).to_path_buf());
+        all.insert(noted.0.clone(), output.to_path_buf());
+        Ok((made, noted))
+    }
+
+    /// The path of the output for one in a temporary file or folder.
+    fn output(path: PathBuf) -> PathBuf {
+        let all = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = all.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
+        // Joining nothing would end the path in a slash.
+        found.map_or(path, |found| found.components().collect())
     }
 }
 
@@ -140,8 +195,17 @@ impl Drop for Noted {
 /// Removes the temporary files and folders of this process, for a program that is told to stop. Writers wait from then on, so
 /// the program has to end.
 pub fn remove_temporaries() {
-    let all = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in all.iter() {
+    // Where memory runs out, the thread itself may hold the lock: then the files stay for the next call.
+    let held = (0..100).find_map(|_| match TEMPORARIES.try_lock() {
+        Ok(all) => Some(all),
+        Err(TryLockError::Poisoned(all)) => Some(all.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            thread::sleep(Duration::from_millis(10));
+            None
+        }
+    });
+    let Some(all) = held else { return };
+    for path in all.keys() {
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
     std::mem::forget(all);
@@ -194,9 +258,8 @@ pub fn write_folder<T, E: From<StoreError>>(
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o755));
     }
-    let temporary =
-        builder.tempdir_in(parent).map_err(StoreError::io("make a temporary folder for", path))?;
-    let _noted = Noted::new(temporary.path());
+    let (temporary, _noted) = Noted::make(path, || builder.tempdir_in(parent), tempfile::TempDir::path)
+        .map_err(StoreError::io("make a temporary folder for", path))?;
     let done = fill(temporary.path())?;
     match fs::remove_dir(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {

@@ -99,7 +99,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "class": args.class,
         "images": images.sha256(),
     });
-    let cells = Cells::beside(&args.out, &identity);
+    let cells = Cells::beside(&args.out, &identity).map_err(Error::from)?;
     let ((rows, attractors), share) = subject.trained().timed(|| {
         let rows = measure(&subject, &images, &params, &distance, Some(&cells), &Printed)?;
         let attractors = match &args.attractors {

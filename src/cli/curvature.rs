@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "settings": settings,
         "images": images.sha256(),
     });
-    let cells = Cells::beside(&args.out, &identity);
+    let cells = Cells::beside(&args.out, &identity).map_err(Error::from)?;
     let (spectra, share) =
         subject.trained().timed(|| measure(&subject, &images, &params, Some(&cells), &Printed))?;
     let k = subject.k()?;

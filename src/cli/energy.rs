@@ -17,7 +17,7 @@ pub struct Args {
     beta: f64,
     #[command(flatten)]
     on: On,
-    /// Energies: .npy, [m], float64
+    /// Energies: .npy, [m], float64; - for standard output
     #[arg(long, value_name = "E.npy")]
     out: PathBuf,
 }

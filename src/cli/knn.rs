@@ -27,7 +27,7 @@ pub struct Args {
     on: On,
     /// Neighbours: parquet with query and index (rows of the two files, from 0), rank (1 is the nearest)
     /// and distance (l2, float64), sorted by query and rank; the key `device` of its metadata names the
-    /// device
+    /// device; - for standard output
     #[arg(long, value_name = "T.parquet")]
     out: PathBuf,
 }

@@ -47,7 +47,7 @@ pub struct Args {
     tolerance: f64,
     /// Table of likelihoods: parquet with row (of the queries, from 0), log_density (in nats, in the units of the queries),
     /// bits_per_dimension (its negative in bits, divided by N), standard_error (of log_density over random signs; null for
-    /// an exact divergence) and steps (of the integration); metadata keys `t`, `prior` and `divergence`
+    /// an exact divergence) and steps (of the integration); metadata keys `t`, `prior` and `divergence`; - for standard output
     #[arg(long, value_name = "L.parquet")]
     out: PathBuf,
 }

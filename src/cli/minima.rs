@@ -17,7 +17,8 @@ pub struct Args {
     /// Inverse temperature, above 0
     #[arg(long, allow_hyphen_values = true)]
     beta: f64,
-    /// Attractors: parquet with x0.., energy, nearest_memory, distance, kind, basin_share, hessian_min
+    /// Attractors: parquet with x0.., energy, nearest_memory, distance, kind, basin_share, hessian_min; - for
+    /// standard output
     #[arg(long, value_name = "T.parquet")]
     out: PathBuf,
     /// Distance to a memory up to which an attractor is memorized [default: a tenth of the median

@@ -11,6 +11,7 @@ mod classify;
 mod curvature;
 mod data;
 mod doctor;
+mod ending;
 mod energy;
 mod export;
 mod gpu_report;
@@ -31,7 +32,6 @@ mod toy;
 mod train;
 
 use std::error::Error;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use mem2gen::store::quoted;
@@ -69,19 +69,27 @@ enum Command {
     GpuReport(gpu_report::Args),
 }
 
-/// Refuses a number of threads that no machine like this one has use for: starting them would take all memory.
-fn threads() -> Result<(), String> {
-    let name = "RAYON_NUM_THREADS";
-    let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) else { return Ok(()) };
+/// Starts the threads of the process: `given`, those of `RAYON_NUM_THREADS`, or one a core.
+///
+/// # Errors
+/// A reason, for none, and for more than a machine like this one has use for, which would take all memory.
+fn start_threads(given: Option<usize>) -> Result<(), String> {
+    let variable = std::env::var("RAYON_NUM_THREADS").ok().filter(|text| !text.is_empty());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (name, text, least) = match (given, variable) {
+        (Some(given), _) => ("--threads", given.to_string(), 1),
+        (None, Some(text)) => ("RAYON_NUM_THREADS", text, 0),
+        (None, None) => ("threads", "0".to_owned(), 0),
+    };
     let most = (16 * cores).max(256);
-    match text.parse::<usize>() {
-        Ok(count) if count <= most => Ok(()),
-        _ => Err(format!(
-            "{name} is {}, expected a number up to {most}, as this machine has {cores} cores",
-            quoted(&text)
-        )),
-    }
+    let count = text.parse().ok().filter(|count| (least..=most).contains(count)).ok_or_else(|| {
+        let shown = quoted(&text);
+        format!("{name} is {shown}, expected a number from 1 to {most}, as this machine has {cores} cores")
+    })?;
+    rayon::ThreadPoolBuilder::new().num_threads(count).build_global().map_err(|e| {
+        format!("{} threads did not start ({e}); free memory, raise its limit, or set RAYON_NUM_THREADS to a smaller number",
+            if count == 0 { cores } else { count })
+    })
 }
 
 impl Command {
@@ -124,13 +132,23 @@ impl Command {
     }
 }
 
+/// Parses the command line, runs the command and ends the program with its status.
+pub fn main() -> ! {
+    ending::end(status())
+}
+
 /// Parses the command line and runs the command. Every error is one line on standard error.
-pub fn main() -> ExitCode {
+fn status() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help, version and the help of a call without a subcommand go to standard output.
-        Err(e) if !e.use_stderr() => e.exit(),
-        Err(e) if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.exit(),
+        // Help and version go to standard output, the help of a call without a subcommand to standard error.
+        Err(e)
+            if !e.use_stderr()
+                || e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            let _ = e.print();
+            return e.exit_code() as u8;
+        }
         Err(e) => {
             let text = e.to_string();
             let what: Vec<&str> = text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
@@ -138,13 +156,18 @@ pub fn main() -> ExitCode {
             let known = command.filter(|c| Cli::command().find_subcommand(c).is_some());
             let name = known.map_or_else(String::new, |c| format!(" {c}"));
             put_error!("mem2gen{name}: {}", what.join(" ").trim_start_matches("error: "));
-            return ExitCode::from(2);
+            return 2;
         }
     };
     let name = cli.command.name();
-    if let Err(reason) = threads() {
+    ending::names(name);
+    let threads = match &cli.command {
+        Command::Sweep(args) => args.threads(),
+        _ => None,
+    };
+    if let Err(reason) = start_threads(threads) {
         put_error!("mem2gen {name}: {reason}");
-        return ExitCode::from(2);
+        return 2;
     }
     if let Err(e) = signals::prepare(name, cli.command.resumes()) {
         put_error!("mem2gen {name}: signals keep their defaults: {e}");
@@ -171,16 +194,16 @@ pub fn main() -> ExitCode {
         Command::GpuReport(args) => gpu_report::run(args).map_err(Into::into),
     };
     match (result, output::failure()) {
-        (Ok(()), None) => ExitCode::SUCCESS,
+        (Ok(()), None) => 0,
         (Ok(()), Some(e)) => {
             put_error!("mem2gen {name}: standard output: {e}; files that the command writes are complete");
-            ExitCode::FAILURE
+            1
         }
         (Err(e), _) => {
             let text = e.to_string().replace('\n', " ");
             // Some errors name their operation, which is the command.
             put_error!("mem2gen {name}: {}", text.strip_prefix(&format!("{name}: ")).unwrap_or(&text));
-            e.downcast_ref::<classify::Error>().map_or(ExitCode::FAILURE, |e| ExitCode::from(e.exit_code()))
+            e.downcast_ref::<classify::Error>().map_or(1, classify::Error::exit_code)
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::OnceLock;
 
+use mem2gen::store::streamed;
+
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
 fn kept(result: io::Result<()>) {
@@ -12,9 +14,11 @@ fn kept(result: io::Result<()>) {
     }
 }
 
-/// Writes to standard output, up to the first failure.
+/// Writes to standard output, up to the first failure; to standard error where a result went to standard output.
 pub fn put(text: fmt::Arguments<'_>) {
-    if FAILED.get().is_none() {
+    if streamed() {
+        let _ = io::stderr().write_fmt(text);
+    } else if FAILED.get().is_none() {
         kept(io::stdout().write_fmt(text));
     }
 }

@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         "training_set_sha256": subject.trained().run().data_sha256(),
         "images": chosen,
     });
-    let cells = Cells::beside(&args.out, &identity);
+    let cells = Cells::beside(&args.out, &identity).map_err(Error::from)?;
     let (relative, share) =
         subject.trained().timed(|| measure(&subject, &images, &params, Some(&cells), &Printed))?;
 

@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let settings = opened.identity_of_samples(&settings, clip, args.seed);
     let (score, process) = (opened.score(), opened.run().process().as_process());
     let draw = Draw { score, process, sampler, clip, seed: args.seed };
-    let total = Draw::parts(args.n, opened.batch()).map(|part| draw.work(part.len())).sum();
+    let total = draw.total(args.n, opened.batch());
     let progress = Progress::new("sampling", total);
     let drawn =
         draw.draw(output.path(), args.n, opened.batch(), &settings, &progress).map_err(Error::from)?;

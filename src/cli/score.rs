@@ -18,7 +18,7 @@ pub struct Args {
     sigma: f64,
     #[command(flatten)]
     on: On,
-    /// Scores: .npy, [m, N], in the precision of the inputs
+    /// Scores: .npy, [m, N], in the precision of the inputs; - for standard output
     #[arg(long, value_name = "S.npy")]
     out: PathBuf,
 }

@@ -9,8 +9,10 @@ use mem2gen::store::remove_temporaries;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use super::ending::end;
+
 /// Status of a program that a signal ends, as shells count it.
-const ENDED_BY: i32 = 128;
+const ENDED_BY: u8 = 128;
 
 /// From here on files get at most the rights 0644 and folders 0755; a file beyond the size that the system allows is an error
 /// of the write; and SIGINT and SIGTERM remove temporary files, say where the work goes on, and end the program.
@@ -33,7 +35,7 @@ pub fn prepare(command: &'static str, resumes: bool) -> io::Result<()> {
                 "no file is left unfinished; call it again"
             };
             put_error!("mem2gen {command}: stopped by {name}; {kept}");
-            std::process::exit(ENDED_BY + signal);
+            end(ENDED_BY + signal as u8);
         }
     })?;
     Ok(())

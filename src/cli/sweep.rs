@@ -147,23 +147,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+impl Args {
+    /// The number of threads that was asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.go.as_ref().and_then(|go| go.threads)
+    }
+}
+
 impl Go {
     fn run(&self, layout: &Layout) -> Result<(), Failure> {
         let at = At { plan: self.plan.clone(), runs: self.runs.clone() };
         let (plan, _, runs) = at.open(layout)?;
         let name = plan.name();
-        if let Some(n) = self.threads {
-            if n == 0 {
-                return Err(Failure::Option {
-                    option: "--threads",
-                    reason: "is 0, expected at least 1".into(),
-                });
-            }
-            rayon::ThreadPoolBuilder::new().num_threads(n).build_global().map_err(|e| Failure::Option {
-                option: "--threads",
-                reason: format!("{n} threads did not start: {e}"),
-            })?;
-        }
         if let Some(task) = self.task.filter(|t| *t >= plan.tasks().len()) {
             let tasks = plan.tasks().len();
             return Err(Error::from(SweepError::Task { name: name.into(), task, tasks }).into());

@@ -10,7 +10,7 @@ pub struct Args {
     /// Number of points, 1 to 1000
     #[arg(long, value_name = "K")]
     points: usize,
-    /// Points: .npy, [K, 2], float64
+    /// Points: .npy, [K, 2], float64; - for standard output
     #[arg(long, value_name = "P.npy")]
     out: PathBuf,
 }

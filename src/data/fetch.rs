@@ -160,11 +160,10 @@ pub(super) fn lock(cache: &Path, name: &str, progress: &mut dyn FnMut(Step)) -> 
 pub(super) fn stage(cache: &Path, name: &str) -> Result<Stage, DataError> {
     let prefix = format!(".fetch-{name}-");
     remove_stale(cache, &prefix);
-    let folder = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(cache)
+    let make = || tempfile::Builder::new().prefix(&prefix).tempdir_in(cache);
+    let (folder, noted) = Noted::make(&cache.join(name), make, TempDir::path)
         .map_err(DataError::io("make a temporary folder in", cache))?;
-    Ok(Stage { _noted: Noted::new(folder.path()), folder })
+    Ok(Stage { _noted: noted, folder })
 }
 
 /// The temporary folder of a fetch.

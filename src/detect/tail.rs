@@ -17,8 +17,8 @@ const MARGIN: f64 = 3.0;
 
 /// The null distribution of a statistic of which small values indicate a copy, such as a log distance.
 ///
-/// Above `start` the p-value of a value t is (1 + number of null values up to t) / (n + 1), which is valid for values that
-/// are exchangeable with the null values. Below `start` it is the probability of a generalized Pareto tail,
+/// The p-value of a value t is (1 + number of null values up to t) / (n + 1), which is valid for values that are exchangeable
+/// with the null values, or, below `start`, the probability of a generalized Pareto tail where that is smaller,
 ///
 /// p(t) = (k + 1) / (n + 1) (1 + xi (start - t) / scale)^(-1 / xi)
 ///
@@ -70,12 +70,14 @@ impl Tail {
     /// Probability of a value up to `value` under the null distribution.
     pub fn p(&self, value: f64) -> f64 {
         let n = (self.values.len() + 1) as f64;
+        let ranked = (self.values.partition_point(|v| *v <= value) + 1) as f64 / n;
         if value > self.start || self.scale <= 0.0 {
-            return (self.values.partition_point(|v| *v <= value) + 1) as f64 / n;
+            return ranked;
         }
         let k = self.fitted as f64;
         let xi = self.shape + MARGIN / k;
-        (k + 1.0) / n * (1.0 + xi * (self.start - value) / self.scale).powf(-1.0 / xi)
+        let tail = (k + 1.0) / n * (1.0 + xi * (self.start - value) / self.scale).powf(-1.0 / xi);
+        tail.min(ranked)
     }
 
     /// The null values in increasing order.

@@ -7,6 +7,7 @@ use super::{DenseAm, MemoryError};
 use crate::class::Class;
 use crate::ops::{Memories, OpError};
 use crate::random::{SEED, Stream};
+use crate::store::memory_left;
 
 /// Most dimensions in which attractors are refined by Newton steps.
 const NEWTON_DIMENSIONS: usize = 256;
@@ -142,6 +143,12 @@ pub fn attractors(
     let am = DenseAm::new(memories.clone(), beta)?;
     let set = Memories::new(memories)?;
     let memories = set.rows();
+    // A start and its end, and what a step of them all takes.
+    let most = memory_left().map_or(usize::MAX, |left| left as usize / (4 * 8 * memories.ncols()));
+    if settings.random_starts > most {
+        let value = settings.random_starts;
+        return Err(MemoryError::TooMany { operation: "attractors", argument: "random_starts", value, most });
+    }
     let scale = rms_distance(memories);
     let delta_m = match settings.delta_m {
         Some(delta) => delta,

@@ -157,13 +157,26 @@ pub(super) fn check(
     extra.sort_unstable();
     let mut reasons = Vec::new();
     if !missing.is_empty() {
-        reasons.push(format!("missing {}", missing.join(", ")));
+        reasons.push(format!("missing {}", few(&missing)));
     }
     if !extra.is_empty() {
-        reasons.push(format!("not of this network {}", extra.join(", ")));
+        reasons.push(format!("not of this network {}", few(&extra)));
     }
-    reasons.extend(wrong);
+    if !wrong.is_empty() {
+        reasons.push(few(&wrong));
+    }
     if reasons.is_empty() { Ok(()) } else { Err(bad(path, reasons.join("; "))) }
+}
+
+/// The first of a list, and how many more there are.
+fn few<T: AsRef<str>>(list: &[T]) -> String {
+    const SHOWN: usize = 4;
+    let mut shown: Vec<&str> = list.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let more = format!("and {} more", list.len().saturating_sub(SHOWN));
+    if list.len() > SHOWN {
+        shown.push(&more);
+    }
+    shown.join(", ")
 }
 
 /// All values of a tensor, in order.

@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, ArrayView1, ArrayView2};
 
 use super::{Figure, FigureError, ImageGrid, ImageRow, Picture, image_grid, input};
 use crate::shape::Shape;
-use crate::store::{StoreError, vacant, write_atomic, write_folder};
+use crate::store::{StoreError, check_output, vacant, write_atomic, write_folder};
 
 /// Largest number of images on a sheet.
 const MOST_ON_A_SHEET: usize = 400;
@@ -62,13 +62,16 @@ impl ImageOutput {
         }
     }
 
-    /// Refuses what can't be a picture, before long work: other numbers of channels, and too many images for a sheet. An
-    /// array takes everything.
+    /// Refuses what can't be a picture or written, before long work: other numbers of channels, and too many images for a
+    /// sheet. An array takes everything.
     ///
     /// # Errors
-    /// [`FigureError::Input`].
+    /// [`FigureError::Input`] and [`FigureError::Store`].
     pub fn check(&self, shape: Shape, images: usize) -> Result<(), FigureError> {
         let refused = |reason: String| Err(input(&self.path().display().to_string(), reason));
+        if !matches!(self, Self::Folder(_)) {
+            check_output(self.path())?;
+        }
         match self {
             Self::Array(_) => Ok(()),
             _ if shape.pixels() == 1 || !matches!(shape.channels, 1 | 3) => refused(format!(

@@ -11,7 +11,9 @@ use crate::process::{Process, Steps};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
 use crate::score::{Score, ScoreError};
-use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, write_array, write_atomic, write_rows};
+use crate::store::{
+    Matrix, StoreError, disk_left, read_matrix, rows_sha256, write_array, write_atomic, write_rows,
+};
 
 /// Version of the values that [`Draw`] computes. It increases with every change of a value, as it identifies partial
 /// results.
@@ -98,6 +100,13 @@ impl Draw<'_> {
         }
     }
 
+    /// Steps of progress for `n` samples in batches of `batch`.
+    pub fn total(&self, n: usize, batch: usize) -> u64 {
+        let (whole, rest) = (n / batch.max(1), n % batch.max(1));
+        let last = if rest == 0 { 0 } else { self.work(rest) };
+        self.work(batch).saturating_mul(whole as u64).saturating_add(last)
+    }
+
     /// The batches of [`Self::write`]: the first `n` samples in batches of `batch`.
     pub fn parts(n: usize, batch: usize) -> impl Iterator<Item = Range<usize>> {
         (0..n).step_by(batch.max(1)).map(move |from| from..n.min(from + batch.max(1)))
@@ -138,6 +147,13 @@ impl Draw<'_> {
         progress: &dyn ProgressSink,
     ) -> Result<DrawnSamples, SampleError> {
         let (partial, mut resumed) = Partial::open(out, settings)?;
+        let kept = partial.bytes();
+        if let Err(e) = self.check_disk(out, n, &partial.path, kept) {
+            if kept == 0 {
+                partial.remove();
+            }
+            return Err(e.into());
+        }
         let mut files = Vec::new();
         for range in Self::parts(n, batch) {
             let file = partial.path.join(format!("{PART}{:09}-{:09}.npy", range.start, range.end));
@@ -157,6 +173,17 @@ impl Draw<'_> {
             files.push((file, range.len()));
         }
         Ok(DrawnSamples { partial, files, dim: self.score.dim(), resumed })
+    }
+
+    /// Refuses more samples than the disk of `folder` has room for: once in parts, of which `kept` bytes are there, and once in
+    /// the output.
+    fn check_disk(&self, out: &Path, n: usize, folder: &Path, kept: u64) -> Result<(), StoreError> {
+        let bytes = (n as u64).saturating_mul(4 * self.score.dim() as u64);
+        let needed = bytes.saturating_mul(2).saturating_sub(kept);
+        let Some(free) = disk_left(folder).filter(|free| *free < needed) else { return Ok(()) };
+        let reason =
+            format!("{n} samples need {needed} bytes of the disk, {free} are free; draw fewer with -n");
+        Err(StoreError::io("write", out)(io::Error::new(io::ErrorKind::StorageFull, reason)))
     }
 }
 
@@ -246,6 +273,13 @@ impl Partial {
             write_atomic(&file, |w| Ok(serde_json::to_writer_pretty(w, settings)?))?;
         }
         Ok((partial, found))
+    }
+
+    /// Bytes of all parts.
+    fn bytes(&self) -> u64 {
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let parts = files.filter(|file| file.file_name().to_string_lossy().starts_with(PART));
+        parts.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum()
     }
 
     /// Removes all parts, finished or not; true if there was one.

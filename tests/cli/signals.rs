@@ -110,10 +110,77 @@ fn counts_beyond_the_machine_are_refused_before_memory_is_taken() {
     for (option, words) in [("--steps", "expected 1 to 1000"), ("--batch", "expected 1 to 1048576")] {
         folder.refuses(&[&sample[..], &[option, many]].concat(), &[many, words]);
     }
+    let sample = ["sample", "--run", &run, "-n", "1000000000000", "--out", &samples];
+    folder.refuses(&sample, &["write ", "S.npy", " bytes of the disk, ", "draw fewer"]);
     let said = crate::common::said(
         program(&["toy", "--points", "4", "--out", &out]).env("RAYON_NUM_THREADS", "100000"),
     );
     assert!(said.code == Some(2) && said.stderr.contains("RAYON_NUM_THREADS is '100000'"), "{}", said.stderr);
+}
+
+#[test]
+fn memory_that_runs_out_is_one_line_and_no_exit_hangs() {
+    let folder = Folder::new();
+    let out = folder.at("run");
+    // OpenBLAS can't start its threads under the first limit.
+    let mut small = limited("ulimit -v 150000", &["arch", "--arch", "mlp", "--size", "8"]);
+    let mut child = small.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("the program does not end");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
+    let train = [
+        "train",
+        "--run",
+        &out,
+        "--dataset",
+        "toy",
+        "--k",
+        "4",
+        "--arch",
+        "mlp",
+        "--width",
+        "6000",
+        "--batch",
+        "4",
+    ];
+    let said = crate::common::said(&mut limited("ulimit -v 800000", &train));
+    let line = "mem2gen train: out of memory: ";
+    assert!(said.code == Some(1) && said.stderr.starts_with(line), "{:?}: {}", said.code, said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    let temporary = |path: &Path| path.to_string_lossy().contains(".mem2gen");
+    assert!(!below(&folder.path("")).iter().any(|path| temporary(path)), "a temporary file is left");
+}
+
+#[test]
+fn a_dash_is_standard_output() {
+    let folder = Folder::new();
+    let rows = folder.array("D.npy", &Dice::new(1).cloud(5, 2, 1.0, 0.0).mapv(|v| v as f32));
+    let out = folder.at("E.npy");
+    let energy = ["energy", "--memories", &rows, "--queries", &rows, "--beta", "1", "--out"];
+    folder.runs(&[&energy[..], &[&out]].concat());
+    let piped = program(&[&energy[..], &["-"]].concat()).output().unwrap();
+    assert!(piped.status.success());
+    assert_eq!(piped.stdout, fs::read(&out).unwrap());
+    let said = String::from_utf8(piped.stderr).unwrap();
+    assert!(said.starts_with("energy: 5 queries, 5 memories, cpu -> -"), "{said}");
+    let full = program(&[&energy[..], &["-"]].concat())
+        .stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert!(
+        full.status.code() == Some(1) && said.starts_with("mem2gen energy: write to standard output: "),
+        "{said}"
+    );
 }
 
 #[test]

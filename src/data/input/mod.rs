@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::image_folder::{self, Background, Passed, named, refuse_passed};
 use super::image_set::{Format, ImageSet, Layout, Nominal, Pixels};
 use super::{DataError, cifar, idx};
+use crate::display::counted;
 use crate::shape::Shape;
 use crate::store::npy::{self, Elements, Kind};
 use crate::store::{StoreError, cut_reason, memory_left, quoted, read_file};
@@ -374,7 +375,7 @@ impl Input {
         };
         let mut notes: Vec<String> = Vec::new();
         if several {
-            notes.push(format!("{} files", pieces.len()));
+            notes.push(counted(pieces.len(), "file"));
         }
         for note in pieces.iter().flat_map(|(_, piece)| &piece.notes) {
             if !notes.contains(note) {

@@ -28,7 +28,6 @@ use crate::sample::{Draw, SampleError, Sampler, ddim};
 use crate::score::{Score, check_rows};
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::memory_left;
 use crate::study::context::{Cells, piece};
 use crate::study::error::StudyError;
 use crate::study::subject::{Images, Subject};
@@ -345,17 +344,8 @@ impl Search<'_> {
     /// Refuses more noisy copies than memory is left for: a copy is held as noise, as its way back and as the two slopes of
     /// a step, all in double precision.
     fn room(&self, images: usize, copies: usize) -> Result<(), StudyError> {
-        let each = 4 * 8 * (images.max(1) * self.score.dim()) as u64;
-        match memory_left() {
-            Some(left) if each.saturating_mul(copies as u64) > left => {
-                let need = format!(
-                    "at most {}, as {each} bytes are needed for one copy of each image and {left} are left",
-                    left / each
-                );
-                Err(SettingError::new(NAME, "perturbations", copies, need).into())
-            }
-            _ => Ok(()),
-        }
+        let each = 4 * 8 * images.max(1) * self.score.dim();
+        Ok(SettingError::check_room(NAME, "perturbations", copies, each)?)
     }
 
     fn checked(&self, images: ArrayView2<'_, f32>, ids: &[usize]) -> Result<Array2<f64>, StudyError> {

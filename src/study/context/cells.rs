@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -5,9 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::progress::ProgressSink;
-use crate::store::{StoreError, sha256_hex, write_atomic};
+use crate::store::{StoreError, check_output, sha256_hex, write_atomic};
 
-/// Finished pieces of a long measurement, one JSON file each, from which a stopped run resumes.
+/// Finished pieces of a long measurement, one JSON file each with its SHA-256 in the last line, from which a stopped run
+/// resumes.
 ///
 /// Only runs with the same fingerprint or settings may share a folder.
 ///
@@ -34,8 +36,12 @@ impl Cells {
 
     /// Pieces of the result that will be written to `out`, in the folder `out.partial`. Each `identity` has its own
     /// pieces; it states everything that the result depends on.
-    pub fn beside(out: &Path, identity: &Value) -> Self {
-        Self::at(partial(out).join(&sha256_hex(identity.to_string().as_bytes())[..16]))
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when `out` can't be written, before any work is done.
+    pub fn beside(out: &Path, identity: &Value) -> Result<Self, StoreError> {
+        check_output(out)?;
+        Ok(Self::at(partial(out).join(&sha256_hex(identity.to_string().as_bytes())[..16])))
     }
 
     /// Removes the folder `out.partial`, once `out` is written.
@@ -59,7 +65,9 @@ impl Cells {
     /// The piece `id`. `None` when it does not exist and when it is damaged or of another form: in each case it is
     /// computed again, and writing it replaces the file.
     pub fn get<T: DeserializeOwned>(&self, id: &str) -> Option<T> {
-        serde_json::from_slice(&std::fs::read(self.path(id)).ok()?).ok()
+        let text = std::fs::read_to_string(self.path(id)).ok()?;
+        let (piece, sum) = text.rsplit_once('\n')?;
+        (sha256_hex(piece.as_bytes()) == sum).then(|| serde_json::from_str(piece).ok())?
     }
 
     /// Keeps the piece `id`.
@@ -67,7 +75,10 @@ impl Cells {
     /// # Errors
     /// [`StoreError`] when it can't be written.
     pub fn put<T: Serialize>(&self, id: &str, piece: &T) -> Result<(), StoreError> {
-        write_atomic(&self.path(id), |w| Ok(serde_json::to_writer(w, piece)?))
+        write_atomic(&self.path(id), |w| {
+            let piece = serde_json::to_string(piece)?;
+            write!(w, "{piece}\n{}", sha256_hex(piece.as_bytes()))
+        })
     }
 
     /// The piece `id`, or the result of `make`, which is kept.
@@ -146,8 +157,12 @@ mod tests {
         assert_eq!(cells.get::<Vec<f64>>("a"), None);
         cells.put("a", &vec![1.0, 2.5]).unwrap();
         assert_eq!(cells.get::<Vec<f64>>("a"), Some(vec![1.0, 2.5]));
-        std::fs::write(cells.folder().join("a.json"), b"[1.0, 2").unwrap();
-        assert_eq!(cells.get::<Vec<f64>>("a"), None);
+        let file = cells.folder().join("a.json");
+        let good = std::fs::read_to_string(&file).unwrap();
+        for bad in [good.replace("2.5", "2.6"), good[..7].to_owned(), String::new()] {
+            std::fs::write(&file, bad).unwrap();
+            assert_eq!(cells.get::<Vec<f64>>("a"), None);
+        }
         let again = cells.get_or_make("a", || Ok::<_, StoreError>(vec![3.0])).unwrap();
         assert_eq!((again, cells.get::<Vec<f64>>("a")), (vec![3.0], Some(vec![3.0])));
         cells.clear().unwrap();
@@ -159,7 +174,8 @@ mod tests {
     fn pieces_of_different_identities_are_separate() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("T.parquet");
-        let (one, other) = (Cells::beside(&out, &json!({ "t": 1 })), Cells::beside(&out, &json!({ "t": 2 })));
+        let beside = |t: usize| Cells::beside(&out, &json!({ "t": t })).unwrap();
+        let (one, other) = (beside(1), beside(2));
         one.put("a", &1).unwrap();
         one.within("a").put("b", &2).unwrap();
         assert_eq!((one.get::<i32>("a"), other.get::<i32>("a")), (Some(1), None));

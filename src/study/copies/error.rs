@@ -3,6 +3,7 @@ use crate::data::DataError;
 use crate::detect::DetectError;
 use crate::distance::DistanceError;
 use crate::frame::TableError;
+use crate::metric::Metric;
 use crate::plot::FigureError;
 use crate::store::StoreError;
 
@@ -87,9 +88,10 @@ pub enum CopiesError {
     },
     /// The disk is too small for the features that do not fit into memory.
     #[error(
-        "classify: the {metric} features take {needed} in {}, {free} are free; give --memory more, fewer images, another \
-         disk to --out, or use lpips-alex",
-        folder.display()
+        "classify: the {metric} features take {needed} in {}, {free} are free; give --memory more, fewer images or another \
+         disk to --out{}",
+        folder.display(),
+        if *metric == Metric::LpipsAlex.name() { "" } else { ", or use lpips-alex" }
     )]
     Disk {
         /// The metric.

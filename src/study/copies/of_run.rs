@@ -155,7 +155,7 @@ impl OfRun {
             clip,
             seed: SEED,
         };
-        let total = Draw::parts(self.samples, trained.batch()).map(|part| draw.work(part.len())).sum();
+        let total = draw.total(self.samples, trained.batch());
         let progress = report.progress("sampling", total);
         // The folder of finished batches is beside `out`, however its name ends.
         let out: PathBuf = out.components().collect();

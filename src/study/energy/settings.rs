@@ -106,6 +106,12 @@ impl PotentialSettings {
         if self.loop_points < 3 || self.loop_points.is_multiple_of(2) {
             return refused("loop_points", self.loop_points.to_string(), "an odd number, at least 3");
         }
+        for (setting, count) in
+            [("points", self.points), ("loop_points", self.loop_points), ("resamples", self.resamples)]
+        {
+            // Two numbers at each point.
+            SettingError::check_room(NAME, setting, count, 16)?;
+        }
         match self.tolerance {
             Some(e) if !(e > 0.0 && e.is_finite()) => {
                 refused("tolerance", e.to_string(), "a finite number above 0")

@@ -313,7 +313,7 @@ impl SweepCell {
                 clip: Some(CLIP),
                 seed: plan.settings().sample_seed,
             };
-            let total = Draw::parts(task.samples, batch).map(|part| draw.work(part.len())).sum();
+            let total = draw.total(task.samples, batch);
             watch.step(task, "sampling", total);
             draw.write(&file, task.samples, batch, &settings, watch.sink())
         };
