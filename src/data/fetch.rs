@@ -3,6 +3,7 @@
 //! A fetch works in a temporary folder inside the cache and holds a lock for each data set, so that concurrent fetches do
 //! the work once. Files are stored uncompressed. The manifest is written last; without it a data set counts as absent.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -112,21 +113,17 @@ pub fn fetch_on(
     }
     let stage = stage(&cache, entry.name)?;
     let ready = stage.path().join("ready");
-    let source = match from {
-        Some(folder) => {
-            fill(entry, folder, &ready, progress)?;
-            "user's files".to_owned()
-        }
+    let (source, files) = match from {
+        Some(folder) => ("user's files".to_owned(), fill(entry, folder, &ready, progress)?),
         None => {
             let raw = obtain(system, entry, stage.path(), progress)?;
-            fill(entry, &raw, &ready, progress)?;
-            entry.source.to_string()
+            (entry.source.to_string(), fill(entry, &raw, &ready, progress)?)
         }
     };
     progress(Step::Verifying);
     let mut manifest = Manifest::new(entry, source);
     for (split, _) in specs(entry) {
-        let data = decode(entry, split, &ready)?;
+        let data = decode(entry, split, &ready, &files)?;
         manifest.record(split, &data);
         manifest.verify(entry, split, &data)?;
     }
@@ -307,10 +304,17 @@ pub(super) fn call(
     })
 }
 
-/// Writes the files of an entry from `raw` into `ready`, in the format of the cache.
-fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step)) -> Result<(), DataError> {
+/// Writes the files of an entry from `raw` into `ready`, in the format of the cache, and gives the file behind each name.
+fn fill(
+    entry: &Entry,
+    raw: &Path,
+    ready: &Path,
+    progress: &mut dyn FnMut(Step),
+) -> Result<BTreeMap<&'static str, PathBuf>, DataError> {
+    let mut files = BTreeMap::new();
     if let Files::ImageFolder { train } = entry.files {
-        return fill_images(entry, raw, &ready.join(train), progress);
+        fill_images(entry, raw, &ready.join(train), progress)?;
+        return Ok(files);
     }
     for name in stored(entry) {
         let path = locate(entry, raw, name)?;
@@ -324,8 +328,9 @@ fn fill(entry: &Entry, raw: &Path, ready: &Path, progress: &mut dyn FnMut(Step))
             _ => {}
         }
         store::write_atomic(&ready.join(name), |out| out.write_all(&bytes))?;
+        files.insert(name, path);
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Finds a file under one of its usual names.

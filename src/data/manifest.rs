@@ -154,7 +154,7 @@ pub fn check(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError> {
     let manifest = read(layout, entry)?;
     let folder = folder(layout, entry);
     for (split, _) in specs(entry) {
-        manifest.verify(entry, split, &decode(entry, split, &folder)?)?;
+        manifest.verify(entry, split, &decode(entry, split, &folder, &BTreeMap::new())?)?;
     }
     Ok(manifest)
 }

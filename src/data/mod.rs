@@ -19,6 +19,7 @@ pub mod subset;
 pub(crate) mod torch;
 pub mod weights;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -222,13 +223,19 @@ pub fn load(layout: &Layout, name: &str, split: Split) -> Result<Dataset, DataEr
 /// As [`load`].
 pub fn load_entry(layout: &Layout, entry: &Entry, split: Split) -> Result<Dataset, DataError> {
     let manifest = manifest::read(layout, entry)?;
-    let data = decode(entry, split, &folder(layout, entry))?;
+    let data = decode(entry, split, &folder(layout, entry), &BTreeMap::new())?;
     manifest.verify(entry, split, &data)?;
     Ok(data)
 }
 
-/// Decodes one split from plain files in `folder` and checks format and counts, but not the checksum.
-fn decode(entry: &Entry, split: Split, folder: &Path) -> Result<Dataset, DataError> {
+/// Decodes one split from plain files in `folder` and checks format and counts, but not the checksum. Errors name the file of
+/// `sources` that became the file of a name, if there is one.
+fn decode(
+    entry: &Entry,
+    split: Split,
+    folder: &Path,
+    sources: &BTreeMap<&str, PathBuf>,
+) -> Result<Dataset, DataError> {
     let missing = || DataError::NoSplit { name: entry.name.to_owned(), split };
     let spec = match split {
         Split::Train => entry.train,
@@ -237,7 +244,7 @@ fn decode(entry: &Entry, split: Split, folder: &Path) -> Result<Dataset, DataErr
     let read = |name: &str| {
         let path = folder.join(name);
         let bytes = fs::read(&path).map_err(DataError::io("open", &path))?;
-        Ok::<_, DataError>((path, bytes))
+        Ok::<_, DataError>((sources.get(name).cloned().unwrap_or(path), bytes))
     };
     let images = |name: &str| {
         let (path, bytes) = read(name)?;

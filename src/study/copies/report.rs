@@ -1,6 +1,6 @@
 //! The folder of results: `report.html`, `labels.parquet`, `labels.csv`, `fractions.json`, histograms and the contact sheet.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -23,8 +23,8 @@ const COLUMNS: usize = 8;
 /// One input in [`Report`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Input {
-    /// Its path, as given.
-    pub path: PathBuf,
+    /// Its path, as given; bytes that are no UTF-8 are replaced.
+    pub path: String,
     /// Its format.
     pub format: Format,
     /// Number of images.
@@ -40,7 +40,7 @@ pub struct Input {
 impl Input {
     fn new(set: &ImageSet) -> Self {
         Self {
-            path: set.path().to_path_buf(),
+            path: set.path().display().to_string(),
             format: set.format(),
             images: set.len(),
             shape: set.shape().map(|s| [s.height, s.width, s.channels]),
