@@ -51,6 +51,8 @@ stage "set-up: data" tools/setup.sh data
 stage_counting "Rust tests" rust cargo test --release --locked
 count rust 'test result: ok\. [0-9]+ passed'
 stage "examples" tools/examples.sh
+stage "torture for a minute" "$MEM2GEN_PYTHON" tools/torture.py --seconds 60 --seed 1
+passed=$((passed + 1))
 stage "set-up: notebook kernel" tools/setup.sh tools
 stage_counting "notebooks in profile smoke" notebooks "$MEM2GEN_PYTHON" tools/run_notebooks.py --profile smoke
 count notebooks 'profile smoke: [0-9]+ passed'
