@@ -116,7 +116,7 @@ check: python ## Check format, dependency features, table of figures, links, flo
 	cargo fmt --check
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/figures_table.py --check
-	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
+	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py tests/notebooks/test_torture.py
 	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 

@@ -33,7 +33,7 @@ stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
 stage "dependency features" tools/features.sh
 stage "table of figures" "$MEM2GEN_PYTHON" tools/figures_table.py --check
-stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
+stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py tests/notebooks/test_torture.py
 count house '^Ran [0-9]+ test'
 stage "floors" "$MEM2GEN_PYTHON" tools/house.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
