@@ -8,7 +8,7 @@
 A case is bad when the call panics, is ended by a signal, hangs, refuses in anything but one clear line, leaves a temporary
 file or a torn result, or succeeds with another result than an undisturbed call. The files of a bad case are kept in
 out/torture, and its command can be pasted into a shell. The seed decides every case; how many are reached depends on time.
-This process uses the standard library only, and PyArrow to look for values in tables where it is installed.
+This process uses the standard library and NumPy, and PyArrow to look for values in tables where it is installed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy
+
 try:
     import pyarrow.compute
     import pyarrow.parquet
@@ -57,11 +59,11 @@ PAGE, BEGIN, END = ROOT / "docs" / "reliability.md", "<!-- torture:begin -->", "
 HANG = 60
 # Characters of an error, without the arguments that it repeats.
 LONGEST = 600
-TEMPORARY = ".mem2gen-"
+TEMPORARY = re.compile(r"\.mem2gen-|\.fetch-")
 PANIC = re.compile(rb"panicked at|RUST_BACKTRACE|stack backtrace|memory allocation of \d+ bytes failed|stack overflow")
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 # Lines of progress, and what a command says beside an error.
-NOTE = re.compile(r"\d+/\d+|^[a-z]+: ")
+NOTE = re.compile(r"\d+/\d+|^[\w-]+: ")
 # Times, and the checksum of metrics, which hold times: these differ between equal calls.
 TIMES = re.compile(rb'("\w*seconds"|"metrics\.parquet")\s*:\s*("\w+"|[-+.\deE]+)')
 RESULT = re.compile(r"(\.npy|\.parquet|\.safetensors|cell\.json)$")
@@ -132,6 +134,17 @@ def safetensors(shape: tuple[int, ...], values: bytes) -> bytes:
     head = json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, len(values)]}}).encode()
     head += b" " * (-len(head) % 8)
     return struct.pack("<Q", len(head)) + head + values
+
+
+def torch_file(rows: int, columns: int, values: bytes) -> bytes:
+    """A tensor of float32 as PyTorch saves it: a pickle and the storage in a zip archive."""
+    text = lambda word: b"X" + struct.pack("<I", len(word)) + word
+    storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu")
+    storage += b"M" + struct.pack("<H", rows * columns) + b"tQ"
+    shape = b"K\x00" + bytes([75, rows, 75, columns]) + b"\x86" + bytes([75, columns, 75, 1]) + b"\x86"
+    pickled = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + shape + b"\x89ccollections\nOrderedDict\n)RtR."
+    entries = [("D/data.pkl", pickled), ("D/byteorder", b"little"), ("D/data/0", values), ("D/version", b"3\n")]
+    return zipped(entries)
 
 
 # Damage.
@@ -467,7 +480,7 @@ class Torture:
         text = without(said.err.decode("utf-8", "surrogateescape"), words)
         if CONTROL.search(text):
             wrong.append(f"control characters in the message {text[:200]!r}")
-        if TEMPORARY in text + said.out.decode("utf-8", "replace"):
+        if TEMPORARY.search(text + said.out.decode("utf-8", "replace")):
             wrong.append(f"the message names a temporary file: {text.strip()[:300]!r}")
         if said.code in REFUSED:
             lines = text.splitlines()
@@ -483,7 +496,9 @@ class Torture:
         return wrong
 
     def leftovers(self, folder: Path) -> list[str]:
-        found = [str(p.relative_to(folder)) for p in below(folder) if p.name.startswith(TEMPORARY)]
+        cache = self.world / "root" / "data" / "cache"
+        places = [p for p in (folder, cache) if p.is_dir()]
+        found = [str(p.relative_to(at)) for at in places for p in below(at) if TEMPORARY.match(p.name)]
         return [f"temporary files are left: {', '.join(found[:3])}"] if found else []
 
     def compared(self, call: Call, folder: Path, complete: bool) -> list[str]:
@@ -564,7 +579,14 @@ class Torture:
         (w / "X.npy").write_bytes(npy("<f4", (30, 6), rows[: 24 * 10] + numbers(6 * 20)))
         (w / "D.npz").write_bytes(zipped([("D.npy", npy("<f4", (40, 6), rows))]))
         (w / "D.safetensors").write_bytes(safetensors((40, 6), rows))
-        (w / "D.pkl").write_bytes(pickle.dumps({b"data": rng.randbytes(3072 * 2), b"labels": [1, 2]}, protocol=2))
+        (w / "D.pt").write_bytes(torch_file(40, 6, rows))
+        square = array.array("f", (rng.random() for _ in range(9 * 64))).tobytes()
+        (w / "I.npy").write_bytes(npy("<f4", (9, 8, 8), square))
+        (w / "I.npz").write_bytes(zipped([("I.npy", npy("<f4", (9, 8, 8), square))]))
+        (w / "I.safetensors").write_bytes(safetensors((9, 8, 8), square))
+        batch = numpy.frombuffer(rng.randbytes(4 * 3072), dtype=numpy.uint8).reshape(4, 3072)
+        cifar = pickle.dumps({"data": batch, "labels": [1, 2, 3, 4]}, protocol=3)
+        (w / "data_batch.pkl").write_bytes(cifar)
         pixels = lambda i: bytes((x * (i + 3) * 7 + rng.randrange(9)) % 256 for x in range(192))
         pictures = [(f"{i:02}.png", png(8, 8, pixels(i))) for i in range(30)]
         (w / "pictures").mkdir()
@@ -574,7 +596,18 @@ class Torture:
         idx = struct.pack(">IIII", 0x803, 9, 8, 8) + rng.randbytes(9 * 64)
         (w / IDX).write_bytes(idx)
         (w / f"{IDX}.gz").write_bytes(gzip.compress(idx, mtime=0))
-        (w / "data_batch_1.bin").write_bytes(b"".join(bytes([i % 10]) + rng.randbytes(3072) for i in range(4)))
+        binary = b"".join(bytes([i % 10]) + rng.randbytes(3072) for i in range(4))
+        (w / "data_batch_1.bin").write_bytes(binary)
+        # Too few images for the data sets, which are refused in any case.
+        labels = struct.pack(">II", 0x801, 9) + bytes(9)
+        for folder, suffix, body in (("cifar", ".bin", binary), ("cifar-py", "", cifar)):
+            (w / folder).mkdir()
+            for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+                (w / folder / (name + suffix)).write_bytes(body)
+        (w / "idx").mkdir()
+        for name in ("train", "t10k"):
+            (w / "idx" / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx, mtime=0))
+            (w / "idx" / f"{name}-labels-idx1-ubyte").write_bytes(labels)
         large = w / "large"
         large.mkdir()
         for i in range(12):
@@ -603,7 +636,7 @@ class Torture:
             time.sleep(0.001)
         process.kill()
         process.wait()
-        for path in [p for p in below(folder) if p.name.startswith(TEMPORARY)]:
+        for path in [p for p in below(folder) if TEMPORARY.match(p.name)]:
             path.unlink()
 
     def undisturbed(self, call: Call) -> None:
@@ -784,13 +817,15 @@ class Torture:
         near = "knn --reference {f} --queries {f} -k 1 --out {o}/T.parquet"
         copies = "classify --train {f} --synthetic {w}/X.npy --any-range --out {o}/C"
         arrays = [
-            read,
             near,
             copies,
             "energy --memories {f} --queries {w}/X.npy --beta 1 --out {o}/E.npy",
             "score --memories {w}/D.npy --queries {f} --sigma 1 --out {o}/S.npy",
-            "minima --memories {f} --beta 1 --random-starts 9 --out {o}/T.parquet",
-            "train --dataset {f} --steps 2 --run {o}/R --k 2",
+        ]
+        images = [
+            read,
+            near,
+            "train --dataset {f} --arch mlp --width 4 --batch 1 --steps 2 --run {o}/R",
         ]
         pictures = [
             read,
@@ -800,11 +835,13 @@ class Torture:
             "train --dataset {f} --size 4 --arch mlp --width 4 --batch 1 --steps 2 --run {o}/R",
         ]
         plain = [
-            *((f"D.{kind}", arrays) for kind in ("npy", "npz", "safetensors")),
+            *((f"D.{kind}", arrays) for kind in ("npy", "npz", "safetensors", "pt")),
+            ("D.npy", ["minima --memories {f} --beta 1 --random-starts 9 --out {o}/T.parquet"]),
+            *((f"I.{kind}", images) for kind in ("npy", "npz", "safetensors")),
             *((f"picture.{kind}", pictures) for kind in ("jpg", "webp", "gif", "bmp", "tiff")),
             *((file, pictures) for file in ("pictures/00.png", "set.zip", "pictures.parquet")),
-            *((file, [read, near]) for file in ("D.pkl", "data_batch_1.bin", IDX, f"{IDX}.gz")),
-            ("net.pth", [read + " --tensor step", f"import {{f}} {NETWORK} --out {{o}}/R"]),
+            *((file, [read, near]) for file in ("data_batch.pkl", "data_batch_1.bin", IDX, f"{IDX}.gz")),
+            ("net.pth", [f"import {{f}} {NETWORK} --out {{o}}/R"]),
             ("claims.parquet", ["claims --table {f}"]),
             ("tiny.toml", [
                 "sweep --plan {f} --dry-run",
@@ -814,8 +851,6 @@ class Torture:
             ]),
             ("root/data/profiles/smoke.toml", ["train --dataset toy --k 9 --profile smoke --run {o}/R"]),
             ("train.json", ["train --config {f} --run {o}/R"]),
-            (IDX, ["data fetch mnist --from {d}"]),
-            ("data_batch_1.bin", ["data fetch cifar10 --from {d}"]),
             ("pictures/00.png", ["data fetch lsun-church --from {d}"]),
         ]
         folders = [
@@ -832,6 +867,9 @@ class Torture:
                 "sweep status --plan {w}/tiny.toml --runs {f}",
                 "potential --run {f}/CELL --out {o}/T.parquet",
             ]),
+            ("idx", ["data fetch mnist --from {f}"]),
+            ("cifar", ["data fetch cifar10 --from {f}"]),
+            ("cifar-py", ["data fetch cifar10 --from {f}"]),
             ("parts", [words.replace("{o}", "{f}") for words in PARTS]),
         ]
         others = [p for p in below(self.world) if p.is_file() and p.stat().st_size < 1 << 20]
