@@ -66,7 +66,8 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 NOTE = re.compile(r"\d+/\d+|^[\w-]+: ")
 # Times, and the checksum of metrics, which hold times: these differ between equal calls.
 TIMES = re.compile(rb'("\w*seconds"|"metrics\.parquet")\s*:\s*("\w+"|[-+.\deE]+)')
-RESULT = re.compile(r"(\.npy|\.parquet|\.safetensors|cell\.json)$")
+# Results in a folder of work. A sweep does not read the raw weights; other commands verify them.
+RESULT = re.compile(r"(\.npy|\.parquet|ema\.safetensors|cell\.json)$")
 # Commands that write into the damaged folder.
 WRITES = ("train", "sweep --plan", "sample --run {w}", "curvature --run {w}")
 REFUSED = (1, 2)
