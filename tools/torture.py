@@ -509,8 +509,8 @@ class Torture:
         for result in call.results:
             got = content(folder / result, folder)
             want = {n: b for n, b in expected.items() if n == result or n.startswith(result + "/")}
-            # A folder of a run or of cells fills while the work goes on.
-            grows = not complete and (folder / result / "lock").exists() or result == "cells" and not complete
+            # These folders fill while the work goes on.
+            grows = not complete and ((folder / result / "lock").exists() or result in ("cells", "tables", "nets"))
             if not got and not complete:
                 continue
             missing, differ = sorted(want.keys() - got.keys()), sorted(n for n in want.keys() & got.keys() if want[n] != got[n])
@@ -537,7 +537,7 @@ class Torture:
         group.bad += 1
         # The same fault of the same command again: counted, with its files kept no more than three times.
         name = next((c.name for c in CALLS if f" {c.name} " in command), "")
-        kind = (self.current, name, re.sub(r"\d+|/\S+", "", wrong[0])[:80])
+        kind = (self.current, name, re.sub(r"\d+|/\S+", "", wrong[0])[:40])
         self.reported[kind] += 1
         if self.reported[kind] <= 3:
             world = KEPT / f"{self.seed}-inputs"
