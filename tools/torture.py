@@ -679,12 +679,17 @@ class Torture:
                 process.kill()
                 process.wait()
             said = self.run(words)
-            wrong = self.faults(said, words)
-            if said.code not in SUCCESS:
-                wrong.append(f"the call after the kills fails: {said.err.decode(errors='replace')[:300]!r}")
-            wrong += self.compared(call, folder, complete=said.code in SUCCESS)
+            wrong = self.faults(said, words) + self.finished(call, folder, said, "after the kills")
             command = "; ".join(f"timeout -s KILL {d:.3f} {shlex.join(words)}" for d in delays) + "; " + self.text(words)
             self.count(said, wrong, command, self.copy_case(words))
+
+    def finished(self, call: Call, folder: Path, said: Said, when: str) -> list[str]:
+        """What is wrong with the last call, which had all it needs."""
+        wrong = self.compared(call, folder, complete=True)
+        # `classify` refuses a folder that an earlier call finished.
+        if wrong and said.code not in SUCCESS:
+            wrong = [f"the call {when} fails: {said.err.decode(errors='replace')[:300]!r}"]
+        return wrong
 
     def copy_case(self, words: list[str]) -> Callable[[Path], str]:
         def keep(folder: Path) -> str:
@@ -715,10 +720,7 @@ class Torture:
                 wrong.append(f"says {len(lines)} lines instead of one: {lines[:3]}")
             wrong += self.compared(call, folder, complete=said.code in SUCCESS)
             if not wrong:
-                after = self.run(words)
-                if after.code not in SUCCESS:
-                    wrong.append(f"the call after the signal fails: {after.err.decode(errors='replace')[:300]!r}")
-                wrong += self.compared(call, folder, complete=True) if not wrong else []
+                wrong = self.finished(call, folder, self.run(words), "after the signal")
             self.count(said, wrong, f"timeout -s {name.name} {delay:.3f} {self.text(words)}", self.copy_case(words))
 
     def disks(self) -> None:
@@ -752,10 +754,7 @@ class Torture:
                 copy.rename(folder)
             wrong = self.faults(said, words) + self.leftovers(folder) + self.compared(call, folder, complete=said.code in SUCCESS)
             if said.code in REFUSED and not wrong:
-                after = self.run(words)
-                if after.code not in SUCCESS:
-                    wrong.append(f"with room again it fails: {after.err.decode(errors='replace')[:300]!r}")
-                wrong += self.compared(call, folder, complete=True)
+                wrong = self.finished(call, folder, self.run(words), "with room again")
             self.count(said, wrong, self.text(full))
 
     def closed(self) -> None:
