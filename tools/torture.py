@@ -537,7 +537,7 @@ class Torture:
         group.bad += 1
         # The same fault of the same command again: counted, with its files kept no more than three times.
         name = next((c.name for c in CALLS if f" {c.name} " in command), "")
-        kind = (self.current, name, re.sub(r"\d+|/\S+", "", wrong[0])[:40])
+        kind = (self.current, name, re.sub(r"\d+|/\S+", "", wrong[0])[:60])
         self.reported[kind] += 1
         if self.reported[kind] <= 3:
             world = KEPT / f"{self.seed}-inputs"
@@ -1160,6 +1160,8 @@ def main() -> int:
             print(f"torture: {group}: {g.tried} tried, {g.accepted} accepted, {g.refused} refused, {g.bad} bad", flush=True)
     text = table(torture)
     print(text)
+    for (group, name, fault), times in torture.reported.most_common():
+        print(f"{times} x {group}, {name}: {fault}")
     if args.update:
         about = f"Seed {seed}, {(time.monotonic() - began) / 60:.0f} minutes on {os.cpu_count()} cores."
         before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
