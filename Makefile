@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape bench-classify gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape bench-classify torture gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -90,6 +90,10 @@ bench-classify: build ## Measure recall and false discoveries of classify and ot
 	@$(ENV)
 	cargo run --release --locked --quiet --bin timings -- planted --seeds $(or $(SEEDS),200) --moved-seeds $(or $(MOVED_SEEDS),20) --lpips-seeds $(or $(LPIPS_SEEDS),0) $(if $(COLOUR),--colour '$(COLOUR)') $(if $(filter 1,$(UPDATE)),--page docs/classify-benchmark.md)
 
+torture: build python ## Attack the built program: kills, full disks, damaged files (SECONDS=300, SEED=N, GROUPS=a,b, UPDATE=1 writes docs/reliability.md)
+	@$(ENV)
+	"$$MEM2GEN_PYTHON" tools/torture.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(GROUPS),--groups $(GROUPS)) $(if $(filter 1,$(UPDATE)),--update)
+
 gpu-report: system ## On a machine with a GPU: check and time every kernel and compare it with the limits of the GPU
 	@$(ENV)
 	cargo run --release --locked --quiet -- gpu-report --json out/gpu-report.json
@@ -112,7 +116,7 @@ check: python ## Check format, dependency features, table of figures, links, flo
 	cargo fmt --check
 	tools/features.sh
 	"$$MEM2GEN_PYTHON" tools/figures_table.py --check
-	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
+	"$$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py tests/notebooks/test_torture.py
 	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 

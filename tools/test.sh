@@ -33,7 +33,7 @@ stage "format" cargo fmt --check
 stage "set-up: packages, Python, KaTeX" tools/setup.sh system browser python katex
 stage "dependency features" tools/features.sh
 stage "table of figures" "$MEM2GEN_PYTHON" tools/figures_table.py --check
-stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py
+stage_counting "tests of the source reader" house "$MEM2GEN_PYTHON" -m unittest tests/notebooks/test_house.py tests/notebooks/test_docs.py tests/notebooks/test_torture.py
 count house '^Ran [0-9]+ test'
 stage "floors" "$MEM2GEN_PYTHON" tools/house.py --check
 stage "stale notebooks" "$MEM2GEN_PYTHON" tools/run_notebooks.py --check
@@ -51,6 +51,8 @@ stage "set-up: data" tools/setup.sh data
 stage_counting "Rust tests" rust cargo test --release --locked
 count rust 'test result: ok\. [0-9]+ passed'
 stage "examples" tools/examples.sh
+stage "torture for a minute" "$MEM2GEN_PYTHON" tools/torture.py --seconds 60 --seed 1
+passed=$((passed + 1))
 stage "set-up: notebook kernel" tools/setup.sh tools
 stage_counting "notebooks in profile smoke" notebooks "$MEM2GEN_PYTHON" tools/run_notebooks.py --profile smoke
 count notebooks 'profile smoke: [0-9]+ passed'
