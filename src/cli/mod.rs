@@ -200,7 +200,7 @@ fn status() -> u8 {
             1
         }
         (Err(e), _) => {
-            let text = e.to_string().replace('\n', " ");
+            let text = output::one_line(&e.to_string());
             // Some errors name their operation, which is the command.
             put_error!("mem2gen {name}: {}", text.strip_prefix(&format!("{name}: ")).unwrap_or(&text));
             e.downcast_ref::<classify::Error>().map_or(1, classify::Error::exit_code)

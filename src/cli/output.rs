@@ -31,6 +31,16 @@ pub fn failure() -> Option<&'static io::Error> {
     FAILED.get().filter(|e| e.kind() != ErrorKind::BrokenPipe)
 }
 
+/// A message in one line, with control characters escaped: names of files may have any.
+pub fn one_line(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => " ".to_owned(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 // In place of print!, println! and eprintln!, which panic when the output is closed or full.
 macro_rules! put {
     ($($any:tt)*) => { $crate::cli::output::put(::std::format_args!($($any)*)) };

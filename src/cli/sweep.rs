@@ -424,7 +424,7 @@ impl Watch for Live {
             }
             Outcome::Elsewhere => self.say(&format!("{}: done elsewhere", task.id)),
             Outcome::Failed(e) => {
-                let text = format!("mem2gen sweep: {}: {}", task.id, e.to_string().replace('\n', " "));
+                let text = format!("mem2gen sweep: {}: {}", task.id, super::output::one_line(&e.to_string()));
                 match &self.bar {
                     Some(bar) => bar.println(text),
                     None => put_error!("{text}"),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Arch, Graph, NetError, Weights};
 use crate::shape::Shape;
-use crate::store::{StoreError, write_atomic};
+use crate::store::{StoreError, cut_reason, write_atomic};
 
 /// Weights with the architecture and shape that they belong to, as one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,10 +171,9 @@ pub(super) fn check(
 /// The first of a list, and how many more there are.
 fn few<T: AsRef<str>>(list: &[T]) -> String {
     const SHOWN: usize = 4;
-    let mut shown: Vec<&str> = list.iter().take(SHOWN).map(AsRef::as_ref).collect();
-    let more = format!("and {} more", list.len().saturating_sub(SHOWN));
+    let mut shown: Vec<String> = list.iter().take(SHOWN).map(|one| cut_reason(one.as_ref())).collect();
     if list.len() > SHOWN {
-        shown.push(&more);
+        shown.push(format!("and {} more", list.len() - SHOWN));
     }
     shown.join(", ")
 }
