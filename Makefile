@@ -17,7 +17,7 @@ export MEM2GEN_RECOMPUTE := $(RECOMPUTE)
 ENV := source tools/env.sh
 STAGE := tools/stage.sh
 
-.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape bench-classify torture gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests harness-tests kernels-check kernels-ptx clean distclean
+.PHONY: help setup system python kernel build test reproduce notebooks lab gallery docs latency bench-peers bench-train bench-lpips bench-landscape bench-classify torture gpu-report dist dist-check doctor check check-cuda check-slurm clippy rust-tests fuzz harness-tests kernels-check kernels-ptx clean distclean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -135,6 +135,12 @@ clippy: system ## Lint all targets, with warnings as errors
 rust-tests: system ## Run all Rust tests
 	@$(ENV)
 	cargo test --release --locked
+
+fuzz: system ## Fuzz every reader for SECONDS=60 each (TARGET=npy for one of them, SEED and CASE to run a case again)
+	@$(ENV)
+	export MEM2GEN_FUZZ_SECONDS=$(or $(SECONDS),60) MEM2GEN_FUZZ_SEED=$(SEED) MEM2GEN_FUZZ_CASE=$(CASE)
+	cargo --config profile.release.package.mem2gen.overflow-checks=true test --release --locked --quiet --test data \
+	  fuzz::$(TARGET) -- $(if $(TARGET),--exact) --nocapture --test-threads=1
 
 harness-tests: kernel ## Run the tests of the notebook runner
 	@$(ENV)

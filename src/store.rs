@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use ndarray::{Array2, ArrayBase, ArrayView2, Data, Dimension};
 use ndarray_npy::{WritableElement, WriteNpyExt};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// Prefix of the names of temporary files. A killed writer leaves one behind.
@@ -472,6 +473,43 @@ pub fn cut_reason(text: &str) -> String {
         kept.push_str("...");
     }
     kept
+}
+
+/// A value from JSON.
+///
+/// # Errors
+/// A reason in one line, as [`cut_reason`]: serde quotes what it did not expect.
+///
+/// ```
+/// use mem2gen::store::from_json;
+///
+/// assert_eq!(from_json::<[u8; 2]>(b"[1, 2]")?, [1, 2]);
+/// assert!(from_json::<u8>(b"\"a\\u001b\"").unwrap_err().starts_with("invalid type: string \"a\\u{1b}\""));
+/// # Ok::<(), String>(())
+/// ```
+pub fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|e| cut_reason(&e.to_string()))
+}
+
+/// A value from TOML.
+///
+/// # Errors
+/// Line, column and reason in one line, as [`cut_reason`].
+///
+/// ```
+/// use mem2gen::store::from_toml;
+///
+/// let read = from_toml::<std::collections::BTreeMap<String, u8>>;
+/// assert_eq!(read("k = 2")?["k"], 2);
+/// assert!(read("k = 2\nl = 1000").unwrap_err().starts_with("line 2, column 5: "));
+/// # Ok::<(), String>(())
+/// ```
+pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|e| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        cut_reason(&format!("line {}, column {column}: {}", before.matches('\n').count() + 1, e.message()))
+    })
 }
 
 /// Writes an array as `.npy`, atomically.

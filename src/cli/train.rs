@@ -11,7 +11,7 @@ use mem2gen::progress::Progress;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
 use mem2gen::shape::Shape;
-use mem2gen::store::StoreError;
+use mem2gen::store::{StoreError, from_json, from_toml};
 use mem2gen::study::context::Profile;
 use mem2gen::train::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainDefaults, TrainError,
@@ -205,8 +205,8 @@ fn read(path: &Path) -> Result<TrainSettings, Error> {
         std::fs::read_to_string(path).map_err(|e| mem2gen::Error::from(StoreError::io("open", path)(e)))?;
     let bad = |reason: String| Error::Config { path: path.into(), reason };
     let settings: TrainSettings = match path.extension().and_then(|e| e.to_str()) {
-        Some("json") => serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?,
-        Some("toml") => toml::from_str(&text).map_err(|e| bad(e.to_string()))?,
+        Some("json") => from_json(text.as_bytes()).map_err(bad)?,
+        Some("toml") => from_toml(&text).map_err(bad)?,
         _ => return Err(bad("expected a file name ending in .toml or .json".into())),
     };
     let data = settings.data.absolute().map_err(mem2gen::Error::from)?;

@@ -250,10 +250,7 @@ pub(super) fn named(passed: &[Passed]) -> String {
     let mut names: Vec<String> = passed
         .iter()
         .take(SHOWN)
-        .map(|one| {
-            let kept: String = one.name.chars().flat_map(char::escape_debug).collect();
-            format!("{} ({})", shortened(&kept), one.reason)
-        })
+        .map(|one| format!("{} ({})", shown(&one.name), start_of(&one.reason)))
         .collect();
     if passed.len() > SHOWN {
         names.push(format!("and {} more", passed.len() - SHOWN));
@@ -261,14 +258,20 @@ pub(super) fn named(passed: &[Passed]) -> String {
     names.join(", ")
 }
 
-/// The last characters of a name.
-fn shortened(name: &str) -> String {
-    let count = name.chars().count();
-    if count <= 60 {
-        name.to_owned()
-    } else {
-        format!("...{}", name.chars().skip(count - 57).collect::<String>())
+/// The first characters of a reason, where several are in one line.
+fn start_of(reason: &str) -> String {
+    const LONGEST: usize = 100;
+    match reason.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &reason[..end]),
+        None => reason.to_owned(),
     }
+}
+
+/// The last characters of a name, with control characters escaped.
+pub(super) fn shown(name: &str) -> String {
+    let name: String = name.chars().flat_map(char::escape_debug).collect();
+    let count = name.chars().count();
+    if count <= 60 { name } else { format!("...{}", name.chars().skip(count - 57).collect::<String>()) }
 }
 
 /// A picture in 8 bits.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::project::Layout;
-use crate::store;
+use crate::store::{self, from_json};
 
 use super::registry::{Entry, Files, SplitSpec};
 use super::{DataError, Dataset, Split, decode, folder};
@@ -136,7 +136,7 @@ pub(super) fn read(layout: &Layout, entry: &Entry) -> Result<Manifest, DataError
         }
         Err(e) => return Err(DataError::io("open", &path)(e)),
     };
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    let manifest: Manifest = from_json(&text).map_err(bad)?;
     if manifest.format != FORMAT {
         return Err(bad(format!("format {}, expected {FORMAT}", manifest.format)));
     }

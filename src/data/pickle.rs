@@ -516,9 +516,9 @@ fn long(bytes: &[u8]) -> Result<i64, String> {
     Ok(i64::from_le_bytes(wide))
 }
 
-/// The first characters of a text, for messages.
-fn cut(text: &str) -> &str {
-    text.char_indices().nth(NAME).map_or(text, |(end, _)| &text[..end])
+/// The first characters of a text, for messages, with control characters escaped.
+fn cut(text: &str) -> String {
+    text.chars().take(NAME).flat_map(char::escape_debug).collect()
 }
 
 fn instruction(code: u8) -> String {

@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
 use crate::project::Layout;
-use crate::store::{self, sha256_hex};
+use crate::store::{self, cut_reason, sha256_hex};
 
 use super::fetch::{self, Step, System};
 use super::{DataError, pickle};
@@ -129,7 +129,7 @@ pub fn load(layout: &Layout, weights: &Weights, file: &WeightFile) -> Result<Arr
 
 /// Reads safetensors of f32.
 fn decode(path: &Path, bytes: &[u8]) -> Result<Arrays, DataError> {
-    let bad = |reason: String| DataError::Weights { path: path.to_path_buf(), reason };
+    let bad = |reason: String| DataError::Weights { path: path.to_path_buf(), reason: cut_reason(&reason) };
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))?;
     tensors
         .iter()

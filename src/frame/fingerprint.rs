@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::device::Device;
 use crate::frame::{TableError, parquet_bytes, read_parquet_bytes};
 use crate::project::Layout;
-use crate::store::{StoreError, sha256_hex, write_atomic};
+use crate::store::{StoreError, from_json, sha256_hex, write_atomic};
 
 /// All inputs that determine a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -282,7 +282,7 @@ impl Stored {
             (None, Some(_)) => return stale(format!("{table} is missing")),
             (Some(bytes), Some(text)) => (bytes, text),
         };
-        let stored: Record = match serde_json::from_slice(&text) {
+        let stored: Record = match from_json(&text) {
             Ok(r) => r,
             Err(e) => return stale(format!("{record} is damaged ({e})")),
         };
@@ -314,8 +314,7 @@ impl Stored {
         let shown = record.display();
         let text =
             read(&record)?.ok_or_else(|| bad(format!("{shown}, which is written with it, is missing")))?;
-        let stored: Record =
-            serde_json::from_slice(&text).map_err(|e| bad(format!("{shown} is damaged ({e})")))?;
+        let stored: Record = from_json(&text).map_err(|e| bad(format!("{shown} is damaged ({e})")))?;
         if stored.fingerprint.digest() != stored.digest {
             return Err(bad(format!("{shown} was edited: its digest does not fit its fingerprint")));
         }

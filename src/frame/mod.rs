@@ -13,10 +13,14 @@
 
 mod columns;
 pub mod fingerprint;
+mod pages;
 
 use std::fmt::Write as _;
 use std::io::{self, Cursor, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use columns::Item;
 pub(crate) use columns::{NanIfNone, columns, named_item, word_item};
@@ -26,7 +30,7 @@ use polars::prelude::{
 };
 
 use crate::display::{escape, write_content};
-use crate::store::{StoreError, quoted, write_atomic};
+use crate::store::{StoreError, cut_reason, quoted, write_atomic};
 
 /// An error of a table.
 #[derive(Debug, thiserror::Error)]
@@ -381,13 +385,49 @@ pub fn read_parquet(path: &Path) -> Result<DataFrame, TableError> {
 /// As [`read_parquet`].
 pub fn parquet_note(path: &Path, key: &str) -> Result<Option<String>, TableError> {
     let bytes = std::fs::read(path).map_err(StoreError::io("open", path))?;
-    let mut reader = ParquetReader::new(Cursor::new(bytes));
-    let notes = reader.get_metadata().map_err(parquet_error(path))?.key_value_metadata();
-    Ok(notes.iter().flatten().find(|note| note.key == key).and_then(|note| note.value.clone()))
+    guarded(path, || {
+        pages::check_metadata(&bytes)?;
+        let mut reader = ParquetReader::new(Cursor::new(bytes));
+        let notes = reader.get_metadata().map_err(|e| e.to_string())?.key_value_metadata();
+        Ok(notes.iter().flatten().find(|note| note.key == key).and_then(|note| note.value.clone()))
+    })
 }
 
 pub(crate) fn read_parquet_bytes(path: &Path, bytes: Vec<u8>) -> Result<DataFrame, TableError> {
-    ParquetReader::new(Cursor::new(bytes)).set_rechunk(true).finish().map_err(parquet_error(path))
+    guarded(path, || {
+        pages::check_metadata(&bytes)?;
+        let mut reader = ParquetReader::new(Cursor::new(&bytes));
+        let groups = &reader.get_metadata().map_err(|e| e.to_string())?.row_groups;
+        for column in groups.iter().flat_map(|group| group.parquet_columns()) {
+            let range = column.byte_range();
+            let ends = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let chunk = ends.and_then(|(start, end)| bytes.get(start..end));
+            pages::check_chunk(chunk, column.num_values(), bytes.len())?;
+        }
+        reader.set_rechunk(true).finish().map_err(|e| e.to_string())
+    })
+}
+
+/// What polars reads from a parquet file. polars panics at some damaged files, in any of its threads: such a panic becomes
+/// an error, and is not printed.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T, TableError> {
+    static QUIET: Once = Once::new();
+    static READERS: AtomicUsize = AtomicUsize::new(0);
+    QUIET.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let of_polars = info.location().is_some_and(|place| place.file().contains("polars"));
+            if READERS.load(Ordering::SeqCst) == 0 || !of_polars {
+                before(info);
+            }
+        }));
+    });
+    READERS.fetch_add(1, Ordering::SeqCst);
+    // The reader is not used again.
+    let found = panic::catch_unwind(AssertUnwindSafe(read));
+    READERS.fetch_sub(1, Ordering::SeqCst);
+    let damaged = |_| Err("is damaged; copy or write the file again".to_owned());
+    found.unwrap_or_else(damaged).map_err(parquet_error(path))
 }
 
 /// An encoded picture, which may be missing, and its name.
@@ -441,7 +481,7 @@ pub(crate) fn pictures_of_table(
 
 fn parquet_error<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> TableError {
     let path = path.to_path_buf();
-    move |e| TableError::Parquet { path, reason: e.to_string() }
+    move |e| TableError::Parquet { path, reason: cut_reason(&e.to_string()) }
 }
 
 pub(crate) fn take<T>(
@@ -466,14 +506,14 @@ pub(crate) fn maybe<T>(
 ) -> Result<Vec<Option<T>>, TableError> {
     let column = frame.column(name).map_err(|_| TableError::NoColumn {
         name: name.to_owned(),
-        have: frame.get_column_names().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", "),
+        have: cut_reason(&frame.get_column_names().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")),
     })?;
     let one = |v: AnyValue<'_>| match v {
         AnyValue::Null => Ok(None),
         v => convert(&v).map(Some).ok_or_else(|| TableError::WrongType {
             name: name.to_owned(),
             wanted,
-            found: format!("{v} ({})", column.dtype()),
+            found: format!("{} ({})", cut_reason(&v.to_string()), column.dtype()),
         }),
     };
     column.as_materialized_series().iter().map(one).collect()

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Arch, Graph, NetError, Weights};
 use crate::shape::Shape;
-use crate::store::{StoreError, cut_reason, write_atomic};
+use crate::store::{StoreError, cut_reason, from_json, write_atomic};
 
 /// Weights with the architecture and shape that they belong to, as one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,8 +57,9 @@ impl Model {
         let about =
             about.ok_or_else(|| bad(path, format!("has no metadata {ABOUT:?} with the architecture")))?;
         let About { arch, input } =
-            serde_json::from_str(about).map_err(|e| bad(path, format!("metadata {ABOUT:?}: {e}")))?;
-        let weights = from_bytes(path, &bytes, arch.graph(input)?)?;
+            from_json(about.as_bytes()).map_err(|e| bad(path, format!("metadata {ABOUT:?}: {e}")))?;
+        let graph = arch.graph(input).map_err(|e| bad(path, e.to_string()))?;
+        let weights = from_bytes(path, &bytes, graph)?;
         Ok(Self { arch, input, weights })
     }
 
@@ -133,7 +134,7 @@ pub(super) struct FileTensor {
     pub(super) dtype: String,
 }
 
-/// Checks that a file has exactly these tensors; the error names everything that differs.
+/// Checks that a file has exactly these tensors; the error names what differs, in at most 300 characters.
 pub(super) fn check(
     path: &Path,
     wanted: &[(String, Vec<usize>)],
@@ -184,7 +185,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>, NetError> {
 }
 
 pub(super) fn bad(path: &Path, reason: String) -> NetError {
-    NetError::Weights { path: path.to_path_buf(), reason }
+    NetError::Weights { path: path.to_path_buf(), reason: cut_reason(&reason) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::TrainError;
 use super::adam::State;
-use crate::store::{self, StoreError, write_atomic};
+use crate::store::{self, StoreError, from_json, write_atomic};
 
 const MAGIC: &[u8] = b"mem2gen checkpoint 1\n";
 const SUM: usize = 32;
@@ -247,7 +247,7 @@ impl Checkpoints {
         if sum.finalize().as_slice() != stored {
             return Err(bad("does not match its checksum"));
         }
-        let header: Header = serde_json::from_slice(&text).map_err(|e| bad(&e.to_string()))?;
+        let header: Header = from_json(&text).map_err(|e| bad(&e))?;
         if header.key != self.key {
             return Err(bad("belongs to a run with other settings"));
         }

@@ -13,7 +13,7 @@ use super::run_dir::{Config, Kind, RunDir, RunManifest};
 use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
 use crate::net::{NetError, Weights};
-use crate::store::{StoreError, hex, sha256_hex, write_atomic};
+use crate::store::{StoreError, from_json, hex, sha256_hex, write_atomic};
 
 /// Key of [`About`] in the metadata.
 const ABOUT: &str = "mem2gen run";
@@ -100,7 +100,7 @@ impl RunDir {
         let about =
             about.ok_or_else(|| bad(format!("has no metadata {ABOUT:?}, expected a published run")))?;
         let About { sha256, run } =
-            serde_json::from_str(about).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
+            from_json(about.as_bytes()).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
         if run.config.key != params.key() {
             return Err(bad(format!("belongs to the run {}, expected {}", run.config.key, params.key())));
         }

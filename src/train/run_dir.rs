@@ -14,7 +14,7 @@ use crate::net::{Graph, Model, Weights};
 use crate::process::Prediction;
 use crate::project::Layout;
 use crate::shape::Shape;
-use crate::store::{self, StoreError, sha256_hex, write_atomic};
+use crate::store::{self, StoreError, from_json, sha256_hex, write_atomic};
 
 /// Version of the weights that training computes. It increases with every change of a value; older runs can't be resumed
 /// then.
@@ -162,12 +162,13 @@ impl RunDir {
             }
             Err(e) => return Err(StoreError::io("open", &file)(e).into()),
         };
-        let config: Config = serde_json::from_slice(&text).map_err(|e| bad(format!("{CONFIG}: {e}")))?;
+        let config: Config = from_json(&text).map_err(|e| bad(format!("{CONFIG}: {e}")))?;
         if config.format != FORMAT {
             return Err(bad(format!("{CONFIG}: format {}, expected {FORMAT}", config.format)));
         }
         let [height, width, channels] = config.data.shape;
-        let params = config.settings.clone().check(Shape::image(height, width, channels))?;
+        let params = config.settings.clone().check(Shape::image(height, width, channels));
+        let params = params.map_err(|e| bad(format!("{CONFIG}: {e}")))?;
         if params.key() != config.key {
             return Err(bad(format!("{CONFIG}: the settings do not match the key")));
         }
@@ -341,8 +342,7 @@ impl RunDir {
             Err(e) => return Err(StoreError::io("open", &file)(e).into()),
         };
         let bad = |reason: String| TrainError::Run { path: self.path.clone(), reason };
-        let manifest: RunManifest =
-            serde_json::from_slice(&text).map_err(|e| bad(format!("{MANIFEST}: {e}")))?;
+        let manifest: RunManifest = from_json(&text).map_err(|e| bad(format!("{MANIFEST}: {e}")))?;
         if manifest.format != FORMAT || manifest.key != self.config.key {
             return Err(bad(format!("{MANIFEST} belongs to another run")));
         }

@@ -238,6 +238,10 @@ fn images_are_brought_to_one_size_only_where_it_is_asked_for() {
     assert_eq!((found.len(), found.shape()), (2, Some(Shape::image(8, 8, 3))));
     assert!(found.rows().iter().step_by(3).all(|v| (v - 10.0 / 255.0).abs() < 1e-6));
     assert!(found.said().contains("bicubic"), "{}", found.said());
+    // Nor are latents pictures.
+    let path = place.array("latents.npy", &Array4::<u8>::zeros((1, 9, 9, 7)));
+    let options = Options { size: Some(3), layout: Some(Layout::Hwc), ..Options::default() };
+    refused(&Input { options, ..Input::from_path(&path) }, &["latents.npy", "9x9x7", "1 or 3 channels"]);
     // Halved by the mean of four pixels.
     let array = Array4::from_shape_fn((1, 2, 2, 1), |(_, y, x, _)| (100 * y + 50 * x) as u8);
     let options = Options { size: Some(1), ..Options::default() };
@@ -279,6 +283,21 @@ fn archives_of_pictures_and_tensors_are_read() {
     refused(&Input::from_path(&place.bytes("bomb.npz", &bomb)), &["bomb.npz"]);
 }
 
+/// A batch of CIFAR10 as Python 2 wrote it: images as planes, and a label for each.
+pub fn pickled_cifar(data: &[u8], labels: &[u8]) -> Vec<u8> {
+    let labels: Vec<u8> = labels.iter().flat_map(|label| [b'K', *label]).collect();
+    let mut pickle = b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x04testq\x03U\x06labelsq\x04]q\x05(".to_vec();
+    pickle.extend([&labels, &b"eU\x04dataq\x06"[..]].concat());
+    pickle.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\0\x85q\x09U\x01bq\x0a\x87q\x0bRq\x0c");
+    pickle.extend([b"(K\x01K", &[labels.len() as u8 / 2][..], b"M\x00\x0c\x86q\x0d"].concat());
+    pickle.extend(b"cnumpy\ndtype\nq\x0eU\x02u1q\x0fK\0K\x01\x87q\x10Rq\x11(K\x03U\x01|q\x12NNN");
+    pickle.extend(b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tq\x13b\x89T");
+    pickle.extend((data.len() as u32).to_le_bytes());
+    pickle.extend(data);
+    pickle.extend(b"tq\x14bU\x09filenamesq\x15]q\x16(U\x05a.pngU\x05b.pngU\x05c.pngeu.");
+    pickle
+}
+
 #[test]
 fn cifar_is_read_in_both_versions() {
     let place = Place::new();
@@ -294,13 +313,7 @@ fn cifar_is_read_in_both_versions() {
 
     // As Python 2 wrote it.
     let data: Vec<u8> = (0..3).flat_map(planes).collect();
-    let mut pickle = b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x04testq\x03U\x06labelsq\x04]q\x05(K\0K\x01K\x02eU\x04dataq\x06".to_vec();
-    pickle.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\0\x85q\x09U\x01bq\x0a\x87q\x0bRq\x0c");
-    pickle.extend(b"(K\x01K\x03M\x00\x0c\x86q\x0dcnumpy\ndtype\nq\x0eU\x02u1q\x0fK\0K\x01\x87q\x10Rq\x11(K\x03U\x01|q\x12NNN");
-    pickle.extend(b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tq\x13b\x89T");
-    pickle.extend((data.len() as u32).to_le_bytes());
-    pickle.extend(&data);
-    pickle.extend(b"tq\x14bU\x09filenamesq\x15]q\x16(U\x05a.pngU\x05b.pngU\x05c.pngeu.");
+    let pickle = pickled_cifar(&data, &[0, 1, 2]);
     let path = place.bytes("data_batch_1", &pickle);
     assert_eq!(read(&path).rows(), found.rows());
     let batch = cifar::read_pickled(&path, &pickle).unwrap();
@@ -432,7 +445,7 @@ fn stored(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// A zip archive of deflated entries.
-fn deflated(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub fn deflated(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in entries {
         let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -1,13 +1,13 @@
 //! Reading, cropping and fetching data: small files in the true formats, and damaged files of every kind.
 //!
 //! One test program. `fetch` and `weights` need caches of their own, so they unset `MEM2GEN_DATA` for the whole process.
-//! Tests that read the data of this checkout are in `tests/committed`. The allocator of `fuzz_readers` counts each thread
+//! Tests that read the data of this checkout are in `tests/committed`. The allocator of `fuzz` counts each thread
 //! separately, so that other tests do not count.
 
 mod checkpoint;
 mod cifar;
 mod fetch;
-mod fuzz_readers;
+mod fuzz;
 mod idx;
 mod images;
 mod inputs;

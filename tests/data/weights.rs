@@ -53,6 +53,7 @@ fn refused(bytes: &[u8], words: &str) {
 fn forbidden_instructions_are_refused_by_name() {
     refused(b"\x80\x03cos\nsystem\nX\x02\0\0\0ls\x85R.", "global 'os system' is not allowed");
     refused(b"\x80\x03cbuiltins\neval\n.", "'builtins eval'");
+    refused(b"\x80\x03c\x1b[31m\neval\n.", "'\\u{1b}[31m eval'");
     refused(b"\x80\x03cnumpy.core.multiarray\nscalar\n.", "'numpy.core.multiarray scalar'");
     refused(b"\x80\x03X\x02\0\0\0osX\x06\0\0\0system\x93.", "global 'os system' is not allowed");
     refused(b"\x80\x03(X\x02\0\0\0lsios\nsystem\n.", "instruction 'i'");

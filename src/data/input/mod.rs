@@ -268,6 +268,14 @@ impl Input {
                 ),
             ));
         };
+        if !matches!(old.channels, 1 | 3) {
+            return Err(array(
+                path,
+                format!(
+                    "--size {size} resizes images of 1 or 3 channels, and these are {old}; resize them before"
+                ),
+            ));
+        }
         piece.pixels = Pixels::Bytes(pictures::resized(bytes, old, size));
         piece.shape = Some(Shape { height: size, width: size, ..old });
         piece.notes.push(pictures::filter(old, size));

@@ -64,8 +64,13 @@ impl Collected {
             return Err(DataError::Unclear {
                 path: path.to_path_buf(),
                 reason: format!(
-                    "{name} is {}x{} and {} is {}x{} (height x width); bring them to one size with --size N",
-                    shape.height, shape.width, self.names[0], kept.height, kept.width
+                    "{} is {}x{} and {} is {}x{} (height x width); bring them to one size with --size N",
+                    image_folder::shown(&name),
+                    shape.height,
+                    shape.width,
+                    image_folder::shown(&self.names[0]),
+                    kept.height,
+                    kept.width
                 ),
             });
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::class::Class;
 use crate::frame::{Item, TableError, read_parquet_bytes};
-use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, sha256_hex};
+use crate::store::{Matrix, StoreError, from_json, read_matrix, rows_sha256, sha256_hex};
 use crate::study::subject::{Choice, Labelled, pick};
 
 /// The file of a cell's samples.
@@ -52,7 +52,7 @@ impl LabelledSamples {
             return Err(bad(format!("the cell is not finished: it has no {CELL}; run mem2gen sweep")));
         }
         let text = fs::read(&file).map_err(StoreError::io("open", &file))?;
-        let about: Value = serde_json::from_slice(&text).map_err(|e| bad(format!("{CELL}: {e}")))?;
+        let about: Value = from_json(&text).map_err(|e| bad(format!("{CELL}: {e}")))?;
         let samples = match read_matrix(&path.join(SAMPLES))? {
             Matrix::F32(samples) => samples,
             Matrix::F64(samples) => samples.mapv(|v| v as f32),
@@ -82,7 +82,8 @@ impl LabelledSamples {
         if found.is_none_or(|found| found["labels_sha256"] != sha256_hex(&bytes)) {
             return Err(changed(&name));
         }
-        let labels = labelled_rows(&read_parquet_bytes(&file, bytes)?)?;
+        let labels = labelled_rows(&read_parquet_bytes(&file, bytes)?)
+            .map_err(|e| TableError::Parquet { path: file, reason: e.to_string() })?;
         let in_order = labels.iter().enumerate().all(|(i, row)| row.sample == i);
         if labels.len() != samples.nrows() || !in_order {
             let (rows, n) = (labels.len(), samples.nrows());

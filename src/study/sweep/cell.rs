@@ -24,7 +24,9 @@ use crate::progress::ProgressSink;
 use crate::sample::{self, Draw};
 use crate::score::{Empirical, Network, ScoreError};
 use crate::shape::Shape;
-use crate::store::{Matrix, StoreError, read_matrix, rows_sha256, sha256_hex, write_atomic};
+use crate::store::{
+    Matrix, StoreError, cut_reason, from_json, read_matrix, rows_sha256, sha256_hex, write_atomic,
+};
 use crate::study::sweep::data::Bench;
 use crate::study::sweep::examples::Picker;
 use crate::study::sweep::frame::{examples_frame, examples_rows, labels_frame, labels_rows};
@@ -159,17 +161,17 @@ impl SweepCell {
     fn read_json(&self, name: &str) -> Result<Option<Value>, Error> {
         let path = self.path.join(name);
         match fs::read(&path) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(|e| self.damaged(name, &e))?)),
+            Ok(text) => Ok(Some(from_json(&text).map_err(|e| self.damaged(name, &e))?)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(StoreError::io("open", &path)(e).into()),
         }
     }
 
     fn parsed<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, Error> {
-        Ok(serde_json::from_value(value).map_err(|e| self.damaged(name, &e))?)
+        Ok(serde_json::from_value(value).map_err(|e| self.damaged(name, &cut_reason(&e.to_string())))?)
     }
 
-    fn damaged(&self, name: &str, error: &serde_json::Error) -> SweepError {
+    fn damaged(&self, name: &str, error: &str) -> SweepError {
         let reason = format!("{name} is damaged ({error}); remove it and run the sweep again");
         SweepError::Cell { path: self.path.clone(), reason }
     }

@@ -14,7 +14,7 @@ use crate::project::Layout;
 use crate::sample::{self, Sampler};
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::{StoreError, sha256_hex};
+use crate::store::{StoreError, from_toml, sha256_hex};
 use crate::study::sweep::{Grid, NetworkSettings, PlanSettings, SamplerName, SweepError, VERSION};
 use crate::train::{
     self, AdamSettings, DataSettings, ProcessSettings, TrainError, TrainParams, TrainSettings,
@@ -130,7 +130,7 @@ impl Plan {
         let bad = |reason: String| SweepError::Parse { name: shown.clone(), reason };
         let stem = path.file_stem().expect("a file that was read has a name");
         let name = stem.to_string_lossy().into_owned();
-        let settings = toml::from_str(&text).map_err(|e| bad(e.to_string().trim().replace('\n', " ")))?;
+        let settings = from_toml(&text).map_err(bad)?;
         Self::check(&name, settings)
     }
 

@@ -79,6 +79,7 @@ impl Seeds {
 /// let grid = Grid { first: 2, ladder: 4, between: [8, 20], total: 8 };
 /// assert_eq!(grid.sizes(40).unwrap(), [2, 4, 8, 14, 16, 20, 32, 40]);
 /// assert!(grid.sizes(10).is_none());
+/// assert!(Grid { total: usize::MAX, ..grid }.sizes(40).is_none());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +105,9 @@ impl Grid {
         let coarse: BTreeSet<usize> = rungs.chain([first, all]).collect();
         let outside = coarse.iter().copied().filter(|k| !(a..=b).contains(k)).collect();
         [coarse, outside].into_iter().find_map(|coarse: BTreeSet<usize>| {
-            (2..=total).find_map(|points| {
+            // Each point adds one size at most, and more points than whole numbers add none.
+            let least = total.saturating_sub(coarse.len()).max(2);
+            (least..=total.min(b - a + 1)).find_map(|points| {
                 let step = (b - a) as f64 / (points - 1) as f64;
                 let even = (0..points).map(|i| a + (step * i as f64).round() as usize);
                 let sizes: BTreeSet<usize> = coarse.iter().copied().chain(even).collect();
