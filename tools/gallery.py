@@ -88,34 +88,59 @@ class Links(HTMLParser):
         self.refers: list[str] = []
         self.loads: list[str] = []
         self.anchors: set[str] = set()
+        self.in_style = False
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
+        self.in_style = tag == "style"
+        given = {name: value for name, value in attrs if value}
         if name := given.get("id"):
             self.anchors.add(name)
-        if tag == "a" and given.get("href"):
-            self.refers.append(given["href"])
-        elif tag == "link" and given.get("href"):
-            self.loads.append(given["href"])
-        if given.get("src"):
-            self.loads.append(given["src"])
+        # Links are followed by readers; what any other element names in these attributes is loaded with the page.
+        for name in ("href", "xlink:href", "action", "formaction"):
+            if name in given:
+                (self.refers if tag in ("a", "area", "form", "button") else self.loads).append(given[name])
+        self.loads += [given[name] for name in ("src", "poster", "data", "background") if name in given]
+        for name in ("srcset", "imagesrcset"):
+            self.loads += [part.split()[0] for part in given.get(name, "").split(",") if part.strip()]
+        self.loads += style_loads(given.get("style", ""))
+
+    def handle_endtag(self, tag):
+        self.in_style = self.in_style and tag != "style"
+
+    def handle_data(self, data):
+        if self.in_style:
+            self.loads += style_loads(data)
+
+
+def style_loads(text: str) -> list[str]:
+    """What a style sheet loads: imports, backgrounds, fonts."""
+    found = re.findall(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^)"'\s]*))\s*\)|@import\s+(?:"([^"]*)"|'([^']*)')""", text, re.IGNORECASE)
+    return [target for groups in found for target in groups if target]
 
 
 def read_links(path: Path) -> Links:
     links = Links()
-    links.feed(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".css":
+        links.loads = style_loads(text)
+    else:
+        links.feed(text)
     return links
 
 
 def check_links(folder: Path) -> int:
     """Every load is local, every local file and anchor is there. Returns how many links were looked at."""
-    pages = {path: read_links(path) for path in sorted(folder.glob("*.html"))}
+    pages = {path: read_links(path) for kind in ("*.html", "**/*.css") for path in sorted(folder.glob(kind))}
     count = 0
     for page, links in pages.items():
         for target in links.loads:
             parts = urlsplit(target)
             if parts.netloc or parts.scheme not in ("", "data"):
                 raise Broken(f"{page.name} loads {target[:80]} from another host")
+        for target in links.refers:
+            # Browsers leave out control characters and spaces before the scheme.
+            if re.match(r"[\x00-\x20]*(javascript|vbscript|data)\s*:", target, re.IGNORECASE):
+                raise Broken(f"{page.name} links to {target[:80]}, which is a program")
         for target in links.refers + [t for t in links.loads if not t.startswith("data:")]:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:

@@ -157,6 +157,12 @@ class Pages(unittest.TestCase):
             ("[gone](gone.html)", "not in the gallery"),
             ("[gone](index.html#nowhere)", "no such anchor"),
             ("![x](http://elsewhere.invalid/x.png)", "from another host"),
+            ("<style>@import 'http://elsewhere.invalid/x.css';</style>", "from another host"),
+            ('<p style="background: url(//elsewhere.invalid/x.png)">x</p>', "from another host"),
+            ('<object data="http://elsewhere.invalid/x.svg"></object>', "from another host"),
+            ('<video poster="http://elsewhere.invalid/x.png"></video>', "from another host"),
+            ('<img srcset="figures/x.png 1x, http://elsewhere.invalid/x.png 2x">', "from another host"),
+            ('<a href=" javascript:alert(1)">x</a>', "is a program"),
             ("[up](../../../x)", "not in the gallery"),
         ):
             with self.subTest(prose), self.assertRaisesRegex(gallery.Broken, why):
