@@ -74,7 +74,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let opened = args.source.open()?;
     let queries = read_matrix(&args.queries).map_err(Error::from)?.into_f64();
     let tolerance = Rk45Settings { rtol: args.tolerance, atol: args.tolerance, ..Rk45Settings::default() };
-    let solver = tolerance.check().map_err(Error::from)?;
+    let solver = tolerance.check().map_err(|e| Failure::Option {
+        option: "--tolerance",
+        reason: format!("is {:e}: {e}", args.tolerance),
+    })?;
     let t = args.t.unwrap_or(opened.run().params().first_time());
     let rows = match args.prior {
         PriorName::Gaussian => None,
