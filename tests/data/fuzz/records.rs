@@ -16,7 +16,7 @@ use mem2gen::net::{Arch, Model, ToySettings};
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
 use mem2gen::shape::Shape;
-use mem2gen::store::{rows_sha256, sha256_hex, write_array};
+use mem2gen::store::{from_toml, rows_sha256, sha256_hex, write_array};
 use mem2gen::study::basin::BasinSettings;
 use mem2gen::study::context::PROFILES;
 use mem2gen::study::curvature::CurvatureSettings;
@@ -625,8 +625,13 @@ pub fn settings() -> impl FnMut(&mut Case) -> bool + Send {
         case.note("settings.toml", text.as_bytes());
         let (taken, held) = peak(|| {
             if training {
-                let settings = toml::from_str::<TrainSettings>(&text).ok();
-                return checked(settings.map(|settings| settings.check(Shape::vector(2))));
+                return match from_toml::<TrainSettings>(&text) {
+                    Ok(settings) => checked(Some(settings.check(Shape::vector(2)))),
+                    Err(reason) => {
+                        is_clear(&reason, Path::new(""));
+                        false
+                    }
+                };
             }
             let Ok(profile) = text.parse::<toml::Table>() else { return false };
             let (basin, curvature) =
