@@ -109,10 +109,13 @@ where
     Ok(())
 }
 
-/// The error of the system inside one that also names a temporary file.
+/// The error without the name of a temporary file, which tempfile puts behind it.
 fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
-    inner.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((reason, _)) => io::Error::new(error.kind(), reason),
+        None => error,
+    }
 }
 
 /// Whether standard output has taken a result.

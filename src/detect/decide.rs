@@ -81,7 +81,9 @@ pub struct Decision {
     pub cutoff: f64,
     /// Number of samples that are called copies.
     pub called: usize,
-    /// Number of valid samples that are no copies and would be called by chance: those with p-values up to the cutoff.
+    /// Number of valid samples that are no copies and would be called by chance: those with p-values up to the cutoff. A
+    /// p-value p that is a rank among n null values counts with its standard error, p + sqrt(p / n), as the cutoff is found
+    /// where the null values happen to be few.
     pub expected_false: f64,
     /// 95 percent interval of the fraction of recognizable copies, those with p-values up to the cutoff: the Wilson interval of
     /// the called fraction, its lower end less the expected false ones.
@@ -161,8 +163,10 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     let called = called(&sorted, fdr, share_of_null);
     let cutoff = cutoff(&sorted, called, fdr, share_of_null);
     let samples = sorted.len();
-    let expected_false = share_of_null * samples as f64 * cutoff;
     let values = ratio.as_ref().unwrap_or(&distance).values().len();
+    let ranked = cutoff > 1.0 / (values + 1) as f64;
+    let error = if ranked { (cutoff / values as f64).sqrt() } else { 0.0 };
+    let expected_false = share_of_null * samples as f64 * (cutoff + error);
     let (low, high) = wilson(called as f64 / samples.max(1) as f64, samples);
     Some(Decision {
         fdr,

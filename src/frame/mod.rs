@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use columns::Item;
 pub(crate) use columns::{NanIfNone, columns, named_item, word_item};
 use polars::prelude::{
-    AnyValue, Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParquetReader, ParquetWriter,
-    SerReader, Series,
+    AnyValue, ArrowDataType, Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParquetReader,
+    ParquetWriter, SerReader, Series,
 };
 
 use crate::display::{escape, write_content};
@@ -404,8 +404,18 @@ pub(crate) fn read_parquet_bytes(path: &Path, bytes: Vec<u8>) -> Result<DataFram
             let chunk = ends.and_then(|(start, end)| bytes.get(start..end));
             pages::check_chunk(chunk, column.num_values(), bytes.len())?;
         }
-        reader.set_rechunk(true).finish().map_err(|e| e.to_string())
+        // Tables of pictures may have the time of each; polars is built without times.
+        let schema = reader.schema().map_err(|e| e.to_string())?;
+        let known: Vec<usize> = (0..schema.len())
+            .filter(|&i| schema.get_at_index(i).is_some_and(|(_, f)| !is_time(f.dtype())))
+            .collect();
+        reader.with_projection(Some(known)).set_rechunk(true).finish().map_err(|e| e.to_string())
     })
+}
+
+fn is_time(kind: &ArrowDataType) -> bool {
+    use ArrowDataType::{Date32, Date64, Duration, Interval, Time32, Time64, Timestamp};
+    matches!(kind, Timestamp(..) | Date32 | Date64 | Time32(_) | Time64(_) | Duration(_) | Interval(_))
 }
 
 /// What polars reads from a parquet file. polars panics at some damaged files, in any of its threads: such a panic becomes
@@ -466,7 +476,7 @@ pub(crate) fn pictures_of_table(
         (None, 0) => return Err("it has no column of images (bytes, or a structure with bytes)".into()),
         (None, count) => {
             return Err(format!(
-                "{count} columns of images ({known}), expected one; choose one with --tensor"
+                "{count} columns of images ({known}), expected one; choose one with --tensor, or for one of several inputs with --train-tensor and the like"
             ));
         }
     };

@@ -57,7 +57,11 @@ impl Input {
                 Some(usual) => Ok(usual),
                 None => Err(array(
                     path,
-                    format!("{} {what}s ({}), expected one; choose one with --tensor", names.len(), list()),
+                    format!(
+                        "{} {what}s ({}), expected one; choose one with --tensor, or for one of several inputs with --train-tensor and the like",
+                        names.len(),
+                        list()
+                    ),
                 )),
             },
         }

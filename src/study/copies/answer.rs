@@ -193,14 +193,16 @@ impl Answer {
         }
         if unknown > 0 {
             open.push(format!(
-                "whether {unknown} samples are copies is not known: {}; give --held-out or --delta-m",
+                "whether {} copies is not known: {}; give --held-out or --delta-m",
+                if unknown == 1 { "1 sample is".to_owned() } else { format!("{unknown} samples are") },
                 delta_m.because
             ));
         }
         if new > 0 {
             open.push(format!(
-                "whether {} repeat among the samples could not be decided: {}; give --held-out or --delta-s",
+                "whether {} {} among the samples could not be decided: {}; give --held-out or --delta-s",
                 counted(new, "new sample"),
+                if new == 1 { "repeats" } else { "repeat" },
                 delta_s.because
             ));
         }
