@@ -167,7 +167,9 @@ impl<R: Read + Seek> Archive<R> {
             _ if u16_at(fixed, 8) & 1 != 0 => Err("encrypted"),
             STORED if stored == length => Ok(false),
             DEFLATED => Ok(true),
-            _ => Err("compressed by another method than DEFLATE"),
+            _ => Err(
+                "compressed by another method than DEFLATE; pack the files again with DEFLATE or unpack them",
+            ),
         };
         let deflated = deflated.map_err(|found| format!("entry {} is {found}", quoted(name)))?;
         let entry = Entry { header, packed: stored, deflated, length, crc: u32_at(fixed, 16) };

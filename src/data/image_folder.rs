@@ -31,9 +31,9 @@ const READ: [&str; 16] = [
     "ppm", "pam",
 ];
 /// Endings of images in formats that are not read.
-const FOREIGN: [&str; 22] = [
+const FOREIGN: [&str; 25] = [
     "heic", "heif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "psd", "ico", "tga", "exr", "hdr", "dds",
-    "qoi", "pcx", "ff", "raw", "cr2", "nef", "arw", "dng",
+    "qoi", "pcx", "ff", "raw", "cr2", "nef", "arw", "dng", "pfm", "eps", "xcf",
 ];
 /// What image files begin with that hardly any other file does.
 const BEGINNINGS: [&[u8]; 6] =

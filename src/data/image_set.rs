@@ -525,6 +525,16 @@ impl ImageSet {
         self.shape = self.shape.map(|shape| Shape { channels: 1, ..shape });
     }
 
+    /// Repeats the one channel three times.
+    fn three_channels(&mut self) {
+        fn thrice<T: Copy>(rows: ArrayView2<'_, T>) -> Array2<T> {
+            Array2::from_shape_fn((rows.nrows(), 3 * rows.ncols()), |(i, j)| rows[[i, j / 3]])
+        }
+        self.remade(thrice, thrice);
+        self.shape = self.shape.map(|shape| Shape { channels: 3, ..shape });
+        self.notes.push("gray images, which got three equal channels beside images with colour".to_owned());
+    }
+
     /// Gives vectors the shape of images; `layout` is the order of their values.
     fn shaped(&mut self, shape: Shape, layout: Layout) {
         if layout == Layout::Chw && shape.channels > 1 {
@@ -569,9 +579,10 @@ pub struct Together {
 /// Brings sets to one shape and range for comparison and gives the shape; `None` when no file gives it and the number of
 /// values is not that of a square gray or colour image, and for images that can't be shown.
 ///
-/// A set with three equal channels becomes gray when another set is gray, as some programs save gray images so. Vectors
-/// take the shape of the images beside them; where these have channels and no layout is given, the layout is the one that
-/// the distances single out. Sets in different ranges are brought to [0, 1].
+/// A set with three equal channels becomes gray when another set is gray, as some programs save gray images so; a gray set
+/// beside one with colours gets three equal channels. Vectors take the shape of the images beside them; where these have
+/// channels and no layout is given, the layout is the one that the distances single out. Sets in different ranges are brought to
+/// [0, 1].
 ///
 /// # Errors
 /// [`DataError::Unlike`] for images of different sizes; [`DataError::UnlikeRange`] for ranges that are not clear, and
@@ -582,6 +593,14 @@ pub fn reconcile(sets: &mut [ImageSet], how: Together) -> Result<Option<Shape>, 
             if set.gray() {
                 set.one_channel();
             }
+        }
+    }
+    let coloured: Vec<Shape> =
+        sets.iter().filter_map(|s| s.shape.filter(|shape| shape.channels == 3)).collect();
+    for set in sets.iter_mut() {
+        let beside = |shape: Shape| coloured.contains(&Shape { channels: 3, ..shape });
+        if set.shape.is_some_and(|shape| shape.channels == 1 && beside(shape)) {
+            set.three_channels();
         }
     }
     // The other sets are compared with the first one of known shape.

@@ -6,7 +6,7 @@ use super::{Compared, Near, Tail, wilson};
 use crate::setting::SettingError;
 
 /// Fewest held-out images that are taken for the null distribution where the training set gives more.
-const FEWEST_HELD_OUT: usize = 20;
+const FEWEST_HELD_OUT: usize = 100;
 /// Smallest ratio on a logarithmic axis.
 pub const LEAST_RATIO: f64 = 1e-3;
 /// Largest probability that a sample which is called a copy is none, given its p-value.

@@ -105,6 +105,12 @@ fn as_rgb(pixels: &Pixels, i: usize) -> Vec<u8> {
     encoded(rgb(pixels, i).into(), ImageFormat::Png)
 }
 
+fn as_coloured(pixels: &Pixels, i: usize) -> Vec<u8> {
+    let mut image = rgb(pixels, i);
+    image.get_pixel_mut(0, 0).0[0] ^= 1;
+    encoded(image.into(), ImageFormat::Png)
+}
+
 fn rgb(pixels: &Pixels, i: usize) -> RgbImage {
     let last = pixels.shape()[3] - 1;
     RgbImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
@@ -197,6 +203,8 @@ fn planted_labels_are_found_in_every_form() {
         (&zipped, pictures(&folder, "s-gray", synthetic, as_gray), &[]),
         // Gray images in three equal channels, as torchvision saves them.
         (&bytes, pictures(&folder, "s-rgb", synthetic, as_rgb), &[]),
+        // With one pixel of a colour, so that gray images get three channels.
+        (&bytes, pictures(&folder, "s-colour", synthetic, as_coloured), &[]),
         (
             &train_pictures,
             pictures(&folder, "s-jpeg", synthetic, |pixels, i| {

@@ -141,7 +141,7 @@ fn pictures_of_every_format_are_read_in_any_depth_by_their_content() {
     is_world(&found);
     assert_eq!(found.files().unwrap(), ["a/0.PNG", "b/c/1.bmp", "b/c/2.webp", "z"]);
     let said = found.said();
-    assert!(said.contains("1 files that are not images") && said.contains("several depths"), "{said}");
+    assert!(said.contains("1 file that is no image") && said.contains("several depths"), "{said}");
     for (name, format) in
         [("x.ppm", ImageFormat::Pnm), ("x.tif", ImageFormat::Tiff), ("x.jpg", ImageFormat::Png)]
     {
@@ -279,6 +279,19 @@ fn archives_of_pictures_and_tensors_are_read() {
     let evil = stored(&[("a/data.pkl", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec())]);
     refused(&Input::from_path(&place.bytes("evil.pt", &evil)), &["evil.pt", "'os system' is not allowed"]);
     // An archive that promises more than it can hold.
+    // Nothing is unpacked, so that a name may lead anywhere.
+    let up = stored(&[("../../0.png", encoded(rgb(&world, 0), ImageFormat::Png))]);
+    assert_eq!(read(&place.bytes("up.zip", &up)).len(), 1);
+    let mut tar = vec![0u8; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    refused(&Input::from_path(&place.bytes("x.tar", &tar)), &["x.tar", "is a tar archive; unpack it"]);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&tar).unwrap();
+    let packed = packed.finish().unwrap();
+    refused(
+        &Input::from_path(&place.bytes("x.tar.gz", &packed)),
+        &["x.tar.gz", "is a tar archive; unpack it"],
+    );
     let bomb = Zip::new().entry("x.npy", b"ab", u32::MAX - 1).finish();
     refused(&Input::from_path(&place.bytes("bomb.npz", &bomb)), &["bomb.npz"]);
 }

@@ -201,8 +201,14 @@ impl Input {
         if arrays::is_safetensors(&bytes) {
             return self.safetensors(path, &bytes);
         }
+        let tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
+        let unpack = || Err(bad("is a tar archive; unpack it and give the folder".to_owned()));
         if idx::is_gzip(&bytes) {
-            return idx_piece(path, idx::inflate(path, &bytes)?);
+            let inflated = idx::inflate(path, &bytes)?;
+            return if tar(&inflated) { unpack() } else { idx_piece(path, inflated) };
+        }
+        if tar(&bytes) {
+            return unpack();
         }
         if bytes.starts_with(&[0, 0, 8, 3]) || bytes.starts_with(&[0, 0, 8, 4]) {
             return idx_piece(path, bytes);

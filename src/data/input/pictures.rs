@@ -10,6 +10,7 @@ use crate::data::DataError;
 use crate::data::archive::Archive;
 use crate::data::image_folder::{self, Background, Listing, Passed, Picture};
 use crate::data::image_set::Format;
+use crate::display::counted;
 use crate::frame::pictures_of_table;
 use crate::shape::Shape;
 
@@ -179,7 +180,7 @@ impl Input {
             notes.push("from folders of several depths".to_owned());
         }
         if found.others > 0 {
-            notes.push(format!("{} files that are not images", found.others));
+            notes.push(not_images(found.others));
         }
         all.piece(self, path, Format::Folder, notes)
     }
@@ -203,7 +204,8 @@ impl Input {
             return self.torch(path, bytes);
         }
         let real = |name: &&String| {
-            !name.ends_with('/') && !name.split('/').any(|part| image_folder::ignored(part.as_ref()))
+            !name.ends_with('/')
+                && !name.split('/').any(|part| part != ".." && image_folder::ignored(part.as_ref()))
         };
         let names: Vec<&String> = names.iter().filter(real).collect();
         if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
@@ -238,7 +240,7 @@ impl Input {
                 }
             }
         }
-        let notes = if others > 0 { vec![format!("{others} files that are not images")] } else { vec![] };
+        let notes = if others > 0 { vec![not_images(others)] } else { vec![] };
         all.piece(self, path, Format::Zip, notes)
     }
 
@@ -265,4 +267,9 @@ impl Input {
         }
         all.piece(self, path, Format::Parquet, vec![])
     }
+}
+
+fn not_images(count: usize) -> String {
+    let verb = if count == 1 { "is no image" } else { "are no images" };
+    format!("{} that {verb}", counted(count, "file"))
 }
