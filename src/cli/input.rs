@@ -27,7 +27,7 @@ impl Pair {
                 let mut sets = [m.into_images(memories)?, q.into_images(queries)?];
                 reconcile(&mut sets, Together::default())?;
                 let [m, q] = sets;
-                put_line!("memories: {}\nqueries: {}", m.said(), q.said());
+                put_error!("memories: {}\nqueries: {}", m.said(), q.said());
                 (Matrix::F32(m.rows().to_owned()), Matrix::F32(q.rows().to_owned()))
             }
         };

@@ -199,7 +199,10 @@ fn status() -> u8 {
             put_error!("mem2gen {name}: standard output: {e}; files that the command writes are complete");
             1
         }
-        (Err(e), _) => {
+        (Err(e), lost) => {
+            if let Some(lost) = lost {
+                put_error!("mem2gen {name}: standard output: {lost}");
+            }
             let text = output::one_line(&e.to_string());
             // Some errors name their operation, which is the command.
             put_error!("mem2gen {name}: {}", text.strip_prefix(&format!("{name}: ")).unwrap_or(&text));

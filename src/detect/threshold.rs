@@ -181,9 +181,11 @@ pub fn threshold(
             Origin::Unknown,
             format!("{}, and the held-out set holds copies of training images", one()),
         ),
-        (_, _, None, None) => {
-            (None, Origin::Unknown, format!("{}, and there is no held-out set to tell what is near", one()))
-        }
+        (_, _, None, None) => (
+            None,
+            Origin::Unknown,
+            format!("{}, and there are no held-out images to tell what is near", one()),
+        ),
     };
     let null_rate = value.zip(null.held_out).map(|(v, d)| share_within(d, v));
     Threshold { value, origin, because, null_rate, modes }

@@ -132,7 +132,7 @@ pub struct Answer {
     pub ratio: Option<RatioCriterion>,
     /// Rule of authenticity; `None` for a single training image.
     pub authenticity: Option<Authenticity>,
-    /// C_T with one cell; `None` without held-out images.
+    /// C_T with one cell; `None` without held-out images that differ from all training images.
     pub c_t: Option<f64>,
     /// Median and low quantiles of real distances.
     pub null: NullSummary,
@@ -221,8 +221,11 @@ impl Answer {
         }
         let authenticity = Authenticity::from_distances(found);
         let valid: Vec<f64> = (0..samples).filter_map(distance).collect();
-        let c_t =
-            found.neighbours.held_out.as_ref().filter(|_| !valid.is_empty()).map(|null| c_t(&valid, null));
+        // Held-out images that count as training images say nothing of what is near.
+        let unequal =
+            |null: &Vec<f64>| null.iter().copied().filter(|d| *d > found.same).collect::<Vec<f64>>();
+        let null = found.neighbours.held_out.as_ref().map(unequal);
+        let c_t = null.filter(|null| !valid.is_empty() && !null.is_empty()).map(|null| c_t(&valid, &null));
         let rungs = Rungs { found, calls: &calls };
         let evidence =
             rungs.walk(of_valley, valley.as_deref(), decision.as_ref(), &thirds, authenticity, c_t);
