@@ -2,6 +2,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +17,23 @@ static OUT: AtomicBool = AtomicBool::new(false);
 /// Keeps the name of the command for the line about memory.
 pub fn names(command: &'static str) {
     COMMAND.get_or_init(|| command);
+}
+
+/// Starts the program again with one thread for OpenBLAS where its address space is limited. OpenBLAS starts its threads before
+/// `main`, and one that gets no memory asks for it for ever and holds a lock that LAPACK needs.
+pub fn limit_openblas() {
+    const THREADS: &str = "OPENBLAS_NUM_THREADS";
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes the struct that it is given.
+    let limited =
+        unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    if limited
+        && std::env::var_os(THREADS).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        // It only comes back when the program can't be started; then this process goes on.
+        let _ = Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, "1").exec();
+    }
 }
 
 /// Ends the program at once. OpenBLAS waits for its threads when a program exits, also for those that a limit of memory did not

@@ -134,6 +134,7 @@ impl Command {
 
 /// Parses the command line, runs the command and ends the program with its status.
 pub fn main() -> ! {
+    ending::limit_openblas();
     ending::end(status())
 }
 
