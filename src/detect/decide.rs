@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Compared, Near, Tail, wilson};
 use crate::setting::SettingError;
 
-/// Fewest held-out images that are taken for the null distribution where the training set gives more.
+/// Fewest held-out images that are taken for the null distribution where the training set gives at least twice as many.
 const FEWEST_HELD_OUT: usize = 100;
 /// Smallest ratio on a logarithmic axis.
 pub const LEAST_RATIO: f64 = 1e-3;
@@ -128,11 +128,12 @@ pub fn decide(found: &Compared, fdr: f64) -> Option<Decision> {
     let held_out = found.held_out.as_deref().unwrap_or_default();
     let unequal: Vec<Near> = held_out.iter().copied().filter(|near| near.distance > found.same).collect();
     let equal = held_out.len() - unequal.len();
-    let (source, null) = if !unequal.is_empty() && unequal.len() >= FEWEST_HELD_OUT.min(found.within.len()) {
-        (NullSource::HeldOut, &unequal)
-    } else {
-        (NullSource::Training, &found.within)
-    };
+    let (source, null) =
+        if !unequal.is_empty() && unequal.len() >= FEWEST_HELD_OUT.min(found.within.len() / 2) {
+            (NullSource::HeldOut, &unequal)
+        } else {
+            (NullSource::Training, &found.within)
+        };
     let log = |near: &Near| near.distance.max(least).ln();
     let log_ratio = |near: &Near| near.ratio().map(|r| r.max(LEAST_RATIO).ln());
     let distance = Tail::fit(&null.iter().map(log).collect::<Vec<f64>>())?;

@@ -638,7 +638,9 @@ fn mirrored_and_moved_copies_are_found_when_asked_for() {
     let said = folder.runs(&[&call[..], &["--flips", "--shifts", "1"]].concat());
     assert!(said.starts_with("classify: 18 transformations of 260 images take 18 times as long"), "{said}");
     let frame = read_parquet(&folder.path("both/labels.parquet")).unwrap();
-    assert_eq!(memorized(&column_text(&frame, "label").unwrap()), (0..15).collect::<Vec<_>>());
+    let found = memorized(&column_text(&frame, "label").unwrap());
+    // A false discovery rate of 5 percent allows for one more.
+    assert!((0..15).all(|i| found.contains(&i)) && found.len() <= 16, "{found:?}");
     let how: Vec<String> = column_text(&frame, "transformation").unwrap();
     assert!(how[..8].iter().all(|t| t == "mirrored") && how[8..15].iter().all(|t| t == "1 left"), "{how:?}");
     // Exact: the least over all transformations, in f64.
@@ -748,8 +750,8 @@ fn refusals_are_one_line_and_leave_nothing() {
     let row = folder.array("row.npy", &Array2::<f32>::zeros((4, 63)));
     refuses(&train, &row, &[], &["row.npy", "63", "D.npy", "8x8x1"]);
     refuses(&train, &synthetic, &["--held-out", &small], &["small.npy", "7x8x1"]);
-    let colour = folder.array("colour.npy", &self::world(3).synthetic);
-    refuses(&train, &colour, &[], &["colour.npy", "8x8x3", "D.npy"]);
+    let four = folder.array("four.npy", &Array4::<f32>::zeros((4, 8, 8, 4)));
+    refuses(&train, &four, &[], &["four.npy", "8x8x4", "D.npy"]);
     let strange = folder.array("strange.npy", &unit(&world.synthetic).mapv(|v| 20.0 * v));
     refuses(&train, &strange, &[], &["strange.npy", "[0, 20]", "D.npy", "[0, 1]", "--synthetic-range"]);
 

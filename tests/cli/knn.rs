@@ -198,7 +198,7 @@ fn images_are_taken_where_rows_are() {
     let bytes = Array::from_shape_fn((5, 4, 4), |(i, y, x)| (40 * i + 4 * y + x) as u8);
     let reference = folder.array("R.npy", &bytes);
     let queries = folder.array("X.npy", &bytes.mapv(|v| f32::from(v) / 127.5 - 1.0));
-    let said = folder.runs(&[
+    let said = crate::common::mem2gen(&[
         "knn",
         "--reference",
         &reference,
@@ -209,7 +209,7 @@ fn images_are_taken_where_rows_are() {
         "--out",
         &folder.at("T.parquet"),
     ]);
-    assert!(said.contains("brought from [-1, 1] to [0, 1]"), "{said}");
+    assert!(said.ok && said.stderr.contains("brought from [-1, 1] to [0, 1]"), "{}", said.stderr);
     let frame = read_parquet(&folder.path("T.parquet")).unwrap();
     assert_eq!(column_i64(&frame, "index").unwrap(), [0, 1, 2, 3, 4]);
 }
