@@ -34,7 +34,7 @@ mod train;
 use std::error::Error;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use mem2gen::store::quoted;
+use mem2gen::store::{memory_left, quoted};
 
 /// Memorization to generalization: diffusion models as dense associative memories
 #[derive(Debug, Parser)]
@@ -172,6 +172,15 @@ fn status() -> u8 {
     }
     if let Err(e) = signals::prepare(name, cli.command.resumes()) {
         put_error!("mem2gen {name}: signals keep their defaults: {e}");
+    }
+    // OpenBLAS asks for 128 MiB, and for ever where it does not get them.
+    let lapack = matches!(cli.command, Command::Minima(_) | Command::Curvature(_));
+    if let Some(left) = memory_left().filter(|left| lapack && *left < 256 << 20) {
+        put_error!(
+            "mem2gen {name}: {} MiB of memory are left, but LAPACK needs 256 MiB; free memory or raise its limit",
+            left >> 20
+        );
+        return 1;
     }
     let result: Result<(), Box<dyn Error>> = match cli.command {
         Command::Energy(args) => energy::run(args).map_err(Into::into),
