@@ -19,20 +19,23 @@ pub fn names(command: &'static str) {
     COMMAND.get_or_init(|| command);
 }
 
-/// Starts the program again with one thread for OpenBLAS where its address space is limited. OpenBLAS starts its threads before
-/// `main`, and one that gets no memory asks for it for ever and holds a lock that LAPACK needs.
-pub fn limit_openblas() {
-    const THREADS: &str = "OPENBLAS_NUM_THREADS";
+/// Starts the program again, with what takes less of it, where its address space is limited. OpenBLAS starts its threads before
+/// `main`, and one that gets no memory asks for it for ever and holds a lock that LAPACK needs; each thread of the allocator
+/// reserves 64 MiB; and polars panics where its threads do not start.
+pub fn save_address_space() {
+    const FEWER: [&str; 3] = ["OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "POLARS_MAX_THREADS"];
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit writes the struct that it is given.
     let limited =
         unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    let missing: Vec<&str> = FEWER.into_iter().filter(|name| std::env::var_os(name).is_none()).collect();
     if limited
-        && std::env::var_os(THREADS).is_none()
+        && !missing.is_empty()
         && let Ok(program) = std::env::current_exe()
     {
+        let fewer = missing.into_iter().map(|name| (name, "1"));
         // It only comes back when the program can't be started; then this process goes on.
-        let _ = Command::new(program).args(std::env::args_os().skip(1)).env(THREADS, "1").exec();
+        let _ = Command::new(program).args(std::env::args_os().skip(1)).envs(fewer).exec();
     }
 }
 

@@ -134,7 +134,7 @@ impl Command {
 
 /// Parses the command line, runs the command and ends the program with its status.
 pub fn main() -> ! {
-    ending::limit_openblas();
+    ending::save_address_space();
     ending::end(status())
 }
 
