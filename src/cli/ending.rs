@@ -1,7 +1,6 @@
 //! How the program ends: with its status, and with one line where the system gives it no more memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -20,8 +19,8 @@ pub fn names(command: &'static str) {
 }
 
 /// Starts the program again, with what takes less of it, where its address space is limited. OpenBLAS starts its threads before
-/// `main`, and one that gets no memory asks for it for ever and holds a lock that LAPACK needs; each thread of the allocator
-/// reserves 64 MiB; and polars panics where its threads do not start.
+/// `main`, and one that gets no memory asks for it for ever and holds a lock that LAPACK needs; glibc reserves 64 MiB for each
+/// thread that allocates; and polars panics where its threads do not start.
 pub fn save_address_space() {
     const FEWER: [&str; 3] = ["OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "POLARS_MAX_THREADS"];
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -39,10 +38,9 @@ pub fn save_address_space() {
     }
 }
 
-/// Ends the program at once. OpenBLAS waits for its threads when a program exits, also for those that a limit of memory did not
-/// let start.
+/// Ends the program at once, and writes nothing that standard output still holds: another thread may hold it and wait for its
+/// reader. OpenBLAS waits for its threads when a program exits, also for those that a limit of memory did not let start.
 pub fn end(status: u8) -> ! {
-    let _ = std::io::stdout().flush();
     // SAFETY: ends the process; files are complete, as all of them are written and renamed by then.
     unsafe { libc::_exit(i32::from(status)) }
 }
@@ -78,7 +76,7 @@ fn out_of_memory(bytes: usize) {
     end(1);
 }
 
-// SAFETY: the system's allocator does all the work.
+// SAFETY: the system's allocator does all the work: what a caller promises to one of these functions is passed on to it.
 unsafe impl GlobalAlloc for OrEnd {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         given(unsafe { System.alloc(layout) }, layout.size())

@@ -32,6 +32,7 @@ mod toy;
 mod train;
 
 use std::error::Error;
+use std::io::Write as _;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use mem2gen::store::{memory_left, quoted};
@@ -87,8 +88,10 @@ fn start_threads(given: Option<usize>) -> Result<(), String> {
         format!("{name} is {shown}, expected a number from 1 to {most}, as this machine has {cores} cores")
     })?;
     rayon::ThreadPoolBuilder::new().num_threads(count).build_global().map_err(|e| {
-        format!("{} threads did not start ({e}); free memory, raise its limit, or set RAYON_NUM_THREADS to a smaller number",
-            if count == 0 { cores } else { count })
+        let count = if count == 0 { cores } else { count };
+        format!(
+            "{count} threads did not start ({e}); free memory, raise its limit, or set RAYON_NUM_THREADS to a smaller number"
+        )
     })
 }
 
@@ -135,7 +138,9 @@ impl Command {
 /// Parses the command line, runs the command and ends the program with its status.
 pub fn main() -> ! {
     ending::save_address_space();
-    ending::end(status())
+    let status = status();
+    let _ = std::io::stdout().flush();
+    ending::end(status)
 }
 
 /// Parses the command line and runs the command. Every error is one line on standard error.

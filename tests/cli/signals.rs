@@ -184,6 +184,43 @@ fn a_dash_is_standard_output() {
 }
 
 #[test]
+fn a_result_that_nobody_reads_does_not_hold_a_signal_up() {
+    let folder = Folder::new();
+    let rows = folder.array("D.npy", &Dice::new(1).cloud(20_000, 2, 1.0, 0.0).mapv(|v| v as f32));
+    let few = folder.array("M.npy", &Dice::new(2).cloud(5, 2, 1.0, 0.0).mapv(|v| v as f32));
+    let call = ["energy", "--memories", &few, "--queries", &rows, "--beta", "1", "--out", "-"];
+    // A pipe holds 64 KiB of the 160 KB.
+    let mut child = program(&call).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none(), "the program does not wait for its reader");
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            panic!("SIGTERM does not end the program");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(143));
+}
+
+#[test]
+fn lapack_is_not_begun_without_the_memory_that_it_waits_for() {
+    let folder = Folder::new();
+    let (rows, out) = (folder.array("D.npy", &Dice::new(1).cloud(5, 2, 1.0, 0.0)), folder.at("T.parquet"));
+    let minima = ["minima", "--memories", &rows, "--beta", "2", "--out", &out];
+    let said = crate::common::said(&mut limited("ulimit -v 250000", &minima));
+    assert!(said.code == Some(1) && said.stderr.contains("LAPACK needs 256 MiB"), "{}", said.stderr);
+    // With more it ends.
+    let said = crate::common::said(&mut limited("ulimit -v 600000", &minima));
+    assert!(said.ok, "{}", said.stderr);
+}
+
+#[test]
 fn a_link_stays_a_link() {
     let folder = Folder::new();
     let rows = folder.array("D.npy", &Dice::new(1).cloud(5, 2, 1.0, 0.0).mapv(|v| v as f32));
