@@ -476,7 +476,8 @@ pub(crate) fn pictures_of_table(
         (None, 0) => return Err("it has no column of images (bytes, or a structure with bytes)".into()),
         (None, count) => {
             return Err(format!(
-                "{count} columns of images ({known}), expected one; choose one with --tensor, or for one of several inputs with --train-tensor and the like"
+                "{count} columns of images ({known}), expected one; choose one with --tensor, or for one of several inputs with \
+                 --train-tensor and the like"
             ));
         }
     };

@@ -288,7 +288,10 @@ fn archives_of_pictures_and_tensors_are_read() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&tar).unwrap();
     let packed = packed.finish().unwrap();
-    refused(&Input::from_path(&place.bytes("x.tar.gz", &packed)), &["x.tar.gz", "magic number"]);
+    refused(
+        &Input::from_path(&place.bytes("x.tar.gz", &packed)),
+        &["x.tar.gz", "is a tar archive; unpack it"],
+    );
     let bomb = Zip::new().entry("x.npy", b"ab", u32::MAX - 1).finish();
     refused(&Input::from_path(&place.bytes("bomb.npz", &bomb)), &["bomb.npz"]);
 }

@@ -58,7 +58,8 @@ impl Input {
                 None => Err(array(
                     path,
                     format!(
-                        "{} {what}s ({}), expected one; choose one with --tensor, or for one of several inputs with --train-tensor and the like",
+                        "{} {what}s ({}), expected one; choose one with --tensor, or for one of several inputs with \
+                         --train-tensor and the like",
                         names.len(),
                         list()
                     ),

@@ -7,8 +7,10 @@ mod arrays;
 mod pictures;
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 use super::image_folder::{self, Background, Passed, named, refuse_passed};
@@ -204,8 +206,10 @@ impl Input {
         let tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
         let unpack = || Err(bad("is a tar archive; unpack it and give the folder".to_owned()));
         if idx::is_gzip(&bytes) {
-            let inflated = idx::inflate(path, &bytes)?;
-            return if tar(&inflated) { unpack() } else { idx_piece(path, inflated) };
+            // Damage is found where all of it is read.
+            let mut start = Vec::new();
+            let _ = GzDecoder::new(&bytes[..]).take(512).read_to_end(&mut start);
+            return if tar(&start) { unpack() } else { idx_piece(path, idx::inflate(path, &bytes)?) };
         }
         if tar(&bytes) {
             return unpack();
