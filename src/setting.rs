@@ -4,6 +4,15 @@ use std::borrow::Cow;
 
 use crate::store::memory_left;
 
+/// The longest number that messages write without an exponent.
+const SHORT: usize = 24;
+
+/// A number for a message: 1e308 has 309 digits without an exponent.
+pub(crate) fn digits(value: f64) -> String {
+    let text = value.to_string();
+    if text.len() > SHORT { format!("{value:e}") } else { text }
+}
+
 /// A setting out of its range; every layer's error carries it as its variant `Setting`.
 ///
 /// ```
@@ -35,14 +44,8 @@ impl SettingError {
         need: impl Into<Cow<'static, str>>,
     ) -> Self {
         let value = value.to_string();
-        // 1e308 has 309 digits.
-        let number = value.parse::<f64>().ok().filter(|_| value.len() > 24);
-        Self {
-            operation: operation.into(),
-            setting: setting.into(),
-            value: number.map_or(value, |number| format!("{number:e}")),
-            need: need.into(),
-        }
+        let value = value.parse::<f64>().ok().filter(|_| value.len() > SHORT).map_or(value, digits);
+        Self { operation: operation.into(), setting: setting.into(), value, need: need.into() }
     }
 
     /// Refuses a count for which memory is not left, at `bytes` bytes for each.

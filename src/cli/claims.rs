@@ -33,7 +33,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if path.extension().is_none_or(|ending| ending != "parquet") {
         return Err(refused("does not end in .parquet"));
     }
-    let rows = claims_rows(&Stored::new(folder, name).open().map_err(Error::from)?).map_err(Error::from)?;
+    let frame = Stored::new(folder, name).open().map_err(Error::from)?;
+    let rows = claims_rows(&frame).map_err(|e| refused(&format!("is no table of claims: {e}")))?;
     let claims = Claims { rows };
     if args.json {
         let text = serde_json::to_string_pretty(&claims.rows)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
 use mem2gen::data;
-use mem2gen::net::{Arch, Checkpoint, CheckpointPart, UnetSettings};
+use mem2gen::net::{Arch, Checkpoint, CheckpointPart, NetError, UnetSettings};
 use mem2gen::process::VpSettings;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Option { option: "--steps", reason });
     };
     let unet = args.unet(channels)?;
-    let mut weights = |part| checkpoint.model(unet.clone(), input, part).map_err(Error::from);
+    let mut weights = |part| checkpoint.model(unet.clone(), input, part).map_err(layout);
     let (raw, ema) = (weights(CheckpointPart::Model)?, weights(CheckpointPart::Ema)?);
     let imported = Imported { raw: raw.weights, ema: ema.weights, sha256: checksum(&args.checkpoint)? };
 
@@ -141,6 +141,15 @@ impl Args {
             log_every: 500,
         }
     }
+}
+
+/// Tensors that don't fit can come from a wrong option as well as from a wrong file.
+fn layout(error: NetError) -> Error {
+    let NetError::Weights { path, reason } = error else { return error.into() };
+    let reason = format!(
+        "{reason}; --channels, --multipliers, --blocks, --attention and --size give the expected tensors"
+    );
+    NetError::Weights { path, reason }.into()
 }
 
 fn checksum(path: &Path) -> Result<String, Error> {

@@ -9,7 +9,10 @@ use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
@@ -287,6 +290,8 @@ pub struct Picture {
     pub turned: bool,
     /// Whether it had 16 bits or floating-point values, which were rounded to 8 bits.
     pub rounded: bool,
+    /// Whether it is the first of several frames or pages.
+    pub first: bool,
 }
 
 impl Picture {
@@ -330,7 +335,7 @@ pub fn decode(path: &Path, bytes: &[u8], size: usize) -> Result<Vec<u8>, DataErr
 }
 
 /// Decodes one image without a crop: turned as its EXIF orientation says, with transparent pixels laid on the background.
-/// Of an animation the first frame is read.
+/// Of an animation the first frame is read, of several pages the first.
 ///
 /// # Errors
 /// [`DataError::Image`] for a file of another format, one that is damaged or cut short, and one with a side above 16384.
@@ -354,7 +359,34 @@ pub fn decode_whole(path: &Path, bytes: &[u8], background: Background) -> Result
         (_, true) => picture.into_luma_alpha8().pixels().map(|p| lay(p.0[0], p.0[1])).collect(),
         (_, false) => picture.into_luma8().into_raw(),
     };
-    Ok(Picture { shape: Shape { height, width, channels }, pixels, transparent, turned, rounded })
+    let first = has_more(bytes);
+    Ok(Picture { shape: Shape { height, width, channels }, pixels, transparent, turned, rounded, first })
+}
+
+/// Whether a picture that could be decoded has further frames or pages.
+fn has_more(bytes: &[u8]) -> bool {
+    let file = || Cursor::new(bytes);
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Gif) => GifDecoder::new(file()).is_ok_and(|gif| gif.into_frames().nth(1).is_some()),
+        Ok(ImageFormat::WebP) => WebPDecoder::new(file()).is_ok_and(|webp| webp.has_animation()),
+        Ok(ImageFormat::Png) => PngDecoder::new(file()).is_ok_and(|png| png.is_apng().unwrap_or(false)),
+        Ok(ImageFormat::Tiff) => second_page(bytes).is_some_and(|offset| offset != 0),
+        _ => false,
+    }
+}
+
+/// Where a TIFF's second directory begins, 0 for none: the number behind the 12-byte entries of the first directory, whose
+/// place stands at byte 4.
+fn second_page(bytes: &[u8]) -> Option<u32> {
+    let little = bytes.starts_with(b"II");
+    let four = |at: usize| -> Option<u32> {
+        let four = bytes.get(at..)?.first_chunk()?;
+        Some(if little { u32::from_le_bytes(*four) } else { u32::from_be_bytes(*four) })
+    };
+    let at = usize::try_from(four(4)?).ok()?;
+    let two = bytes.get(at..)?.first_chunk()?;
+    let entries = if little { u16::from_le_bytes(*two) } else { u16::from_be_bytes(*two) };
+    four(at + 2 + 12 * usize::from(entries))
 }
 
 fn refused(path: &Path, bytes: &[u8]) -> impl Fn(String) -> DataError {

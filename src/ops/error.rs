@@ -1,5 +1,6 @@
 use super::cuda::driver::DriverError;
 use crate::device::Device;
+use crate::setting::digits;
 
 /// An operation that failed: its arguments or the device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -69,7 +70,7 @@ pub enum OpError {
         beta: f64,
     },
     /// A number outside its range.
-    #[error("{operation}: {argument} is {value}, expected {need}")]
+    #[error("{operation}: {argument} is {}, expected {need}", digits(*value))]
     Parameter {
         /// The operation.
         operation: &'static str,

@@ -5,6 +5,7 @@ use mem2gen::frame::fingerprint::{Fingerprint, Stored};
 use mem2gen::frame::write_parquet;
 use mem2gen::study::claims::frame::claims_frame;
 use mem2gen::study::claims::{About, Claim, SizeShare, Verdict};
+use polars::prelude::Column;
 
 fn claims() -> Vec<Claim> {
     let about = About { dataset: "mnist", network: "mlp128", command: "mem2gen sweep --plan desk" };
@@ -42,6 +43,11 @@ fn the_stored_table_is_printed_in_three_forms() {
     other[1].verdict = Verdict::Holds;
     write_parquet(&folder.path("claims.parquet"), &claims_frame(&other).unwrap()).unwrap();
     folder.refuses(&["claims", "--table", &at], &["claims.parquet", "claims.json records"]);
+    // A table of something else, with a record that fits.
+    let other = mem2gen::frame::frame("other", vec![Column::new("k".into(), [1i64])]).unwrap();
+    Stored::new(&folder.path(""), "other").save(&inputs, &other, 0.0).unwrap();
+    let other = folder.at("other.parquet");
+    folder.refuses(&["claims", "--table", &other], &["--table", "other.parquet", "no table of claims"]);
     std::fs::remove_file(folder.path("claims.json")).unwrap();
     folder.refuses(&["claims", "--table", &at], &["claims.parquet", "claims.json", "missing"]);
 }

@@ -389,13 +389,22 @@ fn a_damaged_cell_is_found_set_aside_and_made_again() {
         bytes[middle] ^= 1;
         fs::write(cell.join(name), bytes).unwrap();
     };
-    let damages: [(&str, &dyn Fn()); 6] = [
+    let changed = |name: &str, from: &str, to: &str| {
+        let text = fs::read_to_string(cell.join(name)).unwrap();
+        assert!(text.contains(from), "{name}: {text}");
+        fs::write(cell.join(name), text.replacen(from, to, 1)).unwrap();
+    };
+    let damages: [(&str, &dyn Fn()); 10] = [
         ("samples.npy", &|| write_array(&cell.join("samples.npy"), &zeros).unwrap()),
         ("labels-x4.parquet", &|| flipped("labels-x4.parquet")),
         ("examples.parquet", &|| fs::remove_file(cell.join("examples.parquet")).unwrap()),
         ("cell.json", &|| fs::write(cell.join("cell.json"), "{").unwrap()),
         ("train", &|| flipped("train/ema.safetensors")),
         ("train", &|| fs::remove_dir_all(cell.join("train")).unwrap()),
+        ("train", &|| changed("train/manifest.json", "\"loss\": ", "\"loss\": 1")),
+        ("samples.json", &|| changed("samples.json", "\"sha256\": \"", "\"sha256\": \"0")),
+        ("task.json", &|| changed("task.json", "{", "[")),
+        ("task.json", &|| fs::remove_file(cell.join("task.json")).unwrap()),
     ];
     for (part, damage) in damages {
         damage();

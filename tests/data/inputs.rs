@@ -227,6 +227,27 @@ fn pictures_are_turned_laid_on_a_background_and_rounded_with_a_word() {
 }
 
 #[test]
+fn further_frames_and_pages_are_not_left_out_without_a_word() {
+    for name in ["two.gif", "two.png", "two.tif", "two.webp"] {
+        let found = read(&Path::new("tests/fixtures/data/frames").join(name));
+        assert_eq!((found.len(), found.shape()), (1, Some(Shape::image(2, 2, 3))), "{name}");
+        assert_eq!(found.rows().row(0).to_vec(), [1.0, 0.0, 0.0].repeat(4), "{name}");
+        assert!(found.said().contains("1 have several frames or pages"), "{name}: {}", found.said());
+    }
+    let place = Place::new();
+    for (name, format) in [
+        ("a.gif", ImageFormat::Gif),
+        ("a.png", ImageFormat::Png),
+        ("a.tif", ImageFormat::Tiff),
+        ("a.webp", ImageFormat::WebP),
+    ] {
+        let one = RgbaImage::from_pixel(3, 3, image::Rgba([10, 20, 30, 255]));
+        let found = read(&place.picture(name, one, format));
+        assert!(!found.said().contains("several"), "{name}: {}", found.said());
+    }
+}
+
+#[test]
 fn images_are_brought_to_one_size_only_where_it_is_asked_for() {
     let place = Place::new();
     place.picture("D/a.png", RgbImage::from_pixel(16, 16, image::Rgb([10, 20, 30])), ImageFormat::Png);

@@ -29,6 +29,8 @@ struct Collected {
     transparent: usize,
     turned: usize,
     rounded: usize,
+    /// First frames and pages of several.
+    firsts: usize,
     /// Gray pictures that got three channels.
     gray: usize,
     /// Size of the first picture that was resized.
@@ -46,7 +48,7 @@ impl Collected {
         due: usize,
     ) -> Result<(), DataError> {
         let original = picture.shape;
-        let Picture { shape, pixels, transparent, turned, rounded } = match size {
+        let Picture { shape, pixels, transparent, turned, rounded, first } = match size {
             Some(size) => picture.resized(size),
             None => picture,
         };
@@ -92,6 +94,7 @@ impl Collected {
         self.transparent += usize::from(transparent);
         self.turned += usize::from(turned);
         self.rounded += usize::from(rounded);
+        self.firsts += usize::from(first);
         Ok(())
     }
 
@@ -114,6 +117,7 @@ impl Collected {
             (self.turned, "were turned as EXIF says".to_owned()),
             (self.gray, "are gray and were given three channels".to_owned()),
             (self.rounded, "of more than 8 bits were rounded to 8".to_owned()),
+            (self.firsts, "have several frames or pages, of which the first was read".to_owned()),
         ] {
             if count > 0 {
                 notes.push(format!("{count} {what}"));
@@ -137,7 +141,7 @@ pub(super) fn filter(old: Shape, size: usize) -> String {
 pub(super) fn resized(pixels: &[u8], shape: Shape, size: usize) -> Vec<u8> {
     let one = |image: &[u8]| {
         let image = image.to_vec();
-        Picture { shape, pixels: image, transparent: false, turned: false, rounded: false }
+        Picture { shape, pixels: image, transparent: false, turned: false, rounded: false, first: false }
             .resized(size)
             .pixels
     };

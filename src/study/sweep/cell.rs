@@ -129,10 +129,24 @@ impl SweepCell {
         if samples != record.samples_sha256 {
             return Ok(Some(SAMPLES.to_owned()));
         }
+        let drawn = self.read_json(SIDECAR).ok().flatten();
+        if drawn.is_none_or(|drawn| drawn["sha256"] != record.samples_sha256) {
+            return Ok(Some(SIDECAR.to_owned()));
+        }
+        if !matches!(self.read_json(TASK), Ok(Some(begun)) if begun == task.identity()) {
+            return Ok(Some(TASK.to_owned()));
+        }
         let Some(network) = &record.network else { return Ok(None) };
-        let weights = RunDir::open(&self.train()).and_then(|run| run.weights(Kind::Ema));
-        let sound = weights.is_ok_and(|(weights, _)| weights_sha256(&weights) == network.weights_sha256);
-        Ok((!sound).then(|| TRAIN.to_owned()))
+        let sound = RunDir::open(&self.train()).and_then(|run| {
+            let manifest = run.manifest()?;
+            let (weights, _) = run.weights(Kind::Ema)?;
+            let numbers = [network.loss, network.seconds].map(f64::to_bits);
+            Ok(weights_sha256(&weights) == network.weights_sha256
+                && manifest.is_some_and(|m| {
+                    m.key == network.key && [m.loss, m.seconds].map(f64::to_bits) == numbers
+                }))
+        });
+        Ok((!sound.unwrap_or(false)).then(|| TRAIN.to_owned()))
     }
 
     /// Sets the damaged part of a finished cell aside, as `NAME.damaged`, so that it is made again; gives its name. The
@@ -152,8 +166,11 @@ impl SweepCell {
             }
             _ => {}
         }
-        // Without its record the cell counts as unfinished.
+        // Without its record the cell counts as unfinished. The record's key has shown whose cell it is.
         remove(&self.path.join(RECORD))?;
+        if name == TASK {
+            write_json(&from, &task.identity())?;
+        }
         Ok(Some(name))
     }
 
