@@ -191,16 +191,20 @@ impl Answer {
         if invalid == samples {
             open.push("every sample has NaN, infinity or a value too large for a distance".to_owned());
         }
+        let give = match found.neighbours.held_out {
+            Some(_) => "give more held-out images or",
+            None => "give --held-out or",
+        };
         if unknown > 0 {
             open.push(format!(
-                "whether {} copies is not known: {}; give --held-out or --delta-m",
+                "whether {} copies is not known: {}; {give} --delta-m",
                 if unknown == 1 { "1 sample is".to_owned() } else { format!("{unknown} samples are") },
                 delta_m.because
             ));
         }
         if new > 0 {
             open.push(format!(
-                "whether {} {} among the samples could not be decided: {}; give --held-out or --delta-s",
+                "whether {} {} among the samples could not be decided: {}; {give} --delta-s",
                 counted(new, "new sample"),
                 if new == 1 { "repeats" } else { "repeat" },
                 delta_s.because
