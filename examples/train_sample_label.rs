@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         steps: 4000,
         batch: 64,
         repeat: true,
+        caption_drop: 0.0,
         adam: AdamSettings { learning_rate: 2e-3, ..AdamSettings::default() },
         ema: EmaSettings { decay: 0.999, warm_up: true },
         seed: 1,

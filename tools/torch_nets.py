@@ -1,8 +1,8 @@
 """The networks of src/net as plain PyTorch modules, with which values and speed are compared.
 
 `build(settings, shape)` takes the settings that `mem2gen` writes (`{"kind": "unet", ...}`) and the shape of a sample as
-(height, width, channels). A module maps x (U-Net: [m, channels, height, width]; the others: [m, values]) and times
-t [m] to an output with the shape of x. `named(tensors)` gives tensors the names and shapes of mem2gen's files.
+(height, width, channels). A module maps x (U-Net: [m, channels, height, width]; the others: [m, values]), times t [m] and,
+if the settings have one, a condition [m, values] to an output with the shape of x. `named(tensors)` gives tensors the names and shapes of mem2gen's files.
 """
 
 import math
@@ -20,14 +20,24 @@ def sinusoid(t, channels, period=10_000.0):
 
 
 class Time(nn.ModuleList):
-    """DDPM's embedding of time and two linear maps, followed by the SiLU with which every block begins."""
+    """DDPM's embedding of time and two linear maps."""
 
     def __init__(self, channels, wide):
         super().__init__([nn.Linear(channels, wide), nn.Linear(wide, wide)])
         self.channels = channels
 
     def forward(self, t):
-        return F.silu(self[1](F.silu(self[0](sinusoid(t, self.channels)))))
+        return self[1](F.silu(self[0](sinusoid(t, self.channels))))
+
+
+class Condition(nn.ModuleList):
+    """Two linear maps of a condition."""
+
+    def __init__(self, length, wide):
+        super().__init__([nn.Linear(length, wide), nn.Linear(wide, wide)])
+
+    def forward(self, c):
+        return self[1](F.silu(self[0](c)))
 
 
 class Block(nn.Module):
@@ -89,16 +99,21 @@ class Middle(nn.Module):
 class Unet(nn.Module):
     """The U-Net of DDPM in score_sde's layout: SiLU, GroupNorm, strided convolutions, nearest upsampling."""
 
-    def __init__(self, shape, channels, multipliers, blocks, attention, groups=None, dropout=0.0):
+    def __init__(
+        self, shape, channels, multipliers, blocks, attention, groups=None, dropout=0.0, patch=1, condition=0
+    ):
         super().__init__()
-        side, _, pixel = shape
+        side, pixel = shape[0] // patch, shape[2] * patch**2
         groups = groups or (32 if channels >= 64 else max(channels // 4, 1))
         wide = 4 * channels
 
         def block(inputs, outputs):
             return Block(inputs, outputs, wide, groups, dropout)
 
+        self.patch = patch
         self.time = Time(channels, wide)
+        if condition:
+            self.condition = Condition(condition, wide)
         self.input = nn.Conv2d(pixel, channels, 3, padding=1)
         kept, now, last = [channels], channels, len(multipliers) - 1
         down = []
@@ -136,9 +151,13 @@ class Unet(nn.Module):
             {"norm": nn.GroupNorm(groups, now, eps=1e-6), "conv": nn.Conv2d(now, pixel, 3, padding=1)}
         )
 
-    def forward(self, x, t):
+    def forward(self, x, t, c=None):
         time = self.time(t)
-        h = self.input(x)
+        if c is not None:
+            time = time + self.condition(c)
+        # Every block begins with SiLU of the embedding.
+        time = F.silu(time)
+        h = self.input(F.pixel_unshuffle(x, self.patch))
         kept = [h]
         for level in self.down:
             for i in range(len(level.block)):
@@ -153,7 +172,7 @@ class Unet(nn.Module):
                 h = level.step(i, torch.cat([h, kept.pop()], dim=1), time)
             if hasattr(level, "up"):
                 h = level.up(F.interpolate(h, scale_factor=2, mode="nearest"))
-        return self.output["conv"](F.silu(self.output["norm"](h)))
+        return F.pixel_shuffle(self.output["conv"](F.silu(self.output["norm"](h))), self.patch)
 
 
 class MlpBlock(nn.Module):
@@ -183,7 +202,7 @@ class Mlp(nn.Module):
         )
 
     def forward(self, x, t):
-        time = self.time(t)
+        time = F.silu(self.time(t))
         h = self.input(x)
         for block in self.block:
             h = block(h, time)

@@ -121,6 +121,7 @@ fn steps(args: &Args, arch: Arch, shape: Shape, batch: usize) -> Result<(Vec<f64
         steps: 1 << 20,
         batch,
         repeat: false,
+        caption_drop: 0.0,
         adam: AdamSettings::default(),
         ema: EmaSettings::default(),
         seed: SEED,

@@ -163,6 +163,7 @@ fn operation(node: &Node) -> String {
     };
     match node.op {
         Op::Input => "input".into(),
+        Op::Condition => "condition".into(),
         Op::Sinusoid { .. } => "sines of time".into(),
         Op::Fourier { .. } => "random Fourier features of time".into(),
         Op::Conv { side: 1, .. } if node.shape.pixels() == 1 => format!("linear{}", shifted(node)),
@@ -178,6 +179,8 @@ fn operation(node: &Node) -> String {
         Op::Attention => "attention".into(),
         Op::Add => "add".into(),
         Op::Concat => "concat".into(),
+        Op::Fold { side } => format!("blocks of {side}x{side} to channels"),
+        Op::Unfold { side } => format!("channels to blocks of {side}x{side}"),
     }
 }
 

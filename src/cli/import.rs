@@ -134,6 +134,7 @@ impl Args {
             steps,
             batch: 128,
             repeat: false,
+            caption_drop: 0.0,
             adam: AdamSettings::default(),
             ema: EmaSettings::default(),
             seed: SEED,

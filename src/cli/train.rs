@@ -301,6 +301,7 @@ impl Choices {
             steps: self.steps.unwrap_or(defaults.steps),
             batch: self.batch.unwrap_or(defaults.batch),
             repeat: self.repeat || defaults.repeat,
+            caption_drop: 0.0,
             adam: AdamSettings {
                 learning_rate: self.learning_rate.unwrap_or(defaults.learning_rate),
                 decay,

@@ -92,6 +92,8 @@ pub struct Param {
 pub enum Op {
     /// The sample itself.
     Input,
+    /// The sample's condition, such as the vector of its caption: a second input, without a gradient.
+    Condition,
     /// DDPM's embedding of the sample's time t: with h = channels / 2, the sines and then the cosines of
     /// t period^(-i / (h - 1)), i = 0..h.
     Sinusoid {
@@ -148,6 +150,17 @@ pub enum Op {
     Add,
     /// The channels of one node followed by those of another.
     Concat,
+    /// Each block of side x side pixels as one pixel: channel (c side + i) side + j is channel c of the pixel in row i and
+    /// column j of the block, the order of PyTorch's `pixel_unshuffle`.
+    Fold {
+        /// Height and width of a block.
+        side: usize,
+    },
+    /// The inverse of [`Op::Fold`].
+    Unfold {
+        /// Height and width of a block.
+        side: usize,
+    },
 }
 
 /// A node: an operation on earlier nodes.
@@ -224,6 +237,11 @@ impl Graph {
         self.nodes[0].shape
     }
 
+    /// Length of a sample's condition; 0 for a network without one.
+    pub fn condition(&self) -> usize {
+        self.nodes.iter().find(|node| node.op == Op::Condition).map_or(0, |node| node.shape.channels)
+    }
+
     /// Shape of an output sample.
     pub fn output(&self) -> Shape {
         self.nodes[self.nodes.len() - 1].shape
@@ -295,6 +313,20 @@ impl Builder {
 
     fn refuse<T>(layer: &str, reason: String) -> Result<T, NetError> {
         Err(NetError::Graph { layer: layer.into(), reason })
+    }
+
+    /// The condition of a sample, a vector of `length` values.
+    ///
+    /// # Errors
+    /// [`NetError::Graph`] for a length of 0 and for a second condition.
+    pub fn condition(&mut self, layer: &str, length: usize) -> Result<NodeId, NetError> {
+        if length == 0 || self.nodes.iter().any(|node| node.op == Op::Condition) {
+            return Self::refuse(
+                layer,
+                format!("a condition of {length} values, expected one of at least 1"),
+            );
+        }
+        Ok(self.push(layer, Op::Condition, &[], Shape::vector(length)))
     }
 
     /// DDPM's embedding of time with an even number of channels.
@@ -465,6 +497,41 @@ impl Builder {
         }
         let shape = Shape { channels: left.channels + right.channels, ..left };
         Ok(self.push(layer, Op::Concat, &[a, b], shape))
+    }
+
+    /// Blocks of side x side pixels as pixels.
+    ///
+    /// # Errors
+    /// [`NetError::Graph`] unless the side divides height and width.
+    pub fn fold(&mut self, layer: &str, x: NodeId, side: usize) -> Result<NodeId, NetError> {
+        let Shape { height, width, channels } = self.shape(x);
+        if side == 0 || !height.is_multiple_of(side) || !width.is_multiple_of(side) {
+            return Self::refuse(
+                layer,
+                format!("blocks of side {side} in {height}x{width} pixels, expected a divisor"),
+            );
+        }
+        let shape = Shape::image(height / side, width / side, channels * side * side);
+        Ok(self.push(layer, Op::Fold { side }, &[x], shape))
+    }
+
+    /// The inverse of [`Self::fold`].
+    ///
+    /// # Errors
+    /// [`NetError::Graph`] unless the square of the side divides the channels.
+    pub fn unfold(&mut self, layer: &str, x: NodeId, side: usize) -> Result<NodeId, NetError> {
+        let Shape { height, width, channels } = self.shape(x);
+        if side == 0 || !channels.is_multiple_of(side * side) {
+            return Self::refuse(
+                layer,
+                format!(
+                    "blocks of side {side} from {channels} channels, expected a multiple of {}",
+                    side * side
+                ),
+            );
+        }
+        let shape = Shape::image(height * side, width * side, channels / (side * side));
+        Ok(self.push(layer, Op::Unfold { side }, &[x], shape))
     }
 
     /// The network, whose output is the last node.

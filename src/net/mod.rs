@@ -20,7 +20,7 @@ mod weights;
 pub use arch::Arch;
 pub use candle::{CandleNet, Pass};
 pub(crate) use engine::Linear;
-pub use engine::{Dropout, Engine, Part, Purpose, Timings};
+pub use engine::{Dropout, Engine, Given, Part, Purpose, Timings};
 pub use error::NetError;
 pub use file::Model;
 pub use graph::{Builder, ConvSettings, Graph, Init, LayerInit, Layout, Node, NodeId, Op, Param, ParamId};

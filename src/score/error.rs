@@ -1,5 +1,6 @@
 use crate::net::NetError;
 use crate::ops::OpError;
+use crate::setting::SettingError;
 
 /// Errors of scores.
 #[derive(Debug, thiserror::Error)]
@@ -7,6 +8,9 @@ pub enum ScoreError {
     /// Arguments of wrong shape or with values that are not finite.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// A setting out of its range.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A level without noise, at which no score exists.
     #[error("{operation}: row {row} is at t = {t}, which has no noise; choose a later time")]
     Clean {

@@ -12,6 +12,7 @@ mod divergence;
 mod empirical;
 mod error;
 mod gaussian;
+mod guided;
 mod network;
 mod ring;
 mod timed;
@@ -20,6 +21,7 @@ pub use divergence::{Probe, hutchinson};
 pub use empirical::Empirical;
 pub use error::ScoreError;
 pub use gaussian::Gaussian;
+pub use guided::Guided;
 pub use network::Network;
 pub use ring::Ring;
 pub use timed::Timed;
@@ -239,6 +241,34 @@ pub(crate) mod tests {
         }
         agrees(&Ring);
         agrees(&Gaussian::new(array![0.3, -0.1, 0.8], array![0.25, 0.0, 2.0]).unwrap());
+    }
+
+    #[test]
+    fn guidance_is_a_combination_of_two_scores_and_of_their_products() {
+        let memories = |seed: u64| {
+            let mut s = Stream::new(seed, "memories");
+            Empirical::new(Memories::new(Array2::from_shape_fn((4, 3), |_| 0.6 * s.normal())).unwrap())
+        };
+        let (x, levels) = places(3);
+        let v = Streams::new(6, "directions", 0..levels.len()).normal(3);
+        for scale in [0.0, 1.0, -0.5, 7.5] {
+            let guided = Guided::new(memories(1), memories(2), scale).unwrap();
+            let of = |a: Array2<f64>, b: Array2<f64>| &a + &((&b - &a) * scale);
+            let each = |i: u64| memories(i).score(x.view(), &levels).unwrap();
+            let products = |i: u64| memories(i).vjp(x.view(), &levels, v.view()).unwrap();
+            let found = guided.score(x.view(), &levels).unwrap();
+            let product = guided.vjp(x.view(), &levels, v.view()).unwrap();
+            let trace = guided.divergence(x.view(), &levels).unwrap();
+            let (one, other) = (memories(1), memories(2));
+            let traces = [one, other].map(|s| s.divergence(x.view(), &levels).unwrap());
+            let due = &traces[0] + &((&traces[1] - &traces[0]) * scale);
+            for (found, due) in [(found, of(each(1), each(2))), (product, of(products(1), products(2)))] {
+                let most = due.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                assert!((&found - &due).iter().all(|d| d.abs() < 1e-12 * most), "{scale}");
+            }
+            assert!((&trace - &due).iter().zip(&due).all(|(d, v)| d.abs() < 1e-12 * v.abs().max(1.0)));
+        }
+        assert!(Guided::new(memories(1), memories(2), f64::NAN).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
 use crate::device::Device;
-use crate::net::{CandleNet, Engine, NetError, Purpose, Timings, Weights};
+use crate::net::{CandleNet, Engine, Given, NetError, Purpose, Timings, Weights};
 use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
@@ -33,6 +33,8 @@ const NAME: &str = "network score";
 pub struct Network {
     weights: Weights,
     prediction: Prediction,
+    /// The condition of every row; empty for a network without one.
+    condition: Vec<f32>,
     batch: usize,
     device: Place,
     scores: Mutex<Vec<Worker>>,
@@ -72,11 +74,15 @@ impl Worker {
             (Self::Candle { net, rows, output }, Place::Candle(device)) => {
                 let x = Tensor::from_slice(x, (t.len(), x.len() / t.len().max(1)), device)?;
                 let t = Tensor::from_slice(t, t.len(), device)?;
-                *output = net.forward(&x, &t, None)?.flatten_all()?.to_vec1()?;
+                let condition = network.condition(t.dims1()?, device)?;
+                *output = net.forward(&x, &t, condition.as_ref(), None)?.flatten_all()?.to_vec1()?;
                 *rows = Some((x, t));
                 Ok(output)
             }
-            (Self::Engine(engine), _) => engine.forward(network.weights.values(), x, t, None),
+            (Self::Engine(engine), _) => {
+                let condition = network.condition.repeat(t.len());
+                engine.forward(network.weights.values(), x, Given { t, condition: &condition }, None)
+            }
             (Self::Candle { .. }, Place::Processor) => Err(NO_FORWARD),
         }
     }
@@ -87,7 +93,8 @@ impl Worker {
             Self::Engine(engine) => engine.backward(network.weights.values(), dy, None, Some(dx)),
             Self::Candle { net, rows: Some((x, t)), .. } => {
                 let dy = Tensor::from_slice(dy, x.shape(), x.device())?;
-                let back = net.pass(x, t, &dy, None)?.dx.flatten_all()?.to_vec1()?;
+                let condition = network.condition(t.dims1()?, x.device())?;
+                let back = net.pass(x, t, condition.as_ref(), &dy, None)?.dx.flatten_all()?.to_vec1()?;
                 dx.copy_from_slice(&back);
                 Ok(())
             }
@@ -152,12 +159,41 @@ impl Network {
             .into());
         }
         let idle = || Mutex::new(Vec::new());
-        let network = Self { weights, prediction, batch, device, scores: idle(), products: idle() };
+        let condition = vec![0.0; weights.graph().condition()];
+        let network =
+            Self { weights, prediction, condition, batch, device, scores: idle(), products: idle() };
         if batch == 0 {
             return Err(NetError::Rows { operation: NAME, rows: 0, room: usize::MAX }.into());
         }
         network.with(Purpose::Evaluate, |_| Ok(()))?;
         Ok(network)
+    }
+
+    /// The same network with a condition, such as the vector of a caption; without this call it is zero, which stands for
+    /// none.
+    ///
+    /// # Errors
+    /// [`NetError::Length`] for a vector of another length than the network's condition, and [`OpError::NotFinite`].
+    pub fn with_condition(self, condition: &[f32]) -> Result<Self, ScoreError> {
+        let (argument, expected) = ("the condition", self.weights.graph().condition());
+        if condition.len() != expected {
+            let found = condition.len();
+            return Err(NetError::Length { operation: NAME, argument, found, expected }.into());
+        }
+        if let Some(column) = condition.iter().position(|v| !v.is_finite()) {
+            let value = f64::from(condition[column]);
+            return Err(OpError::NotFinite { operation: NAME, argument, row: 0, column, value }.into());
+        }
+        Ok(Self { condition: condition.to_vec(), ..self })
+    }
+
+    /// The condition for m rows; `None` for a network without one.
+    fn condition(&self, m: usize, device: &candle_core::Device) -> Result<Option<Tensor>, NetError> {
+        if self.condition.is_empty() {
+            return Ok(None);
+        }
+        let row = Tensor::from_slice(&self.condition, (1, self.condition.len()), device)?;
+        Ok(Some(row.broadcast_as((m, self.condition.len()))?.contiguous()?))
     }
 
     fn with<R>(
@@ -616,7 +652,8 @@ mod tests {
                     .unwrap()
                     .reshape((4, n))
                     .unwrap();
-                let y = double.forward(&rows, &t, None).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+                let y =
+                    double.forward(&rows, &t, None, None).unwrap().flatten_all().unwrap().to_vec1().unwrap();
                 let y = Array2::from_shape_vec((4, n), y).unwrap();
                 Array2::from_shape_fn((4, n), |(i, k)| {
                     levels[i].convert(x[[i, k]], y[[i, k]], prediction, Prediction::Score)

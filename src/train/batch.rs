@@ -14,6 +14,8 @@ pub struct Batch {
     pub x: Vec<f32>,
     /// Times, `[rows]`.
     pub t: Vec<f32>,
+    /// Conditions, `[rows, C]`: the captions' vectors, zeros where a caption was dropped. Empty without captions.
+    pub condition: Vec<f32>,
     /// Targets of the network, `[rows, N]`.
     pub target: Vec<f32>,
     /// Key of the dropout in this step.
@@ -38,9 +40,26 @@ pub struct Batches<'a> {
     times: Places,
     noise: Places,
     dropout: Places,
-    /// The epoch that `order` belongs to.
-    epoch: Option<u64>,
-    order: Vec<usize>,
+    order: Order,
+    /// Draws the captions that are dropped.
+    captions: Places,
+    caption_drop: f64,
+}
+
+/// Which row of the training set comes next.
+enum Order {
+    /// Each row once in an epoch.
+    Epochs {
+        /// The epoch that `order` belongs to.
+        epoch: Option<u64>,
+        order: Vec<usize>,
+    },
+    /// Drawn independently, in proportion to doses.
+    Doses {
+        /// The sums of the first 1, 2, ... doses.
+        sums: Vec<f64>,
+        places: Places,
+    },
 }
 
 impl<'a> Batches<'a> {
@@ -68,8 +87,21 @@ impl<'a> Batches<'a> {
             times: Places::new(seed, "train times"),
             noise: Places::new(seed, "train noise"),
             dropout: Places::new(seed, "train dropout"),
-            epoch: None,
-            order: vec![],
+            order: match data.doses() {
+                None => Order::Epochs { epoch: None, order: vec![] },
+                Some(doses) => Order::Doses {
+                    sums: doses
+                        .iter()
+                        .scan(0.0, |sum, dose| {
+                            *sum += dose;
+                            Some(*sum)
+                        })
+                        .collect(),
+                    places: Places::new(seed, "train doses"),
+                },
+            },
+            captions: Places::new(seed, "train captions"),
+            caption_drop: settings.caption_drop,
         })
     }
 
@@ -78,18 +110,29 @@ impl<'a> Batches<'a> {
         self.rows
     }
 
-    /// Draws the order of the step's epoch if needed, and returns the position of the step's first row in it. An epoch is
-    /// the whole batches of one permutation; remaining rows are dropped. A batch larger than the training set is an epoch
-    /// and repeats rows.
-    fn seek(&mut self, step: u64) -> usize {
-        let k = self.data.len();
-        let batches = (k / self.rows).max(1) as u64;
-        let epoch = step / batches;
-        if self.epoch != Some(epoch) {
-            self.order = Stream::new(self.seed, &format!("train order/{epoch}")).permutation(k);
-            self.epoch = Some(epoch);
+    /// The step's rows of the training set.
+    ///
+    /// An epoch is the whole batches of one permutation; remaining rows are dropped. A batch larger than the training set is
+    /// an epoch and repeats rows.
+    fn seek(&mut self, step: u64) -> Vec<usize> {
+        let (k, rows) = (self.data.len(), self.rows);
+        match &mut self.order {
+            Order::Epochs { epoch, order } => {
+                let batches = (k / rows).max(1) as u64;
+                let now = step / batches;
+                if *epoch != Some(now) {
+                    *order = Stream::new(self.seed, &format!("train order/{now}")).permutation(k);
+                    *epoch = Some(now);
+                }
+                let first = (step % batches) as usize * rows;
+                (first..first + rows).map(|place| order[place % k]).collect()
+            }
+            Order::Doses { sums, places } => {
+                let total = sums[k - 1];
+                let drawn = |row: usize| uniform(places.bits(step, row as u64)[0]) * total;
+                (0..rows).map(|row| sums.partition_point(|sum| *sum <= drawn(row)).min(k - 1)).collect()
+            }
         }
-        (step % batches) as usize * self.rows
     }
 
     /// Fills the batch of a step, counted from 0.
@@ -105,7 +148,14 @@ impl<'a> Batches<'a> {
         batch.dropout = self.dropout.bits(step, 0)[0];
         // The noise is drawn into the targets, which replace it.
         self.noise.normal(step, &mut batch.target);
-        let first = self.seek(step);
+        let indices = self.seek(step);
+        batch.condition.clear();
+        if let Some(vectors) = self.data.captions() {
+            for (row, index) in indices.iter().enumerate() {
+                let kept = uniform(self.captions.bits(step, row as u64)[0]) >= self.caption_drop;
+                batch.condition.extend(vectors.row(*index).iter().map(|v| if kept { *v } else { 0.0 }));
+            }
+        }
         let data = self.data.rows().as_slice().expect("a training set is stored in standard layout");
         for row in 0..rows {
             let bits = self.times.bits(step, row as u64)[0];
@@ -115,14 +165,13 @@ impl<'a> Batches<'a> {
                     (t as f32, levels[t].0, levels[t].1)
                 }
                 Times::Uniform { ve, from } => {
-                    let uniform = (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
-                    let t = (from + (ve.horizon() - from) * uniform).min(ve.horizon());
+                    let t = (from + (ve.horizon() - from) * uniform(bits)).min(ve.horizon());
                     let level = ve.level(t)?;
                     (t as f32, level.alpha() as f32, level.sigma() as f32)
                 }
             };
             batch.t[row] = t;
-            let index = self.order[(first + row) % self.order.len()];
+            let index = indices[row];
             let x0 = &data[index * n..][..n];
             let (x, target) = (&mut batch.x[row * n..][..n], &mut batch.target[row * n..][..n]);
             for ((x, z), &x0) in x.iter_mut().zip(target).zip(x0) {
@@ -137,6 +186,11 @@ impl<'a> Batches<'a> {
         }
         Ok(())
     }
+}
+
+/// A uniform number in [0, 1) from the first 53 bits.
+fn uniform(bits: u64) -> f64 {
+    (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
 #[cfg(test)]
@@ -219,6 +273,71 @@ mod tests {
         }
         counts.sort_unstable();
         assert_eq!(counts, [2, 2, 3]);
+    }
+
+    #[test]
+    fn rows_are_drawn_in_proportion_to_doses_and_captions_are_dropped() {
+        let doses = vec![1.0, 0.5, 6.0, 2.5];
+        let vectors = Array2::from_shape_fn((4, 2), |(i, j)| (1 + i) as f32 + 10.0 * j as f32);
+        let with = |drop: f64| {
+            let data = data(4, 3).with_captions(vectors.clone(), doses.clone()).unwrap();
+            (
+                data,
+                params(4, 3, 64, |s| {
+                    s.prediction = Prediction::X0;
+                    s.repeat = true;
+                    s.caption_drop = drop;
+                }),
+            )
+        };
+        let (data, params) = with(0.25);
+        let (mut counts, mut dropped, mut batch) = ([0usize; 4], 0, Batch::default());
+        let mut batches = Batches::new(&params, &data).unwrap();
+        for step in 0..200 {
+            batches.fill(step, &mut batch).unwrap();
+            assert_eq!((batch.rows, batch.condition.len()), (64, 128));
+            for (x0, c) in batch.target.chunks_exact(3).zip(batch.condition.chunks_exact(2)) {
+                let index = x0[0] as usize;
+                counts[index] += 1;
+                match c == [0.0, 0.0] {
+                    true => dropped += 1,
+                    false => assert_eq!(c, [1.0 + index as f32, 11.0 + index as f32]),
+                }
+            }
+        }
+        // Of 12800: five standard deviations.
+        let near = |found: usize, p: f64| {
+            let n = 12_800.0;
+            assert!((found as f64 - n * p).abs() < 5.0 * (n * p * (1.0 - p)).sqrt(), "{found}, {p}");
+        };
+        for (count, dose) in counts.into_iter().zip(&doses) {
+            near(count, dose / 10.0);
+        }
+        near(dropped, 0.25);
+        // A step is a function of its number alone.
+        let (mut again, mut all) = (Batch::default(), Batches::new(&params, &data).unwrap());
+        all.fill(199, &mut again).unwrap();
+        assert_eq!(again, batch);
+        let (data, params) = with(0.0);
+        Batches::new(&params, &data).unwrap().fill(0, &mut batch).unwrap();
+        assert!(batch.condition.iter().all(|v| *v > 0.0));
+
+        let plain = super::tests::data(4, 3);
+        let other = |vectors: Array2<f32>, doses: Vec<f64>| plain.clone().with_captions(vectors, doses);
+        assert_ne!(plain.sha256(), data.sha256());
+        let mut more = doses.clone();
+        more[0] = 2.0;
+        assert_ne!(other(vectors.clone(), more).unwrap().sha256(), data.sha256());
+        assert_ne!(other(&vectors + 1.0, doses.clone()).unwrap().sha256(), data.sha256());
+        for (vectors, doses, word) in [
+            (Array2::zeros((3, 2)), doses.clone(), "captions"),
+            (Array2::zeros((4, 0)), doses.clone(), "captions"),
+            (Array2::from_elem((4, 2), f32::NAN), doses.clone(), "captions"),
+            (vectors.clone(), vec![1.0; 3], "doses"),
+            (vectors.clone(), vec![1.0, 0.0, 1.0, 1.0], "doses"),
+        ] {
+            assert!(other(vectors, doses).unwrap_err().to_string().contains(word), "{word}");
+        }
     }
 
     #[test]

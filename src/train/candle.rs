@@ -58,8 +58,12 @@ impl Candle {
     fn gradients(&self, batch: &Batch) -> Result<(f64, Vec<Option<Tensor>>), NetError> {
         let (x, target) = (self.rows(&batch.x, batch.rows)?, self.rows(&batch.target, batch.rows)?);
         let t = Tensor::from_slice(&batch.t, batch.rows, &self.device)?;
+        let condition = match self.graph.condition() {
+            0 => None,
+            _ => Some(self.rows(&batch.condition, batch.rows)?),
+        };
         // The same dropout mask as in the engine.
-        let y = self.network.forward(&x, &t, Some(Dropout { key: batch.dropout }))?;
+        let y = self.network.forward(&x, &t, condition.as_ref(), Some(Dropout { key: batch.dropout }))?;
         let loss = (y - target)?.sqr()?.mean_all()?;
         let gradients = loss.backward()?;
         let gradient = |(var, slot): (&Var, &Slot)| gradients.get(var).filter(|_| slot.trained).cloned();
@@ -136,12 +140,13 @@ mod tests {
     use crate::train::learner::Processor;
     use crate::train::{AdamSettings, EmaSettings};
 
-    fn batch(step: u64, rows: usize, n: usize) -> Batch {
+    fn batch(step: u64, rows: usize, n: usize, condition: usize) -> Batch {
         let mut s = Stream::new(step, "batch");
         let mut normals = |n: usize| (0..n).map(|_| s.normal() as f32).collect::<Vec<_>>();
         let (x, target) = (normals(rows * n), normals(rows * n));
+        let condition = normals(rows * condition);
         let t = (0..rows).map(|i| (97 * (i + 1)) as f32).collect();
-        Batch { rows, x, t, target, dropout: step }
+        Batch { rows, x, t, condition, target, dropout: step }
     }
 
     fn factors(step: u64) -> Factors {
@@ -160,16 +165,19 @@ mod tests {
             attention: vec![2],
             groups: None,
             dropout: 0.3,
+            patch: 1,
+            condition: 0,
         };
+        let prompted = UnetSettings { multipliers: vec![1], patch: 2, condition: 5, ..unet.clone() };
         let mlp = MlpSettings { width: 12, blocks: 2, time: 8, dropout: 0.2 };
-        for arch in [Arch::Unet(unet), Arch::Mlp(mlp)] {
+        for arch in [Arch::Unet(unet), Arch::Unet(prompted), Arch::Mlp(mlp)] {
             let graph = arch.graph(image).unwrap();
             let state = State::new(Weights::init(graph.clone(), 3).values().to_vec(), graph.trained());
             let engine = Engine::new(graph.clone(), 5, Purpose::Train).unwrap();
             let mut processor = Processor::new(engine, state.clone());
             let mut candle = Candle::new(graph.clone(), &state, Device::Cpu).unwrap();
             for step in 1..=4 {
-                let batch = batch(step, 5, image.len());
+                let batch = batch(step, 5, image.len(), graph.condition());
                 let a = processor.step(&batch, &factors(step)).unwrap();
                 let b = candle.step(&batch, &factors(step)).unwrap();
                 // Two orders of sums in single precision.
@@ -202,7 +210,7 @@ mod tests {
             Box::new(Candle::new(graph, &state, Device::Cpu).unwrap()),
         ];
         for mut learner in learners {
-            let mut batch = batch(1, 2, 3);
+            let mut batch = batch(1, 2, 3, 0);
             batch.target[1] = f32::INFINITY;
             assert!(learner.step(&batch, &factors(1)).unwrap().fault().is_some());
             assert_eq!(*learner.state().unwrap(), state);

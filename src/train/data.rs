@@ -1,4 +1,4 @@
-use ndarray::{ArcArray2, Array2, Axis};
+use ndarray::{ArcArray2, Array2, ArrayView2, Axis};
 
 use super::TrainError;
 use super::settings::DataSettings;
@@ -7,7 +7,7 @@ use crate::memory::toy::points;
 use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::rows_sha256;
+use crate::store::{rows_sha256, sha256_hex};
 
 /// The training set as networks take it, `[K, N]`, with images in the order row, column, channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,16 @@ pub struct TrainingData {
     rows: ArcArray2<f32>,
     shape: Shape,
     files: Option<Vec<String>>,
+    captions: Option<Captions>,
+}
+
+/// What a conditional network is trained with beside the rows.
+#[derive(Debug, Clone, PartialEq)]
+struct Captions {
+    /// `[K, C]`.
+    vectors: Array2<f32>,
+    /// `[K]`.
+    doses: Vec<f64>,
 }
 
 /// The data set from which a training set is taken, read once: the training set is its first K rows in the order of the
@@ -256,7 +266,45 @@ impl TrainingData {
             return Err(refused(format!("{v} in row {row}, column {column}"), "finite numbers".into()));
         }
         let rows = if rows.is_standard_layout() { rows } else { rows.as_standard_layout().into_owned() };
-        Ok(Self { rows: rows.into_shared(), shape, files: None })
+        Ok(Self { rows: rows.into_shared(), shape, files: None, captions: None })
+    }
+
+    /// The same rows with a caption's vector for each, `[K, C]`, and a dose for each, `[K]`: training draws rows with
+    /// probabilities in proportion to their doses.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for another number of vectors or doses, no columns, values that are not finite, and doses that
+    /// are not above 0.
+    pub fn with_captions(self, vectors: Array2<f32>, doses: Vec<f64>) -> Result<Self, TrainError> {
+        let refused = |setting: &'static str, value: String, need: String| {
+            Err(SettingError::new("training", setting, value, need).into())
+        };
+        let k = self.len();
+        if vectors.nrows() != k || vectors.ncols() == 0 {
+            let need = format!("[{k}, C] with C above 0, a row for each of {k} images");
+            return refused("captions", format!("of shape {:?}", vectors.dim()), need);
+        }
+        if let Some(((row, _), v)) = vectors.indexed_iter().find(|(_, v)| !v.is_finite()) {
+            return refused("captions", format!("{v} in row {row}"), "finite numbers".into());
+        }
+        if doses.len() != k {
+            return refused("doses", format!("{} numbers", doses.len()), format!("{k}, one for each image"));
+        }
+        if let Some(dose) = doses.iter().find(|dose| !(dose.is_finite() && **dose > 0.0)) {
+            return refused("doses", dose.to_string(), "finite numbers above 0".into());
+        }
+        let vectors = vectors.as_standard_layout().into_owned();
+        Ok(Self { captions: Some(Captions { vectors, doses }), ..self })
+    }
+
+    /// The captions' vectors, `[K, C]`; `None` for a training set without captions.
+    pub fn captions(&self) -> Option<ArrayView2<'_, f32>> {
+        self.captions.as_ref().map(|captions| captions.vectors.view())
+    }
+
+    /// The dose of each row; `None` for a training set without captions, whose rows are drawn equally often.
+    pub fn doses(&self) -> Option<&[f64]> {
+        self.captions.as_ref().map(|captions| &captions.doses[..])
     }
 
     /// The rows, `[K, N]`.
@@ -284,9 +332,13 @@ impl TrainingData {
         self.len() == 0
     }
 
-    /// SHA-256 of the values in single precision, little-endian, row by row.
+    /// SHA-256 of the values in single precision, little-endian, row by row. With captions, that of three sums in
+    /// hexadecimal: of the rows, of the captions' vectors and of the doses, these in double precision.
     pub fn sha256(&self) -> String {
-        rows_sha256(self.rows.view())
+        let rows = rows_sha256(self.rows.view());
+        let Some(Captions { vectors, doses }) = &self.captions else { return rows };
+        let doses: Vec<u8> = doses.iter().flat_map(|dose| dose.to_le_bytes()).collect();
+        sha256_hex([rows, rows_sha256(vectors.view()), sha256_hex(&doses)].concat().as_bytes())
     }
 }
 

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::TrainError;
 use super::adam::{Factors, State, sum_of_squares};
 use super::batch::Batch;
-use crate::net::{Dropout, Engine};
+use crate::net::{Dropout, Engine, Given};
 
 /// Loss and gradient of a step, before the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +64,8 @@ impl Learner for Processor {
     fn step(&mut self, batch: &Batch, factors: &Factors) -> Result<StepReport, TrainError> {
         let weights = &self.state.weights;
         let dropout = Some(Dropout { key: batch.dropout });
-        let y = self.engine.forward(weights, &batch.x, &batch.t, dropout)?;
+        let given = Given { t: &batch.t, condition: &batch.condition };
+        let y = self.engine.forward(weights, &batch.x, given, dropout)?;
         self.dy.clear();
         self.dy.extend(y.iter().zip(&batch.target).map(|(y, target)| y - target));
         let count = self.dy.len() as f64;

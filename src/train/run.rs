@@ -55,6 +55,11 @@ pub fn train(
         )
         .into());
     }
+    let (condition, vectors) = (params.graph().condition(), data.captions().map_or(0, |c| c.ncols()));
+    if condition != vectors {
+        let need = format!("{vectors}, the length of the training set's captions (0 where it has none)");
+        return Err(SettingError::new("training", "arch.condition", condition, need).into());
+    }
     if place.is_none() {
         Engine::fits(params.graph(), params.rows(data.len()), Purpose::Train)?;
     }
@@ -264,6 +269,60 @@ mod tests {
 
     fn metrics(path: &Path) -> Vec<MetricsRow> {
         metrics_rows(&read_parquet(&path.join(METRICS)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_network_learns_which_caption_belongs_to_which_row() {
+        use crate::net::{Arch, UnetSettings};
+        use crate::process::Prediction;
+        use crate::score::{Network, Score};
+        use crate::shape::Shape;
+        use crate::train::{ProcessSettings, TrainingData};
+        use ndarray::{Array2, array};
+
+        let shape = Shape::image(4, 4, 1);
+        let rows = Array2::from_shape_fn((2, 16), |(i, _)| if i == 0 { 0.8 } else { -0.8 });
+        let vectors = array![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]];
+        let plain = TrainingData::new(rows, shape).unwrap();
+        let data = plain.clone().with_captions(vectors.clone(), vec![3.0, 1.0]).unwrap();
+        let unet = UnetSettings {
+            multipliers: vec![1],
+            blocks: 1,
+            dropout: 0.0,
+            patch: 2,
+            condition: 3,
+            ..UnetSettings::desk(shape, 8)
+        };
+        let settings = TrainSettings {
+            arch: Arch::Unet(unet.clone()),
+            process: ProcessSettings::Vp(crate::process::VpSettings::default()),
+            prediction: Prediction::X0,
+            batch: 16,
+            repeat: true,
+            caption_drop: 0.2,
+            ..tiny(2, 300)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let params = settings.clone().check(shape).unwrap();
+        let run = train(&dir.path().join("run"), &params, &data, Device::Cpu, &Silent).unwrap().run;
+        let weights = run.weights(Kind::Ema).unwrap().0;
+        // At nearly pure noise the caption alone says which row it is; without one the mean of the doses is 0.4.
+        let level = params.process().as_process().level(950.0).unwrap();
+        let x = Array2::zeros((1, 16));
+        for (condition, due) in [(vec![1.0, 0.0, 0.0], 0.8), (vec![0.0, 1.0, 0.0], -0.8), (vec![0.0; 3], 0.4)]
+        {
+            let network = Network::new(weights.clone(), Prediction::X0, 4).unwrap();
+            let score = network.with_condition(&condition).unwrap().score(x.view(), &[level]).unwrap();
+            let x0 = level.convert(0.0, score[[0, 5]], Prediction::Score, Prediction::X0);
+            assert!((x0 - due).abs() < 0.2, "{condition:?}: {x0}, expected {due}");
+        }
+        assert!(Network::new(weights, Prediction::X0, 4).unwrap().with_condition(&[1.0]).is_err());
+        // Captions and a network that takes none, and the other way round.
+        let none = TrainSettings { arch: Arch::Unet(UnetSettings { condition: 0, ..unet }), ..settings };
+        for (params, data) in [(none.check(shape).unwrap(), data), (params, plain)] {
+            let error = train(&dir.path().join("no"), &params, &data, Device::Cpu, &Silent).unwrap_err();
+            assert!(error.to_string().contains("arch.condition"), "{error}");
+        }
     }
 
     #[test]

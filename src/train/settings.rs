@@ -205,6 +205,10 @@ pub struct TrainSettings {
     /// project's own addition, for a better use of steps at small K.
     #[serde(default)]
     pub repeat: bool,
+    /// Probability that a row's caption is replaced by zeros, so that the network learns to do without one, which
+    /// classifier-free guidance needs.
+    #[serde(default, skip_serializing_if = "default::is_zero")]
+    pub caption_drop: f64,
     /// The optimiser.
     #[serde(default)]
     pub adam: AdamSettings,
@@ -226,6 +230,10 @@ pub struct TrainSettings {
 pub(crate) mod default {
     use crate::process::Prediction;
     use crate::random::SEED;
+
+    pub(crate) fn is_zero(value: &f64) -> bool {
+        *value == 0.0
+    }
 
     pub(crate) fn epsilon() -> Prediction {
         Prediction::Epsilon
@@ -314,8 +322,12 @@ impl TrainSettings {
         {
             ok(value > 0.0 && value.is_finite(), setting, value.to_string(), "a finite number above 0")?;
         }
-        for (setting, value) in [("adam.beta1", beta1), ("adam.beta2", beta2), ("ema.decay", self.ema.decay)]
-        {
+        for (setting, value) in [
+            ("adam.beta1", beta1),
+            ("adam.beta2", beta2),
+            ("ema.decay", self.ema.decay),
+            ("caption_drop", self.caption_drop),
+        ] {
             ok(
                 (0.0..1.0).contains(&value),
                 setting,
@@ -438,6 +450,7 @@ pub(super) mod tests {
             steps,
             batch: 4,
             repeat: false,
+            caption_drop: 0.0,
             adam: AdamSettings { learning_rate: 1e-2, ..AdamSettings::default() },
             ema: EmaSettings { decay: 0.9, warm_up: false },
             seed: 1,

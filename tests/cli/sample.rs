@@ -77,7 +77,7 @@ fn samples_of_a_network_are_those_of_the_formulas() {
             let rows = Tensor::from_iter(x.iter().copied(), &Device::Cpu).unwrap().reshape((n, 2)).unwrap();
             let times = Tensor::from_vec(vec![t as f64; n], n, &Device::Cpu).unwrap();
             let epsilon = network
-                .forward(&rows, &times, None)
+                .forward(&rows, &times, None, None)
                 .unwrap()
                 .flatten_all()
                 .unwrap()

@@ -39,6 +39,12 @@ CASES = {
         (16, 8, 1),
         [13.0, 250.0],
     ),
+    "unet_prompted": (
+        dict(kind="unet", channels=4, multipliers=[1, 2], blocks=1, attention=[4], groups=2, dropout=0.0)
+        | dict(patch=2, condition=5),
+        (8, 8, 2),
+        [0.0, 417.0, 999.0],
+    ),
     "mlp": (dict(kind="mlp", width=16, blocks=2, time=8, dropout=0.0), (3, 3, 1), [0.0, 1.0, 20.0, 300.0, 999.0]),
     "toy_paper": (
         dict(kind="toy", form="paper", width=16, depth=2, time=12, scale=2.0),
@@ -101,6 +107,9 @@ def case(name, settings, shape, times, seed, folder):
     # Far enough from the output for the gradient to be clipped.
     target = 3.0 * torch.randn(size, generator=generator).double()
     t = torch.tensor(times, dtype=torch.float32).double()
+    given = [t]
+    if settings.get("condition"):
+        given.append(torch.randn((len(times), settings["condition"]), generator=generator).double())
     model = model.double()
 
     tensors = {}
@@ -110,7 +119,7 @@ def case(name, settings, shape, times, seed, folder):
     losses, norms = [], []
     for step in range(STEPS):
         optimiser.zero_grad()
-        output = model(x, t)
+        output = model(x, *given)
         loss = F.mse_loss(output, target)
         loss.backward()
         if step == 0:
@@ -124,6 +133,7 @@ def case(name, settings, shape, times, seed, folder):
     if name not in WITHOUT_ADAM:
         for key, value in torch_nets.named(model.state_dict()).items():
             tensors[f"adam/{key}"] = value.numpy()
+    tensors |= {"condition": c.numpy() for c in given[1:]}
     tensors |= {"x": flat(x, image), "t": t.numpy(), "target": flat(target, image)}
     tensors |= {"losses": np.array(losses), "norms": np.array(norms)}
     metadata = {

@@ -64,7 +64,7 @@ fn the_engine_is_candle_in_f64() {
         let tensor = |v: &[f32]| Tensor::from_vec(wide(v), (m, v.len() / m), &device).unwrap();
         let reference = CandleNet::new(&weights, DType::F64, &device).unwrap();
         let times = Tensor::from_vec(wide(&t), m, &device).unwrap();
-        let pass = reference.pass(&tensor(&x), &times, &tensor(&dy), dropout).unwrap();
+        let pass = reference.pass(&tensor(&x), &times, None, &tensor(&dy), dropout).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let dparams: Vec<f64> = reference.flatten(&pass.dparams).unwrap();
 

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use mem2gen::net::{
-    Arch, CandleNet, Checkpoint, CheckpointPart, Engine, NetError, Purpose, UnetSettings, Weights,
+    Arch, CandleNet, Checkpoint, CheckpointPart, Engine, Given, NetError, Purpose, UnetSettings, Weights,
 };
 use mem2gen::shape::Shape;
 use mem2gen::train::adam::{Factors, State, sum_of_squares};
 use mem2gen::train::{AdamSettings, EmaSettings};
 use safetensors::SafeTensors;
 
-const CASES: [&str; 5] = ["unet", "unet_three", "mlp", "toy_paper", "toy_code"];
+const CASES: [&str; 6] = ["unet", "unet_three", "unet_prompted", "mlp", "toy_paper", "toy_code"];
 
 fn folder() -> PathBuf {
     match std::env::var_os("MEM2GEN_GOLDEN") {
@@ -59,6 +59,11 @@ impl Golden {
 
     fn f64(&self, name: &str) -> Tensor {
         self.tensors[name].to_dtype(DType::F64).unwrap()
+    }
+
+    /// The conditions, `[m, condition]`; `None` for a network without one.
+    fn condition(&self, dtype: DType) -> Option<Tensor> {
+        self.tensors.get("condition").map(|tensor| tensor.to_dtype(dtype).unwrap())
     }
 
     fn gradients(&self) -> HashMap<&str, &Tensor> {
@@ -113,11 +118,13 @@ fn candle_agrees_with_pytorch() {
             let network = CandleNet::new(&weights, dtype, &Device::Cpu).unwrap();
             let tensor = |key: &str| golden.tensors[key].to_dtype(dtype).unwrap();
             let (x, t) = (tensor("x"), tensor("t"));
-            let output = network.forward(&x, &t, None).unwrap();
+            let condition = golden.condition(dtype);
+            let output = network.forward(&x, &t, condition.as_ref(), None).unwrap();
             let apart = difference(&values(&output), &values(&golden.f64("output")));
             assert!(apart < tolerance, "{name} {dtype:?}: output {apart}");
 
-            let pass = network.pass(&x, &t, &dy(&output, &tensor("target")), None).unwrap();
+            let pass =
+                network.pass(&x, &t, condition.as_ref(), &dy(&output, &tensor("target")), None).unwrap();
             let apart = difference(&values(&pass.dx), &values(&golden.f64("dx")));
             assert!(apart < 10.0 * tolerance, "{name} {dtype:?}: dx {apart}");
             let gradients = network.flatten::<f64>(&pass.dparams).unwrap();
@@ -135,8 +142,11 @@ fn the_engine_agrees_with_pytorch() {
         let graph = weights.graph().clone();
         let tensor = |key: &str| golden.tensors[key].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (x, t, target) = (tensor("x"), tensor("t"), tensor("target"));
+        let condition =
+            golden.condition(DType::F32).map_or(vec![], |c| c.flatten_all().unwrap().to_vec1().unwrap());
+        let given = Given { t: &t, condition: &condition };
         let mut engine = Engine::new(graph.clone(), t.len() + 1, Purpose::Train).unwrap();
-        let output = engine.forward(weights.values(), &x, &t, None).unwrap().to_vec();
+        let output = engine.forward(weights.values(), &x, given, None).unwrap().to_vec();
         let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         let apart = difference(&wide(&output), &values(&golden.f64("output")));
         assert!(apart < 1e-4, "{name}: output {apart}");
@@ -165,6 +175,8 @@ fn three_steps_of_adam_agree_with_pytorch() {
         let single =
             |key: &str| -> Vec<f32> { values(&golden.tensors[key]).iter().map(|&v| v as f32).collect() };
         let (x, t, target) = (single("x"), single("t"), single("target"));
+        let condition =
+            golden.condition(DType::F32).map_or(vec![], |c| c.flatten_all().unwrap().to_vec1().unwrap());
         let graph = start.graph().clone();
         let mut engine = Engine::new(graph.clone(), t.len(), Purpose::Train).unwrap();
         let mut state = State::new(start.values().to_vec(), graph.trained());
@@ -173,7 +185,8 @@ fn three_steps_of_adam_agree_with_pytorch() {
         for (step, (loss, norm)) in
             (1..).zip(values(&golden.f64("losses")).iter().zip(values(&golden.f64("norms"))))
         {
-            let y = engine.forward(&state.weights, &x, &t, None).unwrap();
+            let given = Given { t: &t, condition: &condition };
+            let y = engine.forward(&state.weights, &x, given, None).unwrap();
             let apart: Vec<f32> = y.iter().zip(&target).map(|(y, target)| y - target).collect();
             let count = apart.len() as f64;
             let found = sum_of_squares(&apart) / count;

@@ -50,12 +50,18 @@ impl CandleNet {
         &self.params
     }
 
-    /// The output `[m, N]` for samples `[m, N]` at times `[m]`, all of the parameters' type and device. Dropout sets the
-    /// same elements to zero as in the engine.
+    /// The output `[m, N]` for samples `[m, N]` at times `[m]` and, for a network that has one, with a condition
+    /// `[m, condition]`, all of the parameters' type and device. Dropout sets the same elements to zero as in the engine.
     ///
     /// # Errors
     /// [`NetError::Length`] for tensors of other shapes, [`NetError::Candle`].
-    pub fn forward(&self, x: &Tensor, t: &Tensor, dropout: Option<Dropout>) -> Result<Tensor, NetError> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        condition: Option<&Tensor>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tensor, NetError> {
         let input = self.graph.input();
         let (rows, length) = x.dims2()?;
         if length != input.len() {
@@ -71,6 +77,13 @@ impl CandleNet {
             let found = t.elem_count();
             return Err(NetError::Length { operation: "forward", argument: "t", found, expected: rows });
         }
+        let length = self.graph.condition();
+        let found = condition.map_or(0, Tensor::elem_count);
+        if found != rows * length {
+            let expected = rows * length;
+            return Err(NetError::Length { operation: "forward", argument: "condition", found, expected });
+        }
+        let condition = condition.map(|c| c.reshape((rows, length, 1, 1))).transpose()?;
         let x = x.reshape((rows, input.height, input.width, input.channels))?;
         let x = x.permute((0, 3, 1, 2))?.contiguous()?;
         let mut values: Vec<Tensor> = Vec::with_capacity(self.graph.nodes().len());
@@ -78,6 +91,8 @@ impl CandleNet {
             let reads: Vec<&Tensor> = node.inputs.iter().map(|id| &values[id.0]).collect();
             let value = match node.op {
                 Op::Input => x.clone(),
+                // The lengths were compared above.
+                Op::Condition => condition.iter().next().unwrap_or(&x).clone(),
                 _ => self.node(NodeId(i), node, &reads, t, rows, dropout)?,
             };
             values.push(value);
@@ -94,11 +109,12 @@ impl CandleNet {
         &self,
         x: &Tensor,
         t: &Tensor,
+        condition: Option<&Tensor>,
         dy: &Tensor,
         dropout: Option<Dropout>,
     ) -> Result<Pass, NetError> {
         let x = Var::from_tensor(x)?;
-        let output = self.forward(&x, t, dropout)?;
+        let output = self.forward(&x, t, condition, dropout)?;
         // `dy` may have been computed from an output of this network; its own gradient must not be followed.
         let grads = (&output * dy.detach())?.sum_all()?.backward()?;
         let dparams = self
@@ -138,7 +154,7 @@ impl CandleNet {
         dropout: Option<Dropout>,
     ) -> Result<Tensor, NetError> {
         Ok(match node.op {
-            Op::Input => reads[0].clone(),
+            Op::Input | Op::Condition => reads[0].clone(),
             Op::Sinusoid { period } => {
                 let half = node.shape.channels / 2;
                 let step = period.ln() / (half - 1) as f64;
@@ -186,6 +202,16 @@ impl CandleNet {
             }
             Op::Add => (reads[0] + reads[1])?,
             Op::Concat => Tensor::cat(reads, 1)?,
+            Op::Fold { side } => {
+                let Shape { height, width, channels } = node.shape;
+                let x = reads[0].reshape(vec![rows, channels / (side * side), height, side, width, side])?;
+                x.permute(vec![0, 1, 3, 5, 2, 4])?.contiguous()?.reshape((rows, channels, height, width))?
+            }
+            Op::Unfold { side } => {
+                let Shape { height, width, channels } = node.shape;
+                let x = reads[0].reshape(vec![rows, channels, side, side, height / side, width / side])?;
+                x.permute(vec![0, 1, 4, 2, 5, 3])?.contiguous()?.reshape((rows, channels, height, width))?
+            }
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod attention;
 mod dropout;
+mod given;
 mod linear;
 mod norm;
 mod passes;
@@ -23,11 +24,12 @@ use std::time::Instant;
 
 use attention::Attention;
 use norm::Norm;
-use passes::Silu;
+use passes::{Blocks, Silu};
 use plan::{Backward, Plan, Wanted};
 use time::Waves;
 
 pub use dropout::Dropout;
+pub use given::Given;
 pub(crate) use linear::Linear;
 pub use timings::{Part, Timings};
 
@@ -72,6 +74,7 @@ pub struct Engine {
 /// Implementation of a node.
 enum Kernel {
     Input,
+    Condition,
     Waves(Waves),
     /// Random frequencies, which are part of the weights.
     Fourier(Waves, Range<usize>),
@@ -90,6 +93,8 @@ enum Kernel {
     Attention(Attention),
     Add,
     Concat,
+    Fold(Blocks),
+    Unfold(Blocks),
 }
 
 impl Engine {
@@ -126,25 +131,28 @@ impl Engine {
         self.timings = Timings::default();
     }
 
-    /// The output `[m, outputs]` for samples `[m, inputs]` at times `[m]`. A row of the output depends on no other row
-    /// and not on m, except that dropout depends on the index of the row.
+    /// The output `[m, outputs]` for samples `[m, inputs]` at times `[m]` and, for a network that has one, with a condition
+    /// `[m, condition]`. A row of the output depends on no other row and not on m, except that dropout depends on the index
+    /// of the row.
     ///
     /// # Errors
     /// [`NetError::Rows`] for an empty or too large batch, [`NetError::Length`] for arrays of another length.
-    pub fn forward(
+    pub fn forward<'a>(
         &mut self,
         weights: &[f32],
         x: &[f32],
-        t: &[f32],
+        given: impl Into<Given<'a>>,
         dropout: Option<Dropout>,
     ) -> Result<&[f32], NetError> {
         const OPERATION: &str = "forward";
+        let Given { t, condition } = given.into();
         let m = t.len();
         if m == 0 || m > self.rows {
             return Err(NetError::Rows { operation: OPERATION, rows: m, room: self.rows });
         }
         check(OPERATION, "weights", weights.len(), self.graph.len())?;
         check(OPERATION, "x", x.len(), m * self.graph.input().len())?;
+        check(OPERATION, "condition", condition.len(), m * self.graph.condition())?;
         self.last = None;
         let nodes = self.graph.nodes();
         let Self { plan, kernels, slots, timings, .. } = self;
@@ -159,6 +167,10 @@ impl Engine {
                 let part = match &mut kernels[step.node] {
                     Kernel::Input => {
                         y.copy_from_slice(x);
+                        Part::Copy
+                    }
+                    Kernel::Condition => {
+                        y.copy_from_slice(condition);
                         Part::Copy
                     }
                     Kernel::Waves(waves) => {
@@ -200,6 +212,14 @@ impl Engine {
                     Kernel::Concat => {
                         let [a, b] = channels(&self.graph, step.node);
                         passes::concat(m * shape.pixels(), (read(0), a), (read(1), b), y);
+                        Part::Copy
+                    }
+                    Kernel::Fold(blocks) => {
+                        blocks.fold(&read(0)[..y.len()], y, false);
+                        Part::Copy
+                    }
+                    Kernel::Unfold(blocks) => {
+                        blocks.unfold(&read(0)[..y.len()], y, false);
                         Part::Copy
                     }
                 };
@@ -298,7 +318,7 @@ fn back_step(
     let n = m * shape.len();
     let clock = Instant::now();
     let part = match kernel {
-        Kernel::Input | Kernel::Waves(_) | Kernel::Fourier(..) => Part::Time,
+        Kernel::Input | Kernel::Condition | Kernel::Waves(_) | Kernel::Fourier(..) => Part::Time,
         Kernel::Linear { linear, weight, bias, dense } => {
             if let Some(to) = back.targets[0] {
                 let mut dx = take(&mut slots[to.slot]);
@@ -390,6 +410,22 @@ fn back_step(
             }
             Part::Copy
         }
+        Kernel::Fold(blocks) => {
+            if let Some(to) = back.targets[0] {
+                let mut dx = take(&mut slots[to.slot]);
+                blocks.unfold(&slots[back.dy][..n], &mut dx[..n], to.accumulate);
+                slots[to.slot] = dx;
+            }
+            Part::Copy
+        }
+        Kernel::Unfold(blocks) => {
+            if let Some(to) = back.targets[0] {
+                let mut dx = take(&mut slots[to.slot]);
+                blocks.fold(&slots[back.dy][..n], &mut dx[..n], to.accumulate);
+                slots[to.slot] = dx;
+            }
+            Part::Copy
+        }
     };
     timings.add(part, clock);
     add_back(call, slots, timings);
@@ -423,6 +459,7 @@ impl Kernel {
         };
         match *op {
             Op::Input => Self::Input,
+            Op::Condition => Self::Condition,
             Op::Sinusoid { period } => Self::Waves(Waves::sinusoid(shape.channels, period)),
             Op::Fourier { frequencies } => {
                 let frequencies = range(frequencies);
@@ -446,6 +483,8 @@ impl Kernel {
             Op::Attention => Self::Attention(Attention { shape: *shape }),
             Op::Add => Self::Add,
             Op::Concat => Self::Concat,
+            Op::Fold { side } => Self::Fold(Blocks { coarse: *shape, side }),
+            Op::Unfold { side } => Self::Unfold(Blocks { coarse: graph.node(inputs[0]).shape, side }),
         }
     }
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::dropout::{Dropout, Mask};
 use crate::ops::{Buffer, exp32};
+use crate::shape::Shape;
 
 /// Largest number of tasks of an operation.
 pub(super) const TASKS: usize = 32;
@@ -241,6 +242,54 @@ impl pulp::WithSimd for Split<'_> {
             }
         }
     }
+}
+
+/// Blocks of side x side pixels as pixels of this shape, and back.
+pub(super) struct Blocks {
+    pub(super) coarse: Shape,
+    pub(super) side: usize,
+}
+
+impl Blocks {
+    /// Pixels of blocks to channels.
+    pub(super) fn fold(&self, fine: &[f32], coarse: &mut [f32], accumulate: bool) {
+        self.each(fine, coarse, |fine, coarse, of_fine, of_coarse| {
+            let kept = if accumulate { coarse[of_coarse] } else { 0.0 };
+            coarse[of_coarse] = kept + fine[of_fine];
+        });
+    }
+
+    /// Channels to the pixels of blocks.
+    pub(super) fn unfold(&self, coarse: &[f32], fine: &mut [f32], accumulate: bool) {
+        self.each(coarse, fine, |coarse, fine, of_fine, of_coarse| {
+            let kept = if accumulate { fine[of_fine] } else { 0.0 };
+            fine[of_fine] = kept + coarse[of_coarse];
+        });
+    }
+
+    /// Calls `f` for each sample and each pair of places in the fine and the coarse image.
+    fn each(&self, from: &[f32], to: &mut [f32], f: impl Fn(&[f32], &mut [f32], usize, usize) + Sync) {
+        let (Shape { height, width, channels }, side) = (self.coarse, self.side);
+        let (size, deep) = (self.coarse.len(), channels / (side * side));
+        let step = rows_a_task(from.len() / size, size) * size;
+        to.par_chunks_mut(step).zip(from.par_chunks(step)).for_each(|(to, from)| {
+            for (to, from) in to.chunks_exact_mut(size).zip(from.chunks_exact(size)) {
+                let mut of_coarse = 0;
+                for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                    for (c, i, j) in blocks(deep, side) {
+                        let pixel = (side * y + i) * side * width + side * x + j;
+                        f(from, to, pixel * deep + c, of_coarse);
+                        of_coarse += 1;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Channel, row and column of a block, in the order of folded channels.
+fn blocks(deep: usize, side: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..deep).flat_map(move |c| (0..side).flat_map(move |i| (0..side).map(move |j| (c, i, j))))
 }
 
 /// dshift <- the sum of dy over the pixels of each sample.

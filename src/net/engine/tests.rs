@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Dropout, Engine, Part, Purpose};
+use super::{Dropout, Engine, Given, Part, Purpose};
 use crate::net::{
     Builder, ConvSettings, Graph, Init, LayerInit, Layout, NetError, Node, NodeId, Op, ParamId,
 };
@@ -153,6 +153,28 @@ fn cases() -> Vec<(&'static str, Arc<Graph>)> {
                 b.silu("y", t, 0.0).map(drop)
             }),
         ),
+        (
+            "condition",
+            graph(image, |b, x| {
+                let c = b.condition("c", 5)?;
+                let c = b.silu("silu", c, 0.0)?;
+                let shift = Some(b.conv("s", c, 2, plain(1))?);
+                b.conv("a", x, 2, ConvSettings { shift, ..plain(3) }).map(drop)
+            }),
+        ),
+        ("fold", graph(Shape::image(4, 6, 3), |b, x| b.fold("f", x, 2).map(drop))),
+        ("unfold", graph(Shape::image(2, 3, 18), |b, x| b.unfold("f", x, 3).map(drop))),
+        (
+            "fold and unfold",
+            graph(Shape::image(4, 6, 2), |b, x| {
+                let y = b.fold("a", x, 2)?;
+                let y = b.conv("b", y, 8, plain(3))?;
+                let z = b.unfold("c", y, 2)?;
+                let z = b.add("d", x, z)?;
+                let z = b.fold("e", z, 2)?;
+                b.add("f", z, y).map(drop)
+            }),
+        ),
         ("u-net", u_net(Shape::image(4, 4, 1), 4, 0.2)),
     ]
 }
@@ -210,6 +232,7 @@ struct Case {
     weights: Vec<f32>,
     x: Vec<f32>,
     t: Vec<f32>,
+    condition: Vec<f32>,
     dy: Vec<f32>,
 }
 
@@ -220,7 +243,12 @@ impl Case {
         let x = numbers.vec(m * graph.input().len());
         let dy = numbers.vec(m * graph.output().len());
         let t = (0..m).map(|i| 0.5 + 1.7 * i as f32).collect();
-        Self { graph: graph.clone(), weights, x, t, dy }
+        let condition = numbers.vec(m * graph.condition());
+        Self { graph: graph.clone(), weights, x, t, condition, dy }
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { t: &self.t, condition: &self.condition }
     }
 
     fn engine(&self, rows: usize, purpose: Purpose) -> Engine {
@@ -229,7 +257,7 @@ impl Case {
 
     /// Output, gradient of the weights, gradient of the input.
     fn run(&self, engine: &mut Engine) -> [Vec<f32>; 3] {
-        let y = engine.forward(&self.weights, &self.x, &self.t, Some(KEY)).unwrap().to_vec();
+        let y = engine.forward(&self.weights, &self.x, self.given(), Some(KEY)).unwrap().to_vec();
         let mut dw = vec![f32::NAN; self.graph.trained()];
         let mut dx = vec![f32::NAN; self.x.len()];
         engine.backward(&self.weights, &self.dy, Some(&mut dw), Some(&mut dx)).unwrap();
@@ -244,6 +272,7 @@ impl Case {
             weights: self.weights.clone(),
             x: part(&self.x),
             t: part(&self.t),
+            condition: part(&self.condition),
             dy: part(&self.dy),
         }
     }
@@ -258,7 +287,7 @@ fn naive(
     graph: &Graph,
     weights: &[f64],
     x: &[f64],
-    t: f64,
+    (t, condition): (f64, &[f64]),
     row: usize,
     dropout: Option<Dropout>,
 ) -> Vec<f64> {
@@ -280,6 +309,7 @@ fn naive(
         let silu = |v: f64| v / (1.0 + (-v).exp());
         values.push(match *op {
             Op::Input => x.to_vec(),
+            Op::Condition => condition.to_vec(),
             Op::Sinusoid { period } => {
                 let half = shape.channels / 2;
                 let angle = |i: usize| t * period.powf(-(i as f64) / (half as f64 - 1.0));
@@ -357,6 +387,24 @@ fn naive(
                 let pixels = read(0).chunks(from(0).channels).zip(read(1).chunks(from(1).channels));
                 pixels.flat_map(|(a, b)| a.iter().chain(b).copied().collect::<Vec<_>>()).collect()
             }
+            Op::Fold { side } => {
+                let (x, f) = (read(0), from(0));
+                let value = |p: usize, c: usize| {
+                    let (i, j) = (c / side % side, c % side);
+                    let (row, column) = (p / shape.width * side + i, p % shape.width * side + j);
+                    x[(row * f.width + column) * f.channels + c / (side * side)]
+                };
+                (0..shape.len()).map(|k| value(k / shape.channels, k % shape.channels)).collect()
+            }
+            Op::Unfold { side } => {
+                let (x, f) = (read(0), from(0));
+                let value = |p: usize, c: usize| {
+                    let (row, column) = (p / shape.width, p % shape.width);
+                    let pixel = row / side * f.width + column / side;
+                    x[pixel * f.channels + (c * side + row % side) * side + column % side]
+                };
+                (0..shape.len()).map(|k| value(k / shape.channels, k % shape.channels)).collect()
+            }
         });
     }
     values.pop().unwrap()
@@ -386,7 +434,10 @@ fn outputs_and_gradients_are_those_of_the_definitions() {
         let (of_x, of_y) = (graph.input().len(), graph.output().len());
         let outputs = |weights: &[f64], x: &[f64]| -> Vec<f64> {
             let row = |r: usize| {
-                naive(&graph, weights, &x[r * of_x..(r + 1) * of_x], f64::from(case.t[r]), r, Some(KEY))
+                let of_c = graph.condition();
+                let condition = wide(&case.condition[r * of_c..(r + 1) * of_c]);
+                let given = (f64::from(case.t[r]), &condition[..]);
+                naive(&graph, weights, &x[r * of_x..(r + 1) * of_x], given, r, Some(KEY))
             };
             (0..ROWS).flat_map(row).collect()
         };
@@ -450,7 +501,7 @@ fn a_row_does_not_feel_the_others() {
         let mut case = Case::new(&graph, m);
         let mut engine = case.engine(m, Purpose::Train);
         let run = |case: &Case, engine: &mut Engine| {
-            let y = engine.forward(&case.weights, &case.x, &case.t, None).unwrap().to_vec();
+            let y = engine.forward(&case.weights, &case.x, case.given(), None).unwrap().to_vec();
             let mut dx = vec![0.0; case.x.len()];
             engine.backward(&case.weights, &case.dy, None, Some(&mut dx)).unwrap();
             (bits(&y), bits(&dx))
@@ -477,7 +528,7 @@ fn what_is_not_a_number_is_not_lost() {
         let n = case.x.len();
         case.x[n / 2] = f32::NAN;
         let mut engine = case.engine(1, Purpose::Evaluate);
-        let y = engine.forward(&case.weights, &case.x, &case.t, None).unwrap();
+        let y = engine.forward(&case.weights, &case.x, case.given(), None).unwrap();
         assert!(y.iter().any(|v| v.is_nan()), "{name}");
     }
 }
@@ -513,7 +564,7 @@ fn evaluation_is_training_without_backward() {
         let [y, ..] = case.run(&mut case.engine(ROWS, Purpose::Train));
         let mut engine = case.engine(ROWS + 1, Purpose::Evaluate);
         for _ in 0..2 {
-            let again = engine.forward(&case.weights, &case.x, &case.t, Some(KEY)).unwrap();
+            let again = engine.forward(&case.weights, &case.x, case.given(), Some(KEY)).unwrap();
             assert_eq!(bits(&y), bits(again), "{name}");
         }
     }
@@ -554,7 +605,7 @@ fn wrong_arguments_are_refused() {
         refused(&case.weights[1..], &case.x, &case.t),
         format!("forward: weights has {} elements, expected {n}", n - 1)
     );
-    engine.forward(&case.weights, &case.x, &case.t, None).unwrap();
+    engine.forward(&case.weights, &case.x, case.given(), None).unwrap();
     let mut refused = |dy: &[f32], dw: Option<&mut [f32]>, dx: Option<&mut [f32]>| {
         engine.backward(&case.weights, dy, dw, dx).unwrap_err().to_string()
     };
@@ -569,7 +620,7 @@ fn wrong_arguments_are_refused() {
     assert!(engine.forward(&case.weights, &case.x, &[0.0; 3], None).is_err());
     engine.backward(&case.weights, &case.dy, None, None).unwrap();
     let mut engine = case.engine(2, Purpose::Evaluate);
-    engine.forward(&case.weights, &case.x, &case.t, None).unwrap();
+    engine.forward(&case.weights, &case.x, case.given(), None).unwrap();
     assert!(matches!(engine.backward(&case.weights, &case.dy, None, None), Err(NetError::Backward { .. })));
 }
 
@@ -586,7 +637,7 @@ fn normalisation_is_exact_far_from_zero() {
     let mut dscale = [0.0; 8];
     for r in 0..2 {
         let x = wide(&case.x[r * shape.len()..(r + 1) * shape.len()]);
-        let y = naive(&graph, &wide(&case.weights), &x, 0.0, r, None);
+        let y = naive(&graph, &wide(&case.weights), &x, (0.0, &[]), r, None);
         for (i, y) in y.iter().enumerate() {
             dscale[i % 8] += y * f64::from(case.dy[r * shape.len() + i]);
         }

@@ -318,6 +318,7 @@ impl Plan {
             steps: network.steps.unwrap_or(training.steps),
             batch: network.batch.unwrap_or(training.batch),
             repeat: network.repeat.unwrap_or(training.repeat),
+            caption_drop: 0.0,
             adam,
             ema: network.ema.unwrap_or(training.ema),
             seed,

@@ -121,6 +121,7 @@ fn network_settings(defaults: &TrainDefaults, network: &ToyNetwork) -> TrainSett
         steps: network.steps,
         batch: defaults.batch,
         repeat: defaults.repeat,
+        caption_drop: 0.0,
         adam: AdamSettings { learning_rate: defaults.learning_rate, ..AdamSettings::default() },
         ema: defaults.ema,
         seed: SEED,
