@@ -23,6 +23,7 @@ mod likelihood;
 mod minima;
 mod own;
 mod potential;
+mod prompts;
 mod sample;
 mod score;
 mod signals;
@@ -56,12 +57,13 @@ enum Command {
     Arch(arch::Args),
     Train(Box<train::Args>),
     Import(Box<import::Args>),
-    Sample(sample::Args),
+    Sample(Box<sample::Args>),
     Likelihood(likelihood::Args),
     Sweep(Box<sweep::Args>),
     Basin(Box<basin::Args>),
     Curvature(Box<curvature::Args>),
     Potential(Box<potential::Args>),
+    Prompts(Box<prompts::Args>),
     Claims(claims::Args),
     Data(data::Args),
     Doctor(doctor::Args),
@@ -114,6 +116,7 @@ impl Command {
             Self::Basin(_) => "basin",
             Self::Curvature(_) => "curvature",
             Self::Potential(_) => "potential",
+            Self::Prompts(_) => "prompts",
             Self::Claims(_) => "claims",
             Self::Data(_) => "data",
             Self::Doctor(_) => "doctor",
@@ -131,6 +134,7 @@ impl Command {
                 | Self::Basin(_)
                 | Self::Curvature(_)
                 | Self::Potential(_)
+                | Self::Prompts(_)
         )
     }
 }
@@ -197,12 +201,13 @@ fn status() -> u8 {
         Command::Arch(args) => arch::run(args).map_err(Into::into),
         Command::Train(args) => train::run(*args).map_err(Into::into),
         Command::Import(args) => import::run(*args).map_err(Into::into),
-        Command::Sample(args) => sample::run(args).map_err(Into::into),
+        Command::Sample(args) => sample::run(*args).map_err(Into::into),
         Command::Likelihood(args) => likelihood::run(args).map_err(Into::into),
         Command::Sweep(args) => sweep::run(*args).map_err(Into::into),
         Command::Basin(args) => basin::run(*args).map_err(Into::into),
         Command::Curvature(args) => curvature::run(*args).map_err(Into::into),
         Command::Potential(args) => potential::run(*args).map_err(Into::into),
+        Command::Prompts(args) => prompts::run(*args).map_err(Into::into),
         Command::Claims(args) => claims::run(args).map_err(Into::into),
         Command::Data(args) => data::run(args).map_err(Into::into),
         Command::Doctor(args) => doctor::run(args).map_err(Into::into),

@@ -24,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     source: Source,
     /// Number of samples
-    #[arg(short, value_name = "n")]
+    #[arg(short, value_name = "n", default_value_t = 1)]
     n: usize,
     /// Sampler: ancestral sampling of DDPM; DDIM without noise; the probability-flow equation with an adaptive integrator
     /// (ode); or Euler-Maruyama on the reverse equation (em)

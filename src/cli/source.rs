@@ -30,13 +30,17 @@ impl Source {
 
     /// The options of the score, checked.
     pub fn options(&self) -> Result<ScoreOptions, Failure> {
-        let options = ScoreOptions { device: self.on.device, ..self.options };
+        let options = ScoreOptions { device: self.on.device, ..self.options.clone() };
         if !(1..=MOST_ROWS).contains(&options.batch) {
             let reason = format!("is {}, expected 1 to {MOST_ROWS}", options.batch);
             return Err(Failure::Option { option: "--batch", reason });
         }
         if options.raw && options.score == ScoreKind::Exact {
             return Err(Failure::Option { option: "--raw", reason: "the exact score has no weights".into() });
+        }
+        if options.prompt.is_some() && options.score == ScoreKind::Exact {
+            let reason = "the exact score of a training set knows no captions".into();
+            return Err(Failure::Option { option: "--prompt", reason });
         }
         Ok(options)
     }

@@ -31,6 +31,9 @@ pub struct Args {
     /// File with all settings, .toml or .json, instead of the options below
     #[arg(long, value_name = "FILE", conflicts_with_all = ["Choices", "Reading"])]
     config: Option<PathBuf>,
+    /// Settings of the project by name, such as emoji-doses, instead of the options below: data/training/NAME.toml
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["Choices", "Reading", "config"])]
+    plan: Option<String>,
     #[command(flatten)]
     choices: Choices,
     #[command(flatten)]
@@ -45,7 +48,7 @@ pub struct Args {
 struct Choices {
     /// Data set: mnist, fashion-mnist, cifar10, lsun-church or toy; or own images: files, folders and patterns, as for
     /// 'classify'
-    #[arg(long, value_name = "NAME|PATH", required_unless_present = "config", num_args = 1..)]
+    #[arg(long, value_name = "NAME|PATH", required_unless_present_any = ["config", "plan"], num_args = 1..)]
     dataset: Vec<PathBuf>,
     /// Training set size K: the first K rows of the nested training sets [default: all own images]
     #[arg(long)]
@@ -156,7 +159,11 @@ pub enum Error {
 
 /// Runs `mem2gen train`.
 pub fn run(args: Args) -> Result<(), Error> {
-    let (settings, data) = match &args.config {
+    let planned = args
+        .plan
+        .as_ref()
+        .map(|name| Layout::find().root().join("data/training").join(format!("{name}.toml")));
+    let (settings, data) = match args.config.as_ref().or(planned.as_ref()) {
         Some(path) => (read(path)?, None),
         None => args.settings()?,
     };

@@ -105,7 +105,7 @@ pub fn write_pictures(
         let mut count = 0;
         for part in parts {
             for row in part?.outer_iter() {
-                let png = png(row, shape)?;
+                let png = picture_png(row, shape)?;
                 write_atomic(&folder.join(format!("{count:06}.png")), |w| w.write_all(&png))?;
                 count += 1;
             }
@@ -114,8 +114,11 @@ pub fn write_pictures(
     })
 }
 
-/// An image as PNG.
-fn png(row: ArrayView1<'_, f32>, shape: Shape) -> Result<Vec<u8>, FigureError> {
+/// An image `[N]` in [-1, 1] as PNG, with values rounded to bytes.
+///
+/// # Errors
+/// [`FigureError::Encode`].
+pub fn picture_png(row: ArrayView1<'_, f32>, shape: Shape) -> Result<Vec<u8>, FigureError> {
     let colour = if shape.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let bytes: Vec<u8> = row.iter().map(|v| byte(*v)).collect();
     let mut out = Vec::new();

@@ -96,6 +96,46 @@ pub trait Score: Sync {
     }
 }
 
+impl<S: Score + ?Sized> Score for &S {
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn score(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError> {
+        (**self).score(x, levels)
+    }
+
+    fn vjp(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+        v: ArrayView2<'_, f64>,
+    ) -> Result<Array2<f64>, ScoreError> {
+        (**self).vjp(x, levels, v)
+    }
+
+    fn divergence(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array1<f64>, ScoreError> {
+        (**self).divergence(x, levels)
+    }
+
+    fn score_and_divergence(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+    ) -> Result<(Array2<f64>, Array1<f64>), ScoreError> {
+        (**self).score_and_divergence(x, levels)
+    }
+
+    fn score_and_terms(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+        directions: &[Array2<f64>],
+    ) -> Result<(Array2<f64>, Array2<f64>), ScoreError> {
+        (**self).score_and_terms(x, levels, directions)
+    }
+}
+
 /// A density p_t that is known.
 pub trait Density: Sync {
     /// N, the number of dimensions.

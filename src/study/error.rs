@@ -47,6 +47,16 @@ pub enum StudyError {
         /// What was found and what is expected.
         reason: String,
     },
+    /// A list of prompts that can't be read.
+    #[error("prompts {}{}: {reason}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; `None` for the file.
+        line: Option<usize>,
+        /// What was found and what is expected.
+        reason: String,
+    },
     /// Samples of a training run outside a sweep.
     #[error("{} is a training run without {group} samples; give the cell of a sweep", path.display())]
     NoSamples {

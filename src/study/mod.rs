@@ -11,6 +11,7 @@ pub mod curvature;
 pub mod energy;
 pub mod error;
 pub mod load;
+pub mod prompts;
 pub mod queries;
 pub mod subject;
 pub mod sweep;

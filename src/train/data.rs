@@ -1,9 +1,13 @@
 use ndarray::{ArcArray2, Array2, ArrayView2, Axis};
 
-use super::TrainError;
+use std::collections::HashSet;
+
 use super::settings::DataSettings;
+use super::{DoseSettings, Dosed, TrainError};
+use crate::data::emoji::pictures;
 use crate::data::{DataError, Dataset, ImageSet, Input, Range, Split, find, load, subset};
 use crate::memory::toy::points;
+use crate::net::text::Embeddings;
 use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::shape::Shape;
@@ -55,6 +59,9 @@ enum Images {
     /// The training split of a data set of the registry, the size of its images in training, and the folders in which its
     /// test split is.
     Registered(Dataset, usize, Layout),
+    /// Pictures of a data set with captions, the size of images in training, the rows of the training set and the vectors of
+    /// their captions.
+    Captioned(Dataset, usize, Vec<Dosed>, Array2<f32>),
     /// The user's own images.
     Own(ImageSet),
     /// Points of the toy model.
@@ -70,6 +77,9 @@ impl TrainingSource {
     pub fn open(layout: &Layout, settings: &DataSettings) -> Result<Self, TrainError> {
         match settings {
             DataSettings::Images { dataset, size, k } => Self::from_dataset(layout, dataset, *size, Some(*k)),
+            DataSettings::Captions { dataset, size, doses } => {
+                Self::from_doses(layout, dataset, *size, doses.clone())
+            }
             DataSettings::Files { images, k } => Self::from_files(images.clone(), Some(*k)),
             DataSettings::Toy { .. } => Ok(Self { settings: settings.clone(), images: Images::Toy }),
             DataSettings::Unknown => Err(TrainError::UnknownData),
@@ -90,6 +100,35 @@ impl TrainingSource {
         let k = k.unwrap_or(images.len());
         let settings = DataSettings::Images { dataset: dataset.to_owned(), size, k };
         Ok(Self { settings, images: Images::Registered(images, size, layout.clone()) })
+    }
+
+    /// Reads a data set of pictures with captions, of which each is seen as often as its dose says, reduced to `size`.
+    ///
+    /// # Errors
+    /// Errors of [`load`], [`pictures`], [`DoseSettings::allot`] and [`Embeddings::of_emoji`].
+    pub fn from_doses(
+        layout: &Layout,
+        dataset: &str,
+        size: usize,
+        doses: DoseSettings,
+    ) -> Result<Self, TrainError> {
+        let rows = doses.allot(&pictures(layout, find(dataset)?)?)?;
+        let images = load(layout, dataset, Split::Train)?;
+        let known = Embeddings::of_emoji(layout)?;
+        let mut vectors = Array2::zeros((rows.len(), known.rows().ncols()));
+        for (row, mut vector) in rows.iter().zip(vectors.outer_iter_mut()) {
+            vector.assign(&known.find(&row.caption)?);
+        }
+        let settings = DataSettings::Captions { dataset: dataset.to_owned(), size, doses };
+        Ok(Self { settings, images: Images::Captioned(images, size, rows, vectors) })
+    }
+
+    /// Caption, part and dose of each row; `None` for a training set without captions.
+    pub fn dosed(&self) -> Option<&[Dosed]> {
+        match &self.images {
+            Images::Captioned(_, _, rows, _) => Some(rows),
+            Images::Registered(..) | Images::Own(_) | Images::Toy => None,
+        }
     }
 
     /// Reads the user's own images, of which the first `k` are trained on, or all.
@@ -119,19 +158,22 @@ impl TrainingSource {
     pub fn said(&self) -> Option<String> {
         match &self.images {
             Images::Own(images) => Some(images.said()),
-            Images::Registered(..) | Images::Toy => None,
+            Images::Registered(..) | Images::Captioned(..) | Images::Toy => None,
         }
     }
 
     /// Training set size K that is asked for.
     pub fn k(&self) -> usize {
-        self.settings.k().expect("an unknown training set has no source")
+        match &self.images {
+            Images::Captioned(_, _, rows, _) => rows.len(),
+            _ => self.settings.k().expect("an unknown training set has no source"),
+        }
     }
 
     /// Number of rows of which the training set is a part.
     pub fn count(&self) -> usize {
         match &self.images {
-            Images::Registered(images, ..) => images.len(),
+            Images::Registered(images, ..) | Images::Captioned(images, ..) => images.len(),
             Images::Own(images) => images.len(),
             Images::Toy => self.k(),
         }
@@ -143,8 +185,12 @@ impl TrainingSource {
     /// [`DataError::SubsetSize`] for a K of 0 or above [`Self::count`]; [`TrainError::Setting`] for a size that does not
     /// divide that of the images and values that are not finite; errors of [`points`] and [`ImageSet::symmetric`].
     pub fn training(&self) -> Result<TrainingData, TrainError> {
-        match self.images {
+        match &self.images {
             Images::Toy => self.rows(&(0..self.k()).collect::<Vec<_>>()),
+            Images::Captioned(_, _, rows, vectors) => {
+                let data = self.rows(&rows.iter().map(|row| row.picture).collect::<Vec<_>>())?;
+                data.with_captions(vectors.clone(), rows.iter().map(|row| row.dose).collect())
+            }
             _ => self.rows(&subset::indices(self.count(), self.k())?),
         }
     }
@@ -173,6 +219,11 @@ impl TrainingSource {
                 self.settings.name()
             ));
         }
+        if let Some(dosed) = self.dosed() {
+            let seen: HashSet<usize> = dosed.iter().map(|row| row.picture).collect();
+            let rest = subset::order(count).into_iter().filter(|picture| !seen.contains(picture));
+            return self.rows(&rest.take(most).collect::<Vec<_>>());
+        }
         self.rows(&subset::order(count)[k..count.min(k.saturating_add(most))])
     }
 
@@ -193,7 +244,9 @@ impl TrainingSource {
     /// Rows of the data set.
     fn rows(&self, rows: &[usize]) -> Result<TrainingData, TrainError> {
         match &self.images {
-            Images::Registered(images, size, _) => TrainingData::of_images(&images.select(rows)?, *size),
+            Images::Registered(images, size, _) | Images::Captioned(images, size, ..) => {
+                TrainingData::of_images(&images.select(rows)?, *size)
+            }
             Images::Own(images) => {
                 let shape = images.shape().expect("`from_files` refuses vectors");
                 let made = TrainingData::new(images.symmetric(rows)?, shape)?;

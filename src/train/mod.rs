@@ -9,6 +9,7 @@ mod batch;
 mod candle;
 mod checkpoint;
 mod data;
+mod doses;
 mod error;
 mod import;
 mod learner;
@@ -21,6 +22,7 @@ mod settings;
 
 pub use checkpoint::MetricsRow;
 pub use data::{TrainingData, TrainingSource};
+pub use doses::{DoseSettings, Dosed, Part};
 pub use error::TrainError;
 pub use import::Imported;
 pub use pace::pace;

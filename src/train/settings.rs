@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
+use super::{DoseSettings, TrainError};
 use crate::data::{DataError, Input};
 use crate::net::{Arch, Graph};
 use crate::process::{Prediction, Process, ProcessError, Spacing, Steps, Ve, VeSettings, Vp, VpSettings};
@@ -14,7 +14,7 @@ use crate::store::sha256_hex;
 pub const MOST_ROWS: usize = 1 << 20;
 
 /// A training set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataSettings {
     /// Images with values in [-1, 1], without flips.
@@ -25,6 +25,15 @@ pub enum DataSettings {
         size: usize,
         /// Training set size K: the first K images of the nested training sets.
         k: usize,
+    },
+    /// Pictures with captions, of which it is known how often each is seen. Values are in [-1, 1].
+    Captions {
+        /// Name of the data set of emoji.
+        dataset: String,
+        /// As for [`Self::Images`].
+        size: usize,
+        /// The captions and how often each is seen.
+        doses: DoseSettings,
     },
     /// The user's own images, brought to [-1, 1] and not flipped.
     Files {
@@ -43,9 +52,10 @@ pub enum DataSettings {
 }
 
 impl DataSettings {
-    /// K; `None` when the training set is unknown.
+    /// K as it is asked for; `None` when the training set is unknown, and for captions, whose pictures have yet to be counted.
     pub const fn k(&self) -> Option<usize> {
         match self {
+            Self::Captions { .. } => None,
             Self::Images { k, .. } | Self::Files { k, .. } | Self::Toy { k } => Some(*k),
             Self::Unknown => None,
         }
@@ -70,7 +80,7 @@ impl DataSettings {
     /// The data set in words: its name, or the paths of own images.
     pub fn name(&self) -> String {
         match self {
-            Self::Images { dataset, .. } => dataset.clone(),
+            Self::Images { dataset, .. } | Self::Captions { dataset, .. } => dataset.clone(),
             Self::Files { images, .. } => {
                 images.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             }

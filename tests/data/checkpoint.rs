@@ -22,6 +22,8 @@ fn unet() -> (UnetSettings, Shape) {
         attention: vec![4],
         groups: Some(2),
         dropout: 0.1,
+        patch: 1,
+        condition: 0,
     };
     (settings, input)
 }

@@ -14,5 +14,5 @@ pub use cell::{CELL, LabelledSamples, SAMPLES, labelled_rows};
 pub use choice::{Choice, Labelled, Pick, pick};
 pub use networks::{NetworkRows, NetworkTable, NetworkTables, networks_frame, networks_rows};
 pub use one::{Images, Subject};
-pub use score::{ScoreKind, ScoreOptions, TrainedScore, training_run};
+pub use score::{ScoreKind, ScoreOptions, TrainedScore, caption_vector, training_run};
 pub use subjects::{BATCH, SubjectNetwork, SubjectSettings, Subjects};

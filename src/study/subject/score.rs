@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 use super::LabelledSamples;
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
+use crate::net::text::{Embeddings, TextEncoder};
 use crate::ops::Memories;
 use crate::project::Layout;
 use crate::sample;
-use crate::score::{Empirical, Network, Score, ScoreError, Timed};
-use crate::store::sha256_hex;
+use crate::score::{Empirical, Guided, Network, Score, ScoreError, Timed};
+use crate::store::{quoted, sha256_hex};
+use crate::study::error::StudyError;
 use crate::study::sweep::network_device;
 use crate::train::{Kind, RunDir};
 
@@ -35,7 +37,7 @@ pub enum ScoreKind {
 /// let options = ScoreOptions::default();
 /// assert_eq!((options.score, options.raw, options.batch), (ScoreKind::Network, false, 128));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct ScoreOptions {
     /// Score of the run
     #[arg(long, value_enum, default_value_t = ScoreOptions::default().score)]
@@ -43,6 +45,12 @@ pub struct ScoreOptions {
     /// Weights themselves instead of their moving average
     #[arg(long)]
     pub raw: bool,
+    /// Caption for a network that was trained with captions; without it the score is that of all captions together
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Scale g of classifier-free guidance towards the prompt: s + g (s_prompt - s); 1 is the score with the prompt itself
+    #[arg(long, value_name = "G", allow_hyphen_values = true, requires = "prompt", default_value_t = ScoreOptions::default().guidance)]
+    pub guidance: f64,
     /// Batch size of the network; on the CPU no result depends on it
     #[arg(long, default_value_t = ScoreOptions::default().batch)]
     pub batch: usize,
@@ -53,7 +61,14 @@ pub struct ScoreOptions {
 
 impl Default for ScoreOptions {
     fn default() -> Self {
-        Self { score: ScoreKind::Network, raw: false, batch: 128, device: DeviceChoice::default() }
+        Self {
+            score: ScoreKind::Network,
+            raw: false,
+            prompt: None,
+            guidance: 1.0,
+            batch: 128,
+            device: DeviceChoice::default(),
+        }
     }
 }
 
@@ -76,8 +91,27 @@ pub struct TrainedScore {
 }
 
 enum Origin {
-    Network { kind: Kind, step: u64, sha256: String, device: Device },
+    Network { kind: Kind, step: u64, sha256: String, device: Device, prompt: Option<Prompt> },
     Exact { memories: usize, device: Device },
+}
+
+/// A prompt and the scale of guidance towards it.
+struct Prompt {
+    text: String,
+    sha256: String,
+    guidance: f64,
+}
+
+/// The vector of a caption: the stored one, or the encoder's for a new prompt.
+///
+/// # Errors
+/// Those of [`Embeddings::of_emoji`] and [`TextEncoder::load`], whose weights `mem2gen data fetch minilm` brings.
+pub fn caption_vector(layout: &Layout, caption: &str) -> Result<Vec<f32>, Error> {
+    let known = Embeddings::of_emoji(layout)?;
+    if let Ok(vector) = known.find(caption) {
+        return Ok(vector.to_vec());
+    }
+    Ok(TextEncoder::load(layout)?.encode(&[caption])?.row(0).to_vec())
 }
 
 impl TrainedScore {
@@ -96,8 +130,24 @@ impl TrainedScore {
                 let (weights, step) = run.weights(kind)?;
                 let bytes: Vec<u8> = weights.values().iter().flat_map(|v| v.to_le_bytes()).collect();
                 let device = network_device(options.device)?;
-                let network = Network::on(weights, run.prediction(), options.batch, device)?;
-                (Origin::Network { kind, step, sha256: sha256_hex(&bytes), device }, Timed::new(network))
+                let network = Network::on(weights.clone(), run.prediction(), options.batch, device)?;
+                let (score, prompt) = match &options.prompt {
+                    None => (Timed::new(network), None),
+                    Some(text) => {
+                        if weights.graph().condition() == 0 {
+                            let reason =
+                                "its network was trained without captions, so it takes no prompt".into();
+                            return Err(StudyError::Subject { path: folder.into(), reason }.into());
+                        }
+                        let vector = caption_vector(layout, text)?;
+                        let with = Network::on(weights, run.prediction(), options.batch, device)?;
+                        let guided = Guided::new(network, with.with_condition(&vector)?, options.guidance)?;
+                        let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
+                        let (text, guidance) = (text.clone(), options.guidance);
+                        (Timed::new(guided), Some(Prompt { text, sha256: sha256_hex(&bytes), guidance }))
+                    }
+                };
+                (Origin::Network { kind, step, sha256: sha256_hex(&bytes), device, prompt }, score)
             }
             ScoreKind::Exact => {
                 let rows = run.data(layout)?.rows().mapv(f64::from);
@@ -144,8 +194,12 @@ impl TrainedScore {
     pub fn identity(&self) -> Value {
         let settings = self.run.params().settings();
         let score = match &self.origin {
-            Origin::Network { sha256, device, .. } => {
-                json!({ "weights_sha256": sha256, "arch": settings.arch, "device": device })
+            Origin::Network { sha256, device, prompt, .. } => {
+                let mut score = json!({ "weights_sha256": sha256, "arch": settings.arch, "device": device });
+                if let Some(Prompt { sha256, guidance, .. }) = prompt {
+                    score["prompt"] = json!({ "vector_sha256": sha256, "guidance": guidance });
+                }
+                score
             }
             Origin::Exact { .. } => json!({ "training_set_sha256": self.run.data_sha256() }),
         };
@@ -166,12 +220,15 @@ impl TrainedScore {
     /// The score in words, such as "average weights of step 8000, cpu".
     pub fn describe(&self) -> String {
         match &self.origin {
-            Origin::Network { kind, step, device, .. } => {
+            Origin::Network { kind, step, device, prompt, .. } => {
                 let which = match kind {
                     Kind::Ema => "average weights",
                     Kind::Raw => "weights",
                 };
-                format!("{which} of step {step}, {device}")
+                let prompt = prompt.as_ref().map_or_else(String::new, |Prompt { text, guidance, .. }| {
+                    format!(", prompt {} with guidance {guidance}", quoted(text))
+                });
+                format!("{which} of step {step}{prompt}, {device}")
             }
             Origin::Exact { memories, device } => format!("exact score of {memories} memories, {device}"),
         }

@@ -1,0 +1,79 @@
+//! Tables of prompts.
+
+use polars::prelude::DataFrame;
+
+use super::{Measured, PromptRow};
+use crate::frame::{Item, TableError, columns, frame};
+
+columns!(PromptRow, "prompts",
+    /// One row for each sample of each prompt, with the fields of [`PromptRow`].
+    prompts_frame, prompts_rows, {
+    "prompt": (prompt),
+    "caption": (caption),
+    "index": (index),
+    "kind": (kind),
+    "seed": (seed),
+    "rows": (rows),
+    "sigma": (sigma),
+    "dim": (dim),
+    "curvature": (curvature),
+    "flat": (flat),
+    "noise_first": (noise_first),
+    "noise_mean": (noise_mean),
+    "sharpness": (sharpness),
+    "alignment": (alignment),
+    "diversity": (diversity),
+    "variation": (variation),
+    "nearest": (nearest),
+    "nearest_row": (nearest_row),
+    "own": (own),
+    "part": (part),
+    "dose": (dose),
+});
+
+/// One row for each sample and singular value of S: `prompt`, `seed`, `index` (from 1, values descending) and `value`.
+///
+/// # Errors
+/// As [`frame`].
+pub fn spectra_frame(measured: &[Measured]) -> Result<DataFrame, TableError> {
+    let each = || measured.iter().flat_map(|m| (0..m.values.len()).map(move |i| (m, i)));
+    frame(
+        "spectra of prompts",
+        vec![
+            Item::column("prompt", each().map(|(m, _)| m.row.prompt).collect()),
+            Item::column("seed", each().map(|(m, _)| m.row.seed).collect()),
+            Item::column("index", each().map(|(_, i)| i + 1).collect()),
+            Item::column("value", each().map(|(m, i)| m.values[i]).collect()),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_writing_and_reading() {
+        let one = PromptRow {
+            caption: "a".into(),
+            index: Some("7".into()),
+            diversity: Some(0.5),
+            nearest_row: Some(3),
+            part: Some("dosed".into()),
+            ..PromptRow::default()
+        };
+        let rows = [one.clone(), PromptRow { prompt: 1, index: None, nearest_row: None, part: None, ..one }];
+        assert_eq!(prompts_rows(&prompts_frame(&rows).unwrap()).unwrap(), rows);
+        let measured = Measured {
+            row: rows[1].clone(),
+            values: vec![3.0, 1.0],
+            sample: vec![],
+            picture: vec![],
+            shape: [0, 0, 0],
+        };
+        let frame = spectra_frame(&[measured]).unwrap();
+        assert_eq!(usize::read(&frame, "prompt").unwrap(), [1, 1]);
+        assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2]);
+        assert_eq!(f64::read(&frame, "value").unwrap(), [3.0, 1.0]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Models that draw pictures from prompts.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ndarray::{Array2, ArrayView2};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::device::{Device, DeviceChoice};
+use crate::net::Weights;
+use crate::process::Vp;
+use crate::project::Layout;
+use crate::score::{Network, Score};
+use crate::shape::Shape;
+use crate::store::sha256_hex;
+use crate::study::error::StudyError;
+use crate::study::subject::{caption_vector, training_run};
+use crate::study::sweep::network_device;
+use crate::train::{Dosed, Kind, RunDir, TrainedProcess};
+
+/// The scores of one prompt.
+pub struct Prompted {
+    /// Without the prompt.
+    pub without: Box<dyn Score + Send>,
+    /// With the prompt.
+    pub with: Box<dyn Score + Send>,
+}
+
+/// What is known about the training of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truth {
+    /// The training images, `[K, N]`.
+    pub images: Array2<f32>,
+    /// Caption, part and dose of each.
+    pub rows: Vec<Dosed>,
+}
+
+/// A model that draws pictures from prompts.
+pub trait PromptModel: Sync {
+    /// Shape of what is sampled: images, or latents of them.
+    fn shape(&self) -> Shape;
+
+    /// The process of the scores.
+    fn process(&self) -> &Vp;
+
+    /// Bound of each value of the predicted clean sample; `None` for latents, which have none.
+    fn clip(&self) -> Option<f64>;
+
+    /// The scores of a prompt.
+    ///
+    /// # Errors
+    /// Those of the text encoder and the network.
+    fn prompted(&self, caption: &str) -> Result<Prompted, Error>;
+
+    /// The pictures of samples `[m, N]`, with values in [-1, 1], and their shape.
+    ///
+    /// # Errors
+    /// Those of the decoder.
+    fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error>;
+
+    /// Everything that the scores depend on.
+    fn identity(&self) -> Value;
+
+    /// What is known about the training; `None` for a model whose training set is not at hand.
+    fn truth(&self) -> Option<&Truth>;
+}
+
+/// A network of a training run with captions. It samples images themselves.
+pub struct TrainedPrompts {
+    run: RunDir,
+    weights: Weights,
+    sha256: String,
+    vp: Vp,
+    layout: Layout,
+    device: Device,
+    batch: usize,
+    truth: Truth,
+}
+
+impl TrainedPrompts {
+    /// Opens a training run with captions, with the moving average of its weights and its training set.
+    ///
+    /// # Errors
+    /// [`StudyError::Subject`] for a run without captions or of another process than vp;
+    /// [`TrainError`](crate::train::TrainError) for a damaged run and another training set;
+    /// [`ScoreError`](crate::score::ScoreError) for a device that can't be used.
+    pub fn open(folder: &Path, layout: &Layout, device: DeviceChoice, batch: usize) -> Result<Self, Error> {
+        let run = training_run(folder)?;
+        let refused = |reason: &str| StudyError::Subject { path: folder.into(), reason: reason.into() };
+        let TrainedProcess::Vp(vp) = run.process().clone() else {
+            return Err(refused("the process of the run is ve, expected vp").into());
+        };
+        if run.graph().condition() == 0 {
+            return Err(refused("its network was trained without captions, so it takes no prompt").into());
+        }
+        let (source, data) = run.source(layout)?;
+        let rows = source.dosed().ok_or_else(|| refused("its training set has no captions"))?.to_vec();
+        let weights = run.weights(Kind::Ema)?.0;
+        let bytes: Vec<u8> = weights.values().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let truth = Truth { images: data.rows().to_owned().into_owned(), rows };
+        let (layout, device) = (layout.clone(), network_device(device)?);
+        Ok(Self { run, sha256: sha256_hex(&bytes), weights, vp, layout, device, batch, truth })
+    }
+
+    /// The training run.
+    pub fn run(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// The captions of the training set with a dose and of templates, in the order of the training set, each once.
+    pub fn captions(&self) -> Vec<&str> {
+        use crate::train::Part;
+        let mut seen = HashMap::new();
+        let known = self.truth.rows.iter().filter(|row| row.part != Part::Other);
+        known.map(|row| row.caption.as_str()).filter(|caption| seen.insert(*caption, ()).is_none()).collect()
+    }
+
+    fn network(&self) -> Result<Network, Error> {
+        Ok(Network::on(self.weights.clone(), self.run.prediction(), self.batch, self.device)?)
+    }
+}
+
+impl PromptModel for TrainedPrompts {
+    fn shape(&self) -> Shape {
+        self.run.shape()
+    }
+
+    fn process(&self) -> &Vp {
+        &self.vp
+    }
+
+    fn clip(&self) -> Option<f64> {
+        Some(1.0)
+    }
+
+    fn prompted(&self, caption: &str) -> Result<Prompted, Error> {
+        let vector = caption_vector(&self.layout, caption)?;
+        Ok(Prompted {
+            without: Box::new(self.network()?),
+            with: Box::new(self.network()?.with_condition(&vector)?),
+        })
+    }
+
+    fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error> {
+        Ok((samples.mapv(|v| v.clamp(-1.0, 1.0)), self.shape()))
+    }
+
+    fn identity(&self) -> Value {
+        let settings = self.run.params().settings();
+        json!({
+            "weights_sha256": self.sha256,
+            "arch": settings.arch,
+            "prediction": settings.prediction,
+            "process": settings.process,
+            "device": self.device,
+        })
+    }
+
+    fn truth(&self) -> Option<&Truth> {
+        Some(&self.truth)
+    }
+}
