@@ -210,7 +210,7 @@ fn data(layout: &Layout, entry: &Entry, packed: bool) -> Check {
     let what = format!("data {}", entry.name);
     let own = entry.source == Source::UserFiles;
     let brings = format!("mem2gen data fetch {}{}", entry.name, if own { " --from DIR" } else { "" });
-    let verdict = if own || packed { Verdict::Warning } else { Verdict::Missing };
+    let verdict = if entry.by_default && !packed { Verdict::Missing } else { Verdict::Warning };
     match state(layout, entry) {
         State::Present(manifest) => {
             let sums: Vec<String> = manifest
@@ -223,7 +223,7 @@ fn data(layout: &Layout, entry: &Entry, packed: bool) -> Check {
                 .collect();
             Check::ok(&what, sums.join(", "))
         }
-        State::Absent if own => {
+        State::Absent if !entry.by_default => {
             Check::not(&what, verdict, "absent; needed only for figures that show it", brings)
         }
         State::Absent => Check::not(&what, verdict, "absent", brings),

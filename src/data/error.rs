@@ -278,6 +278,14 @@ pub enum DataError {
         /// Description of the damage.
         reason: String,
     },
+    /// Icons, their names or captions have another form than expected.
+    #[error("read {}: {reason}", path.display())]
+    Icons {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        reason: String,
+    },
     /// A file of weights can't be read or written.
     #[error("weights {}: {reason}", path.display())]
     Weights {

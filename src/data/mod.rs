@@ -5,6 +5,7 @@
 
 pub(crate) mod archive;
 pub mod cifar;
+pub mod emoji;
 mod error;
 pub mod fetch;
 pub mod idx;
@@ -284,6 +285,17 @@ fn decode(
             // Users may have part of the full set; the manifest has the number of images.
             let (_, images) = images(train)?;
             (images.pixels, vec![0; images.count])
+        }
+        Files::Emoji { train, captions, captions_sha256 } => {
+            if split == Split::Test {
+                return Err(missing());
+            }
+            let (path, images) = images(train)?;
+            count(&path, "images", spec.images, images.count)?;
+            let (path, bytes) = read(captions)?;
+            let pictures = emoji::read_captions(&path, &bytes, captions_sha256)?;
+            count(&path, "captions", spec.images, pictures.len())?;
+            (images.pixels, pictures.iter().map(|picture| picture.group.label()).collect())
         }
     };
     Dataset::from_parts(entry.shape, pixels, labels)

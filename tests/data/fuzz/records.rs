@@ -96,12 +96,13 @@ pub fn weights() -> impl FnMut(&mut Case) -> bool + Send {
         source: "a.ckpt",
         source_sha256: "",
         name: "a.safetensors",
-        sha256: leak(arrays_sha256(&arrays)),
+        form: weights::Form::Arrays { sha256: leak(arrays_sha256(&arrays)) },
     }));
     let known = weights::Weights {
         name: "tiny-weights",
         package: "tiny",
         version: "1.0",
+        kind: weights::Package::Source,
         archive_sha256: "",
         inside: "",
         files: std::slice::from_ref(file),
