@@ -1,18 +1,18 @@
 //! `mem2gen data`: fetch, verify, export and list data sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mem2gen::data::emoji::{bases, pictures};
 use mem2gen::data::fetch::{Outcome, Step, fetch};
 use mem2gen::data::registry::REGISTRY;
-use mem2gen::data::weights::{self, LPIPS, Weights};
+use mem2gen::data::weights::{self, Weights};
 use mem2gen::data::{DataError, Entry, Manifest, Split, State, check, find, folder, state};
+use mem2gen::net::NetError;
+use mem2gen::net::text::{Embeddings, TextEncoder};
 use mem2gen::project::Layout;
 
 use super::source::Failure;
-
-/// Data sets that are fetched when none is named.
-const DEFAULT: [&str; 2] = ["mnist", "fashion-mnist"];
 
 /// Fetch, verify, export and list data sets
 #[derive(Debug, clap::Args)]
@@ -25,12 +25,13 @@ pub struct Args {
 enum Command {
     /// Fetch data sets and weights into the cache and verify them; complete ones are unchanged
     Fetch {
-        /// Names of data sets (mnist, fashion-mnist, cifar10, lsun-church) or of the LPIPS weights
-        /// (lpips-weights) [default: mnist fashion-mnist]
+        /// Names of data sets (mnist, fashion-mnist, cifar10, lsun-church, emoji), of the LPIPS weights
+        /// (lpips-weights) or of the text encoder (minilm) [default: mnist fashion-mnist]
         names: Vec<String>,
         /// Folder with the files of one data set: IDX files (also .gz), CIFAR10's batches of the binary or
-        /// the Python version or the folder above them, images in any depth for lsun-church, alexnet.ckpt
-        /// and vgg16.ckpt for lpips-weights
+        /// the Python version or the folder above them, images in any depth for lsun-church, node_modules with
+        /// the packages of emoji, alexnet.ckpt and vgg16.ckpt for lpips-weights, model.safetensors and tokenizer.json
+        /// for minilm
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },
@@ -40,6 +41,12 @@ enum Command {
         names: Vec<String>,
     },
     Export(Box<super::export::Args>),
+    /// Encode the captions of emoji with the text encoder and write their vectors
+    Embed {
+        /// File of the vectors, safetensors in half precision
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// List data sets with images, shape, the paper's metric and critical points, and state
     List,
 }
@@ -50,6 +57,9 @@ pub enum Error {
     /// The library failed.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Captions were not encoded.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// A training set was not exported.
     #[error(transparent)]
     Export(#[from] Failure),
@@ -81,8 +91,20 @@ pub fn run(args: Args) -> Result<(), Error> {
         Command::Fetch { names, from } => fetch_all(&layout, &names, from),
         Command::Verify { names } => verify_all(&layout, &names),
         Command::Export(args) => Ok(super::export::run(&args)?),
+        Command::Embed { out } => embed(&layout, &out),
         Command::List => list(&layout),
     }
+}
+
+/// Writes the vectors of all captions of emoji, without skin tones.
+fn embed(layout: &Layout, out: &Path) -> Result<(), Error> {
+    let known = pictures(layout, find("emoji")?)?;
+    let captions: Vec<String> = bases(&known).into_iter().map(str::to_owned).collect();
+    let rows = TextEncoder::load(layout)?.encode(&captions)?;
+    let (n, width) = rows.dim();
+    Embeddings::new(captions, rows)?.write(out)?;
+    put_error!("wrote {n} vectors of {width} values to {}", out.display());
+    Ok(())
 }
 
 /// A data set or weights that can be fetched.
@@ -107,16 +129,15 @@ impl Item {
         }
     }
 
+    fn all() -> impl Iterator<Item = Self> {
+        REGISTRY.iter().map(Self::Images).chain(weights::ALL.into_iter().map(Self::Weights))
+    }
+
     /// The item called `name`; the error lists all names.
     fn find(name: &str) -> Result<Self, DataError> {
-        if name == LPIPS.name {
-            return Ok(Self::Weights(&LPIPS));
-        }
-        find(name).map(Self::Images).map_err(|error| match error {
-            DataError::UnknownName { name, known } => {
-                DataError::UnknownName { name, known: format!("{known}, {}", LPIPS.name) }
-            }
-            other => other,
+        Self::all().find(|item| item.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Self::all().map(Self::name).collect();
+            DataError::UnknownName { name: name.to_owned(), known: known.join(", ") }
         })
     }
 }
@@ -125,8 +146,11 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
     if from.is_some() && names.len() != 1 {
         return Err(Error::FromTakesOne(names.len()));
     }
-    let default = DEFAULT.map(str::to_owned);
-    let items = items(if names.is_empty() { &default } else { names })?;
+    let items: Vec<Item> = if names.is_empty() {
+        REGISTRY.iter().filter(|entry| entry.by_default).map(Item::Images).collect()
+    } else {
+        items(names)?
+    };
     each("fetch", &items, |item| {
         let mut last = Instant::now();
         let mut tell = |step: Step| {
@@ -145,7 +169,7 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
             },
             Item::Weights(weights) => {
                 let fetched = weights::fetch(layout, weights, from.as_deref(), &mut tell)?;
-                (fetched, networks(weights))
+                (fetched, files(weights))
             }
         };
         let how = if fetched { "fetched into" } else { "already in" };
@@ -156,8 +180,7 @@ fn fetch_all(layout: &Layout, names: &[String], from: Option<PathBuf>) -> Result
 fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
     let chosen: Vec<Item> = if names.is_empty() {
         // An incomplete data set has a folder and is reported as damaged.
-        let all = REGISTRY.iter().map(Item::Images).chain([Item::Weights(&LPIPS)]);
-        all.filter(|item| item.folder(layout).is_dir()).collect()
+        Item::all().filter(|item| item.folder(layout).is_dir()).collect()
     } else {
         items(names)?
     };
@@ -177,7 +200,7 @@ fn verify_all(layout: &Layout, names: &[String]) -> Result<(), Error> {
             }
             Item::Weights(weights) => {
                 weights::check(layout, weights)?;
-                (networks(weights), registry)
+                (files(weights), registry)
             }
         };
         Ok(format!("{}: complete, {what}, verified against {against}", item.name()))
@@ -212,8 +235,8 @@ fn items(names: &[String]) -> Result<Vec<Item>, DataError> {
     names.iter().map(|name| Item::find(name)).collect()
 }
 
-fn networks(weights: &Weights) -> String {
-    format!("{} networks ({})", weights.files.len(), weights.source())
+fn files(weights: &Weights) -> String {
+    format!("{} files ({})", weights.files.len(), weights.source())
 }
 
 fn summary(manifest: &Manifest) -> String {
@@ -231,6 +254,7 @@ fn summary(manifest: &Manifest) -> String {
 fn list(layout: &Layout) -> Result<(), Error> {
     let head = ["name", "train", "test", "shape", "metric", "A", "B", "source", "state"];
     let mut rows = vec![head.map(str::to_owned)];
+    let none = || "-".to_owned();
     for entry in &REGISTRY {
         let state = match state(layout, entry) {
             State::Present(manifest) => match manifest.splits.get(&Split::Train) {
@@ -245,22 +269,24 @@ fn list(layout: &Layout) -> Result<(), Error> {
         rows.push([
             entry.name.to_owned(),
             entry.train.images.to_string(),
-            entry.test.map_or_else(|| "-".to_owned(), |spec| spec.images.to_string()),
+            entry.test.map_or_else(none, |spec| spec.images.to_string()),
             entry.shape.to_string(),
             entry.metric.to_string(),
-            entry.critical.a.to_string(),
-            entry.critical.b.to_string(),
+            entry.critical.map_or_else(none, |critical| critical.a.to_string()),
+            entry.critical.map_or_else(none, |critical| critical.b.to_string()),
             entry.source.to_string(),
             state,
         ]);
     }
-    let state = match weights::check(layout, &LPIPS) {
-        Ok(()) => "present".to_owned(),
-        Err(_) if !LPIPS.folder(layout).is_dir() => "absent".to_owned(),
-        Err(damage) => format!("damaged ({damage})"),
-    };
-    let none = || "-".to_owned();
-    rows.push([LPIPS.name.to_owned(), none(), none(), none(), none(), none(), none(), LPIPS.source(), state]);
+    for weights in weights::ALL {
+        let state = match weights::check(layout, weights) {
+            Ok(()) => "present".to_owned(),
+            Err(_) if !weights.folder(layout).is_dir() => "absent".to_owned(),
+            Err(damage) => format!("damaged ({damage})"),
+        };
+        let (name, source) = (weights.name.to_owned(), weights.source());
+        rows.push([name, none(), none(), none(), none(), none(), none(), source, state]);
+    }
     super::doctor::print_table(&rows);
     Ok(())
 }

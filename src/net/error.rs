@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::data::DataError;
 use crate::store::StoreError;
 
 /// Errors of networks.
@@ -65,6 +66,21 @@ pub enum NetError {
         /// All missing and unknown names, and all wrong shapes and types.
         reason: String,
     },
+    /// A text that the tokenizer refuses, tokens that do not fit, or a file that is not a tokenizer.
+    #[error("tokenizer: {reason}")]
+    Tokenizer {
+        /// What was found.
+        reason: String,
+    },
+    /// A caption that occurs twice or has no stored vector.
+    #[error("vectors of captions: {reason}")]
+    Caption {
+        /// The caption, and what was expected.
+        reason: String,
+    },
+    /// Fetched weights that are missing or damaged.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod graph;
 mod mlp;
+pub mod text;
 mod torch;
 mod toy;
 mod unet;

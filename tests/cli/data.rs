@@ -23,10 +23,11 @@ fn the_list_shows_the_registry() {
     let Said { ok, stdout: table, .. } = mem2gen(root.path(), &["data", "list"]);
     assert!(ok);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines.len(), 6, "{table}");
+    assert_eq!(lines.len(), 8, "{table}");
     assert_eq!(lines[1][..7], ["mnist", "60000", "10000", "28x28x1", "l2", "4000", "32000"]);
     assert_eq!(lines[4][..7], ["lsun-church", "126227", "-", "64x64x3", "lpips-alex", "2000", "16000"]);
-    assert_eq!(lines[5][0], "lpips-weights");
+    assert_eq!(lines[5][..7], ["emoji", "10770", "-", "32x32x3", "l2", "-", "-"]);
+    assert_eq!([lines[6][0], lines[7][0]], ["lpips-weights", "minilm"]);
     assert!(lines[1..].iter().all(|line| line.last() == Some(&"absent")), "{table}");
 }
 
@@ -34,7 +35,7 @@ fn the_list_shows_the_registry() {
 fn mistakes_are_named_in_one_line() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    refused(root, &["data", "fetch", "minst"], &["minst", "fashion-mnist", "lsun-church", "lpips-weights"]);
+    refused(root, &["data", "fetch", "minst"], &["minst", "fashion-mnist", "emoji", "minilm"]);
     refused(root, &["data", "fetch", "cifar10"], &["cifar10", "--from DIR", "test_batch.bin"]);
     refused(root, &["data", "fetch", "--from", "x"], &["--from", "one name"]);
     refused(root, &["data", "fetch", "mnist", "cifar10", "--from", "x"], &["--from", "2"]);
@@ -44,6 +45,9 @@ fn mistakes_are_named_in_one_line() {
         &["data", "fetch", "lpips-weights", "--from", "/no/such"],
         &["lpips-weights", "alexnet.ckpt"],
     );
+    refused(root, &["data", "fetch", "minilm", "--from", "/no/such"], &["minilm", "model.safetensors"]);
+    refused(root, &["data", "fetch", "emoji", "--from", "/no/such"], &["emoji", "data-ordered-emoji.json"]);
+    refused(root, &["data", "embed", "--out", "x"], &["mem2gen data fetch emoji"]);
     refused(root, &["data", "verify"], &["data fetch"]);
     refused(root, &["data", "verify", "lpips-weights"], &["data fetch lpips-weights"]);
     refused(root, &["data", "verify", "mnist"], &["mnist", "data fetch mnist"]);
@@ -91,7 +95,7 @@ fn the_doctor_names_missing_parts_and_the_commands_that_install_them() {
     }
     assert!(table.contains("mem2gen data fetch fashion-mnist"), "{table}");
     // Parts that never fail, and parts that this test itself needs.
-    for fine in ["GPU", "NVRTC", "cifar10", "lsun-church", "BLAS", "Rust"] {
+    for fine in ["GPU", "NVRTC", "cifar10", "lsun-church", "emoji", "BLAS", "Rust"] {
         assert!(table.contains(fine) && !said.contains(fine), "{fine}: {said}");
     }
     let blas = table.lines().find(|line| line.starts_with("BLAS")).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["energy"],
     &["score"],
@@ -33,6 +33,7 @@ const COMMANDS: [&[&str]; 27] = [
     &["data", "fetch"],
     &["data", "verify"],
     &["data", "export"],
+    &["data", "embed"],
     &["data", "list"],
     &["doctor"],
 ];

@@ -1,13 +1,16 @@
 //! The fetched data sets, compared with published facts about them.
 
+use std::collections::HashSet;
 use std::io::Write;
 
+use mem2gen::data::emoji::{Picture, SkinTone, Vendor, bases, pictures};
 use mem2gen::data::{Dataset, Range, Split, State, find, load, state};
+use mem2gen::net::text::Embeddings;
 use mem2gen::project::Layout;
 use mem2gen::train::{TrainingData, TrainingSource};
 
-/// Runs `test` on both splits if the data set is in the cache, else prints a line that the test harness does not hide.
-fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
+/// Runs `test` if the data set is in the cache, else prints a line that the test harness does not hide.
+fn if_fetched(name: &str, test: impl FnOnce(&Layout)) {
     let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
     if let State::Absent = state(&layout, find(name).unwrap()) {
         let line = format!("SKIPPED: {name} is not in {}\n", layout.data_cache().display());
@@ -15,8 +18,15 @@ fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;
     }
+    test(&layout);
+}
+
+/// Runs `test` on both splits.
+fn with_data(name: &str, test: impl FnOnce(Dataset, Dataset)) {
     // Damage fails here.
-    test(load(&layout, name, Split::Train).unwrap(), load(&layout, name, Split::Test).unwrap());
+    if_fetched(name, |layout| {
+        test(load(layout, name, Split::Train).unwrap(), load(layout, name, Split::Test).unwrap());
+    });
 }
 
 fn classes(data: &Dataset) -> [usize; 10] {
@@ -73,5 +83,61 @@ fn training_sets_of_mnist_are_nested() {
         let (small, large) = (train.subset(500).unwrap(), train.subset(4_000).unwrap());
         assert_eq!(small.images(), large.images().slice(ndarray::s![..500, ..]));
         assert_eq!(train.subset(60_000).unwrap().len(), 60_000);
+    });
+}
+
+/// The median.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+fn emoji_are_near_duplicates_by_vendor_and_skin_tone() {
+    if_fetched("emoji", |layout| {
+        let data = load(layout, "emoji", Split::Train).unwrap();
+        let known = pictures(layout, find("emoji").unwrap()).unwrap();
+        assert_eq!((data.len(), known.len(), bases(&known).len()), (10_770, 10_770, 1914));
+        let of = |keep: &dyn Fn(&Picture) -> bool| known.iter().filter(|picture| keep(picture)).count();
+        assert_eq!(Vendor::ALL.map(|vendor| of(&|picture| picture.vendor == vendor)), [3682, 3949, 3139]);
+        assert_eq!(of(&|picture| picture.tone.is_none()), 5160);
+        assert_eq!(of(&|picture| picture.tone == Some(SkinTone::Mixed)), 760);
+        // Each emoji of a vendor has one picture of each caption.
+        let captions: HashSet<_> = known.iter().map(|picture| (&picture.caption, picture.vendor)).collect();
+        assert_eq!(captions.len(), known.len());
+
+        // Root mean square differences of values from 0 to 1 between vendors, and between two tones of one vendor.
+        let values = data.to_f64(Range::Unit);
+        let differ = |i: usize, j: usize| {
+            let (a, b) = (values.row(i), values.row(j));
+            (a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>() / values.ncols() as f64).sqrt()
+        };
+        let (mut vendors, mut tones) = (vec![], vec![]);
+        for (i, one) in known.iter().enumerate() {
+            for (j, two) in known.iter().enumerate().skip(i + 1).take_while(|(_, two)| two.base == one.base) {
+                match (one.tone == two.tone, one.vendor == two.vendor) {
+                    (true, false) => vendors.push(differ(i, j)),
+                    (false, true) if one.tone.is_some() => tones.push(differ(i, j)),
+                    _ => {}
+                }
+            }
+        }
+        let (vendors, tones) = (median(vendors), median(tones));
+        assert!((0.25..0.3).contains(&vendors) && (0.09..0.13).contains(&tones), "{vendors} {tones}");
+
+        let mut seen = HashSet::new();
+        let repeats = data.images().rows().into_iter().filter(|row| !seen.insert(row.to_vec())).count();
+        assert_eq!(repeats, 61);
+        // Two flags of Twemoji.
+        let at = |code: &str| known.iter().position(|picture| picture.code == code).unwrap();
+        assert_eq!(data.images().row(at("1f1e6-1f1fa")), data.images().row(at("1f1ed-1f1f2")));
+    });
+}
+
+#[test]
+fn all_emoji_have_committed_vectors() {
+    if_fetched("emoji", |layout| {
+        let known = pictures(layout, find("emoji").unwrap()).unwrap();
+        assert_eq!(Embeddings::of_emoji(layout).unwrap().captions(), bases(&known));
     });
 }

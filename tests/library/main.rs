@@ -9,6 +9,7 @@ mod distance_lpips;
 mod figure_render;
 mod net_engine;
 mod net_golden;
+mod net_text;
 mod ops_batches;
 mod study_toy_trained;
 mod table_store;
