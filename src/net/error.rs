@@ -81,6 +81,40 @@ pub enum NetError {
     /// Fetched weights that are missing or damaged.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A file of settings that is missing, damaged, or asks for what is not computed.
+    #[error("settings {}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The setting, what was found, what was expected, and what to do.
+        reason: String,
+    },
+    /// An argument of the wrong shape.
+    #[error("{operation}: {argument} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// The operation.
+        operation: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// Shape found.
+        found: Vec<usize>,
+        /// Shape expected.
+        expected: String,
+    },
+    /// A type of numbers in which something is not computed.
+    #[error("{operation}: {reason}")]
+    Precision {
+        /// The operation.
+        operation: &'static str,
+        /// What is not computed, and what to choose.
+        reason: String,
+    },
+    /// A text with the name of a control token.
+    #[error("prompt: contains {name}, the name of a control token; remove it")]
+    Prompt {
+        /// The name.
+        name: &'static str,
+    },
     /// Reading and writing files.
     #[error(transparent)]
     Store(#[from] StoreError),

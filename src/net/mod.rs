@@ -3,10 +3,12 @@
 //! A [`Graph`] describes the computation: nodes in order of evaluation, each an operation on earlier nodes, and the
 //! parameters that they use. All parameters form one vector, [`Weights`], in the order and layout of the graph, so that
 //! the optimiser passes over memory once. Files hold them by name and in PyTorch's layout. [`Engine`] evaluates a graph
-//! on the CPU, [`CandleNet`] on the devices of candle. [`Checkpoint`] reads the authors' PyTorch files.
+//! on the CPU, [`CandleNet`] on the devices of candle. [`Checkpoint`] reads the authors' PyTorch files. [`diffusers`] has the
+//! networks of Stable Diffusion.
 
 mod arch;
 mod candle;
+pub mod diffusers;
 mod engine;
 mod error;
 mod file;

@@ -267,7 +267,7 @@ fn per_pixel(x: &Tensor, weight: &Tensor, shape: Shape) -> Result<Tensor, NetErr
 
 /// Each pixel repeated as a block of 2 x 2. Candle's `upsample_nearest2d` is not used: its backward drops the gradient of
 /// other uses of its input.
-fn doubled(x: &Tensor) -> Result<Tensor, NetError> {
+pub(super) fn doubled(x: &Tensor) -> Result<Tensor, NetError> {
     let (rows, channels, height, width) = x.dims4()?;
     let blocks = x.reshape((rows, channels, height, 1, width, 1))?;
     let blocks = blocks.broadcast_as((rows, channels, height, 2, width, 2))?;

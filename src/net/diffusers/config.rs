@@ -1,0 +1,93 @@
+//! Settings in the JSON files of a folder in diffusers' layout.
+//!
+//! Every setting of a file is read, or compared with the one value that the modules compute, or known to have no effect.
+//! What is left is an error, so that no setting is ignored silently.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::net::NetError;
+use crate::store::{cut_reason, from_json, read_file};
+
+/// Settings of a file that were not read yet.
+pub(super) struct Settings {
+    path: PathBuf,
+    left: Map<String, Value>,
+}
+
+impl Settings {
+    /// Reads a file. Names that begin with `_` (class, version) have no effect on the computation.
+    pub(super) fn read(path: &Path) -> Result<Self, NetError> {
+        let mut left: Map<String, Value> =
+            from_json(&read_file(path)?).map_err(|reason| bad(path, reason))?;
+        left.retain(|name, _| !name.starts_with('_'));
+        Ok(Self { path: path.to_path_buf(), left })
+    }
+
+    /// Removes and returns a setting; the default where it is absent or null.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str, default: T) -> Result<T, NetError> {
+        match self.left.remove(name) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => self.parse(name, value),
+        }
+    }
+
+    /// Removes and returns a setting that has no default.
+    pub(super) fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, NetError> {
+        match self.left.remove(name) {
+            None | Some(Value::Null) => {
+                Err(self.refused(name, "is missing; copy the file of the model again"))
+            }
+            Some(value) => self.parse(name, value),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, NetError> {
+        let shown = value.to_string();
+        serde_json::from_value(value).map_err(|e| self.refused(name, &format!("is {shown}: {e}")))
+    }
+
+    /// Removes settings of which only one value is computed. Absent and null are that value.
+    pub(super) fn only(&mut self, values: &[(&str, Value)]) -> Result<(), NetError> {
+        for (name, expected) in values {
+            let found = self.left.remove(*name).unwrap_or(Value::Null);
+            // 1 and 1.0 are the same setting.
+            let same = found == *expected
+                || matches!((found.as_f64(), expected.as_f64()), (Some(a), Some(b)) if a == b);
+            if !found.is_null() && !same {
+                let reason = format!("is {found}, expected {expected}; no other value is computed");
+                return Err(self.refused(name, &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes settings without effect on the computation.
+    pub(super) fn skip(&mut self, names: &[&str]) {
+        for name in names {
+            self.left.remove(*name);
+        }
+    }
+
+    /// Checks that nothing but nulls is left.
+    pub(super) fn finish(self) -> Result<(), NetError> {
+        match self.left.iter().find(|(_, value)| !value.is_null()) {
+            None => Ok(()),
+            Some((name, value)) => {
+                let reason = format!("is {value}, and its meaning is unknown; remove it if it has no effect");
+                Err(self.refused(name, &reason))
+            }
+        }
+    }
+
+    /// The error of a setting.
+    pub(super) fn refused(&self, name: &str, reason: &str) -> NetError {
+        bad(&self.path, format!("{name} {reason}"))
+    }
+}
+
+fn bad(path: &Path, reason: String) -> NetError {
+    NetError::Config { path: path.to_path_buf(), reason: cut_reason(&reason) }
+}

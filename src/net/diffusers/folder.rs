@@ -1,0 +1,127 @@
+//! A model folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use sha2::{Digest, Sha256};
+
+use super::files::TensorFiles;
+use super::{Clip, Tokenizer, Unet, Vae};
+use crate::net::NetError;
+use crate::store::{StoreError, hex};
+
+/// A folder in the layout of diffusers. Nothing is read before a part is asked for.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder with the parts of a model.
+    ///
+    /// # Errors
+    /// [`NetError::Config`] when a part's settings do not exist.
+    pub fn open(path: &Path) -> Result<Self, NetError> {
+        for part in ["unet", "vae", "text_encoder"] {
+            let path = path.join(part).join("config.json");
+            if !path.is_file() {
+                let reason = "does not exist; give a complete folder of a model in diffusers' layout, not a single checkpoint";
+                return Err(NetError::Config { path, reason: reason.into() });
+            }
+        }
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The U-Net, in f16, f32 or f64.
+    ///
+    /// # Errors
+    /// As [`Unet::read`].
+    pub fn unet(&self, dtype: DType, device: &Device) -> Result<Unet, NetError> {
+        Unet::read(&self.path.join("unet"), dtype, device)
+    }
+
+    /// The autoencoder, in f16, f32 or f64.
+    ///
+    /// # Errors
+    /// As [`Vae::read`].
+    pub fn vae(&self, dtype: DType, device: &Device) -> Result<Vae, NetError> {
+        Vae::read(&self.path.join("vae"), dtype, device)
+    }
+
+    /// The text encoder, in f16, f32 or f64.
+    ///
+    /// # Errors
+    /// As [`Clip::read`].
+    pub fn text_encoder(&self, dtype: DType, device: &Device) -> Result<Clip, NetError> {
+        Clip::read(&self.path.join("text_encoder"), dtype, device)
+    }
+
+    /// The tokenizer, for texts of as many tokens as the text encoder takes.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::read`]; [`NetError::Config`] when the vocabulary has more or fewer tokens than the text encoder.
+    pub fn tokenizer(&self) -> Result<Tokenizer, NetError> {
+        let config = super::ClipConfig::read(&self.path.join("text_encoder").join("config.json"))?;
+        let folder = self.path.join("tokenizer");
+        let tokenizer = Tokenizer::read(&folder, config.tokens)?;
+        if tokenizer.len() != config.vocabulary {
+            let (found, expected) = (tokenizer.len(), config.vocabulary);
+            let reason = format!(
+                "has {found} tokens, but vocab_size of the text encoder is {expected}; copy both again"
+            );
+            return Err(NetError::Config { path: folder.join("vocab.json"), reason });
+        }
+        Ok(tokenizer)
+    }
+
+    /// SHA-256 of all files that are read, in lower-case hexadecimal, by their names in the folder with `/`.
+    ///
+    /// # Errors
+    /// [`NetError::Weights`] for missing weights, [`NetError::Store`].
+    pub fn hashes(&self) -> Result<BTreeMap<String, String>, NetError> {
+        let mut paths: Vec<PathBuf> = [
+            "unet/config.json",
+            "vae/config.json",
+            "text_encoder/config.json",
+            "tokenizer/merges.txt",
+            "tokenizer/vocab.json",
+            "scheduler/scheduler_config.json",
+        ]
+        .iter()
+        .map(|name| self.path.join(name))
+        .collect();
+        for (part, stem) in [("unet", super::WEIGHTS), ("vae", super::WEIGHTS), ("text_encoder", "model")] {
+            let files = TensorFiles::find(&self.path.join(part), stem)?;
+            paths.extend(files.paths().map(Path::to_path_buf));
+        }
+        paths.iter().map(|path| Ok((self.name(path), sha256(path)?))).collect()
+    }
+
+    fn name(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.path).unwrap_or(path);
+        let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("/")
+    }
+}
+
+/// SHA-256 of a file, which is not held in memory.
+fn sha256(path: &Path) -> Result<String, StoreError> {
+    let sum = || {
+        let (mut file, mut hash, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut part)? {
+                0 => return Ok(hex(&hash.finalize())),
+                count => hash.update(&part[..count]),
+            }
+        }
+    };
+    sum().map_err(StoreError::io("read", path))
+}

@@ -1,0 +1,145 @@
+//! The tokenizer of CLIP, from the files of a folder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use instant_clip_tokenizer::{Token, Tokenizer as Merger};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::net::NetError;
+use crate::store::{cut_reason, from_json, quoted, read_file};
+
+/// Tokens of texts: numbers of the vocabulary, at most those of a context.
+///
+/// A text is normalised (NFC), its letters become lower case, and words are merged from bytes by the rules of `merges.txt`,
+/// as in transformers.
+pub struct Tokenizer {
+    merger: Merger,
+    context: usize,
+}
+
+/// Tokens of one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Start, text, and ends up to the length of the context.
+    pub ids: Vec<u32>,
+    /// Number of tokens of the text that did not fit.
+    pub dropped: usize,
+}
+
+/// Tokens before the merged ones: each byte within a word and at its end.
+const BYTES: usize = 512;
+
+impl Tokenizer {
+    /// Reads `merges.txt` of the folder `tokenizer`, and compares `vocab.json` with the vocabulary that follows from it.
+    /// `context` is the number of tokens of a text, 77 in Stable Diffusion.
+    ///
+    /// # Errors
+    /// [`NetError::Config`] for a file of another form, and a vocabulary that differs; [`NetError::Store`].
+    pub fn read(folder: &Path, context: usize) -> Result<Self, NetError> {
+        let path = folder.join("merges.txt");
+        let bad = |path: &PathBuf, reason: &str| NetError::Config {
+            path: path.clone(),
+            reason: cut_reason(reason),
+        };
+        let merges = String::from_utf8(read_file(&path)?)
+            .map_err(|_| bad(&path, "is not text in UTF-8; copy it again"))?;
+        let tokenizer = Self::from_merges(&merges, context).map_err(|reason| bad(&path, &reason))?;
+
+        let path = folder.join("vocab.json");
+        let vocabulary: HashMap<String, u32> =
+            from_json(&read_file(&path)?).map_err(|reason| bad(&path, &reason))?;
+        let expected = vocabulary_of(&merges);
+        for (name, id) in (0..).zip(&expected).map(|(id, name)| (name, id)) {
+            match vocabulary.get(name) {
+                Some(found) if *found == id => {}
+                Some(found) => {
+                    let reason = format!(
+                        "{} is {found}, expected {id} from merges.txt; copy both files again",
+                        quoted(name)
+                    );
+                    return Err(bad(&path, &reason));
+                }
+                None => {
+                    let reason = format!(
+                        "{} is missing, expected {id} from merges.txt; copy both files again",
+                        quoted(name)
+                    );
+                    return Err(bad(&path, &reason));
+                }
+            }
+        }
+        if vocabulary.len() != expected.len() {
+            let reason = format!(
+                "has {} tokens, expected {} from merges.txt; copy both files again",
+                vocabulary.len(),
+                expected.len()
+            );
+            return Err(bad(&path, &reason));
+        }
+        Ok(tokenizer)
+    }
+
+    /// A tokenizer from the text of `merges.txt`: a line with the version, then two tokens on each line.
+    ///
+    /// # Errors
+    /// A reason in one line.
+    pub fn from_merges(merges: &str, context: usize) -> Result<Self, String> {
+        if !merges.starts_with("#version") {
+            return Err("does not begin with #version; copy the file of the model again".into());
+        }
+        let merges = merges.trim_end();
+        let most = u16::try_from(BYTES + 2 + merges.lines().count() - 1)
+            .map_err(|_| "has more than 65021 merges; expected CLIP's 48894".to_owned())?;
+        let merger = Merger::with_vocabulary(merges.as_bytes(), most)
+            .map_err(|e| format!("{e}; copy the file of the model again"))?;
+        if context < 3 {
+            return Err(format!("a context of {context} tokens, expected at least 3"));
+        }
+        Ok(Self { merger, context })
+    }
+
+    /// Number of tokens of the vocabulary.
+    pub fn len(&self) -> usize {
+        usize::from(self.merger.end_of_text().to_u16()) + 1
+    }
+
+    /// Whether the vocabulary is empty, which it never is.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The tokens of a text: start, as much of the text as fits, and ends to the length of the context.
+    ///
+    /// # Errors
+    /// [`NetError::Prompt`] for a text with the name of a control token.
+    pub fn encode(&self, text: &str) -> Result<Tokens, NetError> {
+        let text: String = text.nfc().collect::<String>().to_lowercase();
+        // The names of CLIP, and those that the crate takes for it.
+        for name in ["<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>"] {
+            if text.contains(name) {
+                return Err(NetError::Prompt { name });
+            }
+        }
+        let mut tokens = vec![self.merger.start_of_text()];
+        self.merger.encode(&text, &mut tokens);
+        let dropped = (tokens.len() + 1).saturating_sub(self.context);
+        tokens.truncate(self.context - 1);
+        tokens.resize(self.context, self.merger.end_of_text());
+        Ok(Tokens { ids: tokens.into_iter().map(Token::to_u16).map(u32::from).collect(), dropped })
+    }
+}
+
+/// The names of all tokens in their order: bytes as printable characters, bytes at the end of a word, merges, start and
+/// end.
+fn vocabulary_of(merges: &str) -> Vec<String> {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut bytes: Vec<char> = (0..=255).filter(printable).map(char::from).collect();
+    let others = (0..=255u8).filter(|byte| !printable(byte)).count();
+    bytes.extend((256..).filter_map(char::from_u32).take(others));
+    let whole = bytes.iter().map(|c| c.to_string());
+    let ends = bytes.iter().map(|c| format!("{c}</w>"));
+    let merged = merges.trim_end().lines().skip(1).map(|line| line.split_whitespace().collect());
+    let control = ["<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
+    whole.chain(ends).chain(merged).chain(control).collect()
+}
