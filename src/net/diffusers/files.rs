@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
 
 use crate::net::NetError;
@@ -172,39 +172,37 @@ impl Loader<'_> {
 
 /// Names and places of the tensors of a file, whose length must fit.
 fn header(path: &Path, number: usize) -> Result<Vec<(String, Place)>, NetError> {
-    // Larger headers are refused by the format, too.
+    // The limit of the format.
     const MOST: u64 = 100_000_000;
-    let fail = StoreError::io("read", path);
     let read = || {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        let mut head = vec![0; 8];
-        file.read_exact(&mut head)?;
-        let size = head.iter().rev().fold(0, |size, byte| size << 8 | u64::from(*byte));
-        if size <= MOST.min(length) {
-            file.take(size).read_to_end(&mut head)?;
-        }
-        Ok((length, head))
+        let mut size = [0; 8];
+        file.read_exact(&mut size)?;
+        let mut text = Vec::new();
+        file.take(u64::from_le_bytes(size).min(MOST)).read_to_end(&mut text)?;
+        Ok((length, u64::from_le_bytes(size), text))
     };
-    let (length, head) = read().map_err(fail)?;
-    let (size, metadata) = SafeTensors::read_metadata(&head)
-        .map_err(|e| bad(path, format!("is not a safetensors file ({e}); copy the file again")))?;
-    let start = 8 + size as u64;
-    let tensors = metadata.tensors();
+    let (length, size, text) = read().map_err(StoreError::io("read", path))?;
+    let fail =
+        |reason: String| bad(path, format!("is not a safetensors file ({reason}); copy the file again"));
+    if size != text.len() as u64 {
+        return Err(fail(format!("it has {length} bytes, and its header {size}")));
+    }
+    // It checks that the places of all tensors follow each other and fit their shapes.
+    let metadata: Metadata = from_json(&text).map_err(fail)?;
+    let (start, tensors) = (8 + size, metadata.tensors());
     let end = start + tensors.values().map(|t| t.data_offsets.1 as u64).max().unwrap_or(0);
     if end != length {
         let reason = format!("has {length} bytes, expected {end} from its header; copy the file again");
         return Err(bad(path, reason));
     }
-    Ok(tensors
-        .into_iter()
-        .map(|(name, t)| {
-            let (from, to) = t.data_offsets;
-            let (dtype, shape) = (t.dtype, t.shape.clone());
-            let start = start + from as u64;
-            (name, Place { file: number, dtype, shape, start, bytes: to - from })
-        })
-        .collect())
+    let place = |t: &TensorInfo| {
+        let (from, to) = t.data_offsets;
+        let (dtype, shape) = (t.dtype, t.shape.clone());
+        Place { file: number, dtype, shape, start: start + from as u64, bytes: to - from }
+    };
+    Ok(tensors.into_iter().map(|(name, t)| (name, place(t))).collect())
 }
 
 /// The type in candle of floating-point numbers that single precision holds.

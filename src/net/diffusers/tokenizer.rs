@@ -114,7 +114,8 @@ impl Tokenizer {
     /// # Errors
     /// [`NetError::Prompt`] for a text with the name of a control token.
     pub fn encode(&self, text: &str) -> Result<Tokens, NetError> {
-        let text: String = text.nfc().collect::<String>().to_lowercase();
+        // Letter by letter, as in transformers: a final sigma is a sigma.
+        let text: String = text.nfc().flat_map(char::to_lowercase).collect();
         // The names of CLIP, and those that the crate takes for it.
         for name in ["<|startoftext|>", "<|endoftext|>", "<start_of_text>", "<end_of_text>"] {
             if text.contains(name) {

@@ -1,0 +1,471 @@
+//! Networks of Stable Diffusion against diffusers and transformers, and damaged folders, with the small models of
+//! tests/golden/make_diffusers_golden.py. `MEM2GEN_GOLDEN_DIFFUSERS` names a folder with other models.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use flate2::read::GzDecoder;
+use mem2gen::net::NetError;
+use mem2gen::net::diffusers::{Clip, Folder, Tokenizer, Unet, Vae};
+use tempfile::TempDir;
+
+type Tensors = HashMap<String, Tensor>;
+
+const UNETS: [(&str, &str); 2] = [("tiny", "tiny/unet"), ("unet_32", "unet_32")];
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+fn folder() -> PathBuf {
+    match std::env::var_os("MEM2GEN_GOLDEN_DIFFUSERS") {
+        Some(folder) => folder.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diffusers"),
+    }
+}
+
+fn load(path: &Path) -> Tensors {
+    candle_core::safetensors::load(path, &Device::Cpu).unwrap()
+}
+
+/// Inputs and results of a model.
+fn golden(name: &str) -> Tensors {
+    load(&folder().join(format!("{name}.safetensors")))
+}
+
+fn read_unet(below: &str, dtype: DType) -> Unet {
+    Unet::read(&folder().join(below), dtype, &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The largest difference, relative to the largest value.
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (values(a), values(b));
+    let most = b.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    a.iter().zip(&b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / most
+}
+
+fn close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
+    let apart = difference(a, b);
+    println!("{what}: {apart:.2e}");
+    assert!(apart < tolerance, "{what}: {apart}");
+}
+
+/// Latents, times, text and v of a case.
+fn inputs(golden: &Tensors, dtype: DType) -> [Tensor; 4] {
+    ["latents", "times", "text", "v"].map(|name| match name {
+        "times" => golden[name].clone(),
+        _ => golden[name].to_dtype(dtype).unwrap(),
+    })
+}
+
+/// A copy of a folder with changed tensors.
+fn changed(from: &Path, file: &str, change: impl FnOnce(&mut Tensors)) -> TempDir {
+    let to = TempDir::new().unwrap();
+    fs::copy(from.join("config.json"), to.path().join("config.json")).unwrap();
+    let mut tensors = load(&from.join(file));
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, to.path().join(file)).unwrap();
+    to
+}
+
+fn renamed(tensors: &mut Tensors, to: impl Fn(&str) -> String) {
+    *tensors = tensors.drain().map(|(name, tensor)| (to(&name), tensor)).collect();
+}
+
+#[test]
+fn the_u_net_and_its_products_agree_with_diffusers() {
+    for (name, below) in UNETS {
+        let golden = golden(name);
+        // Golden files have f32, the sums behind them are f64 on both sides.
+        for (dtype, output_within, product_within) in [(DType::F64, 3e-7, 3e-7), (DType::F32, 1e-5, 1e-4)] {
+            let unet = read_unet(below, dtype);
+            let [latents, times, text, v] = inputs(&golden, dtype);
+            let output = unet.forward(&latents, &times, &text).unwrap();
+            close(&format!("{name} {dtype:?} output"), &output, &golden["output"], output_within);
+            let (again, product) = unet.vjp(&latents, &times, &text, &v).unwrap();
+            // The graph changes no operation.
+            assert_eq!(difference(&again, &output), 0.0);
+            close(&format!("{name} {dtype:?} product"), &product, &golden["vjp"], product_within);
+        }
+        let unet = read_unet(below, DType::F16);
+        let [latents, times, text, v] = inputs(&golden, DType::F16);
+        let output = unet.forward(&latents, &times, &text).unwrap();
+        assert_eq!(output.dtype(), DType::F16);
+        // 11 bits.
+        close(&format!("{name} half output"), &output, &golden["output"], 5e-3);
+        let error = unet.vjp(&latents, &times, &text, &v).unwrap_err().to_string();
+        assert_eq!(error, "U-Net: f16 has no vector-Jacobian products; read the model in f32");
+    }
+}
+
+#[test]
+fn attention_in_parts_is_attention() {
+    for (name, below) in UNETS {
+        let golden = golden(name);
+        // In f64 both are the same sums. In f32 they differ by rounding, of which the backward pass has twice as much.
+        for (dtype, output_within, product_within) in [(DType::F64, 1e-13, 1e-13), (DType::F32, 1e-6, 3e-6)] {
+            let mut unet = read_unet(below, dtype);
+            let [latents, times, text, v] = inputs(&golden, dtype);
+            unet.set_score_bytes(usize::MAX);
+            let (whole, product) = unet.vjp(&latents, &times, &text, &v).unwrap();
+            // One query, some queries of a head, some heads of a row.
+            for bytes in [0, 5000, 60_000] {
+                unet.set_score_bytes(bytes);
+                let (parts, parts_product) = unet.vjp(&latents, &times, &text, &v).unwrap();
+                let what = format!("{name} {dtype:?} {bytes} bytes");
+                close(&format!("{what} output"), &parts, &whole, output_within);
+                close(&format!("{what} product"), &parts_product, &product, product_within);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_have_their_own_times_and_maps_are_probabilities() {
+    let golden = golden("tiny");
+    let unet = read_unet("tiny/unet", DType::F64);
+    let [latents, times, text, _] = inputs(&golden, DType::F64);
+    let (output, maps) = unet.forward_with_maps(&latents, &times, &text).unwrap();
+    for row in 0..2 {
+        let at = |tensor: &Tensor| tensor.narrow(0, row, 1).unwrap();
+        let alone = unet.forward(&at(&latents), &at(&times), &at(&text)).unwrap();
+        close("a row alone", &alone, &at(&output), 1e-12);
+    }
+    let found: Vec<_> = maps.iter().map(|map| (map.layer.as_str(), map.height, map.width)).collect();
+    let expected = [
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn2", 8, 12),
+        ("mid_block.attentions.0.transformer_blocks.0.attn2", 4, 6),
+        ("up_blocks.1.attentions.0.transformer_blocks.0.attn2", 8, 12),
+        ("up_blocks.1.attentions.1.transformer_blocks.0.attn2", 8, 12),
+    ];
+    assert_eq!(found, expected);
+    for map in &maps {
+        assert_eq!(map.probabilities.dims(), [2, map.height * map.width, 5]);
+        let sums = values(&map.probabilities.sum(2).unwrap());
+        assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-12));
+    }
+    // A token whose vector all others share is attended to as they are.
+    let same = text.narrow(1, 0, 1).unwrap().broadcast_as(text.shape()).unwrap();
+    let (_, maps) = unet.forward_with_maps(&latents, &times, &same).unwrap();
+    assert!(values(&maps[0].probabilities).iter().all(|p| (p - 0.2).abs() < 1e-12));
+}
+
+#[test]
+fn the_autoencoder_agrees_with_diffusers_by_new_and_old_names() {
+    let golden = golden("tiny");
+    let path = folder().join("tiny/vae");
+    let old = changed(&path, WEIGHTS, |tensors| {
+        renamed(tensors, |name| {
+            let pairs = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
+            pairs.iter().fold(name.to_owned(), |name, (new, old)| name.replace(new, old))
+        });
+        assert!(tensors.contains_key("decoder.mid_block.attentions.0.proj_attn.bias"));
+    });
+    for (path, dtype, within) in
+        [(path.as_path(), DType::F64, 3e-7), (&path, DType::F32, 1e-4), (old.path(), DType::F64, 3e-7)]
+    {
+        let mut vae = Vae::read(path, dtype, &Device::Cpu).unwrap();
+        let input = |name: &str| golden[name].to_dtype(dtype).unwrap();
+        for bytes in [usize::MAX, 1000] {
+            vae.set_score_bytes(bytes);
+            let moments = vae.encode(&input("images")).unwrap();
+            close(&format!("{dtype:?} mean"), &moments.mean, &golden["mean"], within);
+            close(&format!("{dtype:?} logvar"), &moments.logvar, &golden["logvar"], within);
+            let decoded = vae.decode(&input("encoded")).unwrap();
+            close(&format!("{dtype:?} decoded"), &decoded, &golden["decoded"], within);
+        }
+        assert_eq!(vae.config().scaling_factor, 0.18215);
+    }
+}
+
+#[test]
+fn the_text_encoder_agrees_with_transformers() {
+    let prefixed = changed(&folder().join("text_gelu"), "model.safetensors", |tensors| {
+        renamed(tensors, |name| format!("text_model.{name}"));
+        let positions = Tensor::new(&[[0i64, 1, 2]], &Device::Cpu).unwrap();
+        tensors.insert("text_model.embeddings.position_ids".into(), positions);
+    });
+    let cases = [
+        ("tiny", folder().join("tiny/text_encoder")),
+        ("text_gelu", folder().join("text_gelu")),
+        ("text_gelu", prefixed.path().to_path_buf()),
+    ];
+    for (name, path) in &cases {
+        let golden = golden(name);
+        let ids: Vec<Vec<f32>> = golden["ids"].to_vec2().unwrap();
+        let ids: Vec<Vec<u32>> = ids.iter().map(|row| row.iter().map(|id| *id as u32).collect()).collect();
+        for (dtype, within) in [(DType::F64, 3e-7), (DType::F32, 1e-4), (DType::F16, 5e-3)] {
+            let clip = Clip::read(path, dtype, &Device::Cpu).unwrap();
+            close(&format!("{name} {dtype:?}"), &clip.forward(&ids).unwrap(), &golden["hidden"], within);
+            // A token does not see those after it.
+            let first: Vec<Vec<u32>> = ids.iter().map(|row| row[..4].to_vec()).collect();
+            let expected = golden["hidden"].narrow(1, 0, 4).unwrap();
+            close(&format!("{name} {dtype:?} start"), &clip.forward(&first).unwrap(), &expected, within);
+            for bad in [vec![], vec![vec![]], vec![vec![0; 78]], vec![vec![714]], vec![vec![0], vec![0, 1]]] {
+                assert!(matches!(clip.forward(&bad), Err(NetError::Shape { .. })), "{bad:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_of_prompts_are_those_of_transformers() {
+    let mut merges = String::new();
+    let packed = fs::File::open(folder().join("merges.txt.gz")).unwrap();
+    GzDecoder::new(packed).read_to_string(&mut merges).unwrap();
+    let tokenizer = Tokenizer::from_merges(&merges, 77).unwrap();
+    assert_eq!(tokenizer.len(), 49408);
+    let rows = fs::read(folder().join("prompts.json")).unwrap();
+    let rows: Vec<(String, Vec<u32>, usize)> = serde_json::from_slice(&rows).unwrap();
+    assert_eq!(rows.len(), 200);
+    let mut wrong = Vec::new();
+    for (text, mut ids, dropped) in rows {
+        ids.resize(77, 49407);
+        let found = tokenizer.encode(&text).unwrap();
+        if found.ids != ids || found.dropped != dropped {
+            wrong.push((text, found, ids, dropped));
+        }
+    }
+    assert!(wrong.is_empty(), "{} {wrong:?}", wrong.len());
+    for name in ["<|startoftext|>", "a <|ENDOFTEXT|> b", "<start_of_text>", "<end_of_text>"] {
+        assert!(matches!(tokenizer.encode(name), Err(NetError::Prompt { .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_folder_is_opened_whole_and_its_files_are_hashed() {
+    let folder = Folder::open(&folder().join("tiny")).unwrap();
+    let tokenizer = folder.tokenizer().unwrap();
+    assert_eq!(tokenizer.len(), 714);
+    let hashes = folder.hashes().unwrap();
+    let names: Vec<&str> = hashes.keys().map(String::as_str).collect();
+    let expected = [
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ];
+    assert_eq!(names, expected);
+    for (name, hash) in &hashes {
+        let bytes = fs::read(folder.path().join(name)).unwrap();
+        assert_eq!(*hash, mem2gen::store::sha256_hex(&bytes), "{name}");
+    }
+}
+
+#[test]
+fn shards_are_one_model() {
+    let from = folder().join("tiny/unet");
+    let to = TempDir::new().unwrap();
+    fs::copy(from.join("config.json"), to.path().join("config.json")).unwrap();
+    let mut names: Vec<(String, Tensor)> = load(&from.join(WEIGHTS)).into_iter().collect();
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut map = serde_json::Map::new();
+    for (i, part) in names.chunks(names.len() / 2 + 1).enumerate() {
+        let file = format!("diffusion_pytorch_model-0000{}-of-00002.safetensors", i + 1);
+        map.extend(part.iter().map(|(name, _)| (name.clone(), file.clone().into())));
+        let part: Tensors = part.iter().cloned().collect();
+        candle_core::safetensors::save(&part, to.path().join(file)).unwrap();
+    }
+    let index = to.path().join(format!("{WEIGHTS}.index.json"));
+    fs::write(&index, serde_json::json!({ "metadata": {}, "weight_map": map }).to_string()).unwrap();
+    let golden = golden("tiny");
+    let [latents, times, text, _] = inputs(&golden, DType::F64);
+    let unet = Unet::read(to.path(), DType::F64, &Device::Cpu).unwrap();
+    close("shards", &unet.forward(&latents, &times, &text).unwrap(), &golden["output"], 3e-7);
+
+    let outside = serde_json::json!({ "weight_map": { "a": "../a.safetensors" } });
+    fs::write(&index, outside.to_string()).unwrap();
+    let error = Unet::read(to.path(), DType::F64, &Device::Cpu).err().unwrap().to_string();
+    assert!(error.contains("lists \"../a.safetensors\", expected names of files beside it"), "{error}");
+}
+
+/// The line of a U-Net that can't be read.
+fn refusal(path: &Path) -> String {
+    let error = Unet::read(path, DType::F32, &Device::Cpu).err().unwrap().to_string();
+    assert!(!error.contains('\n') && error.contains(&*path.to_string_lossy()), "{error}");
+    error
+}
+
+#[test]
+fn damaged_weights_are_one_line() {
+    let from = folder().join("tiny/unet");
+    let one = |n: &[usize]| Tensor::zeros(n, DType::F32, &Device::Cpu).unwrap();
+    type Change<'a> = Box<dyn FnOnce(&mut Tensors) + 'a>;
+    let cases: [(Change<'_>, &str); 6] = [
+        (Box::new(|t| drop(t.remove("conv_in.bias"))), "missing conv_in.bias"),
+        (Box::new(|t| drop(t.insert("extra.bias".into(), one(&[2])))), "not of this network extra.bias"),
+        (
+            Box::new(|t| drop(t.insert("conv_in.bias".into(), one(&[3])))),
+            "conv_in.bias is [3], expected [16]",
+        ),
+        (
+            Box::new(|t| drop(t.insert("conv_in.bias".into(), (one(&[16]) + f64::NAN).unwrap()))),
+            "conv_in.bias has NaN or infinity, expected finite numbers; copy the file again",
+        ),
+        (
+            Box::new(|t| drop(t.insert("conv_in.bias".into(), (one(&[16]) + f64::INFINITY).unwrap()))),
+            "conv_in.bias has NaN or infinity, expected finite numbers; copy the file again",
+        ),
+        (
+            Box::new(|t| drop(t.insert("conv_in.bias".into(), one(&[16]).to_dtype(DType::F64).unwrap()))),
+            "conv_in.bias is F64, expected F32, F16 or BF16",
+        ),
+    ];
+    for (change, expected) in cases {
+        let folder = changed(&from, WEIGHTS, change);
+        let error = refusal(folder.path());
+        assert!(error.ends_with(expected), "{error}");
+    }
+    let large =
+        changed(&from, WEIGHTS, |t| drop(t.insert("conv_in.bias".into(), (one(&[16]) + 7e4).unwrap())));
+    let error = Unet::read(large.path(), DType::F16, &Device::Cpu).err().unwrap().to_string();
+    assert!(
+        error.ends_with("conv_in.bias has the value 70000, beyond half precision; use single precision"),
+        "{error}"
+    );
+
+    let folder = changed(&from, WEIGHTS, |_| ());
+    let path = folder.path().join(WEIGHTS);
+    let whole = fs::read(&path).unwrap();
+    for (bytes, expected) in [
+        (&whole[..whole.len() - 1], "; copy the file again"),
+        (&whole[..100], "is not a safetensors file"),
+        (&whole[..3], "failed to fill whole buffer"),
+        (b"PK\x03\x04 a zip archive of pickles", "is not a safetensors file"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = refusal(folder.path());
+        assert!(error.contains(expected), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = refusal(folder.path());
+    assert!(
+        error.ends_with("does not exist; copy the complete folder of the model in diffusers' layout"),
+        "{error}"
+    );
+    fs::write(folder.path().join("diffusion_pytorch_model.bin"), b"PK").unwrap();
+    let error = refusal(folder.path());
+    assert!(error.contains("diffusion_pytorch_model.bin is a pickle, which is not read"), "{error}");
+}
+
+#[test]
+fn settings_are_honoured_or_refused() {
+    let from = folder().join("tiny/unet");
+    let text = fs::read_to_string(from.join("config.json")).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let folder = changed(&from, WEIGHTS, |_| ());
+    let path = folder.path().join("config.json");
+    for (name, value, expected) in [
+        ("act_fn", "\"gelu\"", "act_fn is \"gelu\", expected \"silu\"; no other value is computed"),
+        ("class_embed_type", "\"timestep\"", "class_embed_type is \"timestep\", expected null"),
+        ("num_class_embeds", "10", "num_class_embeds is 10, expected null"),
+        ("resnet_time_scale_shift", "\"scale_shift\"", "expected \"default\""),
+        ("dual_cross_attention", "true", "dual_cross_attention is true, expected false"),
+        ("only_cross_attention", "true", "only_cross_attention is true, expected false"),
+        (
+            "down_block_types",
+            "[\"AttnDownBlock2D\", \"DownBlock2D\"]",
+            "has AttnDownBlock2D, expected DownBlock2D or",
+        ),
+        ("down_block_types", "[\"DownBlock2D\"]", "has 1 levels, block_out_channels has 2"),
+        ("norm_num_groups", "null", "norm_num_groups is missing"),
+        ("norm_num_groups", "7", "has 16, expected multiples of norm_num_groups = 7"),
+        ("norm_num_groups", "0", "norm_num_groups is 0, expected a number from 1 to 1048576"),
+        ("norm_num_groups", "-1", "norm_num_groups is -1"),
+        ("attention_head_dim", "5", "is 5 heads for 16 channels, expected a divisor"),
+        ("attention_head_dim", "[2]", "has 1 levels, block_out_channels has 2"),
+        ("block_out_channels", "[]", "block_out_channels has 0"),
+        ("layers_per_block", "[1, 2]", "layers_per_block is [1,2]"),
+        ("layers_per_block", "2", "missing down_blocks.0.resnets.1."),
+        ("use_linear_projection", "true", "proj_in.weight is [16, 16, 1, 1], expected [16, 16]"),
+        ("downsample_padding", "2", "downsample_padding is 2, expected 0 or 1"),
+        ("new_setting", "3", "new_setting is 3, and its meaning is unknown; remove it if it has no effect"),
+    ] {
+        let mut config = parsed.clone();
+        config[name] = serde_json::from_str(value).unwrap();
+        fs::write(&path, config.to_string()).unwrap();
+        let error = refusal(folder.path());
+        assert!(error.contains(expected), "{error}");
+    }
+    // Old files have fewer settings.
+    let few = [
+        "act_fn",
+        "attention_head_dim",
+        "block_out_channels",
+        "cross_attention_dim",
+        "down_block_types",
+        "in_channels",
+        "layers_per_block",
+        "norm_num_groups",
+        "out_channels",
+        "up_block_types",
+    ];
+    let old: serde_json::Map<_, _> =
+        few.iter().map(|name| ((*name).to_owned(), parsed[*name].clone())).collect();
+    fs::write(&path, serde_json::Value::from(old).to_string()).unwrap();
+    let golden = golden("tiny");
+    let [latents, times, text, _] = inputs(&golden, DType::F64);
+    let unet = Unet::read(folder.path(), DType::F64, &Device::Cpu).unwrap();
+    close("few settings", &unet.forward(&latents, &times, &text).unwrap(), &golden["output"], 3e-7);
+
+    for (latents, times, text) in [
+        (&[2usize, 4, 8, 9][..], &[2usize][..], &[2usize, 5, 16][..]),
+        (&[2, 3, 8, 8], &[2], &[2, 5, 16]),
+        (&[2, 4, 0, 8], &[2], &[2, 5, 16]),
+        (&[2, 4, 8, 8], &[1], &[2, 5, 16]),
+        (&[2, 4, 8, 8], &[2], &[2, 5, 17]),
+        (&[2, 4, 8, 8], &[2], &[1, 5, 16]),
+        (&[2, 4, 8, 8], &[2], &[2, 16]),
+    ] {
+        let zeros = |n: &[usize]| Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
+        let found = unet.forward(&zeros(latents), &zeros(times), &zeros(text));
+        assert!(matches!(found, Err(NetError::Shape { .. })), "{latents:?} {times:?} {text:?}");
+    }
+    fs::write(&path, "{").unwrap();
+    assert!(refusal(folder.path()).starts_with("settings "));
+}
+
+#[test]
+fn a_vocabulary_that_differs_is_named() {
+    let from = folder().join("tiny/tokenizer");
+    let to = TempDir::new().unwrap();
+    let (merges, vocabulary) = (to.path().join("merges.txt"), to.path().join("vocab.json"));
+    let text = fs::read_to_string(from.join("merges.txt")).unwrap();
+    let tokens: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&fs::read(from.join("vocab.json")).unwrap()).unwrap();
+    fs::write(&merges, &text).unwrap();
+    let read = |tokens: &serde_json::Map<String, serde_json::Value>| {
+        fs::write(&vocabulary, serde_json::to_string(tokens).unwrap()).unwrap();
+        Tokenizer::read(to.path(), 77)
+    };
+    let line = |tokens: &serde_json::Map<String, serde_json::Value>| read(tokens).err().unwrap().to_string();
+    assert!(read(&tokens).is_ok());
+    let with = |name: &str, id: u32| {
+        let mut tokens = tokens.clone();
+        tokens.insert(name.to_owned(), id.into());
+        tokens
+    };
+    assert!(line(&with("the</w>", 3)).contains("is 3, expected 5"), "{}", line(&with("the</w>", 3)));
+    assert!(line(&with("more", 714)).contains("has 715 tokens, expected 714 from merges.txt"));
+    let mut less = tokens.clone();
+    less.remove("!").unwrap();
+    assert!(line(&less).contains("is missing, expected 0 from merges.txt"), "{}", line(&less));
+    for (text, expected) in [
+        (text.replacen("#version", "version", 1), "does not begin with #version"),
+        (format!("{text}q zz\n"), "copy the file of the model again"),
+        (format!("{text}one\n"), "copy the file of the model again"),
+    ] {
+        fs::write(&merges, text).unwrap();
+        assert!(line(&tokens).contains(expected), "{}", line(&tokens));
+    }
+}
