@@ -129,7 +129,12 @@ impl Args {
         TrainSettings {
             data,
             arch,
-            process: ProcessSettings::Vp(VpSettings { levels, beta_start, beta_end }),
+            process: ProcessSettings::Vp(VpSettings {
+                levels,
+                beta_start,
+                beta_end,
+                ..VpSettings::default()
+            }),
             prediction: self.prediction.into(),
             steps,
             batch: 128,

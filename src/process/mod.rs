@@ -16,7 +16,7 @@ pub use error::ProcessError;
 pub use level::{Level, Posterior, Prediction};
 pub use steps::Steps;
 pub use ve::{Ve, VeSettings};
-pub use vp::{Spacing, Vp, VpSettings};
+pub use vp::{Curve, Spacing, Vp, VpSettings};
 
 /// Drift and diffusion of dx = f(t) x dt + g(t) dw at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,19 +9,44 @@ use crate::setting::SettingError;
 pub struct VpSettings {
     /// Number of noise levels, T.
     pub levels: usize,
-    /// beta of the first level; beta is linear in the level.
+    /// beta of the first level.
     pub beta_start: f64,
     /// beta of the last level.
     pub beta_end: f64,
+    /// The way from the first beta to the last. The paper's is not stored, so that settings without this field are the same.
+    #[serde(default, skip_serializing_if = "Curve::is_linear")]
+    pub curve: Curve,
 }
 
 impl Default for VpSettings {
     fn default() -> Self {
-        Self { levels: 1000, beta_start: 1e-4, beta_end: 0.02 }
+        Self { levels: 1000, beta_start: 1e-4, beta_end: 0.02, curve: Curve::Linear }
+    }
+}
+
+/// How beta depends on the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Curve {
+    /// beta is linear in the level, as in the paper.
+    #[default]
+    Linear,
+    /// sqrt(beta) is linear in the level, as in Stable Diffusion.
+    ScaledLinear,
+}
+
+impl Curve {
+    fn is_linear(&self) -> bool {
+        *self == Self::Linear
     }
 }
 
 impl VpSettings {
+    /// Those of Stable Diffusion 1 and 2: 1000 levels, beta from 0.00085 to 0.012, whose square root is linear.
+    pub fn stable_diffusion() -> Self {
+        Self { levels: 1000, beta_start: 0.00085, beta_end: 0.012, curve: Curve::ScaledLinear }
+    }
+
     /// Checks the settings and computes the tables.
     ///
     /// # Errors
@@ -61,6 +86,9 @@ pub enum Spacing {
     Leading,
     /// Evenly spaced from T - 1 to 0, rounded to the nearest level; a single step is at T - 1.
     Linspace,
+    /// 1, 1 + r, 1 + 2r, ... with r as in `Leading`, and t = 0 as the end: Stable Diffusion's schedulers in diffusers
+    /// (`steps_offset` 1, `set_alpha_to_one` false). Samples keep the noise of the first level, sigma = 0.029.
+    Offset,
 }
 
 /// The variance-preserving process of DDPM, with alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar).
@@ -104,9 +132,12 @@ impl Vp {
 
     fn new(settings: VpSettings) -> Self {
         let n = settings.levels;
-        let span = settings.beta_end - settings.beta_start;
-        let betas: Vec<f64> =
-            (0..n).map(|i| settings.beta_start + span * i as f64 / (n - 1) as f64).collect();
+        let line = |from: f64, to: f64, i: usize| from + (to - from) * i as f64 / (n - 1) as f64;
+        let (first, last) = (settings.beta_start, settings.beta_end);
+        let betas: Vec<f64> = match settings.curve {
+            Curve::Linear => (0..n).map(|i| line(first, last, i)).collect(),
+            Curve::ScaledLinear => (0..n).map(|i| line(first.sqrt(), last.sqrt(), i).powi(2)).collect(),
+        };
         let fall: Vec<f64> = betas.iter().map(|b| -(-b).ln_1p()).collect();
         let mut depth = vec![0.0; n + 1];
         for (i, fall) in fall.iter().enumerate() {
@@ -135,25 +166,28 @@ impl Vp {
         (-self.depth[t.min(self.settings.levels - 1) + 1]).exp()
     }
 
-    /// The levels of a sampler with `steps` steps that ends at clean data (alpha_bar = 1). For `steps` = T these are all
-    /// levels of DDPM.
+    /// The levels of a sampler with `steps` steps that ends at clean data (alpha_bar = 1), or at the first level with
+    /// [`Spacing::Offset`]. For `steps` = T these are all levels of DDPM.
     ///
     /// # Errors
-    /// [`ProcessError::Count`] for 0 steps or more than T.
+    /// [`ProcessError::Count`] for 0 steps or more than T; more than T - 1 with [`Spacing::Offset`].
     pub fn steps(&self, steps: usize, spacing: Spacing) -> Result<Steps, ProcessError> {
         let n = self.settings.levels;
-        if !(1..=n).contains(&steps) {
-            return Err(ProcessError::Count { process: Self::NAME, steps, most: n });
+        let most = if spacing == Spacing::Offset { n - 1 } else { n };
+        if !(1..=most).contains(&steps) {
+            return Err(ProcessError::Count { process: Self::NAME, steps, most });
         }
         let last = (n - 1) as f64;
+        let leading = |first: usize| (0..steps).rev().map(move |i| (first + i * (n / steps)) as f64);
         let mut times: Vec<f64> = match spacing {
-            Spacing::Leading => (0..steps).rev().map(|i| (i * (n / steps)) as f64).collect(),
+            Spacing::Leading => leading(0).collect(),
+            Spacing::Offset => leading(1).collect(),
             Spacing::Linspace if steps == 1 => vec![last],
             Spacing::Linspace => {
                 (0..steps).rev().map(|i| (last * i as f64 / (steps - 1) as f64).round()).collect()
             }
         };
-        times.push(self.clean());
+        times.push(if spacing == Spacing::Offset { 0.0 } else { self.clean() });
         Steps::at(self, &times)
     }
 
@@ -235,8 +269,47 @@ mod tests {
     }
 
     #[test]
+    fn the_schedule_of_stable_diffusion_is_that_of_diffusers() {
+        // alphas_cumprod of diffusers' DDIMScheduler in f32, `scaled_linear`.
+        let vp = VpSettings::stable_diffusion().check().unwrap();
+        for (t, alpha_bar) in [
+            (0, 0.99914998),
+            (1, 0.99829602),
+            (2, 0.99743807),
+            (15, 0.98592263),
+            (50, 0.95157665),
+            (101, 0.89298022),
+            (250, 0.67379230),
+            (500, 0.27633247),
+            (750, 0.05616980),
+            (901, 0.014004889),
+            (999, 0.004660095),
+        ] {
+            assert!((vp.alpha_bar(t) / alpha_bar - 1.0).abs() < 2e-5, "{t} {}", vp.alpha_bar(t));
+        }
+        // Its timesteps, and the level that it ends at.
+        let times: Vec<f64> = vp.steps(10, Spacing::Offset).unwrap().levels().iter().map(|l| l.t()).collect();
+        assert_eq!(times, [901.0, 801.0, 701.0, 601.0, 501.0, 401.0, 301.0, 201.0, 101.0, 1.0, 0.0]);
+        assert!(vp.steps(999, Spacing::Offset).is_ok());
+        let error = vp.steps(1000, Spacing::Offset).unwrap_err();
+        assert!(matches!(error, ProcessError::Count { most: 999, .. }));
+    }
+
+    #[test]
+    fn settings_without_a_curve_are_the_papers_and_are_stored_as_before() {
+        let text = r#"{"levels":1000,"beta_start":0.0001,"beta_end":0.02}"#;
+        assert_eq!(serde_json::from_str::<VpSettings>(text).unwrap(), VpSettings::default());
+        assert_eq!(serde_json::to_string(&VpSettings::default()).unwrap(), text);
+        let stored = serde_json::to_string(&VpSettings::stable_diffusion()).unwrap();
+        assert!(stored.ends_with(r#","curve":"scaled_linear"}"#), "{stored}");
+        assert_eq!(serde_json::from_str::<VpSettings>(&stored).unwrap(), VpSettings::stable_diffusion());
+    }
+
+    #[test]
     fn levels_are_the_products_of_one_less_beta() {
-        let vp = VpSettings { levels: 57, beta_start: 0.003, beta_end: 0.3 }.check().unwrap();
+        let vp = VpSettings { levels: 57, beta_start: 0.003, beta_end: 0.3, curve: Curve::Linear }
+            .check()
+            .unwrap();
         let mut product = 1.0;
         for (t, beta) in vp.betas().iter().enumerate() {
             let before = product;
@@ -257,7 +330,8 @@ mod tests {
     #[test]
     fn between_levels_beta_is_the_slope_continuous_and_not_negative() {
         // The second schedule starts with betas that grow by a factor above 3.
-        for settings in [VpSettings::default(), VpSettings { levels: 9, beta_start: 1e-4, beta_end: 0.6 }] {
+        let few = VpSettings { levels: 9, beta_end: 0.6, ..VpSettings::default() };
+        for settings in [VpSettings::default(), few, VpSettings::stable_diffusion()] {
             let vp = settings.check().unwrap();
             let depth = |t: f64| -2.0 * vp.level(t).unwrap().alpha().ln();
             let rate = |t: f64| vp.coefficients(t).unwrap().diffusion.powi(2);

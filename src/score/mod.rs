@@ -1,6 +1,7 @@
 //! Scores: the gradient of log p_t at a noise level, exact or learned.
 //!
-//! Samplers and analyses take a [`Score`]. [`Network`] is the learned score. The others are exact: [`Empirical`] is the
+//! Samplers and analyses take a [`Score`]. [`Network`] is the learned score, and
+//! [`Prompted`] that of Stable Diffusion for a text. The others are exact: [`Empirical`] is the
 //! score of K memories (Eq. 4), which a perfectly trained network would have, [`Ring`] the toy model's limit of
 //! infinitely many memories (Eqs. 13 to 18), and [`Gaussian`] has closed forms for every sampler. Their densities are
 //! known, see [`Density`].
@@ -14,6 +15,7 @@ mod error;
 mod gaussian;
 mod guided;
 mod network;
+mod prompted;
 mod ring;
 mod timed;
 
@@ -23,6 +25,7 @@ pub use error::ScoreError;
 pub use gaussian::Gaussian;
 pub use guided::Guided;
 pub use network::Network;
+pub use prompted::Prompted;
 pub use ring::Ring;
 pub use timed::Timed;
 

@@ -5,11 +5,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
 use mem2gen::net::NetError;
 use mem2gen::net::diffusers::{Clip, Folder, Tokenizer, Unet, Vae};
+use mem2gen::process::{Process, Spacing, VpSettings};
+use mem2gen::progress::Silent;
+use mem2gen::random::Streams;
+use mem2gen::sample::ddim;
+use mem2gen::score::{Prompted, Score};
+use ndarray::Array2;
 use tempfile::TempDir;
 
 type Tensors = HashMap<String, Tensor>;
@@ -260,6 +267,87 @@ fn a_folder_is_opened_whole_and_its_files_are_hashed() {
         let bytes = fs::read(folder.path().join(name)).unwrap();
         assert_eq!(*hash, mem2gen::store::sha256_hex(&bytes), "{name}");
     }
+}
+
+/// A tensor of one image as a row.
+fn row(tensor: &Tensor) -> Array2<f64> {
+    Array2::from_shape_vec((1, tensor.elem_count()), values(tensor)).unwrap()
+}
+
+fn image(rows: &Array2<f64>, shape: &[usize], dtype: DType) -> Tensor {
+    let tensor = Tensor::from_vec(rows.iter().copied().collect::<Vec<_>>(), shape, &Device::Cpu).unwrap();
+    tensor.to_dtype(dtype).unwrap()
+}
+
+/// The score of the golden prompt with guidance, and the vectors of its two texts.
+fn prompted(dtype: DType, guidance: f64, batch: usize) -> (Prompted, Tensor) {
+    let folder = Folder::open(&folder().join("tiny")).unwrap();
+    let tokenizer = folder.tokenizer().unwrap();
+    let ids = ["", "a red house, don't stop"].map(|text| tokenizer.encode(text).unwrap().ids);
+    let states = folder.text_encoder(dtype, &Device::Cpu).unwrap().forward(&ids).unwrap();
+    let unet = Arc::new(folder.unet(dtype, &Device::Cpu).unwrap());
+    let (without, with) = (states.get(0).unwrap(), states.get(1).unwrap());
+    (Prompted::new(unet, &with, &without, guidance, (8, 8), batch).unwrap(), states)
+}
+
+#[test]
+fn ten_steps_of_ddim_from_a_prompt_to_a_picture_agree_with_diffusers() {
+    let golden = golden("tiny");
+    let folder = Folder::open(&folder().join("tiny")).unwrap();
+    let process = folder.process().unwrap();
+    assert_eq!(process.settings(), VpSettings::stable_diffusion());
+    let table = golden["alphas_cumprod"].to_vec1::<f32>().unwrap();
+    for (t, alpha_bar) in table.iter().enumerate() {
+        // A product of a thousand factors in f32.
+        assert!((process.alpha_bar(t) / f64::from(*alpha_bar) - 1.0).abs() < 2e-5, "{t}");
+    }
+    let steps = process.steps(10, Spacing::Offset).unwrap();
+    let times: Vec<f64> = steps.levels().iter().take(10).map(|level| level.t()).collect();
+    assert_eq!(times, values(&golden["timesteps"]));
+
+    for (dtype, within) in [(DType::F64, 1e-6), (DType::F32, 1e-4)] {
+        let (score, states) = prompted(dtype, 7.5, 1);
+        close(&format!("{dtype:?} states"), &states, &golden["prompt_states"], within);
+        let start = row(&golden["start"]);
+        let first = score.score(start.view(), &steps.levels()[..1]).unwrap();
+        let epsilon = image(&(first * -steps.levels()[0].sigma()), &[1, 4, 8, 8], dtype);
+        close(&format!("{dtype:?} first epsilon"), &epsilon, &golden["first_epsilon"], within);
+        let end = image(&ddim(&score, &steps, start, None, &Silent).unwrap(), &[1, 4, 8, 8], dtype);
+        close(&format!("{dtype:?} end"), &end, &golden["end"], within);
+        let vae = folder.vae(dtype, &Device::Cpu).unwrap();
+        let picture = vae.decode(&(end / vae.config().scaling_factor).unwrap()).unwrap();
+        close(&format!("{dtype:?} picture"), &picture, &golden["picture"], within);
+    }
+}
+
+#[test]
+fn products_of_the_prompted_score_are_its_slopes() {
+    let vp = VpSettings::stable_diffusion().check().unwrap();
+    let levels: Vec<_> = [15.0, 600.0, 999.0].iter().map(|t| vp.level(*t).unwrap()).collect();
+    let mut streams = Streams::new(3, "places", 0..3);
+    let (x, v, along) = (streams.normal(256), streams.normal(256), streams.normal(256));
+    for guidance in [7.5, 1.0, 0.0] {
+        let (score, _) = prompted(DType::F64, guidance, 2);
+        let product = score.vjp(x.view(), &levels, v.view()).unwrap();
+        let h = 1e-5;
+        let (up, down) = (&x + &along * h, &x - &along * h);
+        let bend = (score.score(up.view(), &levels).unwrap() - score.score(down.view(), &levels).unwrap())
+            / (2.0 * h);
+        for i in 0..3 {
+            let (by_product, by_slope) = (product.row(i).dot(&along.row(i)), bend.row(i).dot(&v.row(i)));
+            // Rounding over h, relative to 1 / sigma.
+            let scale = 256.0 * guidance.max(1.0) / levels[i].sigma();
+            assert!((by_product - by_slope).abs() < 1e-8 * scale, "{guidance} {i}: {by_product} {by_slope}");
+            assert!(by_slope.abs() > 1e-3, "{by_slope}");
+        }
+        let (whole, _) = prompted(DType::F64, guidance, 9);
+        let apart = &whole.score(x.view(), &levels).unwrap() - &score.score(x.view(), &levels).unwrap();
+        assert!(apart.iter().all(|a| a.abs() < 1e-10));
+    }
+    let (half, _) = prompted(DType::F16, 7.5, 2);
+    assert!(half.score(x.view(), &levels).is_ok());
+    let error = half.vjp(x.view(), &levels, v.view()).unwrap_err().to_string();
+    assert!(error.contains("f16 has no vector-Jacobian products"), "{error}");
 }
 
 #[test]

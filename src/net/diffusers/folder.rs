@@ -6,11 +6,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::config::Settings;
 use super::files::TensorFiles;
 use super::{Clip, Tokenizer, Unet, Vae};
 use crate::net::NetError;
+use crate::process::{Curve, Vp, VpSettings};
 use crate::store::{StoreError, hex};
 
 /// A folder in the layout of diffusers. Nothing is read before a part is asked for.
@@ -80,6 +83,43 @@ impl Folder {
             return Err(NetError::Config { path: folder.join("vocab.json"), reason });
         }
         Ok(tokenizer)
+    }
+
+    /// The noise levels that the U-Net was trained with.
+    ///
+    /// # Errors
+    /// [`NetError::Config`] for a setting that is missing, unknown, or of a value that is not computed: other predictions
+    /// than epsilon, betas of another form, and samplers that clip.
+    pub fn process(&self) -> Result<Vp, NetError> {
+        let path = self.path.join("scheduler").join("scheduler_config.json");
+        let mut s = Settings::read(&path)?;
+        s.only(&[
+            ("clip_sample", json!(false)),
+            ("prediction_type", json!("epsilon")),
+            ("rescale_betas_zero_snr", json!(false)),
+            ("set_alpha_to_one", json!(false)),
+            ("steps_offset", json!(1)),
+            ("thresholding", json!(false)),
+            ("timestep_spacing", json!("leading")),
+            ("trained_betas", json!(null)),
+        ])?;
+        // Of clipping, and of the first steps of PNDM.
+        s.skip(&["clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "skip_prk_steps"]);
+        let settings = VpSettings {
+            levels: s.take("num_train_timesteps", 1000)?,
+            beta_start: s.need("beta_start")?,
+            beta_end: s.need("beta_end")?,
+            curve: match s.need::<String>("beta_schedule")?.as_str() {
+                "linear" => Curve::Linear,
+                "scaled_linear" => Curve::ScaledLinear,
+                other => {
+                    let reason = format!("is {other:?}, expected \"linear\" or \"scaled_linear\"");
+                    return Err(s.refused("beta_schedule", &reason));
+                }
+            },
+        };
+        s.finish()?;
+        settings.check().map_err(|e| NetError::Config { path, reason: e.to_string() })
     }
 
     /// SHA-256 of all files that are read, in lower-case hexadecimal, by their names in the folder with `/`.

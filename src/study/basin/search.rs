@@ -415,7 +415,9 @@ mod tests {
     /// Phi(alpha a / sigma) of the copies of a memory is recovered.
     #[test]
     fn of_two_memories_each_has_its_side_of_the_plane_between_them() {
-        let short = VpSettings { levels: 300, beta_start: 1e-3, beta_end: 0.05 }.check().unwrap();
+        let short = VpSettings { levels: 300, beta_start: 1e-3, beta_end: 0.05, ..VpSettings::default() }
+            .check()
+            .unwrap();
         for (n, a, vp) in
             [(1, 0.6, Vp::default()), (2, 0.25, Vp::default()), (49, 2.0, Vp::default()), (12, 0.8, short)]
         {
