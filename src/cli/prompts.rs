@@ -3,15 +3,19 @@
 use std::path::PathBuf;
 
 use mem2gen::Error;
+use mem2gen::net::diffusers::cached;
 use mem2gen::progress::Printed;
 use mem2gen::project::Layout;
 use mem2gen::study::prompts::{
-    Prompt, PromptModel, PromptSettings, TrainedPrompts, band, run as measure_all,
+    DiffusersPrompts, Prompt, PromptModel, PromptSettings, STABLE_DIFFUSION, TrainedPrompts, band,
+    run as measure_all,
 };
 use mem2gen::train::MOST_ROWS;
 
 use super::input::On;
 use super::source::Failure;
+
+const LICENCE: &str = "CreativeML OpenRAIL-M: https://huggingface.co/spaces/CompVis/stable-diffusion-license";
 
 /// Draw samples of prompts, and measure the curvature at each and what others take for signs of memorization
 ///
@@ -21,17 +25,24 @@ use super::source::Failure;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of a training run with captions
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Folder of Stable Diffusion 1 in diffusers' layout, with safetensors; without a folder
+    /// CompVis/stable-diffusion-v1-4 in the cache of Hugging Face
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    weights: Option<Option<PathBuf>>,
+    /// Height and width of pictures, with --weights [default: those of the model]
+    #[arg(long, value_name = "PIXELS", requires = "weights")]
+    size: Option<usize>,
     /// List of prompts: a JSON object a line, with the text as caption, prompt or text, and if they are known index, kind and
-    /// url [default: the captions of the run with a dose, and its templates]
+    /// url [default: the captions of the run with a dose and its templates; with --weights the nine prompts of the paper]
     #[arg(long, value_name = "FILE.jsonl")]
     prompts: Option<PathBuf>,
     #[command(flatten)]
     settings: PromptSettings,
-    /// Batch size of the network; on the CPU no result depends on it
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    /// Batch size of the network; on the CPU no result of a run depends on it [default: 64, or 1 with --weights]
+    #[arg(long)]
+    batch: Option<usize>,
     #[command(flatten)]
     on: On,
     /// Folder of the result: prompts.parquet (a row for each sample), spectra.parquet, samples.npy, prompts.json, and a
@@ -42,15 +53,33 @@ pub struct Args {
 
 /// Runs `mem2gen prompts`.
 pub fn run(args: Args) -> Result<(), Failure> {
-    if !(1..=MOST_ROWS).contains(&args.batch) {
-        let reason = format!("is {}, expected 1 to {MOST_ROWS}", args.batch);
+    if let Some(batch) = args.batch.filter(|batch| !(1..=MOST_ROWS).contains(batch)) {
+        let reason = format!("is {batch}, expected 1 to {MOST_ROWS}");
         return Err(Failure::Option { option: "--batch", reason });
     }
     let params = args.settings.check().map_err(Error::from)?;
     let listed = args.prompts.as_deref().map(Prompt::read).transpose().map_err(Error::from)?;
-    let model = TrainedPrompts::open(&args.run, &Layout::find(), args.on.device, args.batch)?;
-    let prompts = listed.unwrap_or_else(|| model.captions().into_iter().map(Prompt::new).collect());
-    let written = measure_all(&model, &prompts, &params, &args.out, &Printed)?;
+    let layout = Layout::find();
+    let (model, own): (Box<dyn PromptModel>, Vec<Prompt>) = match (args.run, args.weights) {
+        (Some(run), _) => {
+            let model = TrainedPrompts::open(&run, &layout, args.on.device, args.batch.unwrap_or(64))?;
+            let own = model.captions().into_iter().map(Prompt::new).collect();
+            (Box::new(model), own)
+        }
+        (None, weights) => {
+            let weights = match weights.flatten() {
+                Some(folder) => folder,
+                None => cached(STABLE_DIFFUSION).map_err(Error::from)?,
+            };
+            put_line!("prompts: the weights of Stable Diffusion 1 have a licence of their own, {LICENCE}");
+            let list = layout.root().join("data/prompts/stable-diffusion.jsonl");
+            let own = if listed.is_none() { Prompt::read(&list).map_err(Error::from)? } else { Vec::new() };
+            let batch = args.batch.unwrap_or(1);
+            (Box::new(DiffusersPrompts::open(&weights, args.on.device, args.size, batch)?), own)
+        }
+    };
+    let prompts = listed.unwrap_or(own);
+    let written = measure_all(&*model, &prompts, &params, &args.out, &Printed)?;
     let settings = params.settings();
     if let Some(row) = written.rows.first() {
         let [low, high] = band(row.rows, row.dim, row.sigma);

@@ -7,6 +7,7 @@
 //! The computation is that of diffusers: GELU with the exact error function, groups and epsilons from the settings, one
 //! time for each row. [`Unet`] is differentiable with respect to its latents.
 
+mod cache;
 mod clip;
 mod config;
 mod files;
@@ -16,6 +17,7 @@ mod tokenizer;
 mod unet;
 mod vae;
 
+pub use cache::cached;
 pub use clip::{Clip, ClipConfig};
 pub use folder::Folder;
 pub use tokenizer::{Tokenizer, Tokens};

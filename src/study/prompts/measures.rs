@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::spectrum::spectrum;
-use super::{Prompt, PromptModel, PromptParams, Prompted, Truth};
+use super::{Prompt, PromptModel, PromptParams, PromptScores, Truth};
 use crate::Error;
 use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
@@ -86,7 +86,7 @@ pub struct Measured {
 
 /// A guided score that notes ||d|| of each row in each call.
 struct Watched<'a> {
-    prompted: &'a Prompted,
+    prompted: &'a PromptScores,
     scale: f64,
     noted: Mutex<Vec<Vec<f64>>>,
 }
@@ -125,7 +125,7 @@ pub(super) fn steps(params: &PromptParams) -> u64 {
 /// the prompt in its list. With `cells`, rows of S are kept there.
 ///
 /// # Errors
-/// Those of the model, the sampler and [`PromptParams::sampler`].
+/// Those of the model and the sampler.
 pub fn measure(
     model: &dyn PromptModel,
     (place, prompt): (usize, &Prompt),
@@ -136,7 +136,7 @@ pub fn measure(
     let settings = params.settings();
     let (process, dim) = (model.process(), model.shape().len());
     let prompted = model.prompted(&prompt.caption)?;
-    let path = params.sampler(process)?;
+    let path = model.steps(settings.steps)?;
     let level = process.level(settings.t)?;
     let mut streams = Streams::new(settings.seed, "prompts start", 0..settings.seeds);
     let x = start(process, dim, &mut streams);
@@ -200,7 +200,7 @@ pub fn measure(
 
 /// s(x | c) - s(x).
 fn difference(
-    prompted: &Prompted,
+    prompted: &PromptScores,
     x: ArrayView2<'_, f64>,
     levels: &[Level],
 ) -> Result<Array2<f64>, ScoreError> {
@@ -325,9 +325,9 @@ mod tests {
             Some(1.0)
         }
 
-        fn prompted(&self, caption: &str) -> Result<Prompted, Error> {
+        fn prompted(&self, caption: &str) -> Result<PromptScores, Error> {
             let with = if caption == "first" { self.of(&[0]) } else { self.of(&[0, 1, 2, 3]) };
-            Ok(Prompted { without: self.of(&[0, 1, 2, 3]), with })
+            Ok(PromptScores { without: self.of(&[0, 1, 2, 3]), with })
         }
 
         fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error> {
@@ -383,7 +383,7 @@ mod tests {
     fn the_first_difference_is_that_of_the_definition() {
         let toy = Toy::new();
         let first = measured("first");
-        let steps = PromptSettings::default().check().unwrap().sampler(&toy.vp).unwrap();
+        let steps = toy.steps(PromptSettings::default().steps).unwrap();
         let level = steps.levels()[0];
         let mut streams = Streams::new(PromptSettings::default().seed, "prompts start", 0..6);
         let x = start(&toy.vp, 4, &mut streams);

@@ -4,6 +4,7 @@
 //! [`measure`] draws samples of one prompt from several starting points and measures each; [`run`] does it for a list of
 //! prompts and writes pictures, latents, spectra and one table.
 
+mod diffusion;
 pub mod frame;
 mod list;
 mod measures;
@@ -12,9 +13,10 @@ mod run;
 mod settings;
 mod spectrum;
 
+pub use diffusion::{DiffusersPrompts, STABLE_DIFFUSION};
 pub use list::Prompt;
 pub use measures::{Measured, PromptRow, measure};
-pub use model::{PromptModel, Prompted, TrainedPrompts, Truth};
+pub use model::{PromptModel, PromptScores, TrainedPrompts, Truth};
 pub use run::{Written, run};
 pub use settings::{PromptParams, PromptSettings};
 pub use spectrum::band;

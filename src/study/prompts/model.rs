@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::net::Weights;
-use crate::process::Vp;
+use crate::process::{ProcessError, Spacing, Steps, Vp};
 use crate::project::Layout;
 use crate::score::{Network, Score};
 use crate::shape::Shape;
@@ -20,7 +20,7 @@ use crate::study::sweep::network_device;
 use crate::train::{Dosed, Kind, RunDir, TrainedProcess};
 
 /// The scores of one prompt.
-pub struct Prompted {
+pub struct PromptScores {
     /// Without the prompt.
     pub without: Box<dyn Score + Send>,
     /// With the prompt.
@@ -44,6 +44,14 @@ pub trait PromptModel: Sync {
     /// The process of the scores.
     fn process(&self) -> &Vp;
 
+    /// The levels of a sampler with `count` steps.
+    ///
+    /// # Errors
+    /// [`ProcessError`] for 0 steps, and for more than the process has levels.
+    fn steps(&self, count: usize) -> Result<Steps, ProcessError> {
+        self.process().steps(count, Spacing::Leading)
+    }
+
     /// Bound of each value of the predicted clean sample; `None` for latents, which have none.
     fn clip(&self) -> Option<f64>;
 
@@ -51,7 +59,7 @@ pub trait PromptModel: Sync {
     ///
     /// # Errors
     /// Those of the text encoder and the network.
-    fn prompted(&self, caption: &str) -> Result<Prompted, Error>;
+    fn prompted(&self, caption: &str) -> Result<PromptScores, Error>;
 
     /// The pictures of samples `[m, N]`, with values in [-1, 1], and their shape.
     ///
@@ -134,9 +142,9 @@ impl PromptModel for TrainedPrompts {
         Some(1.0)
     }
 
-    fn prompted(&self, caption: &str) -> Result<Prompted, Error> {
+    fn prompted(&self, caption: &str) -> Result<PromptScores, Error> {
         let vector = caption_vector(&self.layout, caption)?;
-        Ok(Prompted {
+        Ok(PromptScores {
             without: Box::new(self.network()?),
             with: Box::new(self.network()?.with_condition(&vector)?),
         })

@@ -1,7 +1,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
-use crate::process::{Spacing, Steps, Vp};
 use crate::random::SEED;
 use crate::setting::SettingError;
 use crate::study::error::StudyError;
@@ -81,13 +80,5 @@ impl PromptParams {
     /// The settings that were checked.
     pub fn settings(&self) -> &PromptSettings {
         &self.0
-    }
-
-    /// The steps of DDIM.
-    ///
-    /// # Errors
-    /// [`StudyError::Process`] for 0 steps, and for more than the process has levels.
-    pub fn sampler(&self, process: &Vp) -> Result<Steps, StudyError> {
-        Ok(process.steps(self.0.steps, Spacing::Leading)?)
     }
 }
