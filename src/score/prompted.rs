@@ -60,8 +60,8 @@ impl Prompted {
             }
         }
         if !guidance.is_finite() {
-            let reason = format!("guidance is {guidance}, expected a finite number");
-            return Err(NetError::Precision { operation: NAME, reason }.into());
+            let reason = format!("is {guidance}, expected a finite number");
+            return Err(NetError::Graph { layer: "guidance".into(), reason }.into());
         }
         let halved = 1 << (config.channels.len() - 1);
         if height == 0 || width == 0 || height % halved != 0 || width % halved != 0 {

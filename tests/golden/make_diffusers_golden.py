@@ -12,6 +12,9 @@ vector-Jacobian products. `prompts.json` has the tokens of prompts by transforme
 vocabulary, whose merges are `merges.txt.gz`. `--width` is that of the second level of `unet_32`; 64 is true to a ratio of
 Stable Diffusion's levels, and 32 keeps the committed file small. `MEM2GEN_GOLDEN_DIFFUSERS=FOLDER cargo test --release
 --test library net_diffusers` tests the crate with other files.
+
+`--full FOLDER` makes models of the size of Stable Diffusion 1.4 there instead (5 GB, some minutes), and their results in f32.
+The same test compares them when `MEM2GEN_GOLDEN_FULL` names that folder.
 """
 
 import argparse
@@ -253,6 +256,49 @@ def pipeline(model, text_model, vae, tokenizer, tensors):
     }
 
 
+def full(out, seed):
+    """The networks of Stable Diffusion 1.4 with random weights: 859 520 964 parameters in the U-Net's 686 tensors."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(shape, generator=generator)
+    torch.manual_seed(seed)
+    model = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    ).eval()
+    model.save_pretrained(out / "unet", max_shard_size="100GB")
+    tensors = {}
+    for name, side in {"small": 8, "large": 64}.items():
+        latents, text, v = normal(1, 4, side, side), normal(1, 77, 768), normal(1, 4, side, side)
+        times = torch.tensor([501.0])
+        with torch.set_grad_enabled(name == "small"):
+            output = model(latents.requires_grad_(name == "small"), times, text).sample
+        case = {"latents": latents, "times": times, "text": text, "v": v, "output": output}
+        if name == "small":
+            (case["vjp"],) = torch.autograd.grad((output * v).sum(), latents)
+        tensors |= {f"{name}/{key}": value for key, value in case.items()}
+    del model
+    sizes = dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    text_model = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **sizes)).eval()
+    text_model.save_pretrained(out / "text_encoder")
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=512,
+    ).eval()
+    vae.save_pretrained(out / "vae")
+    ids, latents = torch.randint(0, 49408, (2, 77), generator=generator), normal(1, 4, 16, 16)
+    with torch.no_grad():
+        tensors |= {"ids": ids.float(), "hidden": text_model(ids).last_hidden_state}
+        tensors |= {"encoded": latents, "decoded": vae.decode(latents).sample}
+    store(out / "full.safetensors", tensors)
+
+
 def vocabulary(merges):
     """The tokens in their order, as in CLIP's simple_tokenizer.py."""
     whole = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
@@ -275,8 +321,12 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=HERE)
     parser.add_argument("--vocabulary", type=pathlib.Path)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--full", type=pathlib.Path)
     args = parser.parse_args()
     out, seed = args.out, 1000 * args.seed
+    if args.full:
+        args.full.mkdir(parents=True, exist_ok=True)
+        return full(args.full, args.seed)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
 

@@ -226,7 +226,7 @@ fn tokens_of_prompts_are_those_of_transformers() {
     let packed = fs::File::open(folder().join("merges.txt.gz")).unwrap();
     GzDecoder::new(packed).read_to_string(&mut merges).unwrap();
     let tokenizer = Tokenizer::from_merges(&merges, 77).unwrap();
-    assert_eq!(tokenizer.len(), 49408);
+    assert_eq!(tokenizer.vocabulary(), 49408);
     let rows = fs::read(folder().join("prompts.json")).unwrap();
     let rows: Vec<(String, Vec<u32>, usize)> = serde_json::from_slice(&rows).unwrap();
     assert_eq!(rows.len(), 200);
@@ -248,7 +248,7 @@ fn tokens_of_prompts_are_those_of_transformers() {
 fn a_folder_is_opened_whole_and_its_files_are_hashed() {
     let folder = Folder::open(&folder().join("tiny")).unwrap();
     let tokenizer = folder.tokenizer().unwrap();
-    assert_eq!(tokenizer.len(), 714);
+    assert_eq!(tokenizer.vocabulary(), 714);
     let hashes = folder.hashes().unwrap();
     let names: Vec<&str> = hashes.keys().map(String::as_str).collect();
     let expected = [
@@ -318,6 +318,60 @@ fn ten_steps_of_ddim_from_a_prompt_to_a_picture_agree_with_diffusers() {
         let picture = vae.decode(&(end / vae.config().scaling_factor).unwrap()).unwrap();
         close(&format!("{dtype:?} picture"), &picture, &golden["picture"], within);
     }
+}
+
+#[test]
+fn schedules_and_guidance_that_are_not_computed_are_refused() {
+    let from = folder().join("tiny");
+    let to = TempDir::new().unwrap();
+    for part in ["unet", "vae", "text_encoder", "scheduler"] {
+        fs::create_dir(to.path().join(part)).unwrap();
+        let name = if part == "scheduler" { "scheduler_config.json" } else { "config.json" };
+        fs::copy(from.join(part).join(name), to.path().join(part).join(name)).unwrap();
+    }
+    let copy = Folder::open(to.path()).unwrap();
+    let path = to.path().join("scheduler/scheduler_config.json");
+    let parsed: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (name, value, expected) in [
+        (
+            "prediction_type",
+            "\"v_prediction\"",
+            "is \"v_prediction\", expected \"epsilon\"; no other value is computed",
+        ),
+        ("clip_sample", "true", "clip_sample is true, expected false"),
+        ("steps_offset", "0", "steps_offset is 0, expected 1"),
+        ("beta_schedule", "\"squaredcos_cap_v2\"", "expected \"linear\" or \"scaled_linear\""),
+        ("beta_end", "2.0", "beta_end"),
+        ("num_train_timesteps", "1", "levels"),
+        ("new_setting", "0", "its meaning is unknown"),
+    ] {
+        let mut config = parsed.clone();
+        config[name] = serde_json::from_str(value).unwrap();
+        fs::write(&path, config.to_string()).unwrap();
+        let error = copy.process().unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("scheduler_config.json"), "{error}");
+    }
+    fs::remove_file(to.path().join("vae/config.json")).unwrap();
+    let error = Folder::open(to.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json: does not exist; give a complete folder"), "{error}");
+
+    let unet = Arc::new(read_unet("tiny/unet", DType::F64));
+    let text = |n: &[usize]| Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
+    let line = |with: &Tensor, without: &Tensor, guidance, size, batch| {
+        Prompted::new(unet.clone(), with, without, guidance, size, batch).err().unwrap().to_string()
+    };
+    let good = text(&[5, 16]);
+    assert!(
+        line(&text(&[5, 15]), &good, 1.0, (8, 8), 1)
+            .contains("with has shape [5, 15], expected [tokens, 16]")
+    );
+    assert!(
+        line(&good, &text(&[4, 16]), 1.0, (8, 8), 1)
+            .contains("without has shape [4, 16], expected [tokens, 16]")
+    );
+    assert!(line(&good, &good, f64::NAN, (8, 8), 1).contains("guidance: is NaN, expected a finite number"));
+    assert!(line(&good, &good, 1.0, (8, 9), 1).contains("has shape [8, 9], expected multiples of 2"));
+    assert!(line(&good, &good, 1.0, (8, 8), 0).contains("0 samples"));
 }
 
 #[test]
@@ -556,4 +610,40 @@ fn a_vocabulary_that_differs_is_named() {
         fs::write(&merges, text).unwrap();
         assert!(line(&tokens).contains(expected), "{}", line(&tokens));
     }
+}
+
+/// Models of the size of Stable Diffusion 1.4, which are not in the repository: `make_diffusers_golden.py --full` makes them
+/// in the folder that `MEM2GEN_GOLDEN_FULL` names. Without it this test says so and passes.
+#[test]
+fn models_of_full_size_agree_with_diffusers() {
+    let Some(folder) = std::env::var_os("MEM2GEN_GOLDEN_FULL").map(PathBuf::from) else {
+        return println!("MEM2GEN_GOLDEN_FULL is not set; models of full size are not compared");
+    };
+    let golden = load(&folder.join("full.safetensors"));
+    let timed =
+        |what: &str, from: std::time::Instant| println!("{what}: {:.1} s", from.elapsed().as_secs_f64());
+    let start = std::time::Instant::now();
+    let unet = Unet::read(&folder.join("unet"), DType::F32, &Device::Cpu).unwrap();
+    timed("read", start);
+    for size in ["small", "large"] {
+        let [latents, times, text, v] =
+            ["latents", "times", "text", "v"].map(|name| golden[&format!("{size}/{name}")].clone());
+        let start = std::time::Instant::now();
+        let output = unet.forward(&latents, &times, &text).unwrap();
+        timed(&format!("{size} forward"), start);
+        close(&format!("{size} output"), &output, &golden[&format!("{size}/output")], 1e-5);
+        if let Some(expected) = golden.get(&format!("{size}/vjp")) {
+            let start = std::time::Instant::now();
+            let (_, product) = unet.vjp(&latents, &times, &text, &v).unwrap();
+            timed(&format!("{size} product"), start);
+            close(&format!("{size} product"), &product, expected, 1e-4);
+        }
+    }
+    drop(unet);
+    let clip = Clip::read(&folder.join("text_encoder"), DType::F32, &Device::Cpu).unwrap();
+    let ids = golden["ids"].to_vec2::<f32>().unwrap();
+    let ids: Vec<Vec<u32>> = ids.iter().map(|row| row.iter().map(|id| *id as u32).collect()).collect();
+    close("text encoder", &clip.forward(&ids).unwrap(), &golden["hidden"], 1e-4);
+    let vae = Vae::read(&folder.join("vae"), DType::F32, &Device::Cpu).unwrap();
+    close("autoencoder", &vae.decode(&golden["encoded"]).unwrap(), &golden["decoded"], 1e-4);
 }

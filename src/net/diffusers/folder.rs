@@ -17,6 +17,18 @@ use crate::process::{Curve, Vp, VpSettings};
 use crate::store::{StoreError, hex};
 
 /// A folder in the layout of diffusers. Nothing is read before a part is asked for.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use mem2gen::net::diffusers::Folder;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/diffusers/tiny");
+/// let folder = Folder::open(path.as_ref())?;
+/// let tokens = folder.tokenizer()?.encode("a red house")?;
+/// let text = folder.text_encoder(DType::F32, &Device::Cpu)?.forward(&[tokens.ids])?;
+/// assert_eq!(text.dims(), [1, 77, 16]);
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
@@ -75,8 +87,8 @@ impl Folder {
         let config = super::ClipConfig::read(&self.path.join("text_encoder").join("config.json"))?;
         let folder = self.path.join("tokenizer");
         let tokenizer = Tokenizer::read(&folder, config.tokens)?;
-        if tokenizer.len() != config.vocabulary {
-            let (found, expected) = (tokenizer.len(), config.vocabulary);
+        if tokenizer.vocabulary() != config.vocabulary {
+            let (found, expected) = (tokenizer.vocabulary(), config.vocabulary);
             let reason = format!(
                 "has {found} tokens, but vocab_size of the text encoder is {expected}; copy both again"
             );

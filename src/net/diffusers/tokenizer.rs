@@ -100,13 +100,8 @@ impl Tokenizer {
     }
 
     /// Number of tokens of the vocabulary.
-    pub fn len(&self) -> usize {
+    pub fn vocabulary(&self) -> usize {
         usize::from(self.merger.end_of_text().to_u16()) + 1
-    }
-
-    /// Whether the vocabulary is empty, which it never is.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// The tokens of a text: start, as much of the text as fits, and ends to the length of the context.

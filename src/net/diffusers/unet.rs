@@ -12,7 +12,7 @@ use super::layers::{Conv, Linear, Norm, Scores, gelu, join_heads, split_heads, t
 use crate::net::NetError;
 use crate::net::candle::doubled;
 
-/// Bytes of attention scores at a time: four rows of an image of 64 x 64 latents in 32 pieces each.
+/// Bytes of attention scores at a time. An image of 64 x 64 latents has 512 MiB in f32, which are computed in eight parts.
 pub const SCORE_BYTES: usize = 64 << 20;
 
 /// Settings of a U-Net, from its `config.json`.
@@ -172,8 +172,10 @@ impl UnetConfig {
         if config.padding > 1 {
             return Err(s.refused("downsample_padding", &format!("is {}, expected 0 or 1", config.padding)));
         }
-        if !(config.epsilon > 0.0 && config.mid_scale > 0.0) {
-            return Err(s.refused("norm_eps", "or mid_block_scale_factor is not above 0"));
+        for (name, value) in [("norm_eps", config.epsilon), ("mid_block_scale_factor", config.mid_scale)] {
+            if !(value > 0.0) {
+                return Err(s.refused(name, &format!("is {value}, expected a number above 0")));
+            }
         }
         s.finish()?;
         Ok(config)
