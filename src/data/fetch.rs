@@ -216,7 +216,7 @@ fn obtain(
                 let archive = raw.join(archive);
                 fs::remove_file(&archive).map_err(DataError::io("remove", &archive))?;
             }
-            Ok(raw.join(folder))
+            Ok(if folder.is_empty() { raw } else { raw.join(folder) })
         }
         Source::Debian { package, folder } => {
             let installed = system.root.join(folder);

@@ -85,8 +85,8 @@ pub fn draw(
     side: usize,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Drawn, DataError> {
-    progress(Step::Reading(folder.to_path_buf()));
     let names = Names::read(name, folder)?;
+    progress(Step::Reading(folder.to_path_buf()));
     let mut found = Vec::new();
     let mut unnamed = 0;
     for vendor in Vendor::ALL {
@@ -199,7 +199,7 @@ mod tests {
         let pixels = rasterise(&svg(&red, [Some(8.0), Some(8.0)], 4), 4).unwrap();
         assert_eq!(pixels, [255, 0, 0].repeat(16));
         // Twice as wide as high: white above and below.
-        let wide = icon(&red.body, [Some(8.0), Some(4.0)]);
+        let wide = icon("<path fill=\"#f00\" d=\"M0 0h8v4H0z\"/>", [Some(8.0), Some(4.0)]);
         let pixels = rasterise(&svg(&wide, [None, None], 4), 4).unwrap();
         let (white, red) = ([255; 12].to_vec(), [255, 0, 0].repeat(8));
         assert_eq!(pixels, [&white[..], &red, &white].concat());
