@@ -1,14 +1,17 @@
 //! `mem2gen prompts`: samples and spectra of prompts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
+use mem2gen::frame::{Table, read_parquet, write_parquet};
 use mem2gen::net::diffusers::cached;
 use mem2gen::progress::Printed;
 use mem2gen::project::Layout;
+use mem2gen::store::vacant;
+use mem2gen::study::prompts::frame::{prompts_rows, roc_frame};
 use mem2gen::study::prompts::{
-    DiffusersPrompts, Prompt, PromptModel, PromptSettings, STABLE_DIFFUSION, TrainedPrompts, band,
-    run as measure_all,
+    DiffusersPrompts, Prompt, PromptModel, PromptSettings, RocSettings, STABLE_DIFFUSION, TrainedPrompts,
+    band, roc, run as measure_all,
 };
 use mem2gen::train::MOST_ROWS;
 
@@ -23,7 +26,10 @@ const LICENCE: &str = "CreativeML OpenRAIL-M: https://huggingface.co/spaces/Comp
 /// differences of the score along Gaussian directions at sqrt(alpha_bar_t) x (Alg. 3). Finished prompts are kept in the folder
 /// OUT.partial until the result is written, so a stopped call resumes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Folder of a training run with captions
     #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
     run: Option<PathBuf>,
@@ -47,12 +53,36 @@ pub struct Args {
     on: On,
     /// Folder of the result: prompts.parquet (a row for each sample), spectra.parquet, samples.npy, prompts.json, and a
     /// picture PROMPT-SEED.png of each sample
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Compare measures with the known doses of captions: areas under the curves, with intervals
+    Roc {
+        /// Folder that `mem2gen prompts --run` wrote
+        #[arg(long = "in", value_name = "DIR")]
+        input: PathBuf,
+        #[command(flatten)]
+        settings: RocSettings,
+        /// Table: parquet with measure, truth (dose, or returned: the training image of the caption comes back), positives,
+        /// negatives, auc, low and high (95 percent interval), larger (whether larger values are taken for memorization),
+        /// residual_auc and correlation (with the total variation of pictures), and passes of the network
+        #[arg(long, value_name = "T.parquet")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Runs `mem2gen prompts`.
 pub fn run(args: Args) -> Result<(), Failure> {
+    if let Some(Command::Roc { input, settings, out }) = args.command {
+        return compare(&input, &settings, out.as_deref());
+    }
+    let Some(out) = args.out else {
+        return Err(Failure::Option { option: "--out", reason: "is required".into() });
+    };
+    vacant(&out).map_err(Error::from)?;
     if let Some(batch) = args.batch.filter(|batch| !(1..=MOST_ROWS).contains(batch)) {
         let reason = format!("is {batch}, expected 1 to {MOST_ROWS}");
         return Err(Failure::Option { option: "--batch", reason });
@@ -71,7 +101,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 Some(folder) => folder,
                 None => cached(STABLE_DIFFUSION).map_err(Error::from)?,
             };
-            put_line!("prompts: the weights of Stable Diffusion 1 have a licence of their own, {LICENCE}");
             let list = layout.root().join("data/prompts/stable-diffusion.jsonl");
             let own = if listed.is_none() { Prompt::read(&list).map_err(Error::from)? } else { Vec::new() };
             let batch = args.batch.unwrap_or(1);
@@ -79,7 +108,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     };
     let prompts = listed.unwrap_or(own);
-    let written = measure_all(&*model, &prompts, &params, &args.out, &Printed)?;
+    let licence = model.truth().is_none().then_some(LICENCE);
+    let written = measure_all(&*model, &prompts, &params, &out, &Printed)?;
     let settings = params.settings();
     if let Some(row) = written.rows.first() {
         let [low, high] = band(row.rows, row.dim, row.sigma);
@@ -91,13 +121,32 @@ pub fn run(args: Args) -> Result<(), Failure> {
             row.sigma
         );
     }
+    if let Some(licence) = licence {
+        put_line!("prompts: the weights have a licence of their own, {licence}");
+    }
     put_line!(
         "prompts: {} prompts, {} samples of each, {} values each, guidance {} -> {}",
         prompts.len(),
         settings.seeds,
         model.shape().len(),
         settings.guidance,
-        args.out.display()
+        out.display()
+    );
+    Ok(())
+}
+
+/// Runs `mem2gen prompts roc`.
+fn compare(input: &Path, settings: &RocSettings, out: Option<&Path>) -> Result<(), Failure> {
+    let table = input.join("prompts.parquet");
+    let rows = read_parquet(&table).and_then(|frame| prompts_rows(&frame)).map_err(Error::from)?;
+    let found = roc(&rows, settings).map_err(Error::from)?;
+    let frame = roc_frame(&found).map_err(Error::from)?;
+    if let Some(out) = out {
+        write_parquet(out, &frame).map_err(Error::from)?;
+    }
+    put!(
+        "{}",
+        Table::from_frame("Measures of memorized prompts", frame).rows(usize::MAX).digits(3).to_text()
     );
     Ok(())
 }

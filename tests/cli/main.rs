@@ -19,6 +19,7 @@ mod minima;
 mod output;
 mod own;
 mod potential;
+mod prompts;
 mod sample;
 mod score;
 mod signals;

@@ -2,7 +2,7 @@
 
 use polars::prelude::DataFrame;
 
-use super::{Measured, PromptRow};
+use super::{Measured, PromptRow, RocRow};
 use crate::frame::{Item, TableError, columns, frame};
 
 columns!(PromptRow, "prompts",
@@ -29,6 +29,22 @@ columns!(PromptRow, "prompts",
     "own": (own),
     "part": (part),
     "dose": (dose),
+});
+
+columns!(RocRow, "measures of memorized prompts",
+    /// One row for each measure and truth, with the fields of [`RocRow`].
+    roc_frame, roc_rows, {
+    "measure": (measure),
+    "truth": (truth),
+    "positives": (positives),
+    "negatives": (negatives),
+    "auc": (auc),
+    "low": (interval[0]),
+    "high": (interval[1]),
+    "larger": (larger),
+    "residual_auc": (residual_auc),
+    "correlation": (correlation),
+    "passes": (passes),
 });
 
 /// One row for each sample and singular value of S: `prompt`, `seed`, `index` (from 1, values descending) and `value`.
@@ -71,6 +87,14 @@ mod tests {
             picture: vec![],
             shape: [0, 0, 0],
         };
+        let row = RocRow {
+            measure: "curvature".into(),
+            auc: 0.9,
+            interval: [0.8, 0.95],
+            passes: 65,
+            ..RocRow::default()
+        };
+        assert_eq!(roc_rows(&roc_frame(&[row.clone()]).unwrap()).unwrap(), [row]);
         let frame = spectra_frame(&[measured]).unwrap();
         assert_eq!(usize::read(&frame, "prompt").unwrap(), [1, 1]);
         assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2]);

@@ -1,0 +1,94 @@
+//! `mem2gen prompts`, with the small model of diffusers' layout.
+
+use crate::common::{Folder, mem2gen};
+use mem2gen::frame::read_parquet;
+use mem2gen::study::prompts::frame::prompts_rows;
+use ndarray::Array2;
+use ndarray_npy::read_npy;
+
+const MODEL: &str = "tests/golden/diffusers/tiny";
+const FEW: [&str; 8] = ["--seeds", "2", "--steps", "4", "--rows", "24", "--seed", "5"];
+
+fn list(folder: &Folder) -> String {
+    let path = folder.path("list.jsonl");
+    let text =
+        "{\"caption\": \"a pear\", \"index\": 3, \"kind\": \"memorized\"}\n{\"prompt\": \"green heart\"}\n";
+    std::fs::write(path, text).unwrap();
+    folder.at("list.jsonl")
+}
+
+#[test]
+fn a_model_of_diffusers_layout_gives_pictures_spectra_and_a_table() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let call = [&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &out], &FEW[..]].concat();
+    let told = folder.runs(&call);
+    for words in ["OpenRAIL", "24 rows in 256 dimensions", "2 prompts, 2 samples of each", "guidance 7.5"] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
+    let rows = prompts_rows(&read_parquet(&folder.path("out/prompts.parquet")).unwrap()).unwrap();
+    assert_eq!(rows.len(), 4);
+    assert_eq!((rows[0].index.as_deref(), rows[0].kind.as_deref()), (Some("3"), Some("memorized")));
+    assert_eq!((rows[3].prompt, rows[3].seed, rows[3].caption.as_str()), (1, 1, "green heart"));
+    assert!(
+        rows.iter()
+            .all(|row| row.dim == 256 && row.rows == 24 && row.curvature > 0.0 && row.nearest.is_none())
+    );
+    assert!(rows.iter().all(|row| row.noise_first > 0.0 && row.diversity.is_some_and(|apart| apart > 0.0)));
+    assert_eq!(read_parquet(&folder.path("out/spectra.parquet")).unwrap().height(), 4 * 24);
+    let latents: Array2<f32> = read_npy(folder.path("out/samples.npy")).unwrap();
+    assert_eq!(latents.dim(), (4, 256));
+    for name in ["0000-00.png", "0000-01.png", "0001-00.png", "0001-01.png"] {
+        let picture = image::open(folder.path("out").join(name)).unwrap();
+        assert_eq!(picture.width(), picture.height());
+    }
+    let notes = std::fs::read_to_string(folder.path("out/prompts.json")).unwrap();
+    assert!(notes.contains("unet/config.json") && notes.contains("green heart"), "{notes}");
+    assert!(!folder.path("out.partial").exists());
+
+    // Another list: a prompt does not depend on the others.
+    std::fs::write(folder.path("list.jsonl"), "{\"text\": \"a pear\"}").unwrap();
+    let other = folder.at("other");
+    folder.runs(&[&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &other], &FEW[..]].concat());
+    let again = prompts_rows(&read_parquet(&folder.path("other/prompts.parquet")).unwrap()).unwrap();
+    assert_eq!((again[1].curvature, again[1].noise_mean), (rows[1].curvature, rows[1].noise_mean));
+    folder.refuses(&call, &["out", "exists"]);
+}
+
+#[test]
+fn refusals_are_one_line_and_leave_nothing() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let call = |model: &[&str], more: &[&str]| {
+        let call = [&["prompts"], model, &["--prompts", &list, "--out", &out], &FEW[..], more].concat();
+        let said = mem2gen(&call);
+        assert!(!said.ok && said.stderr.trim_end().lines().count() == 1, "{call:?}: {}", said.stderr);
+        assert!(!folder.path("out").exists() && !folder.path("out.partial").exists(), "{call:?}");
+        said.stderr
+    };
+    let model = ["--weights", MODEL];
+    for (said, words) in [
+        (call(&["--weights", &folder.at("none")], &[]), "unet/config.json: does not exist"),
+        (call(&["--run", &folder.at("none")], &[]), "expected a training run"),
+        (call(&model, &["--t", "5000"]), "5000"),
+        (call(&model, &["--guidance", "NaN"]), "guidance"),
+        (call(&model, &["--size", "7"]), "multiple of"),
+        (call(&model, &["--batch", "0"]), "--batch"),
+    ] {
+        assert!(said.contains(words), "no {words}: {said}");
+    }
+    for (option, value) in [("--seeds", "0"), ("--rows", "1"), ("--steps", "0"), ("--steps", "1000")] {
+        let call = ["prompts", "--weights", MODEL, "--prompts", &list, "--out", &out, option, value];
+        let said = mem2gen(&call);
+        assert!(!said.ok && said.stderr.contains(&option[2..]), "{}", said.stderr);
+        assert!(!folder.path("out").exists(), "{option}");
+    }
+    std::fs::write(folder.path("list.jsonl"), "a pear\n").unwrap();
+    assert!(call(&model, &[]).contains("line 1"));
+    // No model in the cache of Hugging Face.
+    let said = crate::common::said(
+        crate::common::program(&["prompts", "--weights", "--out", &out])
+            .env("HF_HUB_CACHE", folder.path("hub")),
+    );
+    assert!(!said.ok && said.stderr.contains("stable-diffusion-v1-4"), "{}", said.stderr);
+}
