@@ -33,7 +33,7 @@ mkdir -p out/dist
 work="$(mktemp -d)"
 trap 'rm -rf "$work" "$unfinished"' EXIT
 folder="$work/$name"
-mkdir -p "$folder/lib" "$folder/data/plans" "$folder/licences/common-licenses"
+mkdir -p "$folder/lib" "$folder/licences/common-licenses"
 
 # cargo compiles only the program again; the library and its dependencies are those of `make build`. The loader uses
 # DT_RPATH, which --disable-new-dtags selects, also for the libraries that the libraries need; DT_RUNPATH it does not.
@@ -109,7 +109,9 @@ while read -r library path; do
   esac
 done <<<"$needed"
 
-install -m 644 data/plans/*.toml "$folder/data/plans/"
+for part in plans/*.toml training/*.toml prompts/*.jsonl emoji/captions.safetensors; do
+  install -D -m 644 -t "$folder/data/$(dirname "$part")" data/$part
+done
 needs="$(objdump -T "$folder/mem2gen" "$folder"/lib/* | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)"
 cat >"$folder/README.md" <<END
 # mem2gen $version for x86-64 Linux

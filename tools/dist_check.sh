@@ -32,7 +32,7 @@ mkdir -p "$root/opt/some where" "$root/tmp/work" "$root/lib64" "$root/dev" "$roo
 tar -xJf "$archive" -C "$root/opt/some where"
 [ "$(ls -A "$root/opt/some where")" = "$name" ] || fail "$archive contains more than the folder $name"
 folder="/opt/some where/$name"
-for part in mem2gen README.md lib/libopenblas.so.0 data/plans/mnist-mlp.toml licences/README.md; do
+for part in mem2gen README.md lib/libopenblas.so.0 data/plans/mnist-mlp.toml data/prompts/stable-diffusion.jsonl licences/README.md; do
   [ -f "$root$folder/$part" ] || fail "$part is missing in $archive"
 done
 while read -r path; do
