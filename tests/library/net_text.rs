@@ -52,7 +52,7 @@ fn a_small_network_gives_the_vectors_of_transformers() {
         let found = rows(&bert.embed(&[&tokens[..], tokens]).unwrap());
         for row in found {
             let worst = farthest(&row, expected);
-            assert!(worst < 1e-5, "{tokens:?}: {worst:e}");
+            assert!(worst < 1e-6, "{tokens:?}: {worst:e}");
         }
     }
 }
@@ -117,7 +117,7 @@ fn the_fetched_network_gives_the_tokens_and_vectors_of_transformers() {
         let mut worst = 0f32;
         for ((text, row), expected) in texts.iter().zip(found.rows()).zip(&expected) {
             let off = farthest(row.as_slice().unwrap(), expected);
-            assert!(off < 1e-5, "{text}: {off:e}");
+            assert!(off < 1e-6, "{text}: {off:e}");
             worst = worst.max(off);
         }
         println!("{} texts: at most {worst:e} off", texts.len());
