@@ -40,7 +40,8 @@ pub use curves::{Curve, CurvePanel, Direction, Guide, curve_panels, curves};
 pub use heatmap::{HeatmapPanel, TernaryPanel, heatmap, heatmap_panels, ternary, ternary_panels};
 pub use histogram::{Histogram, HistogramSeries, histogram, histogram_panels};
 pub use images::{ImageGrid, ImageRow, Picture, image_grid};
-pub use pictures::{ImageOutput, picture_png, sheet, write_pictures};
+pub(crate) use pictures::byte;
+pub use pictures::{ImageOutput, bytes_png, sheet, write_pictures};
 pub use style::{Colour, Marker, Palette, rainbow};
 
 use crate::display::write_content;

@@ -87,7 +87,7 @@ impl ImageOutput {
 }
 
 /// The byte of a value in [-1, 1], rounded; values outside are clamped.
-fn byte(value: f32) -> u8 {
+pub(crate) fn byte(value: f32) -> u8 {
     (127.5 * (value.clamp(-1.0, 1.0) + 1.0)).round() as u8
 }
 
@@ -105,7 +105,7 @@ pub fn write_pictures(
         let mut count = 0;
         for part in parts {
             for row in part?.outer_iter() {
-                let png = picture_png(row, shape)?;
+                let png = png(row, shape)?;
                 write_atomic(&folder.join(format!("{count:06}.png")), |w| w.write_all(&png))?;
                 count += 1;
             }
@@ -115,15 +115,19 @@ pub fn write_pictures(
 }
 
 /// An image `[N]` in [-1, 1] as PNG, with values rounded to bytes.
+fn png(row: ArrayView1<'_, f32>, shape: Shape) -> Result<Vec<u8>, FigureError> {
+    bytes_png(&row.iter().map(|v| byte(*v)).collect::<Vec<u8>>(), shape)
+}
+
+/// An image of bytes `[N]` as PNG.
 ///
 /// # Errors
 /// [`FigureError::Encode`].
-pub fn picture_png(row: ArrayView1<'_, f32>, shape: Shape) -> Result<Vec<u8>, FigureError> {
+pub fn bytes_png(bytes: &[u8], shape: Shape) -> Result<Vec<u8>, FigureError> {
     let colour = if shape.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    let bytes: Vec<u8> = row.iter().map(|v| byte(*v)).collect();
     let mut out = Vec::new();
     PngEncoder::new(&mut out)
-        .write_image(&bytes, shape.width as u32, shape.height as u32, colour)
+        .write_image(bytes, shape.width as u32, shape.height as u32, colour)
         .map_err(|e| FigureError::Encode { reason: e.to_string() })?;
     Ok(out)
 }

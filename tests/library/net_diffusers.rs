@@ -15,7 +15,7 @@ use mem2gen::process::{Process, Spacing, VpSettings};
 use mem2gen::progress::Silent;
 use mem2gen::random::Streams;
 use mem2gen::sample::ddim;
-use mem2gen::score::{Prompted, Score};
+use mem2gen::score::{Guided, Prompted, Score};
 use ndarray::Array2;
 use tempfile::TempDir;
 
@@ -280,14 +280,14 @@ fn image(rows: &Array2<f64>, shape: &[usize], dtype: DType) -> Tensor {
 }
 
 /// The score of the golden prompt with guidance, and the vectors of its two texts.
-fn prompted(dtype: DType, guidance: f64, batch: usize) -> (Prompted, Tensor) {
+fn prompted(dtype: DType, guidance: f64, batch: usize) -> (Guided<Prompted>, Tensor) {
     let folder = Folder::open(&folder().join("tiny")).unwrap();
     let tokenizer = folder.tokenizer().unwrap();
     let ids = ["", "a red house, don't stop"].map(|text| tokenizer.encode(text).unwrap().ids);
     let states = folder.text_encoder(dtype, &Device::Cpu).unwrap().forward(&ids).unwrap();
     let unet = Arc::new(folder.unet(dtype, &Device::Cpu).unwrap());
-    let (without, with) = (states.get(0).unwrap(), states.get(1).unwrap());
-    (Prompted::new(unet, &with, &without, guidance, (8, 8), batch).unwrap(), states)
+    let score = |text: usize| Prompted::new(unet.clone(), &states.get(text).unwrap(), (8, 8), batch).unwrap();
+    (Guided::new(score(0), score(1), guidance).unwrap(), states)
 }
 
 #[test]
@@ -357,21 +357,13 @@ fn schedules_and_guidance_that_are_not_computed_are_refused() {
 
     let unet = Arc::new(read_unet("tiny/unet", DType::F64));
     let text = |n: &[usize]| Tensor::zeros(n, DType::F64, &Device::Cpu).unwrap();
-    let line = |with: &Tensor, without: &Tensor, guidance, size, batch| {
-        Prompted::new(unet.clone(), with, without, guidance, size, batch).err().unwrap().to_string()
+    let line = |text: &Tensor, size, batch| {
+        Prompted::new(unet.clone(), text, size, batch).err().unwrap().to_string()
     };
     let good = text(&[5, 16]);
-    assert!(
-        line(&text(&[5, 15]), &good, 1.0, (8, 8), 1)
-            .contains("with has shape [5, 15], expected [tokens, 16]")
-    );
-    assert!(
-        line(&good, &text(&[4, 16]), 1.0, (8, 8), 1)
-            .contains("without has shape [4, 16], expected [tokens, 16]")
-    );
-    assert!(line(&good, &good, f64::NAN, (8, 8), 1).contains("guidance: is NaN, expected a finite number"));
-    assert!(line(&good, &good, 1.0, (8, 9), 1).contains("has shape [8, 9], expected multiples of 2"));
-    assert!(line(&good, &good, 1.0, (8, 8), 0).contains("0 samples"));
+    assert!(line(&text(&[5, 15]), (8, 8), 1).contains("the text has shape [5, 15], expected [tokens, 16]"));
+    assert!(line(&good, (8, 9), 1).contains("has shape [8, 9], expected multiples of 2"));
+    assert!(line(&good, (8, 8), 0).contains("0 samples"));
 }
 
 #[test]

@@ -75,10 +75,8 @@ impl DiffusersPrompts {
     }
 
     fn score(&self, text: &str) -> Result<Box<dyn Score + Send>, Error> {
-        // The score with the text alone: a guidance of 1.
-        let text = self.text(text)?;
         let size = (self.side, self.side);
-        Ok(Box::new(Prompted::new(self.unet.clone(), &text, &text, 1.0, size, self.batch)?))
+        Ok(Box::new(Prompted::new(self.unet.clone(), &self.text(text)?, size, self.batch)?))
     }
 
     /// Pictures of latents, `[m, channels, height, width]`.

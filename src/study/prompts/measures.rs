@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::spectrum::spectrum;
 use super::{Prompt, PromptModel, PromptParams, PromptScores, Truth};
 use crate::Error;
+use crate::plot::byte;
 use crate::process::{Level, Process};
 use crate::progress::ProgressSink;
 use crate::random::Streams;
@@ -78,8 +79,8 @@ pub struct Measured {
     pub values: Vec<f64>,
     /// The sample, `[N]`: an image in [-1, 1], or latents.
     pub sample: Vec<f32>,
-    /// The picture, in [-1, 1], in the order row, column, channel.
-    pub picture: Vec<f32>,
+    /// The picture, in bytes, in the order row, column, channel.
+    pub picture: Vec<u8>,
     /// Height, width and channels of the picture.
     pub shape: [usize; 3],
 }
@@ -191,7 +192,7 @@ pub fn measure(
                 row,
                 values,
                 sample: samples.row(seed).to_vec(),
-                picture: pictures.row(seed).to_vec(),
+                picture: pictures.row(seed).iter().map(|v| byte(*v)).collect(),
                 shape: [shape.height, shape.width, shape.channels],
             })
         })

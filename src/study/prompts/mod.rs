@@ -18,7 +18,7 @@ pub use diffusion::{DiffusersPrompts, STABLE_DIFFUSION};
 pub use list::Prompt;
 pub use measures::{Measured, PromptRow, measure};
 pub use model::{PromptModel, PromptScores, TrainedPrompts, Truth};
-pub use roc::{RocRow, RocSettings, Truthful, roc};
+pub use roc::{RocRow, RocSettings, Target, roc};
 pub use run::{Written, run};
 pub use settings::{PromptParams, PromptSettings};
 pub use spectrum::band;

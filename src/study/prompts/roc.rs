@@ -39,14 +39,14 @@ impl Default for RocSettings {
 /// What prompts are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Truthful {
+pub enum Target {
     /// Captions with a dose: seen often, or rarely.
     Dose,
     /// Captions with a dose: their training image is returned from most seeds, or not.
     Returned,
 }
 
-impl Truthful {
+impl Target {
     /// The name in tables.
     pub const fn name(self) -> &'static str {
         match self {
@@ -133,14 +133,14 @@ pub fn roc(rows: &[PromptRow], settings: &RocSettings) -> Result<Vec<RocRow>, St
     let mut out = Vec::new();
     for (truth, kind) in [
         (
-            Truthful::Dose,
+            Target::Dose,
             &(|c: &Caption| match c.dose {
                 dose if dose >= settings.often => Some(true),
                 dose if dose <= settings.rarely => Some(false),
                 _ => None,
             }) as &dyn Fn(&Caption) -> Option<bool>,
         ),
-        (Truthful::Returned, &|c| Some(c.returned >= settings.share)),
+        (Target::Returned, &|c| Some(c.returned >= settings.share)),
     ] {
         let known: Vec<(&Caption, bool)> = captions.iter().filter_map(|c| Some((c, kind(c)?))).collect();
         out.extend((0..MEASURES.len()).filter_map(|m| row(m, truth, &known, rows)));
@@ -173,7 +173,7 @@ fn captions(rows: &[PromptRow], delta: f64) -> Vec<Caption> {
         .collect()
 }
 
-fn row(m: usize, truth: Truthful, known: &[(&Caption, bool)], rows: &[PromptRow]) -> Option<RocRow> {
+fn row(m: usize, truth: Target, known: &[(&Caption, bool)], rows: &[PromptRow]) -> Option<RocRow> {
     let Measure { name, larger, passes, .. } = &MEASURES[m];
     let sign = if *larger { 1.0 } else { -1.0 };
     let values: Vec<f64> = known.iter().map(|(c, _)| c.values[m].map(|v| sign * v)).collect::<Option<_>>()?;

@@ -10,7 +10,7 @@ use super::measures::steps;
 use super::{Measured, Prompt, PromptModel, PromptParams, PromptRow, VERSION, measure};
 use crate::Error;
 use crate::frame::write_parquet_with;
-use crate::plot::picture_png;
+use crate::plot::bytes_png;
 use crate::progress::Reporter;
 use crate::shape::Shape;
 use crate::store::{vacant, write_array, write_atomic, write_folder};
@@ -72,7 +72,7 @@ fn write(out: &Path, all: &[Measured], identity: &str) -> Result<(), Error> {
         write_array(&folder.join("samples.npy"), &samples)?;
         write_atomic(&folder.join("prompts.json"), |w| writeln!(w, "{identity}"))?;
         for Measured { row, picture, shape: [height, width, channels], .. } in all {
-            let png = picture_png(picture.as_slice().into(), Shape::image(*height, *width, *channels))?;
+            let png = bytes_png(picture, Shape::image(*height, *width, *channels))?;
             let name = format!("{:04}-{:02}.png", row.prompt, row.seed);
             write_atomic(&folder.join(name), |w| w.write_all(&png))?;
         }
