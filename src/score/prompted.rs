@@ -55,7 +55,7 @@ impl Prompted {
             return Err(shape("the text", text.dims(), expected).into());
         }
         let halved = 1 << (config.channels.len() - 1);
-        if height == 0 || width == 0 || height % halved != 0 || width % halved != 0 {
+        if height == 0 || width == 0 || !height.is_multiple_of(halved) || !width.is_multiple_of(halved) {
             let expected = format!("multiples of {halved}");
             return Err(shape("height and width", &[height, width], expected).into());
         }

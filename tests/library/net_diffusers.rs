@@ -379,10 +379,10 @@ fn products_of_the_prompted_score_are_its_slopes() {
         let (up, down) = (&x + &along * h, &x - &along * h);
         let bend = (score.score(up.view(), &levels).unwrap() - score.score(down.view(), &levels).unwrap())
             / (2.0 * h);
-        for i in 0..3 {
+        for (i, level) in levels.iter().enumerate() {
             let (by_product, by_slope) = (product.row(i).dot(&along.row(i)), bend.row(i).dot(&v.row(i)));
             // Rounding over h, relative to 1 / sigma.
-            let scale = 256.0 * guidance.max(1.0) / levels[i].sigma();
+            let scale = 256.0 * guidance.max(1.0) / level.sigma();
             assert!((by_product - by_slope).abs() < 1e-8 * scale, "{guidance} {i}: {by_product} {by_slope}");
             assert!(by_slope.abs() > 1e-3, "{by_slope}");
         }
@@ -513,7 +513,7 @@ fn settings_are_honoured_or_refused() {
         ),
         ("down_block_types", "[\"DownBlock2D\"]", "has 1 levels, block_out_channels has 2"),
         ("norm_num_groups", "null", "norm_num_groups is missing"),
-        ("norm_num_groups", "7", "has 16, expected multiples of norm_num_groups = 7"),
+        ("norm_num_groups", "7", "is [16, 32], expected 1 to 16 multiples of norm_num_groups = 7"),
         ("norm_num_groups", "0", "norm_num_groups is 0, expected a number from 1 to 1048576"),
         ("norm_num_groups", "-1", "norm_num_groups is -1"),
         ("attention_head_dim", "5", "is 5 heads for 16 channels, expected a divisor"),

@@ -68,24 +68,18 @@ impl ClipConfig {
             epsilon: s.take("layer_norm_eps", 1e-5)?,
             quick: act == "quick_gelu",
         };
-        for (name, count) in [
+        s.counts(&[
             ("hidden_size", config.width),
             ("vocab_size", config.vocabulary),
             ("max_position_embeddings", config.tokens),
             ("intermediate_size", config.inner),
             ("num_hidden_layers", config.layers),
             ("num_attention_heads", config.heads),
-        ] {
-            if !(1..=1 << 20).contains(&count) {
-                return Err(s.refused(name, &format!("is {count}, expected a number from 1 to 1048576")));
-            }
-        }
-        if config.width % config.heads != 0 {
+        ])?;
+        s.positive(&[("layer_norm_eps", config.epsilon)])?;
+        if !config.width.is_multiple_of(config.heads) {
             let reason = format!("is {}, expected a divisor of hidden_size = {}", config.heads, config.width);
             return Err(s.refused("num_attention_heads", &reason));
-        }
-        if !(config.epsilon > 0.0) {
-            return Err(s.refused("layer_norm_eps", "is not above 0"));
         }
         s.finish()?;
         Ok(config)

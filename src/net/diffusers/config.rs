@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use crate::net::NetError;
 use crate::store::{cut_reason, from_json, read_file};
 
+/// Most channels, groups, layers and tokens.
+const MOST: usize = 1 << 20;
+
 /// Settings of a file that were not read yet.
 pub(super) struct Settings {
     path: PathBuf,
@@ -68,6 +71,34 @@ impl Settings {
     pub(super) fn skip(&mut self, names: &[&str]) {
         for name in names {
             self.left.remove(*name);
+        }
+    }
+
+    /// Checks settings that count something. The limit keeps products of sizes from overflowing.
+    pub(super) fn counts(&self, counts: &[(&str, usize)]) -> Result<(), NetError> {
+        match counts.iter().find(|(_, count)| !(1..=MOST).contains(count)) {
+            None => Ok(()),
+            Some((name, count)) => {
+                Err(self.refused(name, &format!("is {count}, expected a number from 1 to {MOST}")))
+            }
+        }
+    }
+
+    /// Checks the channels of each level, of which groups are normalised.
+    pub(super) fn channels(&self, channels: &[usize], groups: usize) -> Result<(), NetError> {
+        let fits = |count: &usize| (1..=MOST).contains(count) && count.is_multiple_of(groups);
+        if (1..=16).contains(&channels.len()) && channels.iter().all(fits) {
+            return Ok(());
+        }
+        let reason = format!("is {channels:?}, expected 1 to 16 multiples of norm_num_groups = {groups}");
+        Err(self.refused("block_out_channels", &reason))
+    }
+
+    /// Checks settings that are above 0.
+    pub(super) fn positive(&self, values: &[(&str, f64)]) -> Result<(), NetError> {
+        match values.iter().find(|(_, value)| *value <= 0.0) {
+            None => Ok(()),
+            Some((name, value)) => Err(self.refused(name, &format!("is {value}, expected a number above 0"))),
         }
     }
 

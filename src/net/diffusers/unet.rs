@@ -135,7 +135,7 @@ impl UnetConfig {
             up_attention,
             heads,
         };
-        for (name, count) in [
+        s.counts(&[
             ("in_channels", config.in_channels),
             ("out_channels", config.out_channels),
             ("layers_per_block", config.blocks),
@@ -143,39 +143,24 @@ impl UnetConfig {
             ("norm_num_groups", config.groups),
             ("time_embedding_dim", config.time),
             ("transformer_layers_per_block", config.transformers),
-        ] {
-            if !(1..=1 << 20).contains(&count) {
-                return Err(s.refused(name, &format!("is {count}, expected a number from 1 to 1048576")));
-            }
-        }
-        if !(1..=16).contains(&levels) {
-            return Err(s.refused("block_out_channels", &format!("has {levels} levels, expected 1 to 16")));
-        }
+        ])?;
+        s.channels(&config.channels, config.groups)?;
+        s.positive(&[("norm_eps", config.epsilon), ("mid_block_scale_factor", config.mid_scale)])?;
         if config.heads.len() != levels {
             let reason = format!("has {} levels, block_out_channels has {levels}", config.heads.len());
             return Err(s.refused("attention_head_dim", &reason));
         }
         for (&channels, &heads) in config.channels.iter().zip(&config.heads) {
-            if channels == 0 || channels > 1 << 20 || channels % config.groups != 0 {
-                let reason =
-                    format!("has {channels}, expected multiples of norm_num_groups = {}", config.groups);
-                return Err(s.refused("block_out_channels", &reason));
-            }
-            if heads == 0 || channels % heads != 0 {
+            if heads == 0 || !channels.is_multiple_of(heads) {
                 let reason = format!("is {heads} heads for {channels} channels, expected a divisor");
                 return Err(s.refused("attention_head_dim", &reason));
             }
         }
-        if first < 4 || first % 2 != 0 {
+        if first < 4 || !first.is_multiple_of(2) {
             return Err(s.refused("block_out_channels", "begins with an odd number or one below 4"));
         }
         if config.padding > 1 {
             return Err(s.refused("downsample_padding", &format!("is {}, expected 0 or 1", config.padding)));
-        }
-        for (name, value) in [("norm_eps", config.epsilon), ("mid_block_scale_factor", config.mid_scale)] {
-            if !(value > 0.0) {
-                return Err(s.refused(name, &format!("is {value}, expected a number above 0")));
-            }
         }
         s.finish()?;
         Ok(config)
@@ -399,7 +384,7 @@ impl Unet {
         let c = &self.config;
         let halvings = c.channels.len() - 1;
         let shape = latents.dims().to_vec();
-        let fits = |side: usize| side > 0 && side % (1 << halvings) == 0;
+        let fits = |side: usize| side > 0 && side.is_multiple_of(1 << halvings);
         if shape.len() != 4 || shape[1] != c.in_channels || !fits(shape[2]) || !fits(shape[3]) {
             let expected = format!(
                 "[rows, {}, height, width] with multiples of {} as height and width",

@@ -72,31 +72,15 @@ impl VaeConfig {
             post_quant: s.take("use_post_quant_conv", true)?,
             channels,
         };
-        for (name, count) in [
+        s.counts(&[
             ("in_channels", config.in_channels),
             ("out_channels", config.out_channels),
             ("latent_channels", config.latent_channels),
             ("layers_per_block", config.blocks),
             ("norm_num_groups", config.groups),
-        ] {
-            if !(1..=1 << 20).contains(&count) {
-                return Err(s.refused(name, &format!("is {count}, expected a number from 1 to 1048576")));
-            }
-        }
-        let fits = |&channels: &usize| (1..=1 << 20).contains(&channels) && channels % config.groups == 0;
-        if !(1..=16).contains(&config.channels.len()) || !config.channels.iter().all(fits) {
-            let reason = format!(
-                "is {:?}, expected 1 to 16 multiples of norm_num_groups = {}",
-                config.channels, config.groups
-            );
-            return Err(s.refused("block_out_channels", &reason));
-        }
-        if !(config.scaling_factor > 0.0) {
-            return Err(s.refused(
-                "scaling_factor",
-                &format!("is {}, expected a number above 0", config.scaling_factor),
-            ));
-        }
+        ])?;
+        s.channels(&config.channels, config.groups)?;
+        s.positive(&[("scaling_factor", config.scaling_factor)])?;
         s.finish()?;
         Ok(config)
     }
@@ -211,7 +195,7 @@ impl Vae {
         let c = &self.config;
         let r = 1 << (c.channels.len() - 1);
         let shape = images.dims().to_vec();
-        let fits = |side: usize| side > 0 && side % r == 0;
+        let fits = |side: usize| side > 0 && side.is_multiple_of(r);
         if shape.len() != 4 || shape[1] != c.in_channels || !fits(shape[2]) || !fits(shape[3]) {
             let expected =
                 format!("[rows, {}, height, width] with multiples of {r} as height and width", c.in_channels);
