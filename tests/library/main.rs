@@ -2,7 +2,7 @@
 //! settings to stored results.
 //!
 //! One test program, because its parts do not affect each other: they have temporary folders and thread pools of their
-//! own, and only read variables (`MEM2GEN_GOLDEN`, `MEM2GEN_GOLDEN_DIFFUSERS`,
+//! own, and only read variables (`MEM2GEN_GOLDEN`, `MEM2GEN_GOLDEN_DIFFUSERS`, `MEM2GEN_GOLDEN_FULL`,
 //! `MEM2GEN_LOOK`).
 
 mod detect_clusters;

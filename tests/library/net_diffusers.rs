@@ -187,6 +187,13 @@ fn the_autoencoder_agrees_with_diffusers_by_new_and_old_names() {
             close(&format!("{dtype:?} decoded"), &decoded, &golden["decoded"], within);
         }
         assert_eq!(vae.config().scaling_factor, 0.18215);
+        let zeros = |n: &[usize]| Tensor::zeros(n, dtype, &Device::Cpu).unwrap();
+        for bad in [&[1, 3, 8, 9][..], &[1, 4, 8, 8], &[3, 8, 8]] {
+            assert!(matches!(vae.encode(&zeros(bad)), Err(NetError::Shape { .. })), "{bad:?}");
+        }
+        for bad in [&[1, 3, 8, 8][..], &[1, 4, 0, 8]] {
+            assert!(matches!(vae.decode(&zeros(bad)), Err(NetError::Shape { .. })), "{bad:?}");
+        }
     }
 }
 

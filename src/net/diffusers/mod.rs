@@ -48,3 +48,22 @@ fn check_shape(argument: &'static str, tensor: &Tensor, expected: &[usize]) -> R
     let found = tensor.dims().to_vec();
     Err(NetError::Shape { operation: "U-Net", argument, found, expected: format!("{expected:?}") })
 }
+
+/// Checks that images are `[rows, channels, height, width]`, with sides that are multiples of `multiple`.
+fn check_image(
+    operation: &'static str,
+    argument: &'static str,
+    images: &Tensor,
+    channels: usize,
+    multiple: usize,
+) -> Result<(), NetError> {
+    let fits = |side: usize| side > 0 && side.is_multiple_of(multiple);
+    match *images.dims() {
+        [_, found, height, width] if found == channels && fits(height) && fits(width) => Ok(()),
+        _ => {
+            let expected =
+                format!("[rows, {channels}, height, width] with multiples of {multiple} as height and width");
+            Err(NetError::Shape { operation, argument, found: images.dims().to_vec(), expected })
+        }
+    }
+}

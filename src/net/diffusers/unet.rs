@@ -382,20 +382,11 @@ impl Unet {
         maps: Option<&mut Vec<AttentionMap>>,
     ) -> Result<Tensor, NetError> {
         let c = &self.config;
-        let halvings = c.channels.len() - 1;
-        let shape = latents.dims().to_vec();
-        let fits = |side: usize| side > 0 && side.is_multiple_of(1 << halvings);
-        if shape.len() != 4 || shape[1] != c.in_channels || !fits(shape[2]) || !fits(shape[3]) {
-            let expected = format!(
-                "[rows, {}, height, width] with multiples of {} as height and width",
-                c.in_channels,
-                1 << halvings
-            );
-            return Err(NetError::Shape { operation: "U-Net", argument: "latents", found: shape, expected });
-        }
-        super::check_shape("times", times, &[shape[0]])?;
+        super::check_image("U-Net", "latents", latents, c.in_channels, 1 << (c.channels.len() - 1))?;
+        let rows = latents.dim(0)?;
+        super::check_shape("times", times, &[rows])?;
         let tokens = if text.rank() == 3 { text.dim(1)?.max(1) } else { 1 };
-        super::check_shape("text", text, &[shape[0], tokens, c.text])?;
+        super::check_shape("text", text, &[rows, tokens, c.text])?;
 
         let (half, flip, shift) = (c.channels[0] / 2, c.flip, c.shift);
         let waves = waves(times, half, flip, shift)?.to_dtype(self.dtype)?;

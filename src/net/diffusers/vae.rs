@@ -193,19 +193,7 @@ impl Vae {
     /// [`NetError::Candle`].
     pub fn encode(&self, images: &Tensor) -> Result<Moments, NetError> {
         let c = &self.config;
-        let r = 1 << (c.channels.len() - 1);
-        let shape = images.dims().to_vec();
-        let fits = |side: usize| side > 0 && side.is_multiple_of(r);
-        if shape.len() != 4 || shape[1] != c.in_channels || !fits(shape[2]) || !fits(shape[3]) {
-            let expected =
-                format!("[rows, {}, height, width] with multiples of {r} as height and width", c.in_channels);
-            return Err(NetError::Shape {
-                operation: "autoencoder",
-                argument: "images",
-                found: shape,
-                expected,
-            });
-        }
+        super::check_image("autoencoder", "images", images, c.in_channels, 1 << (c.channels.len() - 1))?;
         let mut x = self.encoder.input.forward(images)?;
         for level in &self.encoder.levels {
             for resnet in &level.resnets {
@@ -231,17 +219,7 @@ impl Vae {
     /// # Errors
     /// [`NetError::Shape`] for other shapes, [`NetError::Candle`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, NetError> {
-        let z = self.config.latent_channels;
-        let shape = latents.dims().to_vec();
-        if shape.len() != 4 || shape[1] != z {
-            let expected = format!("[rows, {z}, height, width]");
-            return Err(NetError::Shape {
-                operation: "autoencoder",
-                argument: "latents",
-                found: shape,
-                expected,
-            });
-        }
+        super::check_image("autoencoder", "latents", latents, self.config.latent_channels, 1)?;
         let x = match &self.post_quant {
             Some(conv) => conv.forward(latents)?,
             None => latents.clone(),
