@@ -99,7 +99,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         kept => format!(", {kept} of them resumed"),
     };
     let rounded = if matches!(output, ImageOutput::Array(_)) { "" } else { ", values rounded to bytes" };
-    put_line!("sample: {} samples{kept}, {}{rounded} -> {}", args.n, opened.describe(), args.out.display());
+    let plural = if args.n == 1 { "" } else { "s" };
+    let (n, told) = (args.n, opened.describe());
+    put_line!("sample: {n} sample{plural}{kept}, {told}{rounded} -> {}", args.out.display());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 30] = [
     &[],
     &["energy"],
     &["score"],
@@ -28,6 +28,8 @@ const COMMANDS: [&[&str]; 28] = [
     &["basin"],
     &["curvature"],
     &["potential"],
+    &["prompts"],
+    &["prompts", "roc"],
     &["claims"],
     &["data"],
     &["data", "fetch"],

@@ -1,8 +1,15 @@
-//! `mem2gen prompts`, with the small model of diffusers' layout.
+//! `mem2gen prompts`, with the small model of diffusers' layout and a network of captions.
+
+use std::io::Write;
 
 use crate::common::{Folder, mem2gen};
+use mem2gen::data::{State, find, state};
 use mem2gen::frame::read_parquet;
-use mem2gen::study::prompts::frame::prompts_rows;
+use mem2gen::project::Layout;
+use mem2gen::shape::Shape;
+use mem2gen::store::from_toml;
+use mem2gen::study::prompts::frame::{prompts_rows, roc_rows};
+use mem2gen::train::TrainSettings;
 use ndarray::Array2;
 use ndarray_npy::read_npy;
 
@@ -91,4 +98,69 @@ fn refusals_are_one_line_and_leave_nothing() {
             .env("HF_HUB_CACHE", folder.path("hub")),
     );
     assert!(!said.ok && said.stderr.contains("stable-diffusion-v1-4"), "{}", said.stderr);
+}
+
+#[test]
+fn the_committed_training_with_doses_is_one() {
+    let text = std::fs::read_to_string("data/training/emoji-doses.toml").unwrap();
+    let settings: TrainSettings = from_toml(&text).unwrap();
+    let params = settings.check(Shape::image(16, 16, 3)).unwrap();
+    assert_eq!(params.graph().condition(), 384);
+    let list = mem2gen::study::prompts::Prompt::read("data/prompts/stable-diffusion.jsonl".as_ref()).unwrap();
+    let kinds: Vec<&str> = list.iter().filter_map(|prompt| prompt.kind.as_deref()).collect();
+    assert_eq!(kinds, [vec!["memorized"; 2], vec!["spurious"; 4], vec!["generalized"; 3]].concat());
+    let none = mem2gen(&["train", "--plan", "nothing", "--run", "nowhere"]);
+    assert!(!none.ok && none.stderr.contains("data/training/nothing.toml"), "{}", none.stderr);
+}
+
+#[test]
+fn a_network_of_captions_takes_prompts() {
+    let layout = Layout::at(env!("CARGO_MANIFEST_DIR"));
+    if let State::Absent = state(&layout, find("emoji").unwrap()) {
+        // The harness hides the output of a passing test, except this line.
+        std::io::stderr().write_all(b"SKIPPED: emoji are not in the cache\n").unwrap();
+        return;
+    }
+    let folder = Folder::new();
+    let text = std::fs::read_to_string("data/training/emoji-doses.toml").unwrap();
+    let change = |text: String, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    };
+    let text = change(text, "steps = 40000", "steps = 6");
+    let text = change(text, "channels = 32", "channels = 4");
+    let text = change(text, "captions = 24", "captions = 1");
+    std::fs::write(folder.path("small.toml"), change(text, "templates = 24", "templates = 1")).unwrap();
+    let (run, out) = (folder.at("run"), folder.at("out"));
+    folder.runs(&["train", "--config", &folder.at("small.toml"), "--run", &run]);
+    let few = ["--seeds", "2", "--steps", "2", "--rows", "4"];
+    folder.runs(&[&["prompts", "--run", &run, "--out", &out], &few[..]].concat());
+    let rows = prompts_rows(&read_parquet(&folder.path("out/prompts.parquet")).unwrap()).unwrap();
+    // Nine doses and a template, two seeds each.
+    assert_eq!(rows.len(), 20);
+    let doses: Vec<f64> = rows.iter().step_by(2).map(|row| row.dose.unwrap()).collect();
+    assert_eq!(doses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 16.0]);
+    assert_eq!(rows[18].part.as_deref(), Some("template"));
+    assert!(rows.iter().all(|row| row.dim == 768 && row.nearest.is_some() && row.own >= row.nearest));
+    let told = folder.runs(&["prompts", "roc", "--in", &out, "--out", &folder.at("roc.parquet")]);
+    assert!(told.contains("curvature") && told.contains("dose"), "{told}");
+    assert_eq!(roc_rows(&read_parquet(&folder.path("roc.parquet")).unwrap()).unwrap().len() % 8, 0);
+
+    // A network with a prompt is a score like any other, and another prompt is another score.
+    let caption = &rows[0].caption;
+    let draw = |name: &str, more: &[&str]| {
+        let call = ["sample", "--run", &run, "--sampler", "ddim", "--steps", "2", "--out", &folder.at(name)];
+        let told = folder.runs(&[&call[..], more].concat());
+        (told, std::fs::read(folder.path(name)).unwrap())
+    };
+    let (told, with) = draw("with.npy", &["--prompt", caption, "--guidance", "3"]);
+    assert!(told.contains("1 sample,") && told.contains("with guidance 3"), "{told}");
+    let (_, without) = draw("without.npy", &[]);
+    let (_, other) = draw("other.npy", &["--prompt", &rows[2].caption, "--guidance", "3"]);
+    assert!(with != without && with != other);
+    folder.refuses(&["sample", "--run", &run, "--guidance", "3", "--out", &out], &["--prompt"]);
+    folder.refuses(
+        &["sample", "--run", &run, "--prompt", caption, "--score", "exact", "--out", &folder.at("no.npy")],
+        &["--prompt", "knows no captions"],
+    );
 }
