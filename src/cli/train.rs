@@ -172,9 +172,10 @@ pub fn run(args: Args) -> Result<(), Error> {
     let begin = || {
         let data = data.map_or_else(|| TrainingData::load(&Layout::find(), &settings.data), Ok)?;
         let params = settings.check(data.shape())?;
-        train(&args.run, &params, &data, device(args.on.device), &progress)
+        Ok((train(&args.run, &params, &data, device(args.on.device), &progress)?, data.len()))
     };
-    let trained = begin().map_err(mem2gen::Error::from)?;
+    let begun: Result<_, TrainError> = begin();
+    let (trained, k) = begun.map_err(mem2gen::Error::from)?;
     drop(progress);
     for damaged in &trained.damaged {
         put_error!("mem2gen train: skipped: {damaged}");
@@ -182,15 +183,14 @@ pub fn run(args: Args) -> Result<(), Error> {
     if let Some(read) = read {
         put_line!("training set: {read}");
     }
-    say(&trained.run, trained.from, trained.already)
+    say(&trained.run, k, trained.from, trained.already)
 }
 
-fn say(run: &RunDir, from: u64, already: bool) -> Result<(), Error> {
+fn say(run: &RunDir, k: usize, from: u64, already: bool) -> Result<(), Error> {
     let settings = run.params().settings();
     let unit = settings.data.unit();
-    let count = settings.data.k().map_or_else(|| "unknown".to_owned(), |k| k.to_string());
     let (name, parameters, device) = (settings.arch.name(), run.graph().trained(), run.device());
-    let what = format!("{count} {unit}, {name} of {parameters} parameters, {device}");
+    let what = format!("{k} {unit}, {name} of {parameters} parameters, {device}");
     let loss = run.manifest().map_err(mem2gen::Error::from)?.map_or(f64::NAN, |m| m.loss);
     let (steps, dir) = (settings.steps, run.path().display());
     match (already, from) {

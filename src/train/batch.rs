@@ -157,7 +157,7 @@ impl<'a> Batches<'a> {
             }
         }
         let data = self.data.rows().as_slice().expect("a training set is stored in standard layout");
-        for row in 0..rows {
+        for (row, index) in indices.into_iter().enumerate() {
             let bits = self.times.bits(step, row as u64)[0];
             let (t, alpha, sigma) = match &self.kernel {
                 Times::Levels(levels) => {
@@ -171,7 +171,6 @@ impl<'a> Batches<'a> {
                 }
             };
             batch.t[row] = t;
-            let index = indices[row];
             let x0 = &data[index * n..][..n];
             let (x, target) = (&mut batch.x[row * n..][..n], &mut batch.target[row * n..][..n]);
             for ((x, z), &x0) in x.iter_mut().zip(target).zip(x0) {

@@ -94,7 +94,7 @@ mod tests {
             passes: 65,
             ..RocRow::default()
         };
-        assert_eq!(roc_rows(&roc_frame(&[row.clone()]).unwrap()).unwrap(), [row]);
+        assert_eq!(roc_rows(&roc_frame(std::slice::from_ref(&row)).unwrap()).unwrap(), [row]);
         let frame = spectra_frame(&[measured]).unwrap();
         assert_eq!(usize::read(&frame, "prompt").unwrap(), [1, 1]);
         assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2]);

@@ -1,6 +1,6 @@
 //! Models that draw pictures from prompts.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use ndarray::{Array2, ArrayView2};
@@ -17,7 +17,7 @@ use crate::store::sha256_hex;
 use crate::study::error::StudyError;
 use crate::study::subject::{caption_vector, training_run};
 use crate::study::sweep::network_device;
-use crate::train::{Dosed, Kind, RunDir, TrainedProcess};
+use crate::train::{Dosed, Kind, Part, RunDir, TrainedProcess};
 
 /// The scores of one prompt.
 pub struct PromptScores {
@@ -118,10 +118,9 @@ impl TrainedPrompts {
 
     /// The captions of the training set with a dose and of templates, in the order of the training set, each once.
     pub fn captions(&self) -> Vec<&str> {
-        use crate::train::Part;
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         let known = self.truth.rows.iter().filter(|row| row.part != Part::Other);
-        known.map(|row| row.caption.as_str()).filter(|caption| seen.insert(*caption, ()).is_none()).collect()
+        known.map(|row| row.caption.as_str()).filter(|caption| seen.insert(*caption)).collect()
     }
 
     fn network(&self) -> Result<Network, Error> {

@@ -12,7 +12,7 @@ use crate::score::Score;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
 use crate::study::error::StudyError;
-use crate::train::{TrainError, TrainedProcess};
+use crate::train::TrainedProcess;
 
 /// One trained network, or the exact score of its training set, with the training set and the labelled samples.
 ///
@@ -135,9 +135,12 @@ impl Subject {
     /// Size of the training set, K.
     ///
     /// # Errors
-    /// [`TrainError::UnknownData`] for an imported network without a training set.
+    /// [`TrainError::UnknownData`](crate::train::TrainError::UnknownData) for an imported network without a training set.
     pub fn k(&self) -> Result<usize, Error> {
-        Ok(self.trained.run().params().settings().data.k().ok_or(TrainError::UnknownData)?)
+        match self.trained.run().params().settings().data.k() {
+            Some(k) => Ok(k),
+            None => Ok(self.trained.run().data(&self.layout)?.len()),
+        }
     }
 
     /// The labelled samples; `None` for a training run outside a sweep.
