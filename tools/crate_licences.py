@@ -3,7 +3,8 @@
 
 Every file of a crate with the name of a licence counts, at any depth, so that the licences of vendored C libraries are
 included. A text that several crates share is printed once. A crate without a licence file gets those of the other crates
-of its repository. If these have no file either, the crate must be under Apache-2.0, whose text the archive contains.
+of its repository. If these have no file either, the crate must be under Apache-2.0, whose text the archive contains, or
+under MIT, whose text is printed with the authors of the crate as its holders.
 Only the standard library is used.
 """
 
@@ -17,6 +18,7 @@ NAMES = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense)", re.IGNORE
 # Files with other suffixes are source code.
 SUFFIXES = {"", ".md", ".txt", ".mit", ".apache", ".apache2", ".bsd", ".zlib", ".boost", ".bsd-3-clause"}
 RULE = "=" * 80
+MIT = Path(__file__).resolve().parent.parent / "LICENSE-MIT"
 
 
 def cargo(*arguments: str) -> str:
@@ -60,8 +62,12 @@ def main() -> int:
             siblings = [p for p in packages if home(p) and home(p) == home(package)]
             found = list(dict.fromkeys(text for p in siblings for text in own[p["id"]]))
         if not found:
-            bare.append(title)
-            if "Apache-2.0" not in (package["license"] or ""):
+            licence, holder = package["license"] or "", ", ".join(package["authors"]) or f"the authors of {title}"
+            if "Apache-2.0" in licence:
+                bare.append(title)
+            elif "MIT" in licence:
+                found = [re.sub(r"(?m)^Copyright.*$", f"Copyright (c) {holder}", MIT.read_text(encoding="utf-8")).strip()]
+            else:
                 print(f"crate_licences: {title} has no licence text", file=sys.stderr)
                 return 1
         for text in found:

@@ -279,6 +279,7 @@ class Call:
     long: bool = False
 
 
+MODEL = ROOT / "tests/golden/diffusers/tiny"
 NET = "train --dataset lsun-church --k 8 --size 4 --arch mlp --width 8 --process vp --batch 4 --profile smoke"
 NETWORK = "--dataset mnist --size 8 --multipliers 1,1 --blocks 1 --attention 4 --groups 2"
 BASIN = "--class training --delta 0.5 --stride 200 --attractors {o}/A.parquet --draws 64 --draw-steps 5 --out {o}/T.parquet"
@@ -317,6 +318,7 @@ CALLS = (
         "--circuits {o}/L.parquet --out {o}/T.parquet",
         ("T.parquet", "G.parquet", "V.parquet", "L.parquet"),
     ),
+    Call("prompts", f"prompts --weights {MODEL} --prompts {{w}}/list.jsonl --seeds 2 --steps 3 --rows 8 --out {{o}}/M", ("M",)),
     Call("claims", "claims --table {w}/claims.parquet"),
     Call("claims", "claims --table {w}/claims.parquet --json"),
     Call("data", "data list"),
@@ -572,6 +574,7 @@ class Torture:
         for kind in ("parquet", "json"):
             shutil.copy(ROOT / "data" / "results" / f"claims.{kind}", w)
         (w / "tiny.toml").write_text(PLAN)
+        (w / "list.jsonl").write_text('{"caption": "a pear", "index": 1}\n')
         shutil.copy(CHECKPOINT, w / "net.pth")
         for file in FIXTURES.glob("picture*"):
             shutil.copy(file, w)
@@ -995,9 +998,9 @@ class Torture:
             wrong = self.faults(said, words) + self.leftovers(folder)
             name = option.lstrip("-")
             text = said.err.decode(errors="replace")
-            # The option, its value, or data that the option needs.
+            # The option, its value, data that the option needs, or another option that it needs.
             given = re.escape(value or "''")
-            named = rf"{name.replace('-', '[ _-]')}|(?<!\w){given}(?!\w)|diverged|data/cache"
+            named = rf"{name.replace('-', '[ _-]')}|(?<!\w){given}(?!\w)|diverged|data/cache|arguments were not provided: --"
             # With 1 it is a setting that does not fit the others.
             if said.code in REFUSED and not wrong and value != "1" and not re.search(named, text):
                 wrong.append(f"the message does not name {option}: {text.strip()[:200]!r}")

@@ -47,6 +47,9 @@ impl Default for PromptSettings {
     }
 }
 
+/// Largest scale of guidance; with more, samples are noise or no numbers.
+const MOST_GUIDANCE: f64 = 1000.0;
+
 /// Checked [`PromptSettings`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptParams(PromptSettings);
@@ -68,8 +71,8 @@ impl PromptSettings {
             return refused("rows", self.rows.to_string(), "2 to 16384");
         }
         for (setting, value) in [("guidance", self.guidance), ("spectrum_guidance", self.spectrum_guidance)] {
-            if !value.is_finite() {
-                return refused(setting, value.to_string(), "a finite number");
+            if !(value.abs() <= MOST_GUIDANCE) {
+                return refused(setting, value.to_string(), "a number from -1000 to 1000");
             }
         }
         Ok(PromptParams(self))
