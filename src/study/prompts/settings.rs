@@ -71,7 +71,7 @@ impl PromptSettings {
             return refused("rows", self.rows.to_string(), "2 to 16384");
         }
         for (setting, value) in [("guidance", self.guidance), ("spectrum_guidance", self.spectrum_guidance)] {
-            if !(value.abs() <= MOST_GUIDANCE) {
+            if !(-MOST_GUIDANCE..=MOST_GUIDANCE).contains(&value) {
                 return refused(setting, value.to_string(), "a number from -1000 to 1000");
             }
         }
