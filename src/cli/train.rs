@@ -1,7 +1,7 @@
 //! `mem2gen train`: trains a network in a folder, and resumes an interrupted run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mem2gen::data::{DataError, Input};
@@ -11,11 +11,10 @@ use mem2gen::progress::Progress;
 use mem2gen::project::Layout;
 use mem2gen::random::SEED;
 use mem2gen::shape::Shape;
-use mem2gen::store::{StoreError, from_json, from_toml};
 use mem2gen::study::context::Profile;
 use mem2gen::train::{
     AdamSettings, DataSettings, Decay, EmaSettings, ProcessSettings, RunDir, TrainDefaults, TrainError,
-    TrainSettings, TrainingData, TrainingSource, VeTraining, device, train,
+    TrainSettings, Trained, TrainingData, TrainingSource, VeTraining, device, train_until,
 };
 
 use super::input::On;
@@ -34,6 +33,15 @@ pub struct Args {
     /// Settings of the project by name, such as emoji-doses, instead of the options below: data/training/NAME.toml
     #[arg(long, value_name = "NAME", conflicts_with_all = ["Choices", "Reading", "config"])]
     plan: Option<String>,
+    /// Stop after this step with a checkpoint, from which the next call resumes
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    until: Option<u64>,
+    /// Write the average weights of the finished run in half precision, with settings and checksums
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "until")]
+    publish: Option<PathBuf>,
+    /// Take the weights of a file of --publish with the same settings and data, instead of training
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["until", "publish"])]
+    restore: Option<PathBuf>,
     #[command(flatten)]
     choices: Choices,
     #[command(flatten)]
@@ -144,14 +152,6 @@ pub enum Error {
     /// An error of the library.
     #[error(transparent)]
     Library(#[from] mem2gen::Error),
-    /// A file of settings that can't be parsed.
-    #[error("settings {}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Place and reason.
-        reason: String,
-    },
     /// An option that contradicts another one, or an unknown data set.
     #[error(transparent)]
     Failure(#[from] Failure),
@@ -159,20 +159,31 @@ pub enum Error {
 
 /// Runs `mem2gen train`.
 pub fn run(args: Args) -> Result<(), Error> {
-    let planned = args
-        .plan
-        .as_ref()
-        .map(|name| Layout::find().root().join("data/training").join(format!("{name}.toml")));
-    let (settings, data) = match args.config.as_ref().or(planned.as_ref()) {
-        Some(path) => (read(path)?, None),
+    let layout = Layout::find();
+    let planned = match (&args.config, &args.plan) {
+        (Some(path), _) => Some(TrainSettings::read(path)),
+        (None, Some(name)) => Some(TrainSettings::named(&layout, name)),
+        (None, None) => None,
+    };
+    let (settings, data) = match planned {
+        Some(settings) => (settings.map_err(mem2gen::Error::from)?, None),
         None => args.settings()?,
     };
-    let progress = Progress::new("training", settings.steps);
+    let until = args.until.unwrap_or(settings.steps);
+    let progress = Progress::new("training", settings.steps.min(until));
     let (data, read) = data.unzip();
     let begin = || {
-        let data = data.map_or_else(|| TrainingData::load(&Layout::find(), &settings.data), Ok)?;
+        let data = data.map_or_else(|| TrainingData::load(&layout, &settings.data), Ok)?;
         let params = settings.check(data.shape())?;
-        Ok((train(&args.run, &params, &data, device(args.on.device), &progress)?, data.len()))
+        let device = device(args.on.device);
+        if let Some(file) = &args.restore {
+            RunDir::restore(&args.run, &params, &data, device, file)?;
+        }
+        let trained = train_until(&args.run, &params, &data, device, until, &progress)?;
+        if let Some(file) = &args.publish {
+            trained.run.publish(file)?;
+        }
+        Ok((trained, data.len()))
     };
     let begun: Result<_, TrainError> = begin();
     let (trained, k) = begun.map_err(mem2gen::Error::from)?;
@@ -183,17 +194,28 @@ pub fn run(args: Args) -> Result<(), Error> {
     if let Some(read) = read {
         put_line!("training set: {read}");
     }
-    say(&trained.run, k, trained.from, trained.already)
+    say(&trained, k)?;
+    if let Some(file) = &args.publish {
+        put_line!("train: average weights in half precision -> {}", file.display());
+    }
+    Ok(())
 }
 
-fn say(run: &RunDir, k: usize, from: u64, already: bool) -> Result<(), Error> {
+fn say(Trained { run, from, to, already, .. }: &Trained, k: usize) -> Result<(), Error> {
     let settings = run.params().settings();
     let unit = settings.data.unit();
     let (name, parameters, device) = (settings.arch.name(), run.graph().trained(), run.device());
     let what = format!("{k} {unit}, {name} of {parameters} parameters, {device}");
-    let loss = run.manifest().map_err(mem2gen::Error::from)?.map_or(f64::NAN, |m| m.loss);
     let (steps, dir) = (settings.steps, run.path().display());
+    let Some(manifest) = run.manifest().map_err(mem2gen::Error::from)? else {
+        put_line!("train: stopped at step {to} of {steps}, {what} -> {dir}");
+        return Ok(());
+    };
+    let loss = manifest.loss;
     match (already, from) {
+        (true, _) if manifest.restored_from.is_some() => {
+            put_line!("train: published weights after {steps} steps, {what} -> {dir}");
+        }
         (true, _) => {
             put_line!(
                 "train: already finished, nothing was done: {steps} steps, {what}, loss {loss:.4e} in {dir}"
@@ -205,19 +227,6 @@ fn say(run: &RunDir, k: usize, from: u64, already: bool) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<TrainSettings, Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| mem2gen::Error::from(StoreError::io("open", path)(e)))?;
-    let bad = |reason: String| Error::Config { path: path.into(), reason };
-    let settings: TrainSettings = match path.extension().and_then(|e| e.to_str()) {
-        Some("json") => from_json(text.as_bytes()).map_err(bad)?,
-        Some("toml") => from_toml(&text).map_err(bad)?,
-        _ => return Err(bad("expected a file name ending in .toml or .json".into())),
-    };
-    let data = settings.data.absolute().map_err(mem2gen::Error::from)?;
-    Ok(TrainSettings { data, ..settings })
 }
 
 impl Args {

@@ -13,6 +13,14 @@ pub enum TrainError {
     /// A setting out of its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// A file of settings that can't be parsed.
+    #[error("settings {}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Place and reason.
+        reason: String,
+    },
     /// A folder that is not a training run, or a damaged run.
     #[error("run {}: {reason}", path.display())]
     Run {

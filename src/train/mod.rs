@@ -26,7 +26,7 @@ pub use doses::{DoseSettings, Dosed, Part};
 pub use error::TrainError;
 pub use import::Imported;
 pub use pace::pace;
-pub use run::{Trained, device, train, train_in};
+pub use run::{Trained, device, train, train_in, train_until};
 pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub(crate) use settings::default;

@@ -9,7 +9,7 @@ use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::run_dir::{Config, Kind, RunDir, RunManifest};
+use super::run_dir::{Config, DataRecord, Kind, RunDir, RunManifest};
 use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
 use crate::net::{NetError, Weights};
@@ -81,10 +81,10 @@ impl RunDir {
 
     /// Restores a finished run from a file of [`Self::publish`]: the average weights, rounded to half precision, without raw
     /// weights, checkpoints and metrics. The manifest is written last and names the file and the device of training;
-    /// `device` is the device on which the run is used.
+    /// `device` is the device on which the run is used. A run that was restored from the same file is left as it is.
     ///
     /// # Errors
-    /// [`TrainError::Run`] for a damaged file, other settings and other data; [`TrainError::Net`] for weights of another
+    /// [`TrainError::Run`] for a damaged file, other settings and other data, and for a folder with other weights; [`TrainError::Net`] for weights of another
     /// network.
     pub fn restore(
         path: &Path,
@@ -108,18 +108,32 @@ impl RunDir {
         if run.sum(&weights).map_err(|e| bad(e.to_string()))? != sha256 {
             return Err(bad("does not match its checksum".into()));
         }
-        let (there, _lock) = Self::begin(path, params, data, &device.to_string())?;
-        if there.config().data != run.config.data {
-            return Err(bad(format!(
+        let record = DataRecord::from_data(data);
+        if record != run.config.data {
+            let reason = format!(
                 "was trained on data with the checksum {}, expected {}",
-                run.config.data.sha256,
-                there.data_sha256()
-            )));
+                run.config.data.sha256, record.sha256
+            );
+            return Err(bad(reason));
+        }
+        let restored_from = Some(sha256_hex(&bytes));
+        let (there, _lock) = Self::begin_on(path, params, record, &device.to_string())?;
+        match there.manifest()? {
+            Some(manifest) if manifest.restored_from == restored_from => {
+                there.verify_all(&manifest)?;
+                return Ok(there);
+            }
+            None if !Self::is_begun(path) => {}
+            _ => {
+                let reason =
+                    format!("has weights that are not those of {}; choose another folder", file.display());
+                return Err(TrainError::Run { path: path.into(), reason });
+            }
         }
         there.write_weights(Kind::Ema, weights)?;
         there.write_manifest(&RunManifest {
             files: there.checksums(&[Kind::Ema.file()])?,
-            restored_from: Some(sha256_hex(&bytes)),
+            restored_from,
             ..run.manifest
         })?;
         Ok(there)

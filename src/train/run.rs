@@ -24,6 +24,8 @@ pub struct Trained {
     pub run: RunDir,
     /// The step from which training started: 0 for a new run, the last step for a run that was finished before.
     pub from: u64,
+    /// The step at which the run is now.
+    pub to: u64,
     /// Whether the run was finished before, so that nothing was done.
     pub already: bool,
     /// Errors of damaged checkpoints newer than `from`, which were skipped.
@@ -43,6 +45,22 @@ pub fn train(
     params: &TrainParams,
     data: &TrainingData,
     device: Device,
+    progress: &dyn ProgressSink,
+) -> Result<Trained, TrainError> {
+    train_until(path, params, data, device, params.settings().steps, progress)
+}
+
+/// Trains as [`train`], at most up to step `until`: an earlier step than the last ends the call with a checkpoint, from
+/// which the next call resumes. A run that is there already is left as it is.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_until(
+    path: &Path,
+    params: &TrainParams,
+    data: &TrainingData,
+    device: Device,
+    until: u64,
     progress: &dyn ProgressSink,
 ) -> Result<Trained, TrainError> {
     let place = place(device)?;
@@ -68,7 +86,7 @@ pub fn train(
     if let Some(manifest) = run.manifest()? {
         run.verify_all(&manifest)?;
         progress.resume(steps);
-        return Ok(Trained { run, from: steps, already: true, damaged: vec![] });
+        return Ok(Trained { run, from: steps, to: steps, already: true, damaged: vec![] });
     }
     let checkpoints = run.checkpoints();
     let (start, damaged) = checkpoints.newest()?;
@@ -98,8 +116,9 @@ pub fn train(
         Some(place) => Box::new(Candle::new(params.graph().clone(), &start.state, place)?),
     };
     let mut walk = Walk { run: &run, header: start.header };
-    walk.walk(&mut *learner, batches, progress)?;
-    Ok(Trained { run, from, already: false, damaged })
+    walk.walk(&mut *learner, batches, until, progress)?;
+    let to = walk.header.step;
+    Ok(Trained { run, from, to, already: false, damaged })
 }
 
 /// Loads the data, checks the settings, and trains in the folder `path` as [`train`].
@@ -149,6 +168,7 @@ impl Walk<'_> {
         &mut self,
         learner: &mut dyn Learner,
         mut batches: Batches<'_>,
+        until: u64,
         progress: &dyn ProgressSink,
     ) -> Result<(), TrainError> {
         let settings = self.run.params().settings();
@@ -156,7 +176,8 @@ impl Walk<'_> {
         progress.resume(self.header.step);
         let mut batch = Batch::default();
         let mut clock = Instant::now();
-        while self.header.step < settings.steps {
+        let from = self.header.step;
+        while self.header.step < settings.steps.min(until) {
             batches.fill(self.header.step, &mut batch)?;
             let step = self.header.step + 1;
             let factors = Factors::new(&settings.adam, &settings.ema, step, settings.steps);
@@ -181,12 +202,16 @@ impl Walk<'_> {
                     row.loss, row.gradient, row.rate
                 ));
             }
-            if step.is_multiple_of(settings.checkpoint_every) && step < settings.steps {
+            if step.is_multiple_of(settings.checkpoint_every) && step < settings.steps.min(until) {
                 self.keep(&*learner)?;
             }
             progress.advance(1);
         }
-        self.finish(&*learner)
+        match self.header.step {
+            step if step == settings.steps => self.finish(&*learner),
+            step if step > from => self.keep(&*learner),
+            _ => Ok(()),
+        }
     }
 
     fn close_stretch(&mut self, rows: usize) -> MetricsRow {
@@ -269,6 +294,28 @@ mod tests {
 
     fn metrics(path: &Path) -> Vec<MetricsRow> {
         metrics_rows(&read_parquet(&path.join(METRICS)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_on_the_way_ends_with_the_same_weights() {
+        let (stopped, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let settings = TrainSettings { checkpoint_every: 20, log_every: 7, ..tiny(16, 30) };
+        let data = TrainingData::load(&Layout::at("nowhere"), &settings.data).unwrap();
+        let params = settings.clone().check(data.shape()).unwrap();
+        let until = |step| train_until(stopped.path(), &params, &data, Device::Cpu, step, &Silent).unwrap();
+        for (step, from, to) in [(11, 0, 11), (5, 11, 11), (11, 11, 11), (22, 11, 22)] {
+            let trained = until(step);
+            assert_eq!((trained.from, trained.to, trained.already), (from, to, false));
+            assert!(trained.run.manifest().unwrap().is_none());
+            assert_eq!(trained.run.weights(Kind::Ema).unwrap().1, to);
+        }
+        let (trained, whole) = (until(30), go(whole.path(), settings).unwrap());
+        assert_eq!((trained.to, until(31).already, until(3).to), (30, true, 30));
+        for kind in [Kind::Ema, Kind::Raw] {
+            assert_eq!(trained.run.weights(kind).unwrap(), whole.run.weights(kind).unwrap());
+        }
+        let steps = |run: &RunDir| metrics(run.path()).iter().map(|row| row.step).collect::<Vec<_>>();
+        assert_eq!(steps(&trained.run), steps(&whole.run));
     }
 
     #[test]

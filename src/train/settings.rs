@@ -1,3 +1,5 @@
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -6,9 +8,10 @@ use super::{DoseSettings, TrainError};
 use crate::data::{DataError, Input};
 use crate::net::{Arch, Graph};
 use crate::process::{Prediction, Process, ProcessError, Spacing, Steps, Ve, VeSettings, Vp, VpSettings};
+use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::sha256_hex;
+use crate::store::{StoreError, from_json, from_toml, sha256_hex};
 
 /// Most rows of one batch.
 pub const MOST_ROWS: usize = 1 << 20;
@@ -303,6 +306,39 @@ pub struct TrainParams {
 }
 
 impl TrainSettings {
+    /// Reads settings from a file, `.toml` or `.json`. Paths of own images become absolute.
+    ///
+    /// # Errors
+    /// [`TrainError::Store`] for a file that can't be read; [`TrainError::Config`] for one that can't be parsed, and for
+    /// another ending.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = fs::read_to_string(path).map_err(StoreError::io("open", path))?;
+        let bad = |reason: String| TrainError::Config { path: path.into(), reason };
+        let settings: Self = match path.extension().and_then(|e| e.to_str()) {
+            Some("json") => from_json(text.as_bytes()).map_err(bad)?,
+            Some("toml") => from_toml(&text).map_err(bad)?,
+            _ => return Err(bad("expected a file name ending in .toml or .json".into())),
+        };
+        Ok(Self { data: settings.data.absolute()?, ..settings })
+    }
+
+    /// The project's settings `name`, such as `emoji-doses`: the file `data/training/NAME.toml`.
+    ///
+    /// ```
+    /// use mem2gen::project::Layout;
+    /// use mem2gen::train::TrainSettings;
+    ///
+    /// let settings = TrainSettings::named(&Layout::at(env!("CARGO_MANIFEST_DIR")), "emoji-doses")?;
+    /// assert_eq!((settings.steps, settings.batch), (40_000, 32));
+    /// # Ok::<(), mem2gen::train::TrainError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn named(layout: &Layout, name: &str) -> Result<Self, TrainError> {
+        Self::read(&layout.root().join("data/training").join(format!("{name}.toml")))
+    }
+
     /// Checks the settings and builds process and network. `input` is the shape of a row of the training set.
     ///
     /// # Errors

@@ -54,6 +54,36 @@ fn a_run_writes_metrics_weights_and_a_manifest_and_is_not_repeated() {
 }
 
 #[test]
+fn a_run_stops_on_the_way_and_its_published_weights_replace_training() {
+    let folder = Folder::new();
+    let (at, other) = (folder.at("run"), folder.at("other"));
+    let file = folder.at("half.safetensors");
+    let all = [&QUICK[..], &[&at]].concat();
+    let said = folder.runs(&[&all[..], &["--until", "7"]].concat());
+    assert!(said.contains("train: stopped at step 7 of 30"), "{said}");
+    let said = folder.runs(&[&all[..], &["--publish", &file]].concat());
+    assert!(said.contains("resumed at 7") && said.contains("half precision"), "{said}");
+    let restored = [&QUICK[..], &[&other, "--restore", &file]].concat();
+    for _ in 0..2 {
+        let said = folder.runs(&restored);
+        assert!(said.contains("train: published weights after 30 steps"), "{said}");
+    }
+    let weights =
+        |run: &str| RunDir::open(&folder.path(run)).unwrap().weights(Kind::Ema).unwrap().0.values().to_vec();
+    for (half, whole) in weights("other").iter().zip(weights("run")) {
+        assert!((half - whole).abs() <= 1e-3 * whole.abs() + 1e-7, "{half} {whole}");
+    }
+    folder.refuses(&[&all[..], &["--restore", &file]].concat(), &["train", "run", "another folder"]);
+    let new = folder.at("new");
+    let to = [&QUICK[..], &[&new, "--restore", &file]].concat();
+    folder
+        .refuses(&[&to[..], &["--seed", "4"]].concat(), &["train", "half.safetensors", "belongs to the run"]);
+    folder.refuses(&[&to[..], &["--until", "4"]].concat(), &["--until"]);
+    assert!(!folder.path("new").exists());
+    folder.refuses(&[&QUICK[..], &[&new, "--until", "0"]].concat(), &["--until", "0"]);
+}
+
+#[test]
 fn a_run_can_be_started_from_a_file_of_settings() {
     let folder = Folder::new();
     let text = r#"
