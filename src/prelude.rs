@@ -26,6 +26,7 @@ pub use crate::study::claims::{self, Claims};
 pub use crate::study::curvature::{self, CurvatureSettings, Spectra};
 pub use crate::study::energy::{self, Energies, GapBand, PotentialSettings};
 pub use crate::study::load::{self, LoadCell, LoadSettings, MemoryLoad};
+pub use crate::study::prompts::{self, Doses, Measured, Prompt, PromptModel, PromptSettings, TrainedPrompts};
 pub use crate::study::subject::{self, Choice, Images, Subject, SubjectSettings};
 pub use crate::study::sweep::{SweepRow, Transition};
 pub use crate::study::toy::trained::{self, ExactLandscapes, TrainedSettings, TrainedToy};

@@ -44,6 +44,20 @@ pub enum Part {
     Other,
 }
 
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 3] = [Self::Dosed, Self::Template, Self::Other];
+
+    /// The name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dosed => "dosed",
+            Self::Template => "template",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A row of a training set with doses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dosed {

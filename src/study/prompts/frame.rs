@@ -2,7 +2,7 @@
 
 use polars::prelude::DataFrame;
 
-use super::{Measured, PromptRow, RocRow};
+use super::{Measured, PromptRow, RocRow, SpectrumRow};
 use crate::frame::{Item, TableError, columns, frame};
 
 columns!(PromptRow, "prompts",
@@ -29,6 +29,21 @@ columns!(PromptRow, "prompts",
     "own": (own),
     "part": (part),
     "dose": (dose),
+    "step": (step),
+});
+
+columns!(SpectrumRow, "mean spectra of prompts",
+    /// One row for each group and singular value, with the fields of [`SpectrumRow`].
+    spectrum_frame, spectrum_rows, {
+    "part": (part),
+    "dose": (dose),
+    "samples": (samples),
+    "rows": (rows),
+    "dim": (dim),
+    "sigma": (sigma),
+    "index": (index),
+    "mean": (mean),
+    "std": (std),
 });
 
 columns!(RocRow, "measures of memorized prompts",

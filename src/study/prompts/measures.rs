@@ -16,7 +16,6 @@ use crate::sample::{ddim, start};
 use crate::score::{Guided, Score, ScoreError};
 use crate::shape::Shape;
 use crate::study::context::Cells;
-use crate::train::Part;
 
 /// What is measured of one sample of one prompt.
 ///
@@ -68,6 +67,8 @@ pub struct PromptRow {
     pub part: Option<String>,
     /// Its dose.
     pub dose: Option<f64>,
+    /// Step of the training after which the network was taken; `None` where the training is not known.
+    pub step: Option<u64>,
 }
 
 /// One sample of one prompt.
@@ -217,20 +218,13 @@ fn compared(row: PromptRow, truth: &Truth, picture: ArrayView1<'_, f32>) -> Prom
     let nearest = least(&mut (0..apart.len()));
     let own: Vec<usize> = (0..apart.len()).filter(|&k| truth.rows[k].caption == row.caption).collect();
     let known = own.first().map(|&k| &truth.rows[k]);
-    let part = |part: Part| {
-        match part {
-            Part::Dosed => "dosed",
-            Part::Template => "template",
-            Part::Other => "other",
-        }
-        .to_owned()
-    };
     PromptRow {
         nearest: nearest.map(|(_, apart)| apart),
         nearest_row: nearest.map(|(row, _)| row),
         own: least(&mut own.iter().copied()).map(|(_, apart)| apart),
-        part: known.map(|known| part(known.part)),
+        part: known.map(|known| known.part.name().to_owned()),
         dose: known.map(|known| known.dose),
+        step: Some(truth.step),
         ..row
     }
 }
@@ -284,7 +278,7 @@ mod tests {
     use crate::progress::Silent;
     use crate::score::Empirical;
     use crate::study::prompts::PromptSettings;
-    use crate::train::Dosed;
+    use crate::train::{Dosed, Part};
     use ndarray::array;
     use serde_json::{Value, json};
 
@@ -304,7 +298,7 @@ mod tests {
                 part: Part::Dosed,
                 dose: [8.0, 1.0, 2.0, 2.0][picture],
             };
-            Self { vp: Vp::default(), truth: Truth { images, rows: (0..4).map(row).collect() } }
+            Self { vp: Vp::default(), truth: Truth { images, rows: (0..4).map(row).collect(), step: 7 } }
         }
 
         fn of(&self, rows: &[usize]) -> Box<dyn Score + Send> {

@@ -5,6 +5,8 @@
 //! prompts and writes pictures, latents, spectra and one table.
 
 mod diffusion;
+mod doses;
+mod figure;
 pub mod frame;
 mod list;
 mod measures;
@@ -15,6 +17,8 @@ mod settings;
 mod spectrum;
 
 pub use diffusion::{DiffusersPrompts, STABLE_DIFFUSION};
+pub use doses::{DoseGroup, DoseRow, Doses, DosesSettings, SpectrumRow, doses, trained};
+pub use figure::pictures;
 pub use list::Prompt;
 pub use measures::{Measured, PromptRow, measure};
 pub use model::{PromptModel, PromptScores, TrainedPrompts, Truth};

@@ -34,6 +34,8 @@ pub struct Truth {
     pub images: Array2<f32>,
     /// Caption, part and dose of each.
     pub rows: Vec<Dosed>,
+    /// Step of the training after which the network was taken.
+    pub step: u64,
 }
 
 /// A model that draws pictures from prompts.
@@ -104,9 +106,9 @@ impl TrainedPrompts {
         }
         let (source, data) = run.source(layout)?;
         let rows = source.dosed().ok_or_else(|| refused("its training set has no captions"))?.to_vec();
-        let weights = run.weights(Kind::Ema)?.0;
+        let (weights, step) = run.weights(Kind::Ema)?;
         let bytes: Vec<u8> = weights.values().iter().flat_map(|v| v.to_le_bytes()).collect();
-        let truth = Truth { images: data.rows().to_owned().into_owned(), rows };
+        let truth = Truth { images: data.rows().to_owned().into_owned(), rows, step };
         let (layout, device) = (layout.clone(), network_device(device)?);
         Ok(Self { run, sha256: sha256_hex(&bytes), weights, vp, layout, device, batch, truth })
     }
@@ -121,6 +123,15 @@ impl TrainedPrompts {
         let mut seen = HashSet::new();
         let known = self.truth.rows.iter().filter(|row| row.part != Part::Other);
         known.map(|row| row.caption.as_str()).filter(|caption| seen.insert(*caption)).collect()
+    }
+
+    /// The first caption of a dose, and of the templates for `None`.
+    pub fn caption_of(&self, dose: Option<f64>) -> Option<&str> {
+        let wanted = |row: &&Dosed| match dose {
+            Some(dose) => row.part == Part::Dosed && row.dose == dose,
+            None => row.part == Part::Template,
+        };
+        self.truth.rows.iter().find(wanted).map(|row| row.caption.as_str())
     }
 
     fn network(&self) -> Result<Network, Error> {

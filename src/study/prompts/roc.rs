@@ -54,6 +54,16 @@ impl Target {
             Self::Returned => "returned",
         }
     }
+
+    /// Whether a caption was memorized by this truth; `None` for a dose between.
+    fn of(self, caption: &Caption, settings: &RocSettings) -> Option<bool> {
+        match self {
+            Self::Dose if caption.dose >= settings.often => Some(true),
+            Self::Dose if caption.dose <= settings.rarely => Some(false),
+            Self::Dose => None,
+            Self::Returned => Some(caption.returned >= settings.share),
+        }
+    }
 }
 
 /// One measure against one truth.
@@ -126,32 +136,54 @@ pub fn roc(rows: &[PromptRow], settings: &RocSettings) -> Result<Vec<RocRow>, St
         let value = format!("delta {}, share {}", settings.delta, settings.share);
         return refused("delta and share", value, "delta at least 0, share above 0 and at most 1");
     }
-    let captions = captions(rows, settings.delta);
+    let all: Vec<&PromptRow> = rows.iter().collect();
+    let captions = captions(&all, settings.delta);
     if captions.is_empty() {
         return refused("rows", "none with a dose".into(), "samples of a run whose captions have doses");
     }
     let mut out = Vec::new();
-    for (truth, kind) in [
-        (
-            Target::Dose,
-            &(|c: &Caption| match c.dose {
-                dose if dose >= settings.often => Some(true),
-                dose if dose <= settings.rarely => Some(false),
-                _ => None,
-            }) as &dyn Fn(&Caption) -> Option<bool>,
-        ),
-        (Target::Returned, &|c| Some(c.returned >= settings.share)),
-    ] {
-        let known: Vec<(&Caption, bool)> = captions.iter().filter_map(|c| Some((c, kind(c)?))).collect();
+    for truth in [Target::Dose, Target::Returned] {
+        let known: Vec<(&Caption, bool)> =
+            captions.iter().filter_map(|c| Some((c, truth.of(c, settings)?))).collect();
         out.extend((0..MEASURES.len()).filter_map(|m| row(m, truth, &known, rows)));
     }
     Ok(out)
 }
 
+/// The curve of a measure against a truth: false and true positive rates, from (0, 0) to (1, 1); `None` without prompts of
+/// both kinds, and for a measure that a prompt does not have.
+pub(super) fn points(
+    rows: &[&PromptRow],
+    settings: &RocSettings,
+    measure: &str,
+    truth: Target,
+) -> Option<(Vec<f64>, Vec<f64>)> {
+    let m = MEASURES.iter().position(|m| m.name == measure)?;
+    let sign = if MEASURES[m].larger { 1.0 } else { -1.0 };
+    let mut known: Vec<(f64, bool)> = captions(rows, settings.delta)
+        .iter()
+        .filter_map(|c| Some((c, truth.of(c, settings)?)))
+        .map(|(c, positive)| Some((sign * c.values[m]?, positive)))
+        .collect::<Option<_>>()?;
+    let positives = known.iter().filter(|(_, positive)| *positive).count();
+    let negatives = known.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    known.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut x, mut y, mut found) = (vec![0.0], vec![0.0], [0usize; 2]);
+    for tied in known.chunk_by(|a, b| a.0 == b.0) {
+        tied.iter().for_each(|(_, positive)| found[usize::from(*positive)] += 1);
+        x.push(found[0] as f64 / negatives as f64);
+        y.push(found[1] as f64 / positives as f64);
+    }
+    Some((x, y))
+}
+
 /// The captions with a dose, in the order of their prompts.
-fn captions(rows: &[PromptRow], delta: f64) -> Vec<Caption> {
+fn captions(rows: &[&PromptRow], delta: f64) -> Vec<Caption> {
     let mut of_prompt: BTreeMap<usize, Vec<&PromptRow>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.part.as_deref() == Some("dosed")) {
+    for row in rows.iter().copied().filter(|row| row.part.as_deref() == Some("dosed")) {
         of_prompt.entry(row.prompt).or_default().push(row);
     }
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
@@ -309,6 +341,22 @@ mod tests {
         assert_eq!(strict.iter().find(|row| row.truth == "returned").unwrap().positives, 15);
         // No training set, no distance to it: no row.
         assert!(found.iter().all(|row| row.measure != "nearest"));
+    }
+
+    #[test]
+    fn curves_go_through_what_a_threshold_finds() {
+        let all = rows();
+        let all: Vec<&PromptRow> = all.iter().collect();
+        let of = |measure, truth| points(&all, &RocSettings::default(), measure, truth);
+        let (x, y) = of("curvature", Target::Dose).unwrap();
+        assert_eq!((x.len(), x[20], y[20], x[50], y[50]), (51, 0.0, 1.0, 1.0, 1.0));
+        // The area under the steps is the one of the table.
+        let (x, y) = of("noise_mean", Target::Dose).unwrap();
+        let under: f64 = (1..x.len()).map(|i| (x[i] - x[i - 1]) * 0.5 * (y[i] + y[i - 1])).sum();
+        let table = roc(&rows(), &RocSettings::default()).unwrap();
+        let row = table.iter().find(|row| row.measure == "noise_mean" && row.truth == "dose").unwrap();
+        assert!((under - row.auc).abs() < 1e-12, "{under} {}", row.auc);
+        assert!(of("nearest", Target::Dose).is_none() && of("unknown", Target::Dose).is_none());
     }
 
     #[test]
