@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("study::context", "study::error"),
     ("study::sweep",),
     ("study::subject",),
+    ("study::curvature",),
     ("study::*",),
     ("study::claims",),
     ("study",),

@@ -1,7 +1,8 @@
 //! Studies: one module each, with its settings, algorithm, rows, table, figure and the function that runs it.
 //!
 //! A study takes a [`context::Context`] and gives rows, which are stored as a table and drawn as figures. Studies are
-//! independent of each other, except [`claims`], which compares them with the paper.
+//! independent of each other, except [`claims`], which compares them with the paper, and [`prompts`], which takes spectra from
+//! [`curvature`].
 
 pub mod basin;
 pub mod claims;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::common::{Folder, mem2gen};
 use mem2gen::data::{State, find, state};
-use mem2gen::frame::read_parquet;
+use mem2gen::frame::{Item, read_parquet};
 use mem2gen::project::Layout;
 use mem2gen::shape::Shape;
 use mem2gen::store::from_toml;
@@ -43,6 +43,7 @@ fn a_model_of_diffusers_layout_gives_pictures_spectra_and_a_table() {
     );
     assert!(rows.iter().all(|row| row.noise_first > 0.0 && row.diversity.is_some_and(|apart| apart > 0.0)));
     assert_eq!(read_parquet(&folder.path("out/spectra.parquet")).unwrap().height(), 4 * 24);
+    assert!(rows.iter().all(|row| row.curvature_exact.is_none() && row.dimension.is_none()));
     let latents: Array2<f32> = read_npy(folder.path("out/samples.npy")).unwrap();
     assert_eq!(latents.dim(), (4, 256));
     for name in ["0000-00.png", "0000-01.png", "0001-00.png", "0001-01.png"] {
@@ -56,9 +57,26 @@ fn a_model_of_diffusers_layout_gives_pictures_spectra_and_a_table() {
     // Another list: a prompt does not depend on the others.
     std::fs::write(folder.path("list.jsonl"), "{\"text\": \"a pear\"}").unwrap();
     let other = folder.at("other");
-    folder.runs(&[&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &other], &FEW[..]].concat());
+    let call_other = ["prompts", "--weights", MODEL, "--prompts", &list, "--out", &other];
+    folder.runs(&[&call_other[..], &FEW, &["--exact", "1", "--batch", "64"]].concat());
     let again = prompts_rows(&read_parquet(&folder.path("other/prompts.parquet")).unwrap()).unwrap();
     assert_eq!((again[1].curvature, again[1].noise_mean), (rows[1].curvature, rows[1].noise_mean));
+    // The exact Jacobian of the first sample.
+    let (first, second) = (&again[0], &again[1]);
+    assert!(first.curvature_2.unwrap() > 0.0 && first.dimension.unwrap() <= 256);
+    assert_eq!((second.curvature_2, second.curvature_exact, second.dimension), (None, None, None));
+    let spectra = read_parquet(&folder.path("other/spectra.parquet")).unwrap();
+    let matrices = String::read(&spectra, "matrix").unwrap();
+    assert_eq!(matrices.iter().filter(|matrix| *matrix == "rows").count(), 2 * 24);
+    let exact: Vec<f64> = f64::read(&spectra, "value")
+        .unwrap()
+        .into_iter()
+        .zip(matrices)
+        .filter_map(|(value, matrix)| (matrix == "exact").then_some(value))
+        .collect();
+    let square: f64 = exact.iter().map(|v| v * v).sum();
+    let due = first.sigma.powi(2) * (square / 256.0).sqrt();
+    assert!(exact.len() == 256 && (first.curvature_exact.unwrap() / due - 1.0).abs() < 1e-12);
     folder.refuses(&call, &["out", "exists"]);
 }
 
@@ -79,6 +97,10 @@ fn refusals_are_one_line_and_leave_nothing() {
         (call(&["--run", &folder.at("none")], &[]), "expected a training run"),
         (call(&model, &["--t", "5000"]), "5000"),
         (call(&model, &["--guidance", "NaN"]), "guidance"),
+        (
+            call(&model, &["--exact", "3"]),
+            "exact is 3, expected at most 2, the number of samples of a prompt",
+        ),
         (call(&model, &["--size", "7"]), "multiple of"),
         (call(&model, &["--batch", "0"]), "--batch"),
     ] {

@@ -8,15 +8,15 @@ use serde_json::json;
 use super::frame::{prompts_frame, prompts_rows, spectrum_frame, spectrum_rows};
 use super::measures::steps;
 use super::{
-    Measured, NAME, Prompt, PromptRow, PromptSettings, RocRow, RocSettings, TrainedPrompts, VERSION, measure,
-    roc,
+    Measured, NAME, Prompt, PromptModel, PromptRow, PromptSettings, RocRow, RocSettings, TrainedPrompts,
+    VERSION, measure, roc,
 };
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
-use crate::study::context::{Context, once, piece};
+use crate::study::context::{Cells, Context, once, piece};
 use crate::study::error::StudyError;
 use crate::train::{Part, RunDir, TrainParams, TrainSettings, TrainingData, train_until};
 
@@ -29,7 +29,8 @@ const BATCH: usize = 64;
 pub struct DosesSettings {
     /// Name of the training: `data/training/NAME.toml`.
     pub plan: String,
-    /// Steps of training at which the network is measured, ascending. The spectra are those of the last.
+    /// Steps of training at which the network is measured, ascending. The spectra are those of the last, at which alone the
+    /// exact Jacobian is taken.
     pub steps: Vec<u64>,
     /// How each caption is measured.
     pub measure: PromptSettings,
@@ -232,21 +233,37 @@ fn each_step(
     fingerprint: &Fingerprint,
 ) -> Result<(Vec<PromptRow>, Vec<SpectrumRow>), Error> {
     let cells = context.cells(fingerprint)?;
-    let params = settings.measure.clone().check()?;
-    let (mut rows, mut last) = (Vec::new(), Vec::new());
+    let (mut rows, mut spectra) = (Vec::new(), Vec::new());
     for &step in &settings.steps {
-        let model = network(context, &settings.plan, step)?;
-        let captions: Vec<Prompt> = model.captions().into_iter().map(Prompt::new).collect();
-        let (cells, each) = (cells.within(&format!("step-{step}")), steps(&params));
-        let progress = context.progress(&format!("captions at step {step}"), each * captions.len() as u64);
-        last.clear();
-        for (place, caption) in captions.iter().enumerate() {
-            let make = || measure(&model, (place, caption), &params, None, &*progress);
-            last.extend(piece(Some(&cells), &format!("caption-{place}"), each, &*progress, make)?);
-        }
-        rows.extend(last.iter().map(|one| one.row.clone()));
+        let id = format!("step-{step}");
+        let captions = cells.within(&id);
+        let (found, last) = cells.get_or_make(&id, || one_step(context, settings, step, &captions))?;
+        captions.clear()?;
+        rows.extend(found);
+        spectra = last;
     }
-    Ok((rows, mean_spectra(&last)))
+    Ok((rows, spectra))
+}
+
+/// The rows and mean spectra of the network after `step` steps of training.
+fn one_step(
+    context: &Context,
+    settings: &DosesSettings,
+    step: u64,
+    cells: &Cells,
+) -> Result<(Vec<PromptRow>, Vec<SpectrumRow>), Error> {
+    let exact = if Some(&step) == settings.steps.last() { settings.measure.exact } else { 0 };
+    let params = PromptSettings { exact, ..settings.measure.clone() }.check()?;
+    let model = network(context, &settings.plan, step)?;
+    let captions: Vec<Prompt> = model.captions().into_iter().map(Prompt::new).collect();
+    let each = steps(&params, model.shape().len());
+    let progress = context.progress(&format!("captions at step {step}"), each * captions.len() as u64);
+    let mut all = Vec::new();
+    for (place, caption) in captions.iter().enumerate() {
+        let make = || measure(&model, (place, caption), &params, None, &*progress);
+        all.extend(piece(Some(cells), &format!("caption-{place}"), each, &*progress, make)?);
+    }
+    Ok((all.iter().map(|one| one.row.clone()).collect(), mean_spectra(&all)))
 }
 
 /// The groups of rows, in the order of their first row.
@@ -393,6 +410,7 @@ mod tests {
         let rows: Vec<PromptRow> = [10, 20].into_iter().flat_map(each).collect();
         let measured = |row: &PromptRow| Measured {
             row: row.clone(),
+            exact: None,
             values: (0..4).map(|i| (10 - i) as f64 + row.seed as f64).collect(),
             sample: vec![],
             picture: vec![],

@@ -18,6 +18,10 @@ columns!(PromptRow, "prompts",
     "dim": (dim),
     "curvature": (curvature),
     "flat": (flat),
+    "curvature_2": (curvature_2),
+    "curvature_exact": (curvature_exact),
+    "dimension": (dimension),
+    "asymmetry": (asymmetry),
     "noise_first": (noise_first),
     "noise_mean": (noise_mean),
     "sharpness": (sharpness),
@@ -62,19 +66,30 @@ columns!(RocRow, "measures of memorized prompts",
     "passes": (passes),
 });
 
-/// One row for each sample and singular value of S: `prompt`, `seed`, `index` (from 1, values descending) and `value`.
+/// One row for each sample and singular value: `prompt`, `seed`, `matrix` (`rows` for S of Alg. 3, `exact` for the Jacobian
+/// itself, where it was taken), `index` (from 1, values descending) and `value`.
 ///
 /// # Errors
 /// As [`frame`].
 pub fn spectra_frame(measured: &[Measured]) -> Result<DataFrame, TableError> {
-    let each = || measured.iter().flat_map(|m| (0..m.values.len()).map(move |i| (m, i)));
+    let spectra = measured.iter().flat_map(|m| {
+        let exact = m.exact.iter().map(|values| ("exact", values));
+        std::iter::once(("rows", &m.values)).chain(exact).map(|(matrix, values)| (&m.row, matrix, values))
+    });
+    let all: Vec<(&PromptRow, &str, usize, f64)> = spectra
+        .flat_map(|(row, matrix, values)| (1..).zip(values).map(move |(i, value)| (row, matrix, i, *value)))
+        .collect();
     frame(
         "spectra of prompts",
         vec![
-            Item::column("prompt", each().map(|(m, _)| m.row.prompt).collect()),
-            Item::column("seed", each().map(|(m, _)| m.row.seed).collect()),
-            Item::column("index", each().map(|(_, i)| i + 1).collect()),
-            Item::column("value", each().map(|(m, i)| m.values[i]).collect()),
+            Item::column("prompt", all.iter().map(|(row, ..)| row.prompt).collect()),
+            Item::column("seed", all.iter().map(|(row, ..)| row.seed).collect()),
+            Item::column(
+                "matrix",
+                all.iter().map(|(_, matrix, ..)| (*matrix).to_owned()).collect::<Vec<String>>(),
+            ),
+            Item::column("index", all.iter().map(|(_, _, index, _)| *index).collect::<Vec<usize>>()),
+            Item::column("value", all.iter().map(|(.., value)| *value).collect()),
         ],
     )
 }
@@ -88,16 +103,20 @@ mod tests {
         let one = PromptRow {
             caption: "a".into(),
             index: Some("7".into()),
+            dimension: Some(2),
+            asymmetry: Some(0.25),
             diversity: Some(0.5),
             nearest_row: Some(3),
             part: Some("dosed".into()),
             ..PromptRow::default()
         };
-        let rows = [one.clone(), PromptRow { prompt: 1, index: None, nearest_row: None, part: None, ..one }];
+        let rows =
+            [one.clone(), PromptRow { prompt: 1, index: None, nearest_row: None, part: None, ..one.clone() }];
         assert_eq!(prompts_rows(&prompts_frame(&rows).unwrap()).unwrap(), rows);
         let measured = Measured {
             row: rows[1].clone(),
             values: vec![3.0, 1.0],
+            exact: Some(vec![2.0]),
             sample: vec![],
             picture: vec![],
             shape: [0, 0, 0],
@@ -110,9 +129,12 @@ mod tests {
             ..RocRow::default()
         };
         assert_eq!(roc_rows(&roc_frame(std::slice::from_ref(&row)).unwrap()).unwrap(), [row]);
-        let frame = spectra_frame(&[measured]).unwrap();
-        assert_eq!(usize::read(&frame, "prompt").unwrap(), [1, 1]);
-        assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2]);
-        assert_eq!(f64::read(&frame, "value").unwrap(), [3.0, 1.0]);
+        let plain = Measured { row: PromptRow { seed: 1, ..one }, exact: None, ..measured.clone() };
+        let frame = spectra_frame(&[measured, plain]).unwrap();
+        assert_eq!(usize::read(&frame, "prompt").unwrap(), [1, 1, 1, 0, 0]);
+        assert_eq!(usize::read(&frame, "seed").unwrap(), [0, 0, 0, 1, 1]);
+        assert_eq!(String::read(&frame, "matrix").unwrap(), ["rows", "rows", "exact", "rows", "rows"]);
+        assert_eq!(usize::read(&frame, "index").unwrap(), [1, 2, 1, 1, 2]);
+        assert_eq!(f64::read(&frame, "value").unwrap(), [3.0, 1.0, 2.0, 3.0, 1.0]);
     }
 }

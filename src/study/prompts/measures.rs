@@ -6,16 +6,17 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::spectrum::spectrum;
-use super::{Prompt, PromptModel, PromptParams, PromptScores, Truth};
+use super::{Prompt, PromptModel, PromptParams, PromptScores, PromptSettings, Truth};
 use crate::Error;
 use crate::plot::byte;
 use crate::process::{Level, Process};
-use crate::progress::ProgressSink;
+use crate::progress::{ProgressSink, Silent};
 use crate::random::Streams;
 use crate::sample::{ddim, start};
 use crate::score::{Guided, Score, ScoreError};
 use crate::shape::Shape;
-use crate::study::context::Cells;
+use crate::study::context::{Cells, piece};
+use crate::study::curvature::{CurvatureSettings, Points, Spectrum, curvature};
 
 /// What is measured of one sample of one prompt.
 ///
@@ -44,6 +45,16 @@ pub struct PromptRow {
     pub curvature: f64,
     /// Share of the singular values of S below half of sqrt(max(R, D)) / sigma, the middle of the band of an isolated memory.
     pub flat: f64,
+    /// The same from Alg. 2: sigma^2 times the root mean square of its estimated singular values of J. `None` for samples at
+    /// which it was not taken, as for the next three.
+    pub curvature_2: Option<f64>,
+    /// The same of the exact Jacobian: sigma^2 ||J|| / sqrt(D).
+    pub curvature_exact: Option<f64>,
+    /// Local dimension: number of singular values of the exact Jacobian below 1 / (2 sigma^2), half of their value at an
+    /// isolated memory. (The gap rule of [`dimension`](crate::study::curvature::dimension) names one in any spectrum.)
+    pub dimension: Option<usize>,
+    /// ||J - J^T|| / ||J|| of the exact Jacobian: 0 for a gradient.
+    pub asymmetry: Option<f64>,
     /// ||d|| at the first step (Wen et al.).
     pub noise_first: f64,
     /// Mean of ||d|| over the steps (Wen et al.).
@@ -78,6 +89,8 @@ pub struct Measured {
     pub row: PromptRow,
     /// Singular values of S, descending, min(R, D) of them.
     pub values: Vec<f64>,
+    /// Singular values of the exact Jacobian, descending, D of them; `None` where it was not taken.
+    pub exact: Option<Vec<f64>>,
     /// The sample, `[N]`: an image in [-1, 1], or latents.
     pub sample: Vec<f32>,
     /// The picture, in bytes, in the order row, column, channel.
@@ -117,10 +130,21 @@ impl Score for Watched<'_> {
     }
 }
 
-/// Steps of progress of [`measure`].
-pub(super) fn steps(params: &PromptParams) -> u64 {
+/// Forward passes of Alg. 2 for each dimension of a sample: a row of S, which is a difference of two.
+pub(super) const ALG_2_PASSES: usize = 2;
+
+/// Passes of the exact Jacobian for each dimension: a product with its transpose, forward and backward.
+pub(super) const EXACT_PASSES: usize = 3;
+
+/// Steps of progress of the exact Jacobian and Alg. 2 in `dim` dimensions.
+fn exact_steps(dim: usize) -> u64 {
+    ((ALG_2_PASSES + EXACT_PASSES) * dim) as u64
+}
+
+/// Steps of progress of [`measure`] in `dim` dimensions.
+pub(super) fn steps(params: &PromptParams, dim: usize) -> u64 {
     let settings = params.settings();
-    settings.steps as u64 + (settings.seeds * settings.rows) as u64
+    (settings.steps + settings.seeds * settings.rows) as u64 + settings.exact as u64 * exact_steps(dim)
 }
 
 /// Draws samples of a prompt by DDIM, the same starting points for every prompt, and measures each. `place` is the number of
@@ -166,6 +190,14 @@ pub fn measure(
             let square: f64 = values.iter().map(|v| v * v).sum();
             let middle = (settings.rows.max(dim) as f64).sqrt() / level.sigma();
             let each = noted.iter().map(|norms| norms[seed]);
+            let both = (seed < settings.exact)
+                .then(|| {
+                    jacobian(&curved, model, samples.row(seed), (settings, seed), cells.as_ref(), progress)
+                })
+                .transpose()?;
+            let exact = both.as_ref().and_then(|both| both.exact.as_ref());
+            let scaled = |values: &[f64]| level.sigma().powi(2) * root_mean_square(values);
+            let half = 0.5 / level.sigma().powi(2);
             let row = PromptRow {
                 prompt: place,
                 caption: prompt.caption.clone(),
@@ -177,6 +209,10 @@ pub fn measure(
                 dim,
                 curvature: level.sigma() * (square / (settings.rows * dim) as f64).sqrt(),
                 flat: values.iter().filter(|v| **v < 0.5 * middle).count() as f64 / values.len() as f64,
+                curvature_2: both.as_ref().map(|both| scaled(&both.values)),
+                curvature_exact: exact.map(|exact| scaled(&exact.values)),
+                dimension: exact.map(|exact| exact.values.iter().filter(|v| **v < half).count()),
+                asymmetry: exact.map(|exact| exact.asymmetry),
                 noise_first: noted[0][seed],
                 noise_mean: each.sum::<f64>() / noted.len() as f64,
                 sharpness: first[seed].sigma().powi(3) * norm(bent.row(seed)),
@@ -192,6 +228,7 @@ pub fn measure(
             Ok(Measured {
                 row,
                 values,
+                exact: exact.map(|exact| exact.values.clone()),
                 sample: samples.row(seed).to_vec(),
                 picture: pictures.row(seed).iter().map(|v| byte(*v)).collect(),
                 shape: [shape.height, shape.width, shape.channels],
@@ -207,6 +244,36 @@ fn difference(
     levels: &[Level],
 ) -> Result<Array2<f64>, ScoreError> {
     Ok(prompted.with.score(x, levels)? - prompted.without.score(x, levels)?)
+}
+
+/// The spectra of Alg. 2 and of the exact Jacobian at a sample `[N]`. With `cells`, they are kept there.
+fn jacobian(
+    score: &dyn Score,
+    model: &dyn PromptModel,
+    sample: ArrayView1<'_, f32>,
+    (settings, seed): (&PromptSettings, usize),
+    cells: Option<&Cells>,
+    progress: &dyn ProgressSink,
+) -> Result<Spectrum, Error> {
+    // No value is left out here, and a small model may have fewer than curvature leaves out of its means.
+    let wanted = CurvatureSettings {
+        t: settings.t,
+        // One orthonormal basis, whose root mean square is that of all.
+        rows: 1.0,
+        exact: true,
+        drop_top: 0,
+        seed: settings.seed,
+        ..CurvatureSettings::default()
+    };
+    let rows = sample.mapv(f64::from).insert_axis(Axis(0));
+    let points = Points { rows: rows.view(), samples: &[seed], shape: model.shape() };
+    let steps = exact_steps(sample.len());
+    let make = || -> Result<Spectrum, Error> {
+        let mut found = curvature(score, model.process(), &points, &wanted.check()?, None, &Silent)?;
+        progress.advance(steps);
+        Ok(found.pop().expect("one point has one spectrum"))
+    };
+    piece(cells, "exact", steps, progress, make)
 }
 
 /// The row with the distances to the training set.
@@ -227,6 +294,10 @@ fn compared(row: PromptRow, truth: &Truth, picture: ArrayView1<'_, f32>) -> Prom
         step: Some(truth.step),
         ..row
     }
+}
+
+fn root_mean_square(values: &[f64]) -> f64 {
+    (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt()
 }
 
 fn norm(v: ArrayView1<'_, f64>) -> f64 {
@@ -275,9 +346,7 @@ mod tests {
     use super::*;
     use crate::ops::Memories;
     use crate::process::Vp;
-    use crate::progress::Silent;
-    use crate::score::Empirical;
-    use crate::study::prompts::PromptSettings;
+    use crate::score::{Empirical, Gaussian};
     use crate::train::{Dosed, Part};
     use ndarray::array;
     use serde_json::{Value, json};
@@ -321,7 +390,14 @@ mod tests {
         }
 
         fn prompted(&self, caption: &str) -> Result<PromptScores, Error> {
-            let with = if caption == "first" { self.of(&[0]) } else { self.of(&[0, 1, 2, 3]) };
+            let with: Box<dyn Score + Send> = match caption {
+                "first" => self.of(&[0]),
+                "flat" => {
+                    let (mean, variance) = (array![0.9, 0.9, -0.9, -0.9], array![0.5, 0.0, 0.5, 0.0]);
+                    Box::new(Gaussian::new(mean, variance).unwrap())
+                }
+                _ => self.of(&[0, 1, 2, 3]),
+            };
             Ok(PromptScores { without: self.of(&[0, 1, 2, 3]), with })
         }
 
@@ -372,6 +448,51 @@ mod tests {
         let few = measure(&Toy::new(), (3, &Prompt::new("first")), &settings.check().unwrap(), None, &Silent)
             .unwrap();
         assert_eq!((&few[1].sample, &few[1].values), (&first[1].sample, &first[1].values));
+    }
+
+    #[test]
+    fn exact_jacobians_have_the_values_of_closed_forms() {
+        let settings =
+            PromptSettings { seeds: 3, exact: 2, guidance: 1.0, rows: 20, ..PromptSettings::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let cells = Cells::at(folder.path());
+        let of = |caption: &str, settings: PromptSettings, cells: Option<&Cells>| {
+            let params = settings.check().unwrap();
+            measure(&Toy::new(), (0, &Prompt::new(caption)), &params, cells, &Silent).unwrap()
+        };
+        let level = Toy::new().vp.level(settings.t).unwrap();
+        // A variance v adds alpha^2 v to sigma^2: two of the four values are smaller by this ratio.
+        let ratio = level.sigma().powi(2) / (level.sigma().powi(2) + 0.5 * level.alpha().powi(2));
+        for (caption, curvature, dimension) in
+            [("first", 1.0, 0), ("flat", ((1.0 + ratio * ratio) / 2.0).sqrt(), 2)]
+        {
+            let kept = cells.within(caption);
+            let found = of(caption, settings.clone(), Some(&kept));
+            for one in &found[..2] {
+                let row = &one.row;
+                // Both scores are linear, so Alg. 2 is exact as well.
+                for value in [row.curvature_2, row.curvature_exact] {
+                    assert!((value.unwrap() - curvature).abs() < 1e-9, "{caption} {row:?}");
+                }
+                assert_eq!(row.dimension, Some(dimension));
+                assert!(row.asymmetry.unwrap() < 1e-9);
+                let values = one.exact.as_ref().unwrap();
+                assert!((values[0] * level.sigma().powi(2) - 1.0).abs() < 1e-9 && values.len() == 4);
+            }
+            assert_eq!(
+                (&found[2].exact, found[2].row.curvature_2, found[2].row.dimension),
+                (&None, None, None)
+            );
+            // Kept values are the values, and the other measures do not depend on the setting.
+            assert_eq!(of(caption, settings.clone(), Some(&kept)), found);
+            let plain = of(caption, PromptSettings { exact: 0, ..settings.clone() }, None);
+            for (plain, one) in plain.iter().zip(&found) {
+                assert_eq!((&plain.values, plain.row.sharpness), (&one.values, one.row.sharpness));
+                assert_eq!((plain.row.curvature_exact, &plain.exact), (None, &None));
+            }
+        }
+        assert!(cells.folder().join("first/seed-1/exact.json").exists());
+        assert!(!cells.folder().join("first/seed-2/exact.json").exists());
     }
 
     #[test]

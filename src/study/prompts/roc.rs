@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::measures::{ALG_2_PASSES, EXACT_PASSES};
 use super::{NAME, PromptRow};
 use crate::random::{SEED, Stream};
 use crate::setting::SettingError;
@@ -101,9 +102,22 @@ struct Measure {
     passes: fn(&PromptRow) -> usize,
 }
 
-const MEASURES: [Measure; 8] = [
+const MEASURES: [Measure; 11] = [
     Measure { name: "curvature", larger: true, of: |r| Some(r.curvature), passes: |r| r.rows + 1 },
     Measure { name: "flat", larger: false, of: |r| Some(r.flat), passes: |r| r.rows + 1 },
+    Measure { name: "curvature_2", larger: true, of: |r| r.curvature_2, passes: |r| ALG_2_PASSES * r.dim },
+    Measure {
+        name: "curvature_exact",
+        larger: true,
+        of: |r| r.curvature_exact,
+        passes: |r| EXACT_PASSES * r.dim,
+    },
+    Measure {
+        name: "dimension",
+        larger: false,
+        of: |r| r.dimension.map(|d| d as f64),
+        passes: |r| EXACT_PASSES * r.dim,
+    },
     Measure { name: "noise_first", larger: true, of: |r| Some(r.noise_first), passes: |_| 0 },
     Measure { name: "noise_mean", larger: true, of: |r| Some(r.noise_mean), passes: |_| 0 },
     Measure { name: "sharpness", larger: true, of: |r| Some(r.sharpness), passes: |_| 8 },
@@ -112,7 +126,8 @@ const MEASURES: [Measure; 8] = [
     Measure { name: "nearest", larger: false, of: |r| r.nearest, passes: |_| 0 },
 ];
 
-/// A caption with a dose: the mean of each measure and of the total variation over its seeds, and what is known of it.
+/// A caption with a dose: the mean of each measure over those seeds that have it, of the total variation, and what is known
+/// of it.
 struct Caption {
     values: Vec<Option<f64>>,
     variation: f64,
@@ -192,7 +207,7 @@ fn captions(rows: &[&PromptRow], delta: f64) -> Vec<Caption> {
         .filter_map(|seeds| {
             let values = MEASURES.iter().map(|m| {
                 let found: Vec<f64> = seeds.iter().filter_map(|row| (m.of)(row)).collect();
-                (found.len() == seeds.len()).then(|| mean(found))
+                (!found.is_empty()).then(|| mean(found))
             });
             let returned = seeds.iter().filter(|row| row.own.is_some_and(|own| own <= delta)).count();
             Some(Caption {
@@ -305,6 +320,9 @@ mod tests {
                     dose: Some(if often { 128.0 } else { 1.0 }),
                     variation,
                     curvature: 1.0 - 0.5 * variation + if often { 2.0 } else { 0.0 } + 0.01 * stream.normal(),
+                    // Only the first seed has it.
+                    curvature_exact: (seed == 0).then_some(if often { 2.0 } else { 1.0 }),
+                    dim: 10,
                     noise_mean: stream.normal(),
                     own: Some(if often && (seed > 0 || prompt > 4) { 0.01 } else { 0.5 }),
                     diversity: Some(if often { 0.1 } else { 0.4 } + 0.01 * stream.normal()),
@@ -331,6 +349,8 @@ mod tests {
         assert_eq!((curvature.positives, curvature.negatives, curvature.passes), (20, 30, 65));
         assert_eq!((curvature.auc, curvature.interval, curvature.residual_auc), (1.0, [1.0, 1.0], 1.0));
         assert!(curvature.correlation < -0.99, "{curvature:?}");
+        let exact = of("curvature_exact", "dose");
+        assert_eq!((exact.auc, exact.positives, exact.negatives, exact.passes), (1.0, 20, 30, 30));
         let noise = of("noise_mean", "dose");
         assert!(noise.interval[0] < 0.5 && noise.interval[1] > 0.5 && noise.auc > 0.2 && noise.auc < 0.8);
         assert!((of("diversity", "dose").auc, of("diversity", "dose").larger) == (1.0, false));
@@ -339,8 +359,8 @@ mod tests {
         let strict = RocSettings { share: 1.0, ..RocSettings::default() };
         let strict = roc(&rows(), &strict).unwrap();
         assert_eq!(strict.iter().find(|row| row.truth == "returned").unwrap().positives, 15);
-        // No training set, no distance to it: no row.
-        assert!(found.iter().all(|row| row.measure != "nearest"));
+        // No training set, no distance to it: no row. The same without an exact Jacobian.
+        assert!(found.iter().all(|row| row.measure != "nearest" && row.measure != "dimension"));
     }
 
     #[test]

@@ -47,13 +47,14 @@ pub fn run(
     });
     vacant(out)?;
     let cells = Cells::beside(out, &identity)?;
-    let progress = reporter.progress("prompts", steps(params) * prompts.len() as u64);
+    let each = steps(params, model.shape().len());
+    let progress = reporter.progress("prompts", each * prompts.len() as u64);
     let mut all: Vec<Measured> = Vec::new();
     for (place, prompt) in prompts.iter().enumerate() {
         let id = format!("prompt-{place}");
         let rows = cells.within(&id);
         let make = || measure(model, (place, prompt), params, Some(&rows), &*progress);
-        all.extend(piece(Some(&cells), &id, steps(params), &*progress, make)?);
+        all.extend(piece(Some(&cells), &id, each, &*progress, make)?);
         rows.clear()?;
     }
     write(out, &all, &identity.to_string())?;

@@ -30,6 +30,10 @@ pub struct PromptSettings {
     /// Number of rows of Alg. 3: random directions at which the score is taken
     #[arg(long, default_value_t = PromptSettings::default().rows)]
     pub rows: usize,
+    /// Number of samples of each prompt at which also Alg. 2 and the exact Jacobian are taken. In D dimensions Alg. 2 takes
+    /// 2 D passes of the network for a sample, and the exact one D products with the transposed Jacobian
+    #[arg(long, value_name = "N", default_value_t = PromptSettings::default().exact)]
+    pub exact: usize,
     /// Time of the process at which the Jacobian is taken
     #[arg(long, value_name = "T", allow_hyphen_values = true, default_value_t = PromptSettings::default().t)]
     pub t: f64,
@@ -43,7 +47,16 @@ pub struct PromptSettings {
 
 impl Default for PromptSettings {
     fn default() -> Self {
-        Self { seeds: 4, guidance: 7.5, steps: 50, rows: 512, t: 15.0, spectrum_guidance: 1.0, seed: SEED }
+        Self {
+            seeds: 4,
+            guidance: 7.5,
+            steps: 50,
+            rows: 512,
+            exact: 0,
+            t: 15.0,
+            spectrum_guidance: 1.0,
+            seed: SEED,
+        }
     }
 }
 
@@ -69,6 +82,10 @@ impl PromptSettings {
         // The Gram matrix of the rows has their square of elements.
         if !(2..=1 << 14).contains(&self.rows) {
             return refused("rows", self.rows.to_string(), "2 to 16384");
+        }
+        if self.exact > self.seeds {
+            let need = format!("at most {}, the number of samples of a prompt", self.seeds);
+            return Err(SettingError::new(NAME, "exact", self.exact.to_string(), need).into());
         }
         for (setting, value) in [("guidance", self.guidance), ("spectrum_guidance", self.spectrum_guidance)] {
             if !(-MOST_GUIDANCE..=MOST_GUIDANCE).contains(&value) {

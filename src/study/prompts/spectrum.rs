@@ -11,6 +11,7 @@ use crate::progress::ProgressSink;
 use crate::random::Places;
 use crate::score::Score;
 use crate::study::context::{Cells, piece};
+use crate::study::curvature::without_threads;
 use crate::study::error::StudyError;
 
 /// Rows of S in a call of the score, and in a piece that is kept.
@@ -91,6 +92,7 @@ fn block(
 /// The singular values of a matrix `[R, D]`, descending, min(R, D) of them, from its smaller Gram matrix.
 fn singular_values(matrix: ArrayView2<'_, f64>, sample: usize) -> Result<Vec<f64>, StudyError> {
     let (rows, columns) = matrix.dim();
+    without_threads();
     let gram = if rows <= columns { matrix.dot(&matrix.t()) } else { matrix.t().dot(&matrix) };
     let values = gram.eigvalsh(UPLO::Lower).map_err(|source| StudyError::Lapack {
         analysis: NAME,
