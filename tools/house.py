@@ -10,7 +10,8 @@ count. The hash of an item covers its tokens, without the paths before the names
 other formatting or a moved item makes no notebook stale, and a changed number does.
 
 The reader does not see which traits of other crates are imported, or the names that their globs import: only the versions
-of these crates count. Of the files that are read at run time only the plans count; a notebook records hashes of its tables.
+of these crates count. Of the files that are read at run time only plans and settings of training count; a notebook records
+hashes of its tables.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ EXEMPT = ("error", "prelude")
 # The lowest floor that may import `crate::Error`.
 SEES_ERROR = "study::context"
 
-# Committed notebooks come from one profile and read the plans that it names.
+# Committed notebooks come from one profile and read the plans and the settings of training that it names.
 PROFILE = "data/profiles/desk.toml"
 OTHER_PROFILES = ("data/profiles/smoke.toml", "data/profiles/paper.toml")
-PLANS = "data/plans"
+PLANS = ("data/plans", "data/training")
 # Methods that the kernel calls, without a call in any code.
 CALLED = {"evcxr_display"}
 
@@ -96,7 +97,7 @@ class Facts:
     uses: set[Item] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     files: set[Path] = field(default_factory=set)
-    reads_plans: bool = False
+    plans: set[str] = field(default_factory=set)
     # Its imports: position, path and targets.
     imports: list[tuple[int, tuple[str, ...], list[Target]]] = field(default_factory=list)
 
@@ -167,7 +168,7 @@ class House(Source):
                 attribute = mates[i + 1]
             elif kind == "str":
                 content = text.strip('"')
-                facts.reads_plans |= content == PLANS
+                facts.plans |= {content} & set(PLANS)
                 for said in (WORD_PATH if i < attribute else CAPTURE).findall(text):
                     facts.words |= set(said.split("::"))
                     self.take(module, tuple(said.split("::")), at, facts, False, everything=said == content)
@@ -317,9 +318,9 @@ class House(Source):
         parts = [Part(f"{i.kind} {i.name}", self.shown(i.module.file), self.digest(i, tags)) for i in reached]
         facts = [self.facts(item) for item in reached]
         files = {file for f in facts for file in f.files} - {self.root / other for other in OTHER_PROFILES}
-        if any(f.reads_plans for f in facts):
-            named = set(json.dumps(self.toml(self.root / PROFILE)).split('"'))
-            files |= {file for file in (self.root / PLANS).glob("*.toml") if file.stem in named}
+        named = set(json.dumps(self.toml(self.root / PROFILE)).split('"'))
+        for folder in set().union(*(f.plans for f in facts)):
+            files |= {file for file in (self.root / folder).glob("*.toml") if file.stem in named}
         parts += [Part(f"file {file.name}", self.shown(file), self.digest_of_file(file)) for file in files]
         self.built_from = self.built_from or list(self.packages())
         return sorted([*parts, *self.built_from], key=lambda part: (part.place, part.label, part.digest))

@@ -10,7 +10,7 @@
 #   tools     the pinned evcxr_jupyter in .mem2gen/tools
 #   katex     the pinned KaTeX in .mem2gen/katex
 #   kernel    program, library and the kernelspec `mem2gen` in .mem2gen/jupyter
-#   data      the data sets, in data/cache
+#   data      MNIST, Fashion-MNIST, emoji and the text encoder, in data/cache
 #   peers     .mem2gen/peers with the libraries that `make bench-peers` compares with (5 GB)
 #   all       all of these except browser, cuda and peers
 set -euo pipefail
@@ -162,7 +162,7 @@ part_peers() {
 
 part_data() {
   cargo build --release --locked --quiet
-  "$CARGO_TARGET_DIR/release/mem2gen" data fetch
+  "$CARGO_TARGET_DIR/release/mem2gen" data fetch mnist fashion-mnist emoji minilm
 }
 
 [ "$#" -gt 0 ] || set -- all

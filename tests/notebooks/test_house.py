@@ -722,7 +722,7 @@ class Real(unittest.TestCase):
         cls.parts = {name: cls.house.parts(cells) for name, cells in cls.notebooks.items()}
 
     def test_notebooks_depend_on_their_code_and_data_and_not_on_the_program(self):
-        self.assertGreaterEqual(len(self.parts), 8)
+        self.assertGreaterEqual(len(self.parts), 9)
         for name, parts in self.parts.items():
             with self.subTest(name):
                 places = {part.place for part in parts}
@@ -734,11 +734,13 @@ class Real(unittest.TestCase):
         self.assertIn("data/toy/points.npy", places["01_toy_energy"])
         self.assertIn("data/plans/mnist-mlp.toml", places["03_distance_histograms"])
         self.assertNotIn("data/plans/paper-cifar10.toml", places["03_distance_histograms"])
+        self.assertIn("data/training/emoji-doses.toml", places["09_prompts"])
+        self.assertNotIn("data/training/emoji-smoke.toml", places["09_prompts"])
 
     def test_the_toy_does_not_depend_on_other_studies(self):
         labels = {name: {part.label for part in parts} for name, parts in self.parts.items()}
         for name, cells in self.notebooks.items():
-            rooms = r"\b(?:basin|claims|curvature|energy|load|toy|transition)::(?:\w+::)*([a-z]\w*)\("
+            rooms = r"\b(?:basin|claims|curvature|energy|load|prompts|toy|transition)::(?:\w+::)*([a-z]\w*)\("
             called = {f"fn {n}" for cell in cells for n in re.findall(rooms, cell)}
             with self.subTest(name):
                 self.assertTrue(called)

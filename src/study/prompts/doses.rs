@@ -6,17 +6,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::frame::{prompts_frame, prompts_rows, spectrum_frame, spectrum_rows};
-use super::measures::steps;
 use super::{
-    Measured, NAME, Prompt, PromptModel, PromptRow, PromptSettings, RocRow, RocSettings, TrainedPrompts,
-    VERSION, measure, roc,
+    Measured, NAME, Prompt, PromptRow, PromptSettings, RocRow, RocSettings, TrainedPrompts, VERSION,
+    measure_each, roc,
 };
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::frame::fingerprint::{Fingerprint, settings_value};
 use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
-use crate::study::context::{Cells, Context, once, piece};
+use crate::study::context::{Cells, Context, once};
 use crate::study::error::StudyError;
 use crate::train::{Part, RunDir, TrainParams, TrainSettings, TrainingData, train_until};
 
@@ -143,7 +142,7 @@ pub struct Doses {
 /// `prompts_doses` and `prompts_spectra`. The end of training is read from the published weights, where there are some.
 ///
 /// # Errors
-/// Those of the data, of training, of [`measure`] and of the stored tables.
+/// Those of the data, of training, of [`measure_each`] and of the stored tables.
 pub fn doses(context: &Context) -> Result<Doses, Error> {
     let settings: DosesSettings = context.settings(NAME)?;
     settings.check()?;
@@ -256,13 +255,8 @@ fn one_step(
     let params = PromptSettings { exact, ..settings.measure.clone() }.check()?;
     let model = network(context, &settings.plan, step)?;
     let captions: Vec<Prompt> = model.captions().into_iter().map(Prompt::new).collect();
-    let each = steps(&params, model.shape().len());
-    let progress = context.progress(&format!("captions at step {step}"), each * captions.len() as u64);
-    let mut all = Vec::new();
-    for (place, caption) in captions.iter().enumerate() {
-        let make = || measure(&model, (place, caption), &params, None, &*progress);
-        all.extend(piece(Some(cells), &format!("caption-{place}"), each, &*progress, make)?);
-    }
+    context.line(&format!("step {step}:"));
+    let all = measure_each(&model, &captions, &params, Some(cells), context.reporter())?;
     Ok((all.iter().map(|one| one.row.clone()).collect(), mean_spectra(&all)))
 }
 

@@ -112,24 +112,24 @@ impl Doses {
                 Some((rows[0].dose?, mean(|row| row.variation), mean(|row| row.curvature)))
             })
             .collect();
-        let kinds: [(String, Marker, &dyn Fn(f64) -> bool); 3] = [
-            (format!("dose {} and less", settings.rarely), Marker::Square, &|dose| dose <= settings.rarely),
-            ("doses between".to_owned(), Marker::Diamond, &|dose| {
-                dose > settings.rarely && dose < settings.often
-            }),
-            (format!("dose {} and more", settings.often), Marker::Circle, &|dose| dose >= settings.often),
+        let (rarely, often) = (settings.rarely, settings.often);
+        let kind = |dose: f64| usize::from(dose > rarely) + usize::from(dose >= often);
+        let kinds = [
+            (format!("dose {rarely} and less"), Marker::Square),
+            ("doses between".to_owned(), Marker::Diamond),
+            (format!("dose {often} and more"), Marker::Circle),
         ];
         let axes = CurvePanel::new(
             "Curvature and total variation",
             "total variation of the picture",
             "\u{3c3}\u{2016}S\u{2016} / \u{221a}(R D)",
         );
-        curves(&kinds.iter().fold(axes, |panel, (name, marker, wanted)| {
-            let (x, y) =
-                captions.iter().filter(|c| wanted(c.0)).map(|c| (c.1, c.2)).unzip::<_, _, Vec<_>, Vec<_>>();
+        curves(&kinds.into_iter().enumerate().fold(axes, |panel, (at, (name, marker))| {
+            let (x, y): (Vec<f64>, Vec<f64>) =
+                captions.iter().filter(|c| kind(c.0) == at).map(|c| (c.1, c.2)).unzip();
             match x.is_empty() {
                 true => panel,
-                false => panel.curve(Curve::new(name, x, y).marker(*marker).without_line()),
+                false => panel.curve(Curve::new(&name, x, y).marker(marker).without_line()),
             }
         }))
     }
@@ -189,7 +189,7 @@ impl Doses {
 ///
 /// # Errors
 /// As [`image_grid`]; [`FigureError::Input`] for no samples.
-pub fn pictures(model: &dyn PromptModel, measured: &[Measured]) -> Result<Figure, FigureError> {
+pub fn sample_pictures(model: &dyn PromptModel, measured: &[Measured]) -> Result<Figure, FigureError> {
     let title = "Samples of prompts";
     let Some(seeds) = measured.chunk_by(|a, b| a.row.prompt == b.row.prompt).map(<[Measured]>::len).max()
     else {

@@ -18,12 +18,12 @@ mod spectrum;
 
 pub use diffusion::{DiffusersPrompts, STABLE_DIFFUSION};
 pub use doses::{DoseGroup, DoseRow, Doses, DosesSettings, SpectrumRow, doses, trained};
-pub use figure::pictures;
+pub use figure::sample_pictures;
 pub use list::Prompt;
 pub use measures::{Measured, PromptRow, measure};
 pub use model::{PromptModel, PromptScores, TrainedPrompts, Truth};
 pub use roc::{RocRow, RocSettings, Target, roc};
-pub use run::{Written, run};
+pub use run::{Written, measure_each, run};
 pub use settings::{PromptParams, PromptSettings};
 pub use spectrum::band;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
 
+use super::Prompt;
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::net::Weights;
@@ -118,6 +119,11 @@ impl TrainedPrompts {
         &self.run
     }
 
+    /// Number of training images.
+    pub fn images(&self) -> usize {
+        self.truth.images.nrows()
+    }
+
     /// The captions of the training set with a dose and of templates, in the order of the training set, each once.
     pub fn captions(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
@@ -125,13 +131,12 @@ impl TrainedPrompts {
         known.map(|row| row.caption.as_str()).filter(|caption| seen.insert(*caption)).collect()
     }
 
-    /// The first caption of a dose, and of the templates for `None`.
-    pub fn caption_of(&self, dose: Option<f64>) -> Option<&str> {
-        let wanted = |row: &&Dosed| match dose {
-            Some(dose) => row.part == Part::Dosed && row.dose == dose,
-            None => row.part == Part::Template,
-        };
-        self.truth.rows.iter().find(wanted).map(|row| row.caption.as_str())
+    /// The first caption of each of these doses, and the first template.
+    pub fn examples(&self, doses: &[f64]) -> Vec<Prompt> {
+        let first = |wanted: &dyn Fn(&&Dosed) -> bool| self.truth.rows.iter().find(wanted);
+        let of = |dose: &f64| first(&|row| row.part == Part::Dosed && row.dose == *dose);
+        let template = first(&|row| row.part == Part::Template);
+        doses.iter().filter_map(of).chain(template).map(|row| Prompt::new(&row.caption)).collect()
     }
 
     fn network(&self) -> Result<Network, Error> {

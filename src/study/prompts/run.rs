@@ -47,19 +47,38 @@ pub fn run(
     });
     vacant(out)?;
     let cells = Cells::beside(out, &identity)?;
-    let each = steps(params, model.shape().len());
-    let progress = reporter.progress("prompts", each * prompts.len() as u64);
-    let mut all: Vec<Measured> = Vec::new();
-    for (place, prompt) in prompts.iter().enumerate() {
-        let id = format!("prompt-{place}");
-        let rows = cells.within(&id);
-        let make = || measure(model, (place, prompt), params, Some(&rows), &*progress);
-        all.extend(piece(Some(&cells), &id, each, &*progress, make)?);
-        rows.clear()?;
-    }
+    let all = measure_each(model, prompts, params, Some(&cells), reporter)?;
     write(out, &all, &identity.to_string())?;
     Cells::clear_beside(out)?;
     Ok(Written { rows: all.into_iter().map(|one| one.row).collect() })
+}
+
+/// Measures each prompt of a list as [`measure`], in the order of prompts and seeds. With `cells`, finished prompts, and of an
+/// unfinished one finished rows of S, are kept there; all calls with these pieces must have the same model, prompts and
+/// settings.
+///
+/// # Errors
+/// Those of [`measure`] and of the pieces.
+pub fn measure_each(
+    model: &dyn PromptModel,
+    prompts: &[Prompt],
+    params: &PromptParams,
+    cells: Option<&Cells>,
+    reporter: &dyn Reporter,
+) -> Result<Vec<Measured>, Error> {
+    let each = steps(params, model.shape().len());
+    let progress = reporter.progress("prompts", each * prompts.len() as u64);
+    let mut all = Vec::new();
+    for (place, prompt) in prompts.iter().enumerate() {
+        let id = format!("prompt-{place}");
+        let rows = cells.map(|cells| cells.within(&id));
+        let make = || measure(model, (place, prompt), params, rows.as_ref(), &*progress);
+        all.extend(piece(cells, &id, each, &*progress, make)?);
+        if let Some(rows) = rows {
+            rows.clear()?;
+        }
+    }
+    Ok(all)
 }
 
 fn write(out: &Path, all: &[Measured], identity: &str) -> Result<(), Error> {
