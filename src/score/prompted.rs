@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -5,7 +6,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
 use crate::net::NetError;
-use crate::net::diffusers::Unet;
+use crate::net::diffusers::{AttentionMap, Unet};
 use crate::process::{Level, Prediction};
 
 const NAME: &str = "prompted score";
@@ -67,6 +68,44 @@ impl Prompted {
         Ok(Self { unet, text, height, width, batch })
     }
 
+    /// The attention that each latent pays to one token of the text, `[m, N]` in the order of x, the same for all channels: mean
+    /// over the heads of the layers in the first block with cross-attention. In Stable Diffusion these are two layers at the
+    /// resolution of the latents.
+    ///
+    /// # Errors
+    /// As [`Self::score`](Score::score), and [`ScoreError::Net`] for a token that the text does not have.
+    pub fn attention(
+        &self,
+        x: ArrayView2<'_, f64>,
+        levels: &[Level],
+        token: usize,
+    ) -> Result<Array2<f64>, ScoreError> {
+        check(NAME, self.dim(), &x, levels)?;
+        let block = |map: &AttentionMap| map.layer.split(".attentions").next().map(str::to_owned);
+        let paid = |rows: Range<usize>| -> Result<(Vec<Vec<f64>>, [usize; 2]), NetError> {
+            let [latents, times, texts] =
+                self.arguments(x.slice(s![rows.clone(), ..]), &levels[rows.clone()])?;
+            let (_, maps) = self.unet.forward_with_maps(&latents, &times, &texts)?;
+            let first = maps.iter().take_while(|map| block(map) == block(&maps[0]));
+            let first = first.map(|map| map.probabilities.narrow(2, token, 1)?.to_dtype(DType::F64));
+            let mean = Tensor::cat(&first.collect::<Result<Vec<_>, _>>()?, 2)?.mean(2)?;
+            Ok((mean.to_vec2()?, maps.first().map_or([1, 1], |map| [map.height, map.width])))
+        };
+        let mut out = Array2::zeros(x.dim());
+        for start in (0..x.nrows()).step_by(self.batch) {
+            let rows = start..x.nrows().min(start + self.batch);
+            let (paid, [height, width]) = paid(rows.clone())?;
+            for (row, paid) in rows.zip(paid) {
+                for (i, out) in out.row_mut(row).iter_mut().enumerate() {
+                    let pixel = i % (self.height * self.width);
+                    let y = pixel / self.width * height / self.height;
+                    *out = paid[y * width + pixel % self.width * width / self.width];
+                }
+            }
+        }
+        Ok(out)
+    }
+
     /// Latents, times and texts of rows.
     fn arguments(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<[Tensor; 3], NetError> {
         let times: Vec<f64> = levels.iter().map(|level| level.t()).collect();
@@ -88,7 +127,7 @@ impl Prompted {
         &self,
         x: ArrayView2<'_, f64>,
         levels: &[Level],
-        part: impl Fn(std::ops::Range<usize>, [Tensor; 3]) -> Result<Tensor, NetError>,
+        part: impl Fn(Range<usize>, [Tensor; 3]) -> Result<Tensor, NetError>,
     ) -> Result<Array2<f64>, ScoreError> {
         check(NAME, self.dim(), &x, levels)?;
         let (m, n) = x.dim();

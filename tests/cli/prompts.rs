@@ -44,6 +44,7 @@ fn a_model_of_diffusers_layout_gives_pictures_spectra_and_a_table() {
     assert!(rows.iter().all(|row| row.noise_first > 0.0 && row.diversity.is_some_and(|apart| apart > 0.0)));
     assert_eq!(read_parquet(&folder.path("out/spectra.parquet")).unwrap().height(), 4 * 24);
     assert!(rows.iter().all(|row| row.curvature_exact.is_none() && row.dimension.is_none()));
+    assert!(rows.iter().all(|row| row.bright.is_some_and(|paid| paid > 0.0 && paid < 1.0)));
     let latents: Array2<f32> = read_npy(folder.path("out/samples.npy")).unwrap();
     assert_eq!(latents.dim(), (4, 256));
     for name in ["0000-00.png", "0000-01.png", "0001-00.png", "0001-01.png"] {
@@ -57,27 +58,42 @@ fn a_model_of_diffusers_layout_gives_pictures_spectra_and_a_table() {
     // Another list: a prompt does not depend on the others.
     std::fs::write(folder.path("list.jsonl"), "{\"text\": \"a pear\"}").unwrap();
     let other = folder.at("other");
-    let call_other = ["prompts", "--weights", MODEL, "--prompts", &list, "--out", &other];
-    folder.runs(&[&call_other[..], &FEW, &["--exact", "1", "--batch", "64"]].concat());
+    folder.runs(&[&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &other], &FEW[..]].concat());
     let again = prompts_rows(&read_parquet(&folder.path("other/prompts.parquet")).unwrap()).unwrap();
     assert_eq!((again[1].curvature, again[1].noise_mean), (rows[1].curvature, rows[1].noise_mean));
-    // The exact Jacobian of the first sample.
-    let (first, second) = (&again[0], &again[1]);
-    assert!(first.curvature_2.unwrap() > 0.0 && first.dimension.unwrap() <= 256);
-    assert_eq!((second.curvature_2, second.curvature_exact, second.dimension), (None, None, None));
-    let spectra = read_parquet(&folder.path("other/spectra.parquet")).unwrap();
-    let matrices = String::read(&spectra, "matrix").unwrap();
-    assert_eq!(matrices.iter().filter(|matrix| *matrix == "rows").count(), 2 * 24);
-    let exact: Vec<f64> = f64::read(&spectra, "value")
-        .unwrap()
-        .into_iter()
-        .zip(matrices)
-        .filter_map(|(value, matrix)| (matrix == "exact").then_some(value))
-        .collect();
-    let square: f64 = exact.iter().map(|v| v * v).sum();
-    let due = first.sigma.powi(2) * (square / 256.0).sqrt();
-    assert!(exact.len() == 256 && (first.curvature_exact.unwrap() / due - 1.0).abs() < 1e-12);
     folder.refuses(&call, &["out", "exists"]);
+}
+
+#[test]
+fn the_exact_jacobian_is_that_of_the_first_samples() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let call = ["prompts", "--weights", MODEL, "--size", "8", "--prompts", &list, "--out", &out];
+    folder.runs(&[&call[..], &FEW, &["--exact", "1"]].concat());
+    let rows = prompts_rows(&read_parquet(&folder.path("out/prompts.parquet")).unwrap()).unwrap();
+    let spectra = read_parquet(&folder.path("out/spectra.parquet")).unwrap();
+    let [prompts, seeds] = ["prompt", "seed"].map(|name| usize::read(&spectra, name).unwrap());
+    let (matrices, values) =
+        (String::read(&spectra, "matrix").unwrap(), f64::read(&spectra, "value").unwrap());
+    for row in &rows {
+        let of = |matrix: &str| -> Vec<f64> {
+            let is = |i: &usize| (prompts[*i], seeds[*i]) == (row.prompt, row.seed) && matrices[*i] == matrix;
+            (0..values.len()).filter(is).map(|i| values[i]).collect()
+        };
+        assert_eq!((row.dim, of("rows").len()), (64, 24));
+        if row.seed == 1 {
+            assert_eq!((row.curvature_2, row.curvature_exact, row.dimension), (None, None, None));
+            assert_eq!(of("exact"), [0.0; 0]);
+            continue;
+        }
+        let exact = of("exact");
+        let square: f64 = exact.iter().map(|v| v * v).sum();
+        let due = row.sigma.powi(2) * (square / 64.0).sqrt();
+        assert!(exact.len() == 64 && (row.curvature_exact.unwrap() / due - 1.0).abs() < 1e-12);
+        let low = exact.iter().filter(|v| **v < 0.5 / row.sigma.powi(2)).count();
+        assert_eq!(row.dimension, Some(low));
+        assert!(row.curvature_2.unwrap() > 0.0 && row.asymmetry.unwrap() > 0.0);
+    }
 }
 
 #[test]

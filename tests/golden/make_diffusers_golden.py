@@ -8,7 +8,8 @@ package open-clip-torch contains; without it, the files that depend on it are ke
 `tiny/` is a complete small model in the layout of diffusers, `unet_32/` and `text_gelu/` are single parts with other
 settings. All weights are random. The weights of `unet_32` are stored in half precision, and computed with as they are
 stored. Results are computed in f64 and stored as f32: `tiny.safetensors` and so on have inputs, outputs and
-vector-Jacobian products. `prompts.json` has the tokens of prompts by transformers' CLIPTokenizer with CLIP's own
+vector-Jacobian products, `tiny_prompt.safetensors` has singular values of the score's Jacobian by autograd and attention to
+the end of a prompt. `prompts.json` has the tokens of prompts by transformers' CLIPTokenizer with CLIP's own
 vocabulary, whose merges are `merges.txt.gz`. `--width` is that of the second level of `unet_32`; 64 is true to a ratio of
 Stable Diffusion's levels, and 32 keeps the committed file small. `MEM2GEN_GOLDEN_DIFFUSERS=FOLDER cargo test --release
 --test library net_diffusers` tests the crate with other files.
@@ -221,20 +222,78 @@ def vae_case(vae, seed, tensors):
     }
 
 
+PROMPT = "a red house, don't stop"
+
+
+def alpha_bars():
+    """The scheduler keeps its table in f32; the products of f64 are the definition."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1.0 - betas, 0)
+
+
+class Watched:
+    """An attention processor that keeps the probabilities of its layer, as diffusers computes them, averaged over heads."""
+
+    def __init__(self):
+        self.map = None
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        split = attn.head_to_batch_dim
+        q, k, v = split(attn.to_q(hidden_states)), split(attn.to_k(text)), split(attn.to_v(text))
+        p = attn.get_attention_scores(q, k, attention_mask)
+        self.map = p.unflatten(0, (-1, attn.heads)).mean(1)
+        return attn.to_out[0](attn.batch_to_head_dim(p @ v))
+
+
+def prompt_case(model, tokenizer, given, seed, tensors):
+    """The Jacobian of the score -epsilon / sigma at t = 15, with the prompt and with guidance 3, by rows of autograd; and the
+    attention of each pixel to the first end token at t = 1, mean over the first level's layers on the way down."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.randn((1, 4, 4, 4), generator=generator).double()
+    states = given["prompt_states"]
+    t = 15
+    alpha_bar = alpha_bars()[t]
+    sigma = (1.0 - alpha_bar) ** 0.5
+
+    def score(x, text):
+        return -model(x, torch.tensor([float(t)]).double(), text).sample / sigma
+
+    with torch.enable_grad():
+        without, with_text = (
+            torch.autograd.functional.jacobian(lambda x: score(x, states[i : i + 1]), alpha_bar**0.5 * clean)
+            for i in range(2)
+        )
+    jacobians = [j.reshape(64, 64) for j in (with_text, without + 3.0 * (with_text - without))]
+    tensors |= {
+        "clean": clean,
+        "singular_values": torch.stack([torch.linalg.svdvals(j) for j in jacobians]),
+        "asymmetry": torch.stack([torch.linalg.norm(j - j.T) / torch.linalg.norm(j) for j in jacobians]),
+    }
+
+    plain = model(given["start"], torch.tensor([1.0]).double(), states[1:]).sample
+    before = model.attn_processors
+    watched = {name: Watched() for name in before}
+    model.set_attn_processor(dict(watched))
+    assert torch.allclose(model(given["start"], torch.tensor([1.0]).double(), states[1:]).sample, plain, atol=1e-12)
+    model.set_attn_processor(before)
+    maps = [w.map for name, w in watched.items() if name.startswith("down_blocks.0.") and "attn2" in name]
+    end = tokenizer(PROMPT).input_ids.index(tokenizer.eos_token_id)
+    tensors["end_attention"] = torch.stack(maps).mean(0)[..., end].reshape(8, 8)
+
+
 def pipeline(model, text_model, vae, tokenizer, tensors):
     """Ten steps of DDIM with guidance, as StableDiffusionPipeline computes them, in f64."""
     generator = torch.Generator().manual_seed(7)
-    prompt, guidance = "a red house, don't stop", 7.5
+    guidance = 7.5
     encode = lambda text: torch.tensor(
         tokenizer(text, padding="max_length", max_length=77, truncation=True).input_ids
     )[None]
-    ids = torch.cat([encode(""), encode(prompt)])
+    ids = torch.cat([encode(""), encode(PROMPT)])
     states = text_model(ids).last_hidden_state
     scheduler = DDIMScheduler(**SCHEDULE)
     scheduler.set_timesteps(10)
-    # The scheduler keeps its table in f32; the products of f64 are the definition.
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    scheduler.alphas_cumprod = torch.cumprod(1.0 - betas, 0)
+    scheduler.alphas_cumprod = alpha_bars()
     scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     x = torch.randn((1, 4, 8, 8), generator=generator).double()
     start = x
@@ -370,6 +429,10 @@ def main():
         vae_case(vae, seed + 5, tensors)
         pipeline(model, text_model, vae, tokenizer, tensors)
     store(out / "tiny.safetensors", tensors)
+    case = {}
+    with torch.no_grad():
+        prompt_case(model, tokenizer, tensors, seed + 10, case)
+    store(out / "tiny_prompt.safetensors", case)
 
     tensors = {}
     model = draw(UNet2DConditionModel(**UNETS["unet_32"] | {"block_out_channels": (32, args.width)}), seed + 6, half=True)

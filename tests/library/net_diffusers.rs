@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use flate2::read::GzDecoder;
+use mem2gen::device::DeviceChoice;
 use mem2gen::net::NetError;
 use mem2gen::net::diffusers::{Clip, Folder, Tokenizer, Unet, Vae};
 use mem2gen::process::{Process, Spacing, VpSettings};
@@ -16,7 +17,10 @@ use mem2gen::progress::Silent;
 use mem2gen::random::Streams;
 use mem2gen::sample::ddim;
 use mem2gen::score::{Guided, Prompted, Score};
-use ndarray::Array2;
+use mem2gen::shape::Shape;
+use mem2gen::study::curvature::{CurvatureSettings, Points, curvature};
+use mem2gen::study::prompts::{DiffusersPrompts, PromptModel};
+use ndarray::{Array2, Axis};
 use tempfile::TempDir;
 
 type Tensors = HashMap<String, Tensor>;
@@ -287,13 +291,14 @@ fn image(rows: &Array2<f64>, shape: &[usize], dtype: DType) -> Tensor {
 }
 
 /// The score of the golden prompt with guidance, and the vectors of its two texts.
-fn prompted(dtype: DType, guidance: f64, batch: usize) -> (Guided<Prompted>, Tensor) {
+fn prompted(dtype: DType, guidance: f64, side: usize, batch: usize) -> (Guided<Prompted>, Tensor) {
     let folder = Folder::open(&folder().join("tiny")).unwrap();
     let tokenizer = folder.tokenizer().unwrap();
     let ids = ["", "a red house, don't stop"].map(|text| tokenizer.encode(text).unwrap().ids);
     let states = folder.text_encoder(dtype, &Device::Cpu).unwrap().forward(&ids).unwrap();
     let unet = Arc::new(folder.unet(dtype, &Device::Cpu).unwrap());
-    let score = |text: usize| Prompted::new(unet.clone(), &states.get(text).unwrap(), (8, 8), batch).unwrap();
+    let score =
+        |text: usize| Prompted::new(unet.clone(), &states.get(text).unwrap(), (side, side), batch).unwrap();
     (Guided::new(score(0), score(1), guidance).unwrap(), states)
 }
 
@@ -313,7 +318,7 @@ fn ten_steps_of_ddim_from_a_prompt_to_a_picture_agree_with_diffusers() {
     assert_eq!(times, values(&golden["timesteps"]));
 
     for (dtype, within) in [(DType::F64, 1e-6), (DType::F32, 1e-4)] {
-        let (score, states) = prompted(dtype, 7.5, 1);
+        let (score, states) = prompted(dtype, 7.5, 8, 1);
         close(&format!("{dtype:?} states"), &states, &golden["prompt_states"], within);
         let start = row(&golden["start"]);
         let first = score.score(start.view(), &steps.levels()[..1]).unwrap();
@@ -380,7 +385,7 @@ fn products_of_the_prompted_score_are_its_slopes() {
     let mut streams = Streams::new(3, "places", 0..3);
     let (x, v, along) = (streams.normal(256), streams.normal(256), streams.normal(256));
     for guidance in [7.5, 1.0, 0.0] {
-        let (score, _) = prompted(DType::F64, guidance, 2);
+        let (score, _) = prompted(DType::F64, guidance, 8, 2);
         let product = score.vjp(x.view(), &levels, v.view()).unwrap();
         let h = 1e-5;
         let (up, down) = (&x + &along * h, &x - &along * h);
@@ -393,14 +398,81 @@ fn products_of_the_prompted_score_are_its_slopes() {
             assert!((by_product - by_slope).abs() < 1e-8 * scale, "{guidance} {i}: {by_product} {by_slope}");
             assert!(by_slope.abs() > 1e-3, "{by_slope}");
         }
-        let (whole, _) = prompted(DType::F64, guidance, 9);
+        let (whole, _) = prompted(DType::F64, guidance, 8, 9);
         let apart = &whole.score(x.view(), &levels).unwrap() - &score.score(x.view(), &levels).unwrap();
         assert!(apart.iter().all(|a| a.abs() < 1e-10));
     }
-    let (half, _) = prompted(DType::F16, 7.5, 2);
+    let (half, _) = prompted(DType::F16, 7.5, 8, 2);
     assert!(half.score(x.view(), &levels).is_ok());
     let error = half.vjp(x.view(), &levels, v.view()).unwrap_err().to_string();
     assert!(error.contains("f16 has no vector-Jacobian products"), "{error}");
+}
+
+#[test]
+fn singular_values_of_the_prompted_score_agree_with_autograd() {
+    let golden = golden("tiny_prompt");
+    let vp = VpSettings::stable_diffusion().check().unwrap();
+    let settings = CurvatureSettings { exact: true, rows: 1.0, ..CurvatureSettings::default() };
+    assert_eq!(settings.t, 15.0);
+    let params = settings.check().unwrap();
+    let clean = row(&golden["clean"]);
+    let points = Points { rows: clean.view(), samples: &[0], shape: Shape::image(4, 4, 4) };
+    for (place, guidance) in [1.0, 3.0].into_iter().enumerate() {
+        // The golden values are f64 rounded to f32; in f32 the passes have six digits.
+        for (dtype, within) in [(DType::F64, 3e-7), (DType::F32, 1e-5)] {
+            let (score, _) = prompted(dtype, guidance, 4, 64);
+            let found = curvature(&score, &vp, &points, &params, None, &Silent).unwrap();
+            let exact = found[0].exact.as_ref().unwrap();
+            let values = Tensor::new(exact.values.as_slice(), &Device::Cpu).unwrap();
+            let due = golden["singular_values"].get(place).unwrap();
+            close(&format!("{dtype:?} guidance {guidance}"), &values, &due, within);
+            let due = self::values(&golden["asymmetry"])[place];
+            let apart = (exact.asymmetry / due - 1.0).abs();
+            assert!(apart < within, "{dtype:?} guidance {guidance}: {} {due}", exact.asymmetry);
+        }
+    }
+}
+
+#[test]
+fn attention_to_the_end_of_a_prompt_agrees_with_diffusers() {
+    let due = golden("tiny_prompt");
+    let start = row(&golden("tiny")["start"]);
+    let rows = ndarray::concatenate(Axis(0), &[(&start * 0.5).view(), start.view(), start.view()]).unwrap();
+    let prompt = "a red house, don't stop";
+    let mut found = Vec::new();
+    for batch in [1, 2] {
+        let model =
+            DiffusersPrompts::open(&folder().join("tiny"), DeviceChoice::default(), None, batch).unwrap();
+        let level = model.process().level(1.0).unwrap();
+        found.push(model.end_attention(prompt, rows.view(), level).unwrap().unwrap());
+    }
+    for paid in &found {
+        for row in 1..3 {
+            // The same for each of four channels.
+            for channel in paid.row(row).as_slice().unwrap().chunks_exact(64) {
+                let channel = Tensor::new(channel, &Device::Cpu).unwrap().reshape((8, 8)).unwrap();
+                close("attention to the end", &channel, &due["end_attention"], 1e-5);
+            }
+        }
+        assert!(paid.row(0).iter().zip(paid.row(1)).any(|(a, b)| (a - b).abs() > 1e-4));
+    }
+    assert!((&found[0] - &found[1]).iter().all(|apart| apart.abs() < 1e-6));
+
+    // A first block with attention at half the resolution: a pixel has the value of its quarter.
+    let unet = Arc::new(read_unet("unet_32", DType::F64));
+    let [latents, times, text, _] = inputs(&golden("unet_32"), DType::F64);
+    let (_, maps) = unet.forward_with_maps(&latents, &times, &text).unwrap();
+    assert_eq!((maps[0].layer.starts_with("down_blocks.1."), maps[0].height, maps[0].width), (true, 4, 6));
+    let due = values(&maps[0].probabilities.get(0).unwrap().narrow(1, 2, 1).unwrap());
+    let score = Prompted::new(unet, &text.get(0).unwrap(), (8, 12), 1).unwrap();
+    let level = VpSettings::stable_diffusion().check().unwrap().level(1.0).unwrap();
+    let x = row(&latents.get(0).unwrap());
+    let paid = score.attention(x.view(), &[level], 2).unwrap();
+    for (i, paid) in paid.iter().enumerate() {
+        let (y, x) = (i % 96 / 12, i % 12);
+        assert!((paid - due[y / 2 * 6 + x / 2]).abs() < 1e-12, "{i}");
+    }
+    assert!(score.attention(x.view(), &[level], 5).is_err());
 }
 
 #[test]

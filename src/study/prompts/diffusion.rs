@@ -13,7 +13,7 @@ use crate::Error;
 use crate::device::{self, DeviceChoice};
 use crate::net::NetError;
 use crate::net::diffusers::{Clip, Folder, Tokenizer, Unet, Vae};
-use crate::process::{ProcessError, Spacing, Steps, Vp};
+use crate::process::{Level, ProcessError, Spacing, Steps, Vp};
 use crate::score::{Prompted, Score};
 use crate::shape::Shape;
 use crate::study::sweep::network_device;
@@ -110,6 +110,20 @@ impl PromptModel for DiffusersPrompts {
 
     fn prompted(&self, caption: &str) -> Result<PromptScores, Error> {
         Ok(PromptScores { without: self.score("")?, with: self.score(caption)? })
+    }
+
+    fn end_attention(
+        &self,
+        caption: &str,
+        x: ArrayView2<'_, f64>,
+        level: Level,
+    ) -> Result<Option<Array2<f64>>, Error> {
+        // The first end closes the text, the others fill the context.
+        let tokens = self.tokenizer.encode(caption)?.ids;
+        let end = tokens.iter().position(|token| Some(token) == tokens.last()).unwrap_or(0);
+        let size = (self.side, self.side);
+        let score = Prompted::new(self.unet.clone(), &self.text(caption)?, size, self.batch)?;
+        Ok(Some(score.attention(x, &vec![level; x.nrows()], end)?))
     }
 
     fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error> {

@@ -64,6 +64,11 @@ pub struct PromptRow {
     pub sharpness: f64,
     /// Cosine of s(x | c) - s(x) with s(x) at the starting point and the level of the spectrum (after Asthana et al.).
     pub alignment: f64,
+    /// Mean attention that the latents pay to the token that ends the prompt, at the last step (after Chen et al.); `None` for
+    /// models without cross-attention.
+    pub bright: Option<f64>,
+    /// ||m d|| / mean(m) at the first step, weighted by this attention m (after Chen et al.).
+    pub noise_bright: Option<f64>,
     /// Mean root mean square difference to the pictures of the other seeds; `None` for a single seed.
     pub diversity: Option<f64>,
     /// Total variation of the picture: mean absolute difference of neighbouring pixels, in [-1, 1] units.
@@ -99,11 +104,18 @@ pub struct Measured {
     pub shape: [usize; 3],
 }
 
-/// A guided score that notes ||d|| of each row in each call.
+/// A guided score that notes its calls.
 struct Watched<'a> {
     prompted: &'a PromptScores,
     scale: f64,
-    noted: Mutex<Vec<Vec<f64>>>,
+    noted: Mutex<Noted>,
+}
+
+/// ||d|| of each row in each call, and the rows of the last call.
+#[derive(Default)]
+struct Noted {
+    norms: Vec<Vec<f64>>,
+    last: Array2<f64>,
 }
 
 impl Score for Watched<'_> {
@@ -116,7 +128,9 @@ impl Score for Watched<'_> {
         let with = self.prompted.with.score(x, levels)?;
         let apart = &with - &without;
         let norms = apart.outer_iter().zip(levels).map(|(row, level)| level.sigma() * norm(row)).collect();
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(norms);
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.norms.push(norms);
+        noted.last = x.to_owned();
         Ok(without + apart * self.scale)
     }
 
@@ -169,7 +183,7 @@ pub fn measure(
 
     let watched = Watched { prompted: &prompted, scale: settings.guidance, noted: Mutex::default() };
     let samples = ddim(&watched, &path, x.clone(), model.clip(), progress)?;
-    let noted = watched.noted.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Noted { norms, last } = watched.noted.into_inner().unwrap_or_else(PoisonError::into_inner);
     let samples = samples.mapv(|v| v as f32);
     let (pictures, shape) = model.pictures(samples.view())?;
 
@@ -180,6 +194,8 @@ pub fn measure(
     let low = vec![level; settings.seeds];
     let (guidance, plain) = (difference(&prompted, x.view(), &low)?, prompted.without.score(x.view(), &low)?);
 
+    let ended = model.end_attention(&prompt.caption, last.view(), path.levels()[norms.len() - 1])?;
+
     let curved = Guided::new(&*prompted.without, &*prompted.with, settings.spectrum_guidance)?;
     (0..settings.seeds)
         .map(|seed| {
@@ -189,7 +205,11 @@ pub fn measure(
             let values = spectrum(&curved, level, at.view(), which, cells.as_ref(), progress)?;
             let square: f64 = values.iter().map(|v| v * v).sum();
             let middle = (settings.rows.max(dim) as f64).sqrt() / level.sigma();
-            let each = noted.iter().map(|norms| norms[seed]);
+            let each = norms.iter().map(|norms| norms[seed]);
+            let weighted = ended.as_ref().map(|paid| {
+                let mean = paid.row(seed).sum() / dim as f64;
+                (mean, first[seed].sigma() * norm((&paid.row(seed) * &apart.row(seed)).view()) / mean)
+            });
             let both = (seed < settings.exact)
                 .then(|| {
                     jacobian(&curved, model, samples.row(seed), (settings, seed), cells.as_ref(), progress)
@@ -213,10 +233,12 @@ pub fn measure(
                 curvature_exact: exact.map(|exact| scaled(&exact.values)),
                 dimension: exact.map(|exact| exact.values.iter().filter(|v| **v < half).count()),
                 asymmetry: exact.map(|exact| exact.asymmetry),
-                noise_first: noted[0][seed],
-                noise_mean: each.sum::<f64>() / noted.len() as f64,
+                noise_first: norms[0][seed],
+                noise_mean: each.sum::<f64>() / norms.len() as f64,
                 sharpness: first[seed].sigma().powi(3) * norm(bent.row(seed)),
                 alignment: cosine(guidance.row(seed), plain.row(seed)),
+                bright: weighted.map(|(mean, _)| mean),
+                noise_bright: weighted.map(|(_, weighted)| weighted),
                 diversity: diversity(pictures.view(), seed),
                 variation: variation(pictures.row(seed), shape),
                 ..PromptRow::default()
@@ -405,6 +427,26 @@ mod tests {
             Ok((samples.to_owned(), self.shape()))
         }
 
+        fn end_attention(
+            &self,
+            caption: &str,
+            x: ArrayView2<'_, f64>,
+            level: Level,
+        ) -> Result<Option<Array2<f64>>, Error> {
+            // The last step of the sampler, where a sample of one memory is alpha x0 with noise.
+            assert_eq!(level, self.steps(50).unwrap().levels()[49]);
+            let due = self.truth.images.row(0).mapv(|v| level.alpha() * f64::from(v));
+            let paid = match caption {
+                "first" => {
+                    assert!(x.outer_iter().all(|x| norm((&x - &due).view()) < 10.0 * level.sigma()));
+                    array![0.5, 0.0, 0.0, 0.5]
+                }
+                "flat" => array![0.2, 0.2, 0.2, 0.2],
+                _ => return Ok(None),
+            };
+            Ok(Some(paid.broadcast(x.dim()).unwrap().to_owned()))
+        }
+
         fn identity(&self) -> Value {
             json!("toy")
         }
@@ -433,6 +475,7 @@ mod tests {
             assert!((row.curvature - 1.0).abs() < 0.1 && row.flat == 0.0, "{row:?}");
             assert!(row.noise_first > 0.0 && row.noise_mean > 0.0 && row.sharpness > 0.0);
             assert!(row.diversity.unwrap() < 1e-3);
+            assert_eq!(row.bright, Some(0.25));
             // Beside: 0 and 0 apart in both rows; below: 1.8 twice.
             assert!((row.variation - 0.9).abs() < 1e-3, "{row:?}");
         }
@@ -440,6 +483,7 @@ mod tests {
             let row = &one.row;
             assert_eq!((row.noise_first, row.noise_mean, row.sharpness, row.alignment), (0.0, 0.0, 0.0, 0.0));
             assert_eq!((row.own, row.part.as_deref()), (None, None));
+            assert_eq!((row.bright, row.noise_bright), (None, None));
             assert!(row.nearest.unwrap() < 0.05);
         }
         assert!(wide[0].row.diversity.unwrap() > 0.3);
@@ -476,6 +520,10 @@ mod tests {
                 }
                 assert_eq!(row.dimension, Some(dimension));
                 assert!(row.asymmetry.unwrap() < 1e-9);
+                if caption == "flat" {
+                    // Equal attention is no weight.
+                    assert!((row.noise_bright.unwrap() / row.noise_first - 1.0).abs() < 1e-12);
+                }
                 let values = one.exact.as_ref().unwrap();
                 assert!((values[0] * level.sigma().powi(2) - 1.0).abs() < 1e-9 && values.len() == 4);
             }
@@ -518,6 +566,9 @@ mod tests {
             };
             let apart = (mean(&[0, 1, 2, 3]) - mean(&[0])) * (level.alpha() / level.sigma());
             assert!((one.row.noise_first / norm(apart.view()) - 1.0).abs() < 1e-9);
+            // Attention 0.5, 0, 0, 0.5 with the mean 0.25.
+            let weighted = 2.0 * apart[0].hypot(apart[3]);
+            assert!((one.row.noise_bright.unwrap() / weighted - 1.0).abs() < 1e-9);
         }
     }
 }

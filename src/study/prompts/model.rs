@@ -10,7 +10,7 @@ use super::Prompt;
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
 use crate::net::Weights;
-use crate::process::{ProcessError, Spacing, Steps, Vp};
+use crate::process::{Level, ProcessError, Spacing, Steps, Vp};
 use crate::project::Layout;
 use crate::score::{Network, Score};
 use crate::shape::Shape;
@@ -63,6 +63,20 @@ pub trait PromptModel: Sync {
     /// # Errors
     /// Those of the text encoder and the network.
     fn prompted(&self, caption: &str) -> Result<PromptScores, Error>;
+
+    /// The attention that each value of x `[m, N]` pays to the token that ends the prompt, `[m, N]`; `None` for a model without
+    /// cross-attention.
+    ///
+    /// # Errors
+    /// Those of the text encoder and the network.
+    fn end_attention(
+        &self,
+        _caption: &str,
+        _x: ArrayView2<'_, f64>,
+        _level: Level,
+    ) -> Result<Option<Array2<f64>>, Error> {
+        Ok(None)
+    }
 
     /// The pictures of samples `[m, N]`, with values in [-1, 1], and their shape.
     ///

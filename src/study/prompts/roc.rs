@@ -102,7 +102,7 @@ struct Measure {
     passes: fn(&PromptRow) -> usize,
 }
 
-const MEASURES: [Measure; 11] = [
+const MEASURES: [Measure; 13] = [
     Measure { name: "curvature", larger: true, of: |r| Some(r.curvature), passes: |r| r.rows + 1 },
     Measure { name: "flat", larger: false, of: |r| Some(r.flat), passes: |r| r.rows + 1 },
     Measure { name: "curvature_2", larger: true, of: |r| r.curvature_2, passes: |r| ALG_2_PASSES * r.dim },
@@ -122,6 +122,8 @@ const MEASURES: [Measure; 11] = [
     Measure { name: "noise_mean", larger: true, of: |r| Some(r.noise_mean), passes: |_| 0 },
     Measure { name: "sharpness", larger: true, of: |r| Some(r.sharpness), passes: |_| 8 },
     Measure { name: "alignment", larger: true, of: |r| Some(r.alignment), passes: |_| 2 },
+    Measure { name: "bright", larger: true, of: |r| r.bright, passes: |_| 1 },
+    Measure { name: "noise_bright", larger: true, of: |r| r.noise_bright, passes: |_| 1 },
     Measure { name: "diversity", larger: false, of: |r| r.diversity, passes: |_| 0 },
     Measure { name: "nearest", larger: false, of: |r| r.nearest, passes: |_| 0 },
 ];
