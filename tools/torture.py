@@ -326,6 +326,7 @@ CALLS = (
     Call("data", "data export lsun-church --k 4 --size 8 --out {o}/D.npy", ("D.npy",)),
     Call("data", "data export lsun-church --k 4 --size 8 --out {o}/D/", ("D",)),
     Call("doctor", "doctor"),
+    Call("doctor", f"doctor --weights {MODEL}"),
     Call("help", "help"),
     # Work of about a second, in many parts.
     Call("train", f"{NET} --steps 1200 --checkpoint-every 30 --run {{o}}/R", ("R",), long=True),

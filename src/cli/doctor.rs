@@ -2,20 +2,30 @@
 
 use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mem2gen::data::registry::{REGISTRY, Source};
 use mem2gen::data::{Entry, State, state};
+use mem2gen::device::DeviceChoice;
 use mem2gen::ops::cuda::device::{CudaDriver, devices};
 use mem2gen::ops::cuda::nvrtc::Nvrtc;
 use mem2gen::project::{self, Layout};
+use mem2gen::store::memory_left;
+use mem2gen::study::prompts::{DiffusersPrompts, Needs, PromptSettings};
 use ndarray::array;
 use ndarray_linalg::{Eigh, UPLO};
 
+use super::prompts::{LICENCE, weights_folder};
+
 /// Check the environment and print the command that installs each missing part
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Check instead what 'mem2gen prompts --weights DIR' would run, and in how much memory and time; without a folder
+    /// CompVis/stable-diffusion-v1-4 in the cache of Hugging Face. Values of tensors are not read
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    weights: Option<Option<PathBuf>>,
+}
 
 /// Why `mem2gen doctor` failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +33,19 @@ pub enum Error {
     /// Parts that the project needs are missing.
     #[error("doctor: missing {}", .0.join(", "))]
     Missing(Vec<String>),
+    /// A model that does not run.
+    #[error(transparent)]
+    Library(#[from] mem2gen::Error),
+    /// A model that takes more memory than is left.
+    #[error(
+        "a run takes about {need:.0} MB of memory, and {left:.0} MB are left; free memory or take another machine"
+    )]
+    Memory {
+        /// Megabytes that a run takes.
+        need: f64,
+        /// Megabytes that are left.
+        left: f64,
+    },
 }
 
 /// Result of a check.
@@ -59,8 +82,11 @@ impl Check {
 ///
 /// # Errors
 /// [`Error::Missing`] names the missing parts that the project needs; a GPU is not one of them. A packed program needs
-/// BLAS alone: it has no notebooks, and its users may have data of their own.
-pub fn run(_args: Args) -> Result<(), Error> {
+/// BLAS alone: it has no notebooks, and its users may have data of their own. With `--weights` as [`weights`].
+pub fn run(args: Args) -> Result<(), Error> {
+    if let Some(folder) = args.weights {
+        return weights(&weights_folder(folder)?);
+    }
     let layout = Layout::find();
     let packed = project::archive().is_some();
     let mut checks = vec![blas()];
@@ -88,6 +114,51 @@ pub fn run(_args: Args) -> Result<(), Error> {
         .map(|check| check.what)
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+}
+
+/// Prints what `mem2gen prompts --weights` would run with a folder.
+///
+/// # Errors
+/// [`Error::Library`] for a folder that can't be run, and [`Error::Memory`].
+fn weights(folder: &Path) -> Result<(), Error> {
+    let settings = PromptSettings::default();
+    let params = settings.clone().check().map_err(mem2gen::Error::from)?;
+    let needs = DiffusersPrompts::needs(folder, DeviceChoice::default(), &params)?;
+    let Needs { vocabulary, tokens, levels, weights, bytes, passes, pass, device, .. } = needs;
+    let mut rows = vec![["part", "tensors", "parameters", "bytes in files"].map(str::to_owned)];
+    rows.extend(needs.parts.iter().map(|(part, stored)| {
+        let [tensors, parameters, bytes] =
+            [stored.tensors as u64, stored.parameters, stored.bytes].map(|n| n.to_string());
+        [(*part).to_owned(), tensors, parameters, bytes]
+    }));
+    print_table(&rows);
+    put_line!("tokenizer: {vocabulary} tokens, at most {tokens} of them in a prompt");
+    put_line!("scheduler: {levels} noise levels");
+    put_line!("latents: {}, pictures: {}", needs.latents, needs.pictures);
+    let megabytes = |bytes: f64| bytes / 1e6;
+    put_line!(
+        "memory: about {:.0} MB with single precision and a batch size of 1, of which the weights take {:.0} MB",
+        megabytes(bytes),
+        megabytes(weights)
+    );
+    put_line!(
+        "passes of the network for each prompt: {passes} with {} seeds, {} steps and {} rows",
+        settings.seeds,
+        settings.steps,
+        settings.rows
+    );
+    put_line!("not checked: the values of tensors, which were not read");
+    put_line!("licence: the weights have one of their own, {LICENCE}");
+    let Some(pass) = pass else {
+        let left = megabytes(memory_left().unwrap_or(0) as f64);
+        return Err(Error::Memory { need: megabytes(bytes), left });
+    };
+    let seconds = pass.as_secs_f64();
+    let minutes = seconds * passes as f64 / 60.0;
+    put_line!(
+        "time: one pass took {seconds:.3} s on {device}, so that a prompt takes about {minutes:.1} minutes"
+    );
+    Ok(())
 }
 
 /// Prints rows in columns of the necessary width.

@@ -18,7 +18,8 @@ use mem2gen::train::MOST_ROWS;
 use super::input::On;
 use super::source::Failure;
 
-const LICENCE: &str = "CreativeML OpenRAIL-M: https://huggingface.co/spaces/CompVis/stable-diffusion-license";
+pub(super) const LICENCE: &str =
+    "CreativeML OpenRAIL-M: https://huggingface.co/spaces/CompVis/stable-diffusion-license";
 
 /// Draw samples of prompts, and measure the curvature at each and what others take for signs of memorization
 ///
@@ -97,10 +98,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             (Box::new(model), own)
         }
         (None, weights) => {
-            let weights = match weights.flatten() {
-                Some(folder) => folder,
-                None => cached(STABLE_DIFFUSION).map_err(Error::from)?,
-            };
+            let weights = weights_folder(weights.flatten())?;
             let list = layout.root().join("data/prompts/stable-diffusion.jsonl");
             let own = if listed.is_none() { Prompt::read(&list).map_err(Error::from)? } else { Vec::new() };
             let batch = args.batch.unwrap_or(1);
@@ -133,6 +131,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
         out.display()
     );
     Ok(())
+}
+
+/// The folder of `--weights`, or else that of the paper's model in the cache of Hugging Face.
+pub(super) fn weights_folder(given: Option<PathBuf>) -> Result<PathBuf, Error> {
+    match given {
+        Some(folder) => Ok(folder),
+        None => Ok(cached(STABLE_DIFFUSION)?),
+    }
 }
 
 /// Runs `mem2gen prompts roc`.

@@ -202,3 +202,108 @@ fn a_network_of_captions_takes_prompts() {
         &["--prompt", "knows no captions"],
     );
 }
+
+/// A copy of the model in a folder.
+fn copied(folder: &Folder, name: &str) -> std::path::PathBuf {
+    let to = folder.path(name);
+    for entry in walkdir::WalkDir::new(MODEL) {
+        let entry = entry.unwrap();
+        let path = to.join(entry.path().strip_prefix(MODEL).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(path).unwrap();
+        } else {
+            std::fs::copy(entry.path(), path).unwrap();
+        }
+    }
+    to
+}
+
+#[test]
+fn the_doctor_says_what_a_model_takes() {
+    let folder = Folder::new();
+    let table = folder.runs(&["doctor", "--weights", MODEL]);
+    for words in [
+        "unet          208      200644      802576",
+        "vae           124      43711       174844",
+        "text_encoder  36       17136       68544",
+        "714 tokens, at most 77",
+        "1000 noise levels",
+        "latents: 8x8x4, pictures: 16x16x3",
+        "of which the weights take 1 MB",
+        "2496 with 4 seeds, 50 steps and 512 rows",
+        "values of tensors, which were not read",
+        "OpenRAIL",
+        "time: one pass took",
+    ] {
+        assert!(table.contains(words), "no {words}: {table}");
+    }
+    // Nothing of the weights is read: a value that `prompts` refuses changes no line but that of the time.
+    let model = copied(&folder, "nan");
+    let weights = model.join("unet/diffusion_pytorch_model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, bytes).unwrap();
+    let untimed = |table: &str| table.lines().filter(|l| !l.starts_with("time")).map(str::to_owned).collect();
+    let found: Vec<String> = untimed(&folder.runs(&["doctor", "--weights", &folder.at("nan")]));
+    assert_eq!(found, untimed(&table) as Vec<String>);
+}
+
+#[test]
+fn the_doctor_refuses_a_model_as_prompts_does() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let config = |part: &str, from: &str, to: &str| {
+        let (part, from, to) = (part.to_owned(), from.to_owned(), to.to_owned());
+        move |model: &std::path::Path| {
+            let path = model.join(&part).join("config.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains(&from), "{from}: {text}");
+            std::fs::write(path, text.replacen(&from, &to, 1)).unwrap();
+        }
+    };
+    type Damage = Box<dyn Fn(&std::path::Path)>;
+    let cases: [(&str, Damage, &str); 8] = [
+        ("setting", Box::new(config("unet", "\"act_fn\": \"silu\"", "\"act_fn\": \"gelu\"")), "act_fn"),
+        (
+            "shape",
+            Box::new(config("unet", "\"cross_attention_dim\": 16", "\"cross_attention_dim\": 17")),
+            "17",
+        ),
+        ("size", Box::new(config("unet", "\"sample_size\": 8", "\"sample_size\": null")), "sample_size"),
+        ("odd", Box::new(config("unet", "\"sample_size\": 8", "\"sample_size\": 7")), "multiples of 2"),
+        ("part", Box::new(|m| std::fs::remove_dir_all(m.join("vae")).unwrap()), "vae/config.json"),
+        (
+            "schedule",
+            Box::new(|m| std::fs::remove_dir_all(m.join("scheduler")).unwrap()),
+            "scheduler_config.json",
+        ),
+        (
+            "tokens",
+            Box::new(|m| std::fs::write(m.join("tokenizer/merges.txt"), "a b").unwrap()),
+            "merges.txt",
+        ),
+        (
+            "pickle",
+            Box::new(|m| {
+                let stem = m.join("vae/diffusion_pytorch_model");
+                std::fs::rename(stem.with_extension("safetensors"), stem.with_extension("bin")).unwrap();
+            }),
+            "is a pickle",
+        ),
+    ];
+    for (name, damage, words) in cases {
+        damage(&copied(&folder, name));
+        let said = mem2gen(&["doctor", "--weights", &folder.at(name)]);
+        assert!(!said.ok && said.stdout.is_empty(), "{name}: {}", said.stdout);
+        assert!(said.stderr.contains(words) && said.stderr.lines().count() == 1, "{name}: {}", said.stderr);
+        let call = ["prompts", "--weights", &folder.at(name), "--prompts", &list, "--out", &out];
+        let prompts = mem2gen(&[&call, &FEW[..]].concat());
+        let reason = |text: &str| text.split_once(": ").unwrap().1.to_owned();
+        assert_eq!(reason(&said.stderr), reason(&prompts.stderr), "{name}");
+    }
+    let said = crate::common::said(
+        crate::common::program(&["doctor", "--weights"]).env("HF_HUB_CACHE", folder.path("hub")),
+    );
+    assert!(!said.ok && said.stderr.contains("stable-diffusion-v1-4"), "{}", said.stderr);
+}

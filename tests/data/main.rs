@@ -12,6 +12,7 @@ mod fuzz;
 mod idx;
 mod images;
 mod inputs;
+mod needs;
 mod pickled;
 mod subset;
 mod weights;

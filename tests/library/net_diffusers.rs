@@ -600,6 +600,12 @@ fn settings_are_honoured_or_refused() {
         ("block_out_channels", "[]", "block_out_channels has 0"),
         ("layers_per_block", "[1, 2]", "layers_per_block is [1,2]"),
         ("layers_per_block", "2", "missing down_blocks.0.resnets.1."),
+        (
+            "layers_per_block",
+            "1000000",
+            "has 208 tensors, and its settings speak of more than 1417; copy both again",
+        ),
+        ("sample_size", "0", "sample_size is 0, expected a number from 1 to 1048576"),
         ("use_linear_projection", "true", "proj_in.weight is [16, 16, 1, 1], expected [16, 16]"),
         ("downsample_padding", "2", "downsample_padding is 2, expected 0 or 1"),
         ("new_setting", "3", "new_setting is 3, and its meaning is unknown; remove it if it has no effect"),

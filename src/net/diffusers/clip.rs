@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::config::Settings;
-use super::files::{Loader, TensorFiles};
+use super::files::{Loader, Stored, TensorFiles, Values};
 use super::layers::{Linear, Norm, Scores, gelu, join_heads, split_heads};
 use super::unet::SCORE_BYTES;
 use crate::net::NetError;
@@ -116,12 +116,29 @@ impl Clip {
     /// # Errors
     /// As [`super::Unet::read`].
     pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Self, NetError> {
+        Ok(Self::load(folder, Values::File, dtype, device)?.0)
+    }
+
+    /// As [`super::Unet::zeros`].
+    ///
+    /// # Errors
+    /// As [`super::Unet::zeros`].
+    pub fn zeros(folder: &Path, dtype: DType, device: &Device) -> Result<(Self, Stored), NetError> {
+        Self::load(folder, Values::Zeros, dtype, device)
+    }
+
+    fn load(
+        folder: &Path,
+        values: Values,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Self, Stored), NetError> {
         super::check_dtype("text encoder", dtype)?;
         let config = ClipConfig::read(&folder.join("config.json"))?;
         let files = TensorFiles::find(folder, "model")?;
         let below = if files.has("embeddings.token_embedding.weight") { "" } else { "text_model." };
         let ignored = format!("{below}embeddings.position_ids");
-        files.load(dtype, device, |name| name == ignored, |l| Self::build(&config, dtype, l, below))
+        files.load(values, dtype, device, |name| name == ignored, |l| Self::build(&config, dtype, l, below))
     }
 
     fn build(c: &ClipConfig, dtype: DType, l: &mut Loader<'_>, below: &str) -> Result<Self, NetError> {

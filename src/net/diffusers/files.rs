@@ -22,6 +22,29 @@ pub(super) struct TensorFiles {
     tensors: BTreeMap<String, Place>,
 }
 
+/// What the weights of a network take in its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of parameters in them.
+    pub parameters: u64,
+    /// Their bytes, without headers.
+    pub bytes: u64,
+}
+
+/// Tensors that may be missing beside as many as a file has, before a network is given up.
+const MORE: usize = 1000;
+
+/// Where the values of a network come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    /// The files.
+    File,
+    /// Zeros, and no value is read.
+    Zeros,
+}
+
 /// Where a tensor lies.
 struct Place {
     file: usize,
@@ -82,19 +105,20 @@ impl TensorFiles {
     }
 
     /// Builds a network: first without values, to compare names and shapes of all tensors with the file, then with them.
-    /// Tensors whose name `ignored` accepts are not part of the network.
+    /// Tensors whose name `ignored` accepts are not part of the network. Gives also what the network takes in the files.
     ///
     /// # Errors
     /// [`NetError::Weights`] with all tensors that are missing, unknown or of another shape or type, or with the first
     /// tensor that has NaN or infinity.
     pub(super) fn load<M>(
         &self,
+        values: Values,
         dtype: DType,
         device: &Device,
         ignored: impl Fn(&str) -> bool,
         build: impl Fn(&mut Loader<'_>) -> Result<M, NetError>,
-    ) -> Result<M, NetError> {
-        let mut plan = Loader { files: self, dtype, device, wanted: Some(Vec::new()) };
+    ) -> Result<(M, Stored), NetError> {
+        let mut plan = Loader { files: self, dtype, device, values, wanted: Some(Vec::new()) };
         build(&mut plan)?;
         let wanted = plan.wanted.unwrap_or_default();
         let found: Vec<FileTensor> = self
@@ -109,7 +133,13 @@ impl TensorFiles {
             })
             .collect();
         check(&self.path, &wanted, &found)?;
-        build(&mut Loader { files: self, dtype, device, wanted: None })
+        let places = || wanted.iter().filter_map(|(name, _)| self.tensors.get(name));
+        let stored = Stored {
+            tensors: wanted.len(),
+            parameters: places().map(|place| place.shape.iter().product::<usize>() as u64).sum(),
+            bytes: places().map(|place| place.bytes as u64).sum(),
+        };
+        Ok((build(&mut Loader { files: self, dtype, device, values, wanted: None })?, stored))
     }
 
     fn read(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, NetError> {
@@ -147,6 +177,7 @@ pub(super) struct Loader<'a> {
     files: &'a TensorFiles,
     dtype: DType,
     device: &'a Device,
+    values: Values,
     /// Names and shapes that were asked for; `None` while values are read.
     wanted: Option<Vec<(String, Vec<usize>)>>,
 }
@@ -154,13 +185,26 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     /// A tensor of the file.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, NetError> {
+        self.reshaped(name, shape, shape)
+    }
+
+    /// A tensor of the file that has `shape` there, as one of the shape `to`.
+    pub(super) fn reshaped(&mut self, name: &str, shape: &[usize], to: &[usize]) -> Result<Tensor, NetError> {
         match &mut self.wanted {
             Some(wanted) => {
+                // Settings may speak of millions of layers; names of some are enough for the error.
+                if wanted.len() > 2 * self.files.tensors.len() + MORE {
+                    let found = self.files.tensors.len();
+                    let reason =
+                        format!("has {found} tensors, and its settings speak of more than {}", wanted.len());
+                    return Err(bad(&self.files.path, format!("{reason}; copy both again")));
+                }
                 wanted.push((name.to_owned(), shape.to_vec()));
                 // One element stands for all, and takes no memory.
-                Ok(Tensor::zeros((), self.dtype, self.device)?.broadcast_as(shape)?)
+                Ok(Tensor::zeros((), self.dtype, self.device)?.broadcast_as(to)?)
             }
-            None => self.files.read(name, self.dtype, self.device),
+            None if self.values == Values::Zeros => Ok(Tensor::zeros(to, self.dtype, self.device)?),
+            None => Ok(self.files.read(name, self.dtype, self.device)?.reshape(to)?),
         }
     }
 

@@ -14,6 +14,20 @@ use candle_core::{
 use super::files::Loader;
 use crate::net::NetError;
 
+/// Bytes of a value, and of one in normalisation and attention.
+#[derive(Clone, Copy)]
+pub(super) struct Width {
+    pub(super) value: f64,
+    pub(super) wide: f64,
+}
+
+impl Width {
+    pub(super) fn of(dtype: DType) -> Self {
+        let value = dtype.size_in_bytes() as f64;
+        Self { value, wide: value.max(4.0) }
+    }
+}
+
 /// A value that was computed without a graph, and its backward pass.
 struct Own<F> {
     name: &'static str,
@@ -155,9 +169,10 @@ impl Linear {
         inputs: usize,
         outputs: usize,
     ) -> std::result::Result<Self, NetError> {
-        let weight = loader.tensor(&format!("{name}.weight"), &[outputs, inputs, 1, 1])?;
+        let weight =
+            loader.reshaped(&format!("{name}.weight"), &[outputs, inputs, 1, 1], &[outputs, inputs])?;
         let bias = Some(loader.tensor(&format!("{name}.bias"), &[outputs])?);
-        Ok(Self { weight: weight.reshape((outputs, inputs))?, bias })
+        Ok(Self { weight, bias })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -181,6 +196,9 @@ fn over_last(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     shape.push(matrix.dim(1)?);
     x.contiguous()?.reshape((rows, inputs))?.matmul(matrix)?.reshape(shape)
 }
+
+/// Pixels of which candle gathers the inputs at a time.
+const TILE: usize = 512;
 
 /// A convolution of images `[m, channels, height, width]`.
 pub(super) struct Conv {
@@ -207,6 +225,36 @@ impl Conv {
     /// With a stride of 2, which halves the size. A padding of 0 stands for one pixel of zeros at the right and below.
     pub(super) fn halving(self, padding: usize) -> Self {
         Self { stride: 2, padding, ..self }
+    }
+
+    /// Bytes held at most beside an input of `pixels`: candle copies input and kernel on the CPU, each thread gathers the
+    /// inputs of [`TILE`] pixels, and the bias makes a second output.
+    pub(super) fn held(&self, pixels: f64, width: Width) -> f64 {
+        let (outputs, inputs) = (self.outputs(), self.inputs());
+        let (reached, kernel) = (pixels / self.stride().powi(2), self.kernel());
+        let tiles = reached.min((rayon::current_num_threads() * TILE) as f64);
+        let copies = inputs * pixels + kernel + tiles * (kernel / outputs + outputs);
+        width.value * (outputs * reached + copies.max(outputs * reached))
+    }
+
+    /// Number of channels of the input.
+    pub(super) fn inputs(&self) -> f64 {
+        self.weight.dims()[1] as f64
+    }
+
+    /// Number of pixels of the input from one output to the next.
+    pub(super) fn stride(&self) -> f64 {
+        self.stride as f64
+    }
+
+    /// Number of channels of the output.
+    pub(super) fn outputs(&self) -> f64 {
+        self.weight.dims()[0] as f64
+    }
+
+    /// Number of elements of the kernel.
+    pub(super) fn kernel(&self) -> f64 {
+        self.weight.elem_count() as f64
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -276,8 +324,13 @@ impl Norm {
         Ok(Self { scale, shift, groups, epsilon })
     }
 
+    /// Number of channels.
+    pub(super) fn channels(&self) -> usize {
+        self.scale.elem_count()
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let channels = self.scale.elem_count();
+        let channels = self.channels();
         // Rows that are normalised, and the shape with which scales broadcast.
         let (rows, mut shape) = match self.groups {
             Some(groups) => (x.dim(0)? * groups, vec![1; x.rank()]),
@@ -342,6 +395,11 @@ struct Part {
 }
 
 impl Scores {
+    /// Bytes of one copy of the scores that are computed at a time.
+    pub(super) fn at_a_time(bytes: usize, heads: usize, queries: f64, keys: f64, width: Width) -> f64 {
+        (bytes as f64).max(width.wide * keys).min(width.wide * heads as f64 * queries * keys)
+    }
+
     /// Probabilities `[heads, queries, keys]` for some queries, which begin at `first`; at least in single precision.
     pub(super) fn probabilities(&self, q: &Tensor, k: &Tensor, first: usize) -> Result<Tensor> {
         let wide = if q.dtype() == DType::F16 { DType::F32 } else { q.dtype() };

@@ -19,6 +19,7 @@ mod vae;
 
 pub use cache::cached;
 pub use clip::{Clip, ClipConfig};
+pub use files::Stored;
 pub use folder::Folder;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use unet::{AttentionMap, SCORE_BYTES, Unet, UnetConfig};

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::config::Settings;
-use super::files::{Loader, TensorFiles};
-use super::layers::{Conv, Linear, Norm, Scores, gelu, join_heads, split_heads, to_image, to_rows};
+use super::files::{Loader, Stored, TensorFiles, Values};
+use super::layers::{Conv, Linear, Norm, Scores, Width, gelu, join_heads, split_heads, to_image, to_rows};
 use crate::net::NetError;
 use crate::net::candle::doubled;
 
@@ -143,6 +143,7 @@ impl UnetConfig {
             ("norm_num_groups", config.groups),
             ("time_embedding_dim", config.time),
             ("transformer_layers_per_block", config.transformers),
+            ("sample_size", config.sample_size.unwrap_or(1)),
         ])?;
         s.channels(&config.channels, config.groups)?;
         s.positive(&[("norm_eps", config.epsilon), ("mid_block_scale_factor", config.mid_scale)])?;
@@ -207,6 +208,56 @@ struct Pass<'a> {
     maps: Option<&'a mut Vec<AttentionMap>>,
 }
 
+/// What the layers of a pass hold.
+struct Count {
+    size: Width,
+    /// Bytes of scores at a time.
+    bytes: usize,
+    /// Values that a graph keeps.
+    kept: f64,
+    /// Bytes of the largest layer, with its input.
+    forward: f64,
+    /// Bytes that the backward pass of the largest layer takes.
+    backward: f64,
+}
+
+impl Count {
+    fn conv(&mut self, conv: &Conv, pixels: f64) {
+        let (held, value) = (conv.held(pixels, self.size), self.size.value);
+        self.forward = self.forward.max(held + value * conv.inputs() * pixels);
+        // Of a stride of 1, the kernel is turned twice.
+        self.backward = self.backward.max(held + value * 2.0 * conv.kernel());
+        self.kept += conv.outputs() * pixels / conv.stride().powi(2);
+    }
+
+    fn resnet(&mut self, resnet: &Resnet, pixels: f64) {
+        for conv in [Some(&resnet.conv1), Some(&resnet.conv2), resnet.shortcut.as_ref()].into_iter().flatten()
+        {
+            self.conv(conv, pixels);
+        }
+        let (inputs, outputs) = (resnet.inputs() * pixels, resnet.outputs() * pixels);
+        self.forward = self.forward.max(self.size.value * inputs + resnet.held(pixels, self.size));
+        // Each normalisation, its activation, the vector of the time, and the sum of both ways.
+        self.kept += 2.0 * inputs + 4.0 * outputs;
+    }
+
+    fn transformer(&mut self, transformer: &Transformer, pixels: f64, tokens: f64) {
+        let Width { value, wide } = self.size;
+        let Some(block) = transformer.blocks.first() else { return };
+        let image = transformer.channels() * pixels;
+        let scores = Scores::at_a_time(self.bytes, block.own.heads, pixels, pixels, self.size);
+        // Scores, their differences to the largest, exponentials and quotients, beside input, normalised input, q, k, v
+        // and output; or the wide layer with the products behind its gates.
+        let attention = value * 9.0 * image + 4.0 * scores;
+        self.forward = self.forward.max(attention).max(value * 22.0 * image);
+        // Probabilities, and four values of their size.
+        self.backward = self.backward.max(wide * 12.0 * image + 5.0 * scores);
+        // Three at each end; in a block 12 of attention to the image, 7 of that to the text, and 35 of the wide layer.
+        self.kept += 6.0 * image;
+        self.kept += transformer.blocks.len() as f64 * (54.0 * image + 2.0 * tokens * transformer.channels());
+    }
+}
+
 struct Level {
     resnets: Vec<Resnet>,
     /// One for each residual block, or none.
@@ -222,10 +273,28 @@ impl Unet {
     /// [`NetError::Config`], [`NetError::Weights`], [`NetError::Store`]; [`NetError::Precision`] for types other than f16,
     /// f32 and f64.
     pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Self, NetError> {
+        Ok(Self::load(folder, Values::File, dtype, device)?.0)
+    }
+
+    /// The network of a folder with zeros for its weights, and what the weights take in the files: all settings, names
+    /// and shapes are checked, and no value is read. A pass takes the time of one with the true weights.
+    ///
+    /// # Errors
+    /// As [`Self::read`], except for values.
+    pub fn zeros(folder: &Path, dtype: DType, device: &Device) -> Result<(Self, Stored), NetError> {
+        Self::load(folder, Values::Zeros, dtype, device)
+    }
+
+    fn load(
+        folder: &Path,
+        values: Values,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Self, Stored), NetError> {
         super::check_dtype("U-Net", dtype)?;
         let config = UnetConfig::read(&folder.join("config.json"))?;
         let files = TensorFiles::find(folder, super::WEIGHTS)?;
-        files.load(dtype, device, |_| false, |l| Self::build(&config, dtype, device, l))
+        files.load(values, dtype, device, |_| false, |l| Self::build(&config, dtype, device, l))
     }
 
     fn build(c: &UnetConfig, dtype: DType, device: &Device, l: &mut Loader<'_>) -> Result<Self, NetError> {
@@ -315,6 +384,56 @@ impl Unet {
     /// The device of weights, latents and output.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Bytes that a pass of one row takes beside the weights, for latents of a height and a width: an estimate from the sizes
+    /// of the layers, as candle computes on the CPU. The second number is that of [`Self::vjp`].
+    ///
+    /// A forward pass holds the values that the way up reads again, and what the largest layer holds at its fullest moment.
+    /// A product holds the values of all operations between the layers' inputs and outputs, once more the values that
+    /// the way up reads, as their gradients, and what the backward pass of the largest layer holds.
+    pub fn pass_bytes(&self, (height, width): (usize, usize), tokens: usize) -> (f64, f64) {
+        let (size, levels) = (Width::of(self.dtype), self.down.len());
+        let pixels = |level: usize| height as f64 * width as f64 / 4f64.powi(level as i32);
+        let text = tokens as f64;
+        let mut count = Count { size, bytes: self.score_bytes, kept: 0.0, forward: 0.0, backward: 0.0 };
+        let mut skips = self.input.outputs() * pixels(0);
+        count.kept += skips;
+        for (i, level) in self.down.iter().enumerate() {
+            for (j, resnet) in level.resnets.iter().enumerate() {
+                count.resnet(resnet, pixels(i));
+                if let Some(transformer) = level.transformers.get(j) {
+                    count.transformer(transformer, pixels(i), text);
+                }
+                skips += resnet.outputs() * pixels(i);
+            }
+            if let Some(conv) = &level.resize {
+                count.conv(conv, pixels(i));
+                skips += conv.outputs() * pixels(i + 1);
+            }
+        }
+        count.resnet(&self.middle.0, pixels(levels - 1));
+        count.transformer(&self.middle.1, pixels(levels - 1), text);
+        count.resnet(&self.middle.2, pixels(levels - 1));
+        for (i, level) in self.up.iter().enumerate() {
+            let pixels = |below: usize| pixels(levels - 1 - i - below);
+            for (j, resnet) in level.resnets.iter().enumerate() {
+                // Values from the way down are joined with those from below.
+                count.kept += resnet.inputs() * pixels(0);
+                count.resnet(resnet, pixels(0));
+                if let Some(transformer) = level.transformers.get(j) {
+                    count.transformer(transformer, pixels(0), text);
+                }
+            }
+            if let Some(conv) = &level.resize {
+                count.kept += conv.outputs() * pixels(1);
+                count.conv(conv, pixels(1));
+            }
+        }
+        // The last normalisation and its activation.
+        count.kept += 2.0 * self.input.outputs() * pixels(0);
+        let skips = size.value * skips;
+        (skips + count.forward, size.value * count.kept + skips + count.backward)
     }
 
     /// Sets the bytes that attention scores may take at a time ([`SCORE_BYTES`] unless set); one query of one head is
@@ -492,6 +611,26 @@ impl Resnet {
         })
     }
 
+    pub(super) fn inputs(&self) -> f64 {
+        self.conv1.inputs()
+    }
+
+    pub(super) fn outputs(&self) -> f64 {
+        self.conv1.outputs()
+    }
+
+    /// Bytes held at most beside an input of `pixels`.
+    pub(super) fn held(&self, pixels: f64, width: Width) -> f64 {
+        let (inputs, outputs) = (self.inputs() * pixels, self.outputs() * pixels);
+        // Three while it is normalised, else two beside those of the convolution.
+        let half = |values: f64, conv: &Conv| {
+            (3.0 * width.wide * values).max(2.0 * width.value * values + conv.held(pixels, width))
+        };
+        let shortcut = self.shortcut.as_ref().map_or(0.0, |conv| conv.held(pixels, width));
+        let second = half(outputs, &self.conv2).max(2.0 * width.value * outputs + shortcut);
+        half(inputs, &self.conv1).max(width.value * outputs + second)
+    }
+
     pub(super) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor, NetError> {
         let mut y = self.conv1.forward(&self.norm1.forward(x)?.silu()?)?;
         if let (Some(layer), Some(time)) = (&self.time, time) {
@@ -524,6 +663,10 @@ struct Block {
 }
 
 impl Transformer {
+    fn channels(&self) -> f64 {
+        self.norm.channels() as f64
+    }
+
     fn load(
         l: &mut Loader<'_>,
         name: &str,

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::config::Settings;
-use super::files::{Loader, TensorFiles};
-use super::layers::{Conv, Linear, Norm, Scores, to_image, to_rows};
+use super::files::{Loader, Stored, TensorFiles, Values};
+use super::layers::{Conv, Linear, Norm, Scores, Width, to_image, to_rows};
 use super::unet::{Resnet, SCORE_BYTES};
 use crate::net::NetError;
 use crate::net::candle::doubled;
@@ -143,10 +143,27 @@ impl Vae {
     /// # Errors
     /// As [`super::Unet::read`].
     pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Self, NetError> {
+        Ok(Self::load(folder, Values::File, dtype, device)?.0)
+    }
+
+    /// As [`super::Unet::zeros`].
+    ///
+    /// # Errors
+    /// As [`super::Unet::zeros`].
+    pub fn zeros(folder: &Path, dtype: DType, device: &Device) -> Result<(Self, Stored), NetError> {
+        Self::load(folder, Values::Zeros, dtype, device)
+    }
+
+    fn load(
+        folder: &Path,
+        values: Values,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Self, Stored), NetError> {
         super::check_dtype("autoencoder", dtype)?;
         let config = VaeConfig::read(&folder.join("config.json"))?;
         let files = TensorFiles::find(folder, super::WEIGHTS)?;
-        files.load(dtype, device, |_| false, |l| Self::build(&config, dtype, device, l))
+        files.load(values, dtype, device, |_| false, |l| Self::build(&config, dtype, device, l))
     }
 
     fn build(c: &VaeConfig, dtype: DType, device: &Device, l: &mut Loader<'_>) -> Result<Self, NetError> {
@@ -183,6 +200,31 @@ impl Vae {
     /// As [`super::Unet::set_score_bytes`].
     pub fn set_score_bytes(&mut self, bytes: usize) {
         self.score_bytes = bytes;
+    }
+
+    /// Bytes that [`Self::decode`] takes beside the weights, for one row of latents of a height and a width, as
+    /// [`super::Unet::pass_bytes`].
+    pub fn decode_bytes(&self, (height, width): (usize, usize)) -> f64 {
+        let (size, decoder) = (Width::of(self.dtype), &self.decoder);
+        let mut pixels = height as f64 * width as f64;
+        let mut most: f64 = 0.0;
+        let resnet =
+            |resnet: &Resnet, pixels: f64| size.value * resnet.inputs() * pixels + resnet.held(pixels, size);
+        if decoder.middle.attention.is_some() {
+            let scores = Scores::at_a_time(self.score_bytes, 1, pixels, pixels, size);
+            // Input, normalised input, q, k, v and output.
+            most = size.value * 8.0 * decoder.middle.first.outputs() * pixels + 4.0 * scores;
+        }
+        most = most.max(resnet(&decoder.middle.first, pixels));
+        for level in &decoder.levels {
+            most = level.resnets.iter().fold(most, |most, one| most.max(resnet(one, pixels)));
+            if let Some(conv) = &level.resize {
+                pixels *= 4.0;
+                // The image before and after it is doubled.
+                most = most.max(size.value * 1.25 * conv.inputs() * pixels + conv.held(pixels, size));
+            }
+        }
+        most
     }
 
     /// Moments of the latents of images `[m, in_channels, height, width]` with values in [-1, 1], without the scaling

@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
 
-use super::{PromptModel, PromptScores, Truth};
+use super::{PromptModel, PromptParams, PromptScores, Truth};
 use crate::Error;
 use crate::device::{self, DeviceChoice};
 use crate::net::NetError;
-use crate::net::diffusers::{Clip, Folder, Tokenizer, Unet, Vae};
-use crate::process::{Level, ProcessError, Spacing, Steps, Vp};
+use crate::net::diffusers::{Clip, Folder, Stored, Tokenizer, Unet, UnetConfig, Vae, VaeConfig};
+use crate::process::{Level, Process, ProcessError, Spacing, Steps, Vp};
 use crate::score::{Prompted, Score};
 use crate::shape::Shape;
+use crate::store::memory_left;
 use crate::study::sweep::network_device;
+
+/// Largest height and width of pictures.
+const MOST_PIXELS: usize = 1 << 20;
 
 /// Where the paper's model is published.
 pub const STABLE_DIFFUSION: &str = "CompVis/stable-diffusion-v1-4";
@@ -42,30 +47,71 @@ impl DiffusersPrompts {
     /// give, and a device that can't be used.
     pub fn open(path: &Path, device: DeviceChoice, size: Option<usize>, batch: usize) -> Result<Self, Error> {
         let folder = Folder::open(path)?;
-        let device = network_device(device)?;
-        let place = match device {
-            device::Device::Cpu => Device::Cpu,
-            device::Device::Cuda(number) => Device::new_cuda(number).map_err(NetError::from)?,
-        };
+        let (device, place) = place(device)?;
         let (vp, tokenizer, hashes) = (folder.process()?, folder.tokenizer()?, folder.hashes()?);
         let clip = folder.text_encoder(DType::F32, &place)?;
         let vae = folder.vae(DType::F32, &place)?;
         let unet = folder.unet(DType::F32, &place)?;
-        let pixels = 1 << (vae.config().channels.len() - 1);
-        let side = match (size, unet.config().sample_size) {
-            (Some(size), _) if size > 0 && size.is_multiple_of(pixels) => size / pixels,
-            (Some(size), _) => {
-                let reason =
-                    format!("pictures of size {size} were asked for, expected a multiple of {pixels}");
-                return Err(NetError::Config { path: path.into(), reason }.into());
-            }
-            (None, Some(side)) => side,
-            (None, None) => {
-                let reason = "sample_size of the U-Net is missing; give the size of pictures".into();
-                return Err(NetError::Config { path: path.join("unet/config.json"), reason }.into());
-            }
-        };
+        let side = side(path, size, unet.config(), vae.config())?;
         Ok(Self { unet: Arc::new(unet), vae, clip, tokenizer, vp, hashes, device, side, batch })
+    }
+
+    /// What [`Self::open`] reads of a folder, and what a run of [`measure`](super::measure) with it takes. Settings, names
+    /// and shapes of all tensors are checked; their values are not read, and nothing is hashed. One pass of the network is
+    /// computed with zeros for its weights, where the memory is there.
+    ///
+    /// # Errors
+    /// As [`Self::open`], except for values of tensors.
+    pub fn needs(path: &Path, device: DeviceChoice, params: &PromptParams) -> Result<Needs, Error> {
+        let folder = Folder::open(path)?;
+        let (device, place) = place(device)?;
+        let (vp, tokenizer) = (folder.process()?, folder.tokenizer()?);
+        let below = |part: &str| path.join(part);
+        let (clip, clip_stored) = Clip::zeros(&below("text_encoder"), DType::F32, &Device::Cpu)?;
+        let (vae, vae_stored) = Vae::zeros(&below("vae"), DType::F32, &Device::Cpu)?;
+        let (unet, unet_stored) = Unet::zeros(&below("unet"), DType::F32, &Device::Cpu)?;
+        let parts = [("unet", unet_stored), ("vae", vae_stored), ("text_encoder", clip_stored)];
+        let side = side(path, None, unet.config(), vae.config())?;
+        let latents = Shape::image(side, side, unet.config().in_channels);
+        let pixels = side << (vae.config().channels.len() - 1);
+        let parameters: u64 = parts.iter().map(|(_, stored)| stored.parameters).sum();
+        let weights = DType::F32.size_in_bytes() as f64 * parameters as f64;
+        let (pass, product) = unet.pass_bytes((side, side), clip.config().tokens);
+        // Rows of S in f64.
+        let rows = 8.0 * params.settings().rows as f64 * latents.len() as f64;
+        let activations = (pass + rows).max(product).max(vae.decode_bytes((side, side)));
+        let bytes = weights + activations;
+
+        let text = Tensor::zeros((clip.config().tokens, clip.config().width), DType::F32, &Device::Cpu);
+        let text = text.map_err(NetError::from)?;
+        let level = vp.level(params.settings().t)?;
+        let unet = match device {
+            device::Device::Cpu => unet,
+            device::Device::Cuda(_) => Unet::zeros(&below("unet"), DType::F32, &place)?.0,
+        };
+        let score = Prompted::new(Arc::new(unet), &text, (side, side), 1)?;
+        let fits = memory_left().is_none_or(|left| bytes <= left as f64);
+        let pass = match fits {
+            true => {
+                let start = Instant::now();
+                score.score(Array2::zeros((1, latents.len())).view(), &[level])?;
+                Some(start.elapsed())
+            }
+            false => None,
+        };
+        Ok(Needs {
+            parts,
+            vocabulary: tokenizer.vocabulary(),
+            tokens: clip.config().tokens,
+            levels: vp.settings().levels,
+            latents,
+            pictures: Shape::image(pixels, pixels, vae.config().out_channels),
+            weights,
+            bytes,
+            passes: passes(params),
+            pass,
+            device,
+        })
     }
 
     /// The vectors of a text, `[tokens, d]`.
@@ -88,6 +134,79 @@ impl DiffusersPrompts {
         // One at a time: activations of a picture of 512x512 take gigabytes.
         let each = (0..samples.nrows()).map(|row| self.vae.decode(&latents.narrow(0, row, 1)?));
         Ok(Tensor::cat(&each.collect::<Result<Vec<_>, _>>()?, 0)?)
+    }
+}
+
+/// A model in a folder, and what a run with it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Needs {
+    /// Folders with weights, and what these take in their files.
+    pub parts: [(&'static str, Stored); 3],
+    /// Number of tokens that the tokenizer knows.
+    pub vocabulary: usize,
+    /// Largest number of tokens of a prompt.
+    pub tokens: usize,
+    /// Number of noise levels.
+    pub levels: usize,
+    /// Shape of what is sampled.
+    pub latents: Shape,
+    /// Shape of a picture.
+    pub pictures: Shape,
+    /// Bytes of the weights in memory.
+    pub weights: f64,
+    /// Bytes that a run with a batch size of 1 takes at its fullest moment, with the weights: an estimate for the CPU, where
+    /// `docs/prompts.md` compares it with measurements. A GPU's convolutions may take more.
+    pub bytes: f64,
+    /// Passes of the network for each prompt, where a product with the transposed Jacobian counts as three.
+    pub passes: usize,
+    /// Time of one pass; `None` where less memory is left than a run takes.
+    pub pass: Option<Duration>,
+    /// Where it was computed.
+    pub device: device::Device,
+}
+
+/// Passes of the network that [`measure`](super::measure) takes for one prompt.
+fn passes(params: &PromptParams) -> usize {
+    let settings = params.settings();
+    let each = if [0.0, 1.0].contains(&settings.spectrum_guidance) { 1 } else { 2 };
+    // With and without the prompt: each step, the first difference and two products of sharpness, and for the alignment
+    // another difference and the score without the prompt. A point of the spectrum is a row more.
+    settings.seeds * (2 * settings.steps + 8 + 3 + each * (settings.rows + 1))
+}
+
+/// The device for candle.
+fn place(choice: DeviceChoice) -> Result<(device::Device, Device), Error> {
+    let device = network_device(choice)?;
+    let place = match device {
+        device::Device::Cpu => Device::Cpu,
+        device::Device::Cuda(number) => Device::new_cuda(number).map_err(NetError::from)?,
+    };
+    Ok((device, place))
+}
+
+/// Height and width of the latents of networks that fit each other.
+fn side(path: &Path, size: Option<usize>, unet: &UnetConfig, vae: &VaeConfig) -> Result<usize, NetError> {
+    if vae.latent_channels != unet.in_channels {
+        let (found, expected) = (vae.latent_channels, unet.in_channels);
+        let reason = format!("latent_channels is {found}, expected {expected}, the in_channels of the U-Net");
+        return Err(NetError::Config { path: path.join("vae/config.json"), reason });
+    }
+    let pixels = 1 << (vae.channels.len() - 1);
+    match (size, unet.sample_size) {
+        (Some(size), _) if (1..=MOST_PIXELS).contains(&size) && size.is_multiple_of(pixels) => {
+            Ok(size / pixels)
+        }
+        (Some(size), _) => {
+            let reason = format!(
+                "pictures of size {size} were asked for, expected a multiple of {pixels} up to {MOST_PIXELS}"
+            );
+            Err(NetError::Config { path: path.into(), reason })
+        }
+        (None, Some(side)) => Ok(side),
+        (None, None) => {
+            let reason = "sample_size of the U-Net is missing; give the size of pictures".into();
+            Err(NetError::Config { path: path.join("unet/config.json"), reason })
+        }
     }
 }
 
@@ -145,5 +264,88 @@ impl PromptModel for DiffusersPrompts {
 
     fn truth(&self) -> Option<&Truth> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Level;
+    use crate::progress::Silent;
+    use crate::score::{Gaussian, ScoreError};
+    use crate::study::prompts::{Prompt, PromptSettings, measure};
+    use ndarray::Array1;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A score that counts its rows.
+    struct Counted(Gaussian, Arc<AtomicUsize>);
+
+    impl Score for Counted {
+        fn dim(&self) -> usize {
+            self.0.dim()
+        }
+
+        fn score(&self, x: ArrayView2<'_, f64>, levels: &[Level]) -> Result<Array2<f64>, ScoreError> {
+            self.1.fetch_add(x.nrows(), Ordering::Relaxed);
+            self.0.score(x, levels)
+        }
+
+        fn vjp(
+            &self,
+            x: ArrayView2<'_, f64>,
+            levels: &[Level],
+            v: ArrayView2<'_, f64>,
+        ) -> Result<Array2<f64>, ScoreError> {
+            self.1.fetch_add(3 * x.nrows(), Ordering::Relaxed);
+            self.0.vjp(x, levels, v)
+        }
+    }
+
+    struct Model(Vp, Arc<AtomicUsize>);
+
+    impl PromptModel for Model {
+        fn shape(&self) -> Shape {
+            Shape::image(2, 2, 1)
+        }
+
+        fn process(&self) -> &Vp {
+            &self.0
+        }
+
+        fn clip(&self) -> Option<f64> {
+            None
+        }
+
+        fn prompted(&self, _: &str) -> Result<PromptScores, Error> {
+            let score = |mean: f64| -> Result<Box<dyn Score + Send>, Error> {
+                let gaussian = Gaussian::new(Array1::from_elem(4, mean), Array1::ones(4))?;
+                Ok(Box::new(Counted(gaussian, self.1.clone())))
+            };
+            Ok(PromptScores { without: score(0.0)?, with: score(0.5)? })
+        }
+
+        fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error> {
+            Ok((samples.to_owned(), self.shape()))
+        }
+
+        fn identity(&self) -> Value {
+            json!("counted")
+        }
+
+        fn truth(&self) -> Option<&Truth> {
+            None
+        }
+    }
+
+    #[test]
+    fn passes_are_those_of_a_prompt() {
+        for spectrum_guidance in [1.0, 0.0, 2.0] {
+            let settings =
+                PromptSettings { seeds: 3, steps: 5, rows: 70, spectrum_guidance, ..Default::default() };
+            let params = settings.check().unwrap();
+            let model = Model(Vp::default(), Arc::default());
+            measure(&model, (0, &Prompt::new("a pear")), &params, None, &Silent).unwrap();
+            assert_eq!(model.1.load(Ordering::Relaxed), passes(&params), "{spectrum_guidance}");
+        }
     }
 }
