@@ -18,12 +18,12 @@ use tempfile::TempDir;
 const ARRAYS: &str = "2c8054b0ff691aee218a5255ed7ca6423313e2de5fbc68de3026f94cb9e0d16c";
 const CAPTIONS: &str = "00d42ad4edae534400809bba59f299d52c58f208dd97445b58b2b6cbad189404";
 
-fn fixture() -> PathBuf {
+pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji")
 }
 
 /// The entry of the registry, with the sums of the fixture.
-fn few() -> Entry {
+pub fn few() -> Entry {
     let entry = *find("emoji").unwrap();
     let Files::Emoji { train, captions, .. } = entry.files else { panic!("not emoji") };
     Entry {
@@ -33,26 +33,31 @@ fn few() -> Entry {
     }
 }
 
-struct Place {
+pub struct Place {
     dir: TempDir,
-    layout: Layout,
+    pub layout: Layout,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         use_own_caches();
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::at(dir.path().join("project"));
         Self { dir, layout }
     }
 
-    fn fetch(&self, from: Option<&Path>) -> (Result<Outcome, DataError>, Vec<Step>) {
+    pub fn fetch(&self, from: Option<&Path>) -> (Result<Outcome, DataError>, Vec<Step>) {
         let mut path = self.dir.path().join("bin").into_os_string();
         path.push(":/usr/bin:/bin");
         let system = System { path: Some(path), ..System::default() };
         let mut steps = Vec::new();
         let outcome = fetch_on(&system, &self.layout, &few(), from, &mut |step| steps.push(step));
         (outcome, steps)
+    }
+
+    /// The file of captions of the fetched data set.
+    pub fn captions(&self) -> PathBuf {
+        folder(&self.layout, &few()).join("captions.json")
     }
 
     /// A copy of the fixture with one change.

@@ -6,6 +6,7 @@
 
 mod corpus;
 mod images;
+mod models;
 mod mutate;
 mod readers;
 mod records;
@@ -289,6 +290,9 @@ targets! {
     cell: records::cell();
     plan: records::plan();
     settings: records::settings();
+    diffusers: models::diffusers();
+    prompts: models::prompts();
+    emoji: models::emoji();
 }
 
 #[test]

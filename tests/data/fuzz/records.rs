@@ -36,9 +36,9 @@ use super::mutate::{changed, changed_text};
 use super::{Case, SMALL, is_clear, peak};
 
 /// The files of a folder, by their names below it.
-type Files = BTreeMap<String, Vec<u8>>;
+pub type Files = BTreeMap<String, Vec<u8>>;
 
-fn files(folder: &Path) -> Files {
+pub fn files(folder: &Path) -> Files {
     let all = walkdir::WalkDir::new(folder).into_iter().map(|item| item.unwrap());
     all.filter(|item| item.file_type().is_file())
         .map(|item| {
@@ -49,7 +49,7 @@ fn files(folder: &Path) -> Files {
 }
 
 /// Puts files in place of whatever the folder holds.
-fn put(folder: &Path, files: &Files) {
+pub fn put(folder: &Path, files: &Files) {
     let _ = fs::remove_dir_all(folder);
     for (name, bytes) in files {
         let path = folder.join(name);
@@ -58,13 +58,13 @@ fn put(folder: &Path, files: &Files) {
     }
 }
 
-fn one_of(case: &mut Case, files: &Files) -> String {
+pub fn one_of(case: &mut Case, files: &Files) -> String {
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     case.of(&names).to_owned()
 }
 
 /// A changed text or changed bytes.
-fn changed_file(case: &mut Case, name: &str, good: &[u8], other: &[u8]) -> Vec<u8> {
+pub fn changed_file(case: &mut Case, name: &str, good: &[u8], other: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(good) {
         Ok(text) if name.ends_with("json") && !case.one_in(4) => {
             changed_text(case, text, "\"step\": -1,\n}\n\"k\": [[[[[[[[[[\n\"seed\": 1e999,").into_bytes()
@@ -160,7 +160,7 @@ pub fn weights() -> impl FnMut(&mut Case) -> bool + Send {
 }
 
 /// A `.safetensors` file with another header of the right length, or other bytes.
-fn changed_header(case: &mut Case, good: &[u8]) -> Vec<u8> {
+pub fn changed_header(case: &mut Case, good: &[u8]) -> Vec<u8> {
     if case.one_in(2) {
         return changed(case, good, good);
     }
