@@ -12,11 +12,11 @@ use mem2gen::ops::cuda::device::{CudaDriver, devices};
 use mem2gen::ops::cuda::nvrtc::Nvrtc;
 use mem2gen::project::{self, Layout};
 use mem2gen::store::memory_left;
-use mem2gen::study::prompts::{DiffusersPrompts, Needs, PromptSettings};
+use mem2gen::study::prompts::{DiffusersPrompts, Needs, Precision, PromptSettings};
 use ndarray::array;
 use ndarray_linalg::{Eigh, UPLO};
 
-use super::prompts::{LICENCE, weights_folder};
+use super::prompts::{LICENCE, precision, weights_folder};
 
 /// Check the environment and print the command that installs each missing part
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub struct Args {
     /// CompVis/stable-diffusion-v1-4 in the cache of Hugging Face. Values of tensors are not read
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     weights: Option<Option<PathBuf>>,
+    /// Half precision for the U-Net, as with 'mem2gen prompts --half'
+    #[arg(long, requires = "weights")]
+    half: bool,
 }
 
 /// Why `mem2gen doctor` failed.
@@ -85,7 +88,7 @@ impl Check {
 /// BLAS alone: it has no notebooks, and its users may have data of their own. With `--weights` as [`weights`].
 pub fn run(args: Args) -> Result<(), Error> {
     if let Some(folder) = args.weights {
-        return weights(&weights_folder(folder)?);
+        return weights(&weights_folder(folder)?, precision(args.half));
     }
     let layout = Layout::find();
     let packed = project::archive().is_some();
@@ -120,10 +123,10 @@ pub fn run(args: Args) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Library`] for a folder that can't be run, and [`Error::Memory`].
-fn weights(folder: &Path) -> Result<(), Error> {
+fn weights(folder: &Path, precision: Precision) -> Result<(), Error> {
     let settings = PromptSettings::default();
     let params = settings.clone().check().map_err(mem2gen::Error::from)?;
-    let needs = DiffusersPrompts::needs(folder, DeviceChoice::default(), &params)?;
+    let needs = DiffusersPrompts::needs(folder, DeviceChoice::default(), precision, &params)?;
     let Needs { vocabulary, tokens, levels, weights, bytes, passes, pass, device, .. } = needs;
     let mut rows = vec![["part", "tensors", "parameters", "bytes in files"].map(str::to_owned)];
     rows.extend(needs.parts.iter().map(|(part, stored)| {
@@ -137,8 +140,9 @@ fn weights(folder: &Path) -> Result<(), Error> {
     put_line!("latents: {}, pictures: {}", needs.latents, needs.pictures);
     let megabytes = |bytes: f64| bytes / 1e6;
     put_line!(
-        "memory: about {:.0} MB with single precision and a batch size of 1, of which the weights take {:.0} MB",
+        "memory: about {:.0} MB with {} precision and a batch size of 1, of which the weights take {:.0} MB",
         megabytes(bytes),
+        if precision == Precision::Half { "half" } else { "single" },
         megabytes(weights)
     );
     put_line!(

@@ -10,8 +10,8 @@ use mem2gen::project::Layout;
 use mem2gen::store::vacant;
 use mem2gen::study::prompts::frame::{prompts_rows, roc_frame};
 use mem2gen::study::prompts::{
-    DiffusersPrompts, Prompt, PromptModel, PromptSettings, RocSettings, STABLE_DIFFUSION, TrainedPrompts,
-    band, roc, run as measure_all,
+    DiffusersPrompts, Precision, Prompt, PromptModel, PromptSettings, RocSettings, STABLE_DIFFUSION,
+    TrainedPrompts, band, roc, run as measure_all,
 };
 use mem2gen::train::MOST_ROWS;
 
@@ -39,8 +39,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     weights: Option<Option<PathBuf>>,
     /// Height and width of pictures, with --weights [default: those of the model]
-    #[arg(long, value_name = "PIXELS", requires = "weights")]
+    #[arg(long, value_name = "PIXELS", requires = "weights", conflicts_with = "run")]
     size: Option<usize>,
+    /// Half precision for the U-Net: half of the memory for its weights, and no sharpness
+    #[arg(long, requires = "weights", conflicts_with = "run")]
+    half: bool,
     /// List of prompts: a JSON object a line, with the text as caption, prompt or text, and if they are known index, kind and
     /// url [default: the captions of the run with a dose and its templates; with --weights the nine prompts of the paper]
     #[arg(long, value_name = "FILE.jsonl")]
@@ -102,7 +105,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let list = layout.root().join("data/prompts/stable-diffusion.jsonl");
             let own = if listed.is_none() { Prompt::read(&list).map_err(Error::from)? } else { Vec::new() };
             let batch = args.batch.unwrap_or(1);
-            (Box::new(DiffusersPrompts::open(&weights, args.on.device, args.size, batch)?), own)
+            (
+                Box::new(DiffusersPrompts::open(
+                    &weights,
+                    args.on.device,
+                    precision(args.half),
+                    args.size,
+                    batch,
+                )?),
+                own,
+            )
         }
     };
     let prompts = listed.unwrap_or(own);
@@ -131,6 +143,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         out.display()
     );
     Ok(())
+}
+
+/// The precision that `--half` asks for.
+pub(super) fn precision(half: bool) -> Precision {
+    if half { Precision::Half } else { Precision::Single }
 }
 
 /// The folder of `--weights`, or else that of the paper's model in the cache of Hugging Face.

@@ -307,3 +307,43 @@ fn the_doctor_refuses_a_model_as_prompts_does() {
     );
     assert!(!said.ok && said.stderr.contains("stable-diffusion-v1-4"), "{}", said.stderr);
 }
+
+#[test]
+fn half_precision_gives_nearly_the_same_and_no_sharpness() {
+    let folder = Folder::new();
+    let list = list(&folder);
+    let rows = |name: &str, more: &[&str]| {
+        let call = ["prompts", "--weights", MODEL, "--prompts", &list, "--out", &folder.at(name)];
+        folder.runs(&[&call[..], &FEW[..], more].concat());
+        let notes = std::fs::read_to_string(folder.path(name).join("prompts.json")).unwrap();
+        let notes: serde_json::Value = serde_json::from_str(&notes).unwrap();
+        let table = read_parquet(&folder.path(name).join("prompts.parquet")).unwrap();
+        (prompts_rows(&table).unwrap(), notes["model"]["precision"].as_str().unwrap().to_owned())
+    };
+    let (single, half) = (rows("single", &[]), rows("half", &["--half"]));
+    assert_eq!((single.1.as_str(), half.1.as_str()), ("single", "half"));
+    assert_eq!((single.0.len(), half.0.len()), (4, 4));
+    for (one, other) in single.0.iter().zip(&half.0) {
+        assert!(one.sharpness.is_some_and(|v| v > 0.0) && other.sharpness.is_none());
+        for (what, a, b) in [
+            ("noise_first", one.noise_first, other.noise_first),
+            ("noise_mean", one.noise_mean, other.noise_mean),
+            ("alignment", one.alignment, other.alignment),
+            ("variation", one.variation, other.variation),
+            ("diversity", one.diversity.unwrap(), other.diversity.unwrap()),
+            ("curvature", one.curvature, other.curvature),
+        ] {
+            assert!((a - b).abs() < 0.03 * a.abs(), "{what}: {a} in single and {b} in half precision");
+        }
+    }
+    let told = folder.runs(&["doctor", "--weights", MODEL, "--half"]);
+    assert!(told.contains("with half precision") && told.contains("2464 with 4 seeds"), "{told}");
+    folder.refuses(&["doctor", "--half"], &["--weights"]);
+    let out = folder.at("out");
+    for option in [&["--half"][..], &["--size", "16"]] {
+        folder.refuses(
+            &[&["prompts", "--run", &folder.at("none"), "--out", &out], option].concat(),
+            &[option[0]],
+        );
+    }
+}

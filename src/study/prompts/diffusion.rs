@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use ndarray::{Array2, ArrayView2};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{PromptModel, PromptParams, PromptScores, Truth};
@@ -34,26 +35,53 @@ pub struct DiffusersPrompts {
     tokenizer: Tokenizer,
     vp: Vp,
     hashes: BTreeMap<String, String>,
+    precision: Precision,
     device: device::Device,
     side: usize,
     batch: usize,
 }
 
+/// Floating-point numbers of the U-Net. Text encoder and autoencoder compute in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    Single,
+    /// 16 bits: half of the memory for the weights, and no products with the transposed Jacobian.
+    Half,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::Single => DType::F32,
+            Self::Half => DType::F16,
+        }
+    }
+}
+
 impl DiffusersPrompts {
-    /// Reads a model in single precision. `size` is the height and width of pictures; `None` for that of the model.
+    /// Reads a model. `size` is the height and width of pictures; `None` for that of the model.
     ///
     /// # Errors
     /// [`NetError`] for a folder, settings and weights that are not those of a model, a size that the autoencoder does not
     /// give, and a device that can't be used.
-    pub fn open(path: &Path, device: DeviceChoice, size: Option<usize>, batch: usize) -> Result<Self, Error> {
+    pub fn open(
+        path: &Path,
+        device: DeviceChoice,
+        precision: Precision,
+        size: Option<usize>,
+        batch: usize,
+    ) -> Result<Self, Error> {
         let folder = Folder::open(path)?;
         let (device, place) = place(device)?;
         let (vp, tokenizer, hashes) = (folder.process()?, folder.tokenizer()?, folder.hashes()?);
         let clip = folder.text_encoder(DType::F32, &place)?;
         let vae = folder.vae(DType::F32, &place)?;
-        let unet = folder.unet(DType::F32, &place)?;
+        let unet = folder.unet(precision.dtype(), &place)?;
         let side = side(path, size, unet.config(), vae.config())?;
-        Ok(Self { unet: Arc::new(unet), vae, clip, tokenizer, vp, hashes, device, side, batch })
+        Ok(Self { unet: Arc::new(unet), vae, clip, tokenizer, vp, hashes, precision, device, side, batch })
     }
 
     /// What [`Self::open`] reads of a folder, and what a run of [`measure`](super::measure) with it takes. Settings, names
@@ -62,35 +90,45 @@ impl DiffusersPrompts {
     ///
     /// # Errors
     /// As [`Self::open`], except for values of tensors.
-    pub fn needs(path: &Path, device: DeviceChoice, params: &PromptParams) -> Result<Needs, Error> {
+    pub fn needs(
+        path: &Path,
+        device: DeviceChoice,
+        precision: Precision,
+        params: &PromptParams,
+    ) -> Result<Needs, Error> {
         let folder = Folder::open(path)?;
         let (device, place) = place(device)?;
         let (vp, tokenizer) = (folder.process()?, folder.tokenizer()?);
         let below = |part: &str| path.join(part);
         let (clip, clip_stored) = Clip::zeros(&below("text_encoder"), DType::F32, &Device::Cpu)?;
         let (vae, vae_stored) = Vae::zeros(&below("vae"), DType::F32, &Device::Cpu)?;
-        let (unet, unet_stored) = Unet::zeros(&below("unet"), DType::F32, &Device::Cpu)?;
+        let (unet, unet_stored) = Unet::zeros(&below("unet"), precision.dtype(), &Device::Cpu)?;
         let parts = [("unet", unet_stored), ("vae", vae_stored), ("text_encoder", clip_stored)];
         let side = side(path, None, unet.config(), vae.config())?;
         let latents = Shape::image(side, side, unet.config().in_channels);
         let pixels = side << (vae.config().channels.len() - 1);
-        let parameters: u64 = parts.iter().map(|(_, stored)| stored.parameters).sum();
-        let weights = DType::F32.size_in_bytes() as f64 * parameters as f64;
+        let size = |(part, stored): &(&str, Stored)| {
+            let dtype = if *part == "unet" { precision.dtype() } else { DType::F32 };
+            dtype.size_in_bytes() as f64 * stored.parameters as f64
+        };
+        let weights = parts.iter().map(size).sum();
         let (pass, product) = unet.pass_bytes((side, side), clip.config().tokens);
         // Rows of S in f64.
         let rows = 8.0 * params.settings().rows as f64 * latents.len() as f64;
+        let product = if precision == Precision::Half { 0.0 } else { product };
         let activations = (pass + rows).max(product).max(vae.decode_bytes((side, side)));
-        let bytes = weights + activations;
+        let bytes: f64 = weights + activations;
 
         let text = Tensor::zeros((clip.config().tokens, clip.config().width), DType::F32, &Device::Cpu);
         let text = text.map_err(NetError::from)?;
         let level = vp.level(params.settings().t)?;
         let unet = match device {
             device::Device::Cpu => unet,
-            device::Device::Cuda(_) => Unet::zeros(&below("unet"), DType::F32, &place)?.0,
+            device::Device::Cuda(_) => Unet::zeros(&below("unet"), precision.dtype(), &place)?.0,
         };
         let score = Prompted::new(Arc::new(unet), &text, (side, side), 1)?;
-        let fits = memory_left().is_none_or(|left| bytes <= left as f64);
+        // Of a GPU's memory nothing is known before it is used.
+        let fits = device != device::Device::Cpu || memory_left().is_none_or(|left| bytes <= left as f64);
         let pass = match fits {
             true => {
                 let start = Instant::now();
@@ -108,7 +146,7 @@ impl DiffusersPrompts {
             pictures: Shape::image(pixels, pixels, vae.config().out_channels),
             weights,
             bytes,
-            passes: passes(params),
+            passes: passes(params, precision),
             pass,
             device,
         })
@@ -166,12 +204,13 @@ pub struct Needs {
 }
 
 /// Passes of the network that [`measure`](super::measure) takes for one prompt.
-fn passes(params: &PromptParams) -> usize {
+fn passes(params: &PromptParams, precision: Precision) -> usize {
     let settings = params.settings();
     let each = if [0.0, 1.0].contains(&settings.spectrum_guidance) { 1 } else { 2 };
+    let sharpness = if precision == Precision::Half { 0 } else { 8 };
     // With and without the prompt: each step, the first difference and two products of sharpness, and for the alignment
     // another difference and the score without the prompt. A point of the spectrum is a row more.
-    settings.seeds * (2 * settings.steps + 8 + 3 + each * (settings.rows + 1))
+    settings.seeds * (2 * settings.steps + sharpness + 3 + each * (settings.rows + 1))
 }
 
 /// The device for candle.
@@ -258,8 +297,17 @@ impl PromptModel for DiffusersPrompts {
         Ok((pictures.expect("a tensor has as many values as its shape"), shape))
     }
 
+    fn products(&self) -> bool {
+        self.precision != Precision::Half
+    }
+
     fn identity(&self) -> Value {
-        json!({ "files": self.hashes, "size": self.side, "device": self.device })
+        json!({
+            "files": self.hashes,
+            "size": self.side,
+            "precision": self.precision,
+            "device": self.device,
+        })
     }
 
     fn truth(&self) -> Option<&Truth> {
@@ -301,7 +349,7 @@ mod tests {
         }
     }
 
-    struct Model(Vp, Arc<AtomicUsize>);
+    struct Model(Vp, Arc<AtomicUsize>, Precision);
 
     impl PromptModel for Model {
         fn shape(&self) -> Shape {
@@ -328,6 +376,10 @@ mod tests {
             Ok((samples.to_owned(), self.shape()))
         }
 
+        fn products(&self) -> bool {
+            self.2 == Precision::Single
+        }
+
         fn identity(&self) -> Value {
             json!("counted")
         }
@@ -339,13 +391,20 @@ mod tests {
 
     #[test]
     fn passes_are_those_of_a_prompt() {
-        for spectrum_guidance in [1.0, 0.0, 2.0] {
+        for (spectrum_guidance, precision) in [
+            (1.0, Precision::Single),
+            (0.0, Precision::Single),
+            (2.0, Precision::Single),
+            (1.0, Precision::Half),
+        ] {
             let settings =
                 PromptSettings { seeds: 3, steps: 5, rows: 70, spectrum_guidance, ..Default::default() };
             let params = settings.check().unwrap();
-            let model = Model(Vp::default(), Arc::default());
-            measure(&model, (0, &Prompt::new("a pear")), &params, None, &Silent).unwrap();
-            assert_eq!(model.1.load(Ordering::Relaxed), passes(&params), "{spectrum_guidance}");
+            let model = Model(Vp::default(), Arc::default(), precision);
+            let measured = measure(&model, (0, &Prompt::new("a pear")), &params, None, &Silent).unwrap();
+            assert_eq!(model.1.load(Ordering::Relaxed), passes(&params, precision), "{spectrum_guidance}");
+            let single = precision == Precision::Single;
+            assert!(measured.iter().all(|one| one.row.sharpness.is_some() == single));
         }
     }
 }

@@ -60,8 +60,8 @@ pub struct PromptRow {
     /// Mean of ||d|| over the steps (Wen et al.).
     pub noise_mean: f64,
     /// sigma^3 ||(J(x | c) - J(x))^T (s(x | c) - s(x))|| at the first step: the sharpness difference of Jeon et al., with
-    /// the transposed Jacobian, which is that of a gradient itself.
-    pub sharpness: f64,
+    /// the transposed Jacobian, which is that of a gradient itself; `None` for a model in half precision.
+    pub sharpness: Option<f64>,
     /// Cosine of s(x | c) - s(x) with s(x) at the starting point and the level of the spectrum (after Asthana et al.).
     pub alignment: f64,
     /// Mean attention that the latents pay to the token that ends the prompt, at the last step (after Chen et al.); `None` for
@@ -188,9 +188,14 @@ pub fn measure(
     let (pictures, shape) = model.pictures(samples.view())?;
 
     let first = vec![path.levels()[0]; settings.seeds];
-    let apart = difference(&prompted, x.view(), &first)?;
-    let bent = prompted.with.vjp(x.view(), &first, apart.view())?
-        - prompted.without.vjp(x.view(), &first, apart.view())?;
+    let bent = match model.products() {
+        true => {
+            let apart = difference(&prompted, x.view(), &first)?;
+            let with = prompted.with.vjp(x.view(), &first, apart.view())?;
+            Some(with - prompted.without.vjp(x.view(), &first, apart.view())?)
+        }
+        false => None,
+    };
     let low = vec![level; settings.seeds];
     let (guidance, plain) = (difference(&prompted, x.view(), &low)?, prompted.without.score(x.view(), &low)?);
 
@@ -235,7 +240,7 @@ pub fn measure(
                 asymmetry: exact.map(|exact| exact.asymmetry),
                 noise_first: norms[0][seed],
                 noise_mean: each.sum::<f64>() / norms.len() as f64,
-                sharpness: first[seed].sigma().powi(3) * norm(bent.row(seed)),
+                sharpness: bent.as_ref().map(|bent| first[seed].sigma().powi(3) * norm(bent.row(seed))),
                 alignment: cosine(guidance.row(seed), plain.row(seed)),
                 bright: weighted.map(|(mean, _)| mean),
                 noise_bright: weighted.map(|(_, weighted)| weighted),
@@ -473,7 +478,7 @@ mod tests {
             assert_eq!((row.part.as_deref(), row.dose), (Some("dosed"), Some(8.0)));
             // One memory: J = -1 / sigma^2, with the fluctuation of 400 rows in 4 dimensions.
             assert!((row.curvature - 1.0).abs() < 0.1 && row.flat == 0.0, "{row:?}");
-            assert!(row.noise_first > 0.0 && row.noise_mean > 0.0 && row.sharpness > 0.0);
+            assert!(row.noise_first > 0.0 && row.noise_mean > 0.0 && row.sharpness.unwrap() > 0.0);
             assert!(row.diversity.unwrap() < 1e-3);
             assert_eq!(row.bright, Some(0.25));
             // Beside: 0 and 0 apart in both rows; below: 1.8 twice.
@@ -481,7 +486,8 @@ mod tests {
         }
         for one in &wide {
             let row = &one.row;
-            assert_eq!((row.noise_first, row.noise_mean, row.sharpness, row.alignment), (0.0, 0.0, 0.0, 0.0));
+            assert_eq!((row.noise_first, row.noise_mean, row.alignment), (0.0, 0.0, 0.0));
+            assert_eq!(row.sharpness, Some(0.0));
             assert_eq!((row.own, row.part.as_deref()), (None, None));
             assert_eq!((row.bright, row.noise_bright), (None, None));
             assert!(row.nearest.unwrap() < 0.05);

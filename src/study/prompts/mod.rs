@@ -16,7 +16,7 @@ mod run;
 mod settings;
 mod spectrum;
 
-pub use diffusion::{DiffusersPrompts, Needs, STABLE_DIFFUSION};
+pub use diffusion::{DiffusersPrompts, Needs, Precision, STABLE_DIFFUSION};
 pub use doses::{DoseGroup, DoseRow, Doses, DosesSettings, SpectrumRow, doses, trained};
 pub use figure::sample_pictures;
 pub use list::Prompt;

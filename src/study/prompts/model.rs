@@ -84,6 +84,11 @@ pub trait PromptModel: Sync {
     /// Those of the decoder.
     fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error>;
 
+    /// Whether scores have products with their transposed Jacobian.
+    fn products(&self) -> bool {
+        true
+    }
+
     /// Everything that the scores depend on.
     fn identity(&self) -> Value;
 

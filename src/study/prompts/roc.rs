@@ -120,7 +120,7 @@ const MEASURES: [Measure; 13] = [
     },
     Measure { name: "noise_first", larger: true, of: |r| Some(r.noise_first), passes: |_| 0 },
     Measure { name: "noise_mean", larger: true, of: |r| Some(r.noise_mean), passes: |_| 0 },
-    Measure { name: "sharpness", larger: true, of: |r| Some(r.sharpness), passes: |_| 8 },
+    Measure { name: "sharpness", larger: true, of: |r| r.sharpness, passes: |_| 8 },
     Measure { name: "alignment", larger: true, of: |r| Some(r.alignment), passes: |_| 2 },
     Measure { name: "bright", larger: true, of: |r| r.bright, passes: |_| 1 },
     Measure { name: "noise_bright", larger: true, of: |r| r.noise_bright, passes: |_| 1 },
