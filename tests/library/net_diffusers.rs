@@ -19,7 +19,7 @@ use mem2gen::sample::ddim;
 use mem2gen::score::{Guided, Prompted, Score};
 use mem2gen::shape::Shape;
 use mem2gen::study::curvature::{CurvatureSettings, Points, curvature};
-use mem2gen::study::prompts::{DiffusersPrompts, PromptModel};
+use mem2gen::study::prompts::{DiffusersPrompts, Precision, PromptModel};
 use ndarray::{Array2, Axis};
 use tempfile::TempDir;
 
@@ -441,8 +441,8 @@ fn attention_to_the_end_of_a_prompt_agrees_with_diffusers() {
     let prompt = "a red house, don't stop";
     let mut found = Vec::new();
     for batch in [1, 2] {
-        let model =
-            DiffusersPrompts::open(&folder().join("tiny"), DeviceChoice::default(), None, batch).unwrap();
+        let (tiny, device) = (folder().join("tiny"), DeviceChoice::default());
+        let model = DiffusersPrompts::open(&tiny, device, Precision::Single, None, batch).unwrap();
         let level = model.process().level(1.0).unwrap();
         found.push(model.end_attention(prompt, rows.view(), level).unwrap().unwrap());
     }

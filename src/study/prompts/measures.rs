@@ -188,9 +188,9 @@ pub fn measure(
     let (pictures, shape) = model.pictures(samples.view())?;
 
     let first = vec![path.levels()[0]; settings.seeds];
+    let apart = difference(&prompted, x.view(), &first)?;
     let bent = match model.products() {
         true => {
-            let apart = difference(&prompted, x.view(), &first)?;
             let with = prompted.with.vjp(x.view(), &first, apart.view())?;
             Some(with - prompted.without.vjp(x.view(), &first, apart.view())?)
         }
