@@ -230,7 +230,7 @@ fn the_doctor_says_what_a_model_takes() {
         "1000 noise levels",
         "latents: 8x8x4, pictures: 16x16x3",
         "of which the weights take 1 MB",
-        "2496 with 4 seeds, 50 steps and 512 rows",
+        "2500 with 4 seeds, 50 steps and 512 rows",
         "values of tensors, which were not read",
         "OpenRAIL",
         "time: one pass took",

@@ -496,10 +496,15 @@ fn shards_are_one_model() {
     let unet = Unet::read(to.path(), DType::F64, &Device::Cpu).unwrap();
     close("shards", &unet.forward(&latents, &times, &text).unwrap(), &golden["output"], 3e-7);
 
-    let outside = serde_json::json!({ "weight_map": { "a": "../a.safetensors" } });
-    fs::write(&index, outside.to_string()).unwrap();
-    let error = Unet::read(to.path(), DType::F64, &Device::Cpu).err().unwrap().to_string();
-    assert!(error.contains("lists \"../a.safetensors\", expected names of files beside it"), "{error}");
+    let long = "x".repeat(2000);
+    for (name, shown) in
+        [("../a.safetensors", "../a.safetensors"), ("a\u{1b}[31m", "a\\u{1b}[31m"), (&long, "xxx")]
+    {
+        fs::write(&index, serde_json::json!({ "weight_map": { "a": name } }).to_string()).unwrap();
+        let error = Unet::read(to.path(), DType::F64, &Device::Cpu).err().unwrap().to_string();
+        assert!(error.contains(&format!("lists \"{shown}")) && error.len() < 600, "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
 }
 
 /// The line of a U-Net that can't be read.

@@ -72,7 +72,10 @@ impl TensorFiles {
                 let Index { weight_map } =
                     from_json(&read_file(&index)?).map_err(|reason| bad(&index, reason))?;
                 let names: BTreeSet<String> = weight_map.into_values().collect();
-                if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+                let odd = |name: &str| {
+                    name.contains(['/', '\\']) || name.contains(char::is_control) || name.len() > 255
+                };
+                if let Some(name) = names.iter().find(|name| odd(name)) {
                     return Err(bad(&index, format!("lists {name:?}, expected names of files beside it")));
                 }
                 return Self::open(index, names.iter().map(|name| folder.join(name)).collect());

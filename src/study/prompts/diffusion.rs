@@ -146,7 +146,8 @@ impl DiffusersPrompts {
             pictures: Shape::image(pixels, pixels, vae.config().out_channels),
             weights,
             bytes,
-            passes: passes(params, precision),
+            // And one for the attention to the end of the prompt.
+            passes: passes(params, precision) + params.settings().seeds,
             pass,
             device,
         })
