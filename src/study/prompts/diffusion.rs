@@ -208,10 +208,10 @@ pub struct Needs {
 fn passes(params: &PromptParams, precision: Precision) -> usize {
     let settings = params.settings();
     let each = if [0.0, 1.0].contains(&settings.spectrum_guidance) { 1 } else { 2 };
-    let sharpness = if precision == Precision::Half { 0 } else { 8 };
-    // With and without the prompt: each step, the first difference and two products of sharpness, and for the alignment
-    // another difference and the score without the prompt. A point of the spectrum is a row more.
-    settings.seeds * (2 * settings.steps + sharpness + 3 + each * (settings.rows + 1))
+    let sharpness = if precision == Precision::Half { 0 } else { 6 };
+    // With and without the prompt: each step, the first difference, two products of sharpness, and for the alignment another
+    // difference and the score without the prompt. A point of the spectrum is a row more.
+    settings.seeds * (2 * settings.steps + 2 + sharpness + 3 + each * (settings.rows + 1))
 }
 
 /// The device for candle.

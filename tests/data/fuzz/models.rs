@@ -193,7 +193,8 @@ pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
     let captions = fetched.captions();
     let text = fs::read_to_string(&captions).unwrap();
     move |case| {
-        let folder = place.path("packages");
+        // The whole place, whose folder is removed with it.
+        let (folder, fetched) = (place.path("packages"), &fetched);
         if case.one_in(4) {
             let bytes = changed_text(case, &text, "\"tone\":null},\n{\"format\":1\n\"code\":\"\\u0000\"")
                 .into_bytes();
