@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mem2gen::class::Group;
 use mem2gen::data::{self, Range, Split};
-use mem2gen::device::DeviceChoice;
+use mem2gen::device::{Device, DeviceChoice};
 use mem2gen::frame::read_parquet;
 use mem2gen::memory::toy::points;
 use mem2gen::memory::{self, AttractorSettings};
@@ -24,6 +24,8 @@ use mem2gen::study::curvature::frame::sets_rows;
 use mem2gen::study::curvature::{CurvatureSettings, Points, curvature, point_rows, set_row};
 use mem2gen::study::load::frame::load_rows;
 use mem2gen::study::load::{LoadData, LoadSettings, load_cell, null_distance};
+use mem2gen::study::prompts::frame::prompts_rows;
+use mem2gen::study::prompts::{DosesSettings, Prompt, PromptSettings, TrainedPrompts, measure};
 use mem2gen::study::subject::networks_rows;
 use mem2gen::study::sweep::frame::cells_rows;
 use mem2gen::study::sweep::{self, Options, Plan, Task, Watch};
@@ -31,7 +33,7 @@ use mem2gen::study::toy::frame::ladder_rows;
 use mem2gen::study::toy::trained::frame::{attractors_rows, grid_rows, summary_rows};
 use mem2gen::study::toy::trained::{GridRow, TrainedSettings};
 use mem2gen::study::toy::{ToySettings, ladder};
-use mem2gen::train::{Kind, RunDir};
+use mem2gen::train::{Kind, RunDir, TrainSettings, TrainingData};
 use ndarray::s;
 
 fn layout() -> Layout {
@@ -225,6 +227,39 @@ fn landscapes_follow_from_the_published_weights() {
         assert!((got.mean / wanted.mean - 1.0).abs() < 1e-4, "{got:?} {wanted:?}");
         let (a, b) = (got.asymmetry.unwrap(), wanted.asymmetry.unwrap());
         assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+/// Two captions of the network of doses, from its published weights.
+#[test]
+fn captions_follow_from_the_published_weights() {
+    let DosesSettings { plan, steps, measure: wanted, .. } = settings("prompts");
+    let training = TrainSettings::named(&layout(), &plan).unwrap();
+    let Ok(data) = TrainingData::load(&layout(), &training.data) else {
+        eprintln!("SKIPPED: emoji are not in the cache");
+        return;
+    };
+    let (params, run) = (training.check(data.shape()).unwrap(), tempfile::tempdir().unwrap());
+    let file = layout().results().join("networks").join(format!("{plan}.safetensors"));
+    RunDir::restore(run.path(), &params, &data, Device::Cpu, &file).unwrap();
+    let model = TrainedPrompts::open(run.path(), &layout(), DeviceChoice::default(), 64).unwrap();
+    let wanted = PromptSettings { exact: 0, seeds: 2, ..wanted }.check().unwrap();
+    let rows = prompts_rows(&table("prompts_doses")).unwrap();
+    for (number, caption) in model.captions().into_iter().enumerate().filter(|(n, _)| [0, 200].contains(n)) {
+        let found = measure(&model, (number, &Prompt::new(caption)), &wanted, None, &Silent).unwrap();
+        for one in found {
+            let due = rows
+                .iter()
+                .find(|r| {
+                    (r.step, r.prompt, r.seed) == (steps.last().copied(), number, one.row.seed)
+                        && r.caption == caption
+                })
+                .unwrap();
+            // Another processor rounds the sums of the sampler's 50 steps in another way.
+            assert!((one.row.curvature / due.curvature - 1.0).abs() < 0.02, "{:?} {due:?}", one.row);
+            assert!((one.row.own.unwrap() - due.own.unwrap()).abs() < 0.01, "{:?} {due:?}", one.row);
+            assert_eq!((one.row.dose, &one.row.part), (due.dose, &due.part));
+        }
     }
 }
 

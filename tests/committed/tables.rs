@@ -6,7 +6,7 @@ use std::path::Path;
 use mem2gen::frame::{TableError, read_parquet, write_parquet};
 use mem2gen::study::subject::{networks_frame, networks_rows};
 use mem2gen::study::toy::{self, trained};
-use mem2gen::study::{basin, claims, curvature, energy, load, sweep};
+use mem2gen::study::{basin, claims, curvature, energy, load, prompts, sweep};
 use polars::prelude::DataFrame;
 
 type Frame = Result<DataFrame, TableError>;
@@ -42,6 +42,8 @@ fn every_committed_table_is_written_again_to_the_same_bytes() {
         ("memory_load".into(), there_and_back!(load, load_rows, load_frame)),
         ("potential_arcs".into(), networks_there_and_back!(energy, curves_rows, curves_frame)),
         ("potential_gaps".into(), networks_there_and_back!(energy, gaps_rows, gaps_frame)),
+        ("prompts_doses".into(), there_and_back!(prompts, prompts_rows, prompts_frame)),
+        ("prompts_spectra".into(), there_and_back!(prompts, spectrum_rows, spectrum_frame)),
         ("toy_ladder".into(), there_and_back!(toy, ladder_rows, ladder_frame)),
         ("toy_trained".into(), there_and_back!(trained, summary_rows, summary_frame)),
         ("toy_trained_attractors".into(), there_and_back!(trained, attractors_rows, attractors_frame)),
