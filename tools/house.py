@@ -318,8 +318,8 @@ class House(Source):
         parts = [Part(f"{i.kind} {i.name}", self.shown(i.module.file), self.digest(i, tags)) for i in reached]
         facts = [self.facts(item) for item in reached]
         files = {file for f in facts for file in f.files} - {self.root / other for other in OTHER_PROFILES}
-        named = set(json.dumps(self.toml(self.root / PROFILE)).split('"'))
         for folder in set().union(*(f.plans for f in facts)):
+            named = set(json.dumps(self.toml(self.root / PROFILE)).split('"'))
             files |= {file for file in (self.root / folder).glob("*.toml") if file.stem in named}
         parts += [Part(f"file {file.name}", self.shown(file), self.digest_of_file(file)) for file in files]
         self.built_from = self.built_from or list(self.packages())
