@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mem2gen::Error;
 use mem2gen::frame::{Table, read_parquet, write_parquet};
 use mem2gen::net::diffusers::cached;
+use mem2gen::process::Process;
 use mem2gen::progress::Printed;
 use mem2gen::project::Layout;
 use mem2gen::store::vacant;
@@ -92,6 +93,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Option { option: "--batch", reason });
     }
     let params = args.settings.check().map_err(Error::from)?;
+    let PromptSettings { exact, t, .. } = params.settings().clone();
+    if args.half && exact > 0 {
+        let reason = "needs single precision, as products with the transposed Jacobian do; leave --half away";
+        return Err(Failure::Option { option: "--exact", reason: reason.into() });
+    }
     let listed = args.prompts.as_deref().map(Prompt::read).transpose().map_err(Error::from)?;
     let layout = Layout::find();
     let (model, own): (Box<dyn PromptModel>, Vec<Prompt>) = match (args.run, args.weights) {
@@ -117,6 +123,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
             )
         }
     };
+    if model.process().level(t).map_err(Error::from)?.sigma() == 0.0 {
+        let reason = format!("is {t}, where there is no noise, expected a time from 0");
+        return Err(Failure::Option { option: "--t", reason });
+    }
     let prompts = listed.unwrap_or(own);
     let licence = model.truth().is_none().then_some(LICENCE);
     let written = measure_all(&*model, &prompts, &params, &out, &Printed)?;

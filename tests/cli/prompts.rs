@@ -340,6 +340,9 @@ fn half_precision_gives_nearly_the_same_and_no_sharpness() {
     assert!(told.contains("with half precision") && told.contains("2476 with 4 seeds"), "{told}");
     folder.refuses(&["doctor", "--half"], &["--weights"]);
     let out = folder.at("out");
+    let call = ["prompts", "--weights", MODEL, "--out", &out];
+    folder.refuses(&[&call[..], &["--half", "--exact", "1"]].concat(), &["--exact", "--half"]);
+    folder.refuses(&[&call[..], &["--t", "-1"]].concat(), &["--t", "-1", "no noise"]);
     for option in [&["--half"][..], &["--size", "16"]] {
         folder.refuses(
             &[&["prompts", "--run", &folder.at("none"), "--out", &out], option].concat(),
