@@ -279,7 +279,8 @@ impl PromptModel for DiffusersPrompts {
     ) -> Result<Option<Array2<f64>>, Error> {
         // The first end closes the text, the others fill the context.
         let tokens = self.tokenizer.encode(caption)?.ids;
-        let end = tokens.iter().position(|token| Some(token) == tokens.last()).unwrap_or(0);
+        let end = tokens.iter().position(|token| Some(token) == tokens.last());
+        let end = end.expect("the last token is among the tokens, which fill a context that is not empty");
         let size = (self.side, self.side);
         let score = Prompted::new(self.unet.clone(), &self.text(caption)?, size, self.batch)?;
         Ok(Some(score.attention(x, &vec![level; x.nrows()], end)?))
