@@ -49,6 +49,8 @@ class Browser:
         os.environ["SE_AVOID_STATS"] = "true"
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         self.driver.set_page_load_timeout(60)
+        # Leave the browser's own first page, so that it loads nothing more beside ours.
+        self.driver.get("about:blank")
 
     def close(self):
         self.driver.quit()
@@ -58,7 +60,10 @@ class Browser:
         urls = []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
+            if message["method"] != "Network.requestWillBeSent":
+                continue
+            # The browser's own first page (`chrome:`, `chrome-untrusted:`) may still be loading when ours is opened.
+            if not urlsplit(message["params"]["documentURL"]).scheme.startswith("chrome"):
                 urls.append(message["params"]["request"]["url"])
         return urls
 
@@ -98,8 +103,7 @@ class Browser:
         found += [f"a formula is not rendered: {text[:120]}" for text in raw]
         for asked in self.requests():
             parts = urlsplit(asked)
-            # `chrome:` is the browser's own first page, which asks no host.
-            if parts.scheme not in ("file", "data", "blob", "about", "chrome") and parts.hostname != "127.0.0.1":
+            if parts.scheme not in ("file", "data", "blob", "about") and parts.hostname != "127.0.0.1":
                 found.append(f"asks another host: {asked[:100]}")
         for entry in self.driver.get_log("browser"):
             if entry["level"] == "SEVERE":
