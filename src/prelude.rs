@@ -21,6 +21,9 @@ pub use crate::progress::{Progress, ProgressSink, Silent};
 pub use crate::random::{Stream, Streams};
 pub use crate::sample::{ddim, start};
 pub use crate::score::Score;
+pub use crate::study::attractors::{
+    self, CensusParams, CensusRow, CensusSettings, Censuses, Found, Start, Starts,
+};
 pub use crate::study::basin::{self, BasinSettings, Basins};
 pub use crate::study::claims::{self, Claims};
 pub use crate::study::curvature::{self, CurvatureSettings, Spectra};

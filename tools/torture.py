@@ -306,6 +306,12 @@ CALLS = (
     Call("sweep", "sweep collect --plan {w}/tiny.toml --runs {w}/cells --out {o}/tables", ("tables",)),
     Call("sweep", "sweep publish --plan {w}/tiny.toml --runs {w}/cells --out {o}/nets", ("nets",)),
     Call("sweep", "sweep plan --plan {w}/tiny.toml --slurm --out {o}/job.sh", ("job.sh",)),
+    Call(
+        "attractors",
+        "attractors --run {w}/church --delta 0.5 --starts 6 --plain 5 --most-steps 9 --positions {o}/X.npy --flows {o}/F.parquet "
+        "--out {o}/A.parquet",
+        ("A.parquet", "X.npy", "F.parquet"),
+    ),
     Call("basin", f"basin --run {{w}}/church {BASIN}", ("T.parquet", "A.parquet")),
     Call(
         "curvature",

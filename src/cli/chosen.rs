@@ -27,6 +27,16 @@ impl Chosen {
         Subject::open(self.source.folder(), &Layout::find(), &options).map_err(named)
     }
 
+    /// The choice of images.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// Whether the score is the exact one of the training set.
+    pub fn is_exact(&self) -> bool {
+        self.source.is_exact()
+    }
+
     /// The chosen images of a group.
     pub fn images(&self, subject: &Subject, group: Group) -> Result<Images, Failure> {
         subject.images(group, &self.choice).map_err(named)

@@ -4,6 +4,7 @@
 mod output;
 
 mod arch;
+mod attractors;
 mod basin;
 mod chosen;
 mod claims;
@@ -60,6 +61,7 @@ enum Command {
     Sample(Box<sample::Args>),
     Likelihood(likelihood::Args),
     Sweep(Box<sweep::Args>),
+    Attractors(Box<attractors::Args>),
     Basin(Box<basin::Args>),
     Curvature(Box<curvature::Args>),
     Potential(Box<potential::Args>),
@@ -113,6 +115,7 @@ impl Command {
             Self::Sample(_) => "sample",
             Self::Likelihood(_) => "likelihood",
             Self::Sweep(_) => "sweep",
+            Self::Attractors(_) => "attractors",
             Self::Basin(_) => "basin",
             Self::Curvature(_) => "curvature",
             Self::Potential(_) => "potential",
@@ -131,6 +134,7 @@ impl Command {
             Self::Train(_)
                 | Self::Sample(_)
                 | Self::Sweep(_)
+                | Self::Attractors(_)
                 | Self::Basin(_)
                 | Self::Curvature(_)
                 | Self::Potential(_)
@@ -183,7 +187,7 @@ fn status() -> u8 {
         put_error!("mem2gen {name}: signals keep their defaults: {e}");
     }
     // OpenBLAS asks for 128 MiB, and for ever where it does not get them.
-    let lapack = matches!(cli.command, Command::Minima(_) | Command::Curvature(_));
+    let lapack = matches!(cli.command, Command::Minima(_) | Command::Curvature(_) | Command::Attractors(_));
     if let Some(left) = memory_left().filter(|left| lapack && *left < 256 << 20) {
         put_error!(
             "mem2gen {name}: {} MiB of memory are left, but LAPACK needs 256 MiB; free memory or raise its limit",
@@ -204,6 +208,7 @@ fn status() -> u8 {
         Command::Sample(args) => sample::run(*args).map_err(Into::into),
         Command::Likelihood(args) => likelihood::run(args).map_err(Into::into),
         Command::Sweep(args) => sweep::run(*args).map_err(Into::into),
+        Command::Attractors(args) => attractors::run(*args).map_err(Into::into),
         Command::Basin(args) => basin::run(*args).map_err(Into::into),
         Command::Curvature(args) => curvature::run(*args).map_err(Into::into),
         Command::Potential(args) => potential::run(*args).map_err(Into::into),

@@ -28,6 +28,11 @@ impl Source {
         &self.run
     }
 
+    /// Whether the score is the exact one of the training set.
+    pub fn is_exact(&self) -> bool {
+        self.options.score == ScoreKind::Exact
+    }
+
     /// The options of the score, checked.
     pub fn options(&self) -> Result<ScoreOptions, Failure> {
         let options = ScoreOptions { device: self.on.device, ..self.options.clone() };

@@ -1,4 +1,4 @@
-//! Clusters of samples, as in the paper's toy model.
+//! Clusters of samples: Ward's, as in the paper's toy model, and connected groups.
 
 use kodama::{Method, linkage};
 use ndarray::{Array2, ArrayView2};
@@ -37,13 +37,43 @@ pub struct Clusters {
 /// # Ok::<(), mem2gen::Error>(())
 /// ```
 pub fn ward(x: ArrayView2<'_, f64>, threshold: f64) -> Result<Clusters, OpError> {
-    const NAME: &str = "ward clusters";
-    OpError::positive(NAME, "threshold", threshold)?;
+    OpError::positive("ward clusters", "threshold", threshold)?;
+    clusters("ward clusters", x, Method::Ward, |d| d < threshold)
+}
+
+/// The groups of rows of `x` `[m, N]` that are connected by distances of at most `distance`, directly or through other
+/// rows (single linkage).
+///
+/// Takes 4 m^2 bytes for the distances of all pairs.
+///
+/// # Errors
+/// As [`ward`].
+///
+/// ```
+/// use mem2gen::detect::linked;
+/// use ndarray::array;
+///
+/// let groups = linked(array![[0.0], [5.0], [1.0], [2.0]].view(), 1.0)?;
+/// assert_eq!((groups.label, groups.size), (vec![0, 1, 0, 0], vec![3, 1]));
+/// # Ok::<(), mem2gen::Error>(())
+/// ```
+pub fn linked(x: ArrayView2<'_, f64>, distance: f64) -> Result<Clusters, OpError> {
+    OpError::positive("linked rows", "distance", distance)?;
+    clusters("linked rows", x, Method::Single, |d| d <= distance)
+}
+
+/// Agglomerative clusters: those of the tree's merges that are `near`.
+fn clusters(
+    operation: &'static str,
+    x: ArrayView2<'_, f64>,
+    method: Method,
+    near: impl Fn(f64) -> bool,
+) -> Result<Clusters, OpError> {
     if x.is_empty() {
-        return Err(OpError::Empty { operation: NAME, argument: "x", found: x.shape().to_vec() });
+        return Err(OpError::Empty { operation, argument: "x", found: x.shape().to_vec() });
     }
     if let Some(((row, column), &value)) = x.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        return Err(OpError::NotFinite { operation: NAME, argument: "x", row, column, value });
+        return Err(OpError::NotFinite { operation, argument: "x", row, column, value });
     }
     let m = x.nrows();
     // The upper triangle, row by row.
@@ -55,13 +85,13 @@ pub fn ward(x: ArrayView2<'_, f64>, threshold: f64) -> Result<Clusters, OpError>
             })
         })
         .collect();
-    let tree = linkage(&mut apart, m, Method::Ward);
+    let tree = linkage(&mut apart, m, method);
     // Merged clusters are numbered m, m + 1, ... in the order of merging; one of its rows represents each.
     let mut row_of: Vec<usize> = (0..m).collect();
     let mut parent: Vec<usize> = (0..m).collect();
     for step in tree.steps() {
         let (a, b) = (row_of[step.cluster1], row_of[step.cluster2]);
-        if step.dissimilarity < threshold {
+        if near(step.dissimilarity) {
             let (a, b) = (root(&mut parent, a), root(&mut parent, b));
             parent[a.max(b)] = a.min(b);
         }

@@ -15,7 +15,7 @@ pub use classify::{
     Classification, ClassifySettings, Neighbour, Neighbours, NullSummary, RatioCriterion, Sensitivity, Sets,
     classify, examples, neighbours, neighbours_in_sets, queries,
 };
-pub use cluster::{Clusters, ward};
+pub use cluster::{Clusters, linked, ward};
 pub use compare::{Compared, Near, compare, comparisons};
 pub use decide::{
     Authenticity, Decision, LEAST_RATIO, NullFit, NullSource, PValues, Statistic, c_t, check_fdr, decide,
@@ -25,6 +25,7 @@ pub use error::DetectError;
 pub use fractions::{Counts, Fractions, Share, wilson};
 pub use source::{Blocks, Part, Source};
 pub use tail::{FEWEST_NULL, Tail};
+pub(crate) use threshold::quantile;
 pub use threshold::{CAP_QUANTILE, Modes, NULL_QUANTILE, Null, Origin, Threshold, Valley, threshold};
 
 use crate::class::Class;

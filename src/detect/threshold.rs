@@ -196,7 +196,7 @@ fn share_within(distances: &[f64], threshold: f64) -> f64 {
 }
 
 /// The order statistic at the quantile `p`; `None` for no values.
-pub(super) fn quantile(values: &[f64], p: f64) -> Option<f64> {
+pub(crate) fn quantile(values: &[f64], p: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get((p * sorted.len().saturating_sub(1) as f64) as usize).copied()

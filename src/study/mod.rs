@@ -4,6 +4,7 @@
 //! independent of each other, except [`claims`], which compares them with the paper, and [`prompts`], which takes spectra from
 //! [`curvature`].
 
+pub mod attractors;
 pub mod basin;
 pub mod claims;
 pub mod context;
@@ -11,6 +12,7 @@ pub mod copies;
 pub mod curvature;
 pub mod energy;
 pub mod error;
+mod lapack;
 pub mod load;
 pub mod prompts;
 pub mod queries;

@@ -12,7 +12,7 @@ fn claims() -> Vec<Claim> {
     let share = |k, count| SizeShare { k, count, samples: 512 };
     vec![
         about.spurious_peak(&[share(2, 0), share(64, 200), share(512, 20)]).unwrap(),
-        about.generalized_at_large_sizes(&[share(2, 0), share(512, 100)]).unwrap(),
+        about.images_stop_attracting(&[share(2, 100), share(512, 0)]).unwrap(),
         about.exact_memorizes(&[]).unwrap(),
     ]
 }
@@ -35,7 +35,7 @@ fn the_stored_table_is_printed_in_three_forms() {
     let verdicts: Vec<Verdict> = back.iter().map(|c| c.verdict).collect();
     assert_eq!(verdicts, [Verdict::Holds, Verdict::DoesNotHold, Verdict::NotMeasured]);
     let markdown = folder.runs(&["claims", "--table", &at, "--markdown"]);
-    assert_eq!(markdown.lines().count(), 5);
+    assert_eq!(markdown.lines().count(), 5 + 1 + 5);
     assert!(markdown.contains("| **not measured** | `mem2gen sweep --plan desk` |"), "{markdown}");
 
     // Other verdicts in a table that its record does not know.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::common::mem2gen;
 
 /// Every command, and the file of its help.
-const COMMANDS: [&[&str]; 30] = [
+const COMMANDS: [&[&str]; 31] = [
     &[],
     &["energy"],
     &["score"],
@@ -25,6 +25,7 @@ const COMMANDS: [&[&str]; 30] = [
     &["sweep", "collect"],
     &["sweep", "publish"],
     &["sweep", "plan"],
+    &["attractors"],
     &["basin"],
     &["curvature"],
     &["potential"],

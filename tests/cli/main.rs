@@ -4,6 +4,7 @@
 //! variables only for the processes that it starts, and writes nowhere else.
 
 mod arch;
+mod attractors;
 mod basin;
 mod claims;
 mod classify;

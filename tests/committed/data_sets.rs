@@ -7,6 +7,9 @@ use mem2gen::data::emoji::{Picture, SkinTone, Vendor, bases, pictures};
 use mem2gen::data::{Dataset, Range, Split, State, find, load, state};
 use mem2gen::net::text::Embeddings;
 use mem2gen::project::Layout;
+use mem2gen::study::context::{Context, Profile};
+use mem2gen::study::sweep::{SweepRow, ThresholdRow, Transition};
+use mem2gen::study::transition::near_duplicates;
 use mem2gen::train::{TrainingData, TrainingSource};
 
 /// Runs `test` if the data set is in the cache, else prints a line that the test harness does not hide.
@@ -139,5 +142,32 @@ fn all_emoji_have_committed_vectors() {
     if_fetched("emoji", |layout| {
         let known = pictures(layout, find("emoji").unwrap()).unwrap();
         assert_eq!(Embeddings::of_emoji(layout).unwrap().captions(), bases(&known));
+    });
+}
+
+/// 16384 images of MNIST at 7x7 pixels: one in sixty has another one within the delta_s of the sweeps.
+#[test]
+fn real_images_have_near_duplicates() {
+    if_fetched("mnist", |layout| {
+        let cell = |samples: usize, delta: Option<f64>| SweepRow {
+            dataset: "mnist".into(),
+            network: "mlp".into(),
+            score: "network".into(),
+            size: 7,
+            k: samples / 4,
+            multiple: 4,
+            samples,
+            delta_s: ThresholdRow { value: delta, ..ThresholdRow::default() },
+            ..SweepRow::default()
+        };
+        let cells = vec![cell(16384, Some(0.2)), cell(512, Some(0.2)), cell(2048, None)];
+        let all = Transition { cells, ..Transition::default() };
+        let context = Context::new(layout.clone(), Profile::named("desk").unwrap());
+        let rows = near_duplicates(&context, &all).unwrap();
+        assert_eq!(
+            rows.iter().map(|row| (row.k, row.images)).collect::<Vec<_>>(),
+            [(128, 512), (4096, 16384)]
+        );
+        assert!((0.016..0.018).contains(&rows[1].share) && rows[0].share < 0.01, "{rows:?}");
     });
 }

@@ -12,9 +12,14 @@ use mem2gen::frame::read_parquet;
 use mem2gen::memory::toy::points;
 use mem2gen::memory::{self, AttractorSettings};
 use mem2gen::ops::Memories;
+use mem2gen::process::Process;
 use mem2gen::progress::Silent;
 use mem2gen::project::Layout;
+use mem2gen::random::Streams;
+use mem2gen::sample::start;
 use mem2gen::score::Network;
+use mem2gen::study::attractors::frame::census_rows;
+use mem2gen::study::attractors::{CensusSettings, Start, Starts, find};
 use mem2gen::study::basin::frame::basin_summary_rows;
 use mem2gen::study::basin::{BasinSettings, Distance, Search, summarise};
 use mem2gen::study::claims::Claims;
@@ -34,7 +39,7 @@ use mem2gen::study::toy::trained::frame::{attractors_rows, grid_rows, summary_ro
 use mem2gen::study::toy::trained::{GridRow, TrainedSettings};
 use mem2gen::study::toy::{ToySettings, ladder};
 use mem2gen::train::{Kind, RunDir, TrainSettings, TrainingData};
-use ndarray::s;
+use ndarray::{Axis, concatenate, s};
 
 fn layout() -> Layout {
     Layout::at(env!("CARGO_MANIFEST_DIR"))
@@ -186,6 +191,7 @@ fn landscapes_follow_from_the_published_weights() {
     let (basin, spectrum): (BasinSettings, CurvatureSettings) = (settings("basin"), settings("curvature"));
     let basins = networks_rows(&table("basins"), basin_summary_rows).unwrap();
     let sets = networks_rows(&table("curvature_sets"), sets_rows).unwrap();
+    let censuses = networks_rows(&table("attractors"), census_rows).unwrap();
     let (runs, networks) = (tempfile::tempdir().unwrap(), layout().results().join("networks"));
     for (dataset, plan) in [("mnist", "mnist-mlp"), ("fashion-mnist", "fashion-mnist-mlp")] {
         if data::load(&layout(), dataset, Split::Train).is_err() {
@@ -215,6 +221,23 @@ fn landscapes_follow_from_the_published_weights() {
             "{got:?} {wanted:?}"
         );
         assert!((got.log_volume.mean - wanted.log_volume.mean).abs() <= 0.5, "{got:?} {wanted:?}");
+
+        let census: CensusSettings = settings("attractors");
+        let params = CensusSettings { t: vec![15.0], ..census }.check(Some(0.2)).unwrap();
+        let mut streams = Streams::new(params.settings().seed, "attractors", 0..params.settings().starts);
+        let rows = concatenate![Axis(0), start(vp, images.ncols(), &mut streams), images.mapv(f64::from)];
+        let noise = vec![Start::Noise; params.settings().starts];
+        let starts = Starts { kinds: [noise, vec![Start::Images(Group::Training); 16]].concat(), rows };
+        let memories = Memories::new(images.mapv(f64::from)).unwrap();
+        let found = find(&score, vp.level(15.0).unwrap(), &starts, &memories, &params, &Silent).unwrap();
+        let got = found.row(16, false, &starts);
+        let of = censuses.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
+        let wanted = of.rows.iter().find(|r| r.k == 16 && r.t == 15.0 && !r.exact).unwrap();
+        assert_eq!(got.memorized, wanted.memorized);
+        assert!(
+            got.spurious.abs_diff(wanted.spurious) <= 1 && got.reached_memorized == wanted.reached_memorized,
+            "{got:?} {wanted:?}"
+        );
 
         let params = spectrum.clone().check().unwrap();
         let x = images.mapv(f64::from);

@@ -6,7 +6,7 @@ use std::path::Path;
 use mem2gen::frame::{TableError, read_parquet, write_parquet};
 use mem2gen::study::subject::{networks_frame, networks_rows};
 use mem2gen::study::toy::{self, trained};
-use mem2gen::study::{basin, claims, curvature, energy, load, prompts, sweep};
+use mem2gen::study::{attractors, basin, claims, curvature, energy, load, prompts, sweep};
 use polars::prelude::DataFrame;
 
 type Frame = Result<DataFrame, TableError>;
@@ -31,6 +31,8 @@ macro_rules! networks_there_and_back {
 #[test]
 fn every_committed_table_is_written_again_to_the_same_bytes() {
     let mut tables: Vec<Named> = vec![
+        ("attractors".into(), networks_there_and_back!(attractors, census_rows, census_frame)),
+        ("attractor_flows".into(), networks_there_and_back!(attractors, flow_rows, flow_frame)),
         ("basins".into(), networks_there_and_back!(basin, basin_summary_rows, basin_summary_frame)),
         (
             "basin_attractors".into(),

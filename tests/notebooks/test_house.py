@@ -734,13 +734,13 @@ class Real(unittest.TestCase):
         self.assertIn("data/toy/points.npy", places["01_toy_energy"])
         self.assertIn("data/plans/mnist-mlp.toml", places["03_distance_histograms"])
         self.assertNotIn("data/plans/paper-cifar10.toml", places["03_distance_histograms"])
-        self.assertIn("data/training/emoji-doses.toml", places["09_prompts"])
-        self.assertNotIn("data/training/emoji-smoke.toml", places["09_prompts"])
+        self.assertIn("data/training/emoji-doses.toml", places["10_prompts"])
+        self.assertNotIn("data/training/emoji-smoke.toml", places["10_prompts"])
 
     def test_the_toy_does_not_depend_on_other_studies(self):
         labels = {name: {part.label for part in parts} for name, parts in self.parts.items()}
         for name, cells in self.notebooks.items():
-            rooms = r"\b(?:basin|claims|curvature|energy|load|prompts|toy|transition)::(?:\w+::)*([a-z]\w*)\("
+            rooms = r"\b(?:attractors|basin|claims|curvature|energy|load|prompts|toy|transition)::(?:\w+::)*([a-z]\w*)\("
             called = {f"fn {n}" for cell in cells for n in re.findall(rooms, cell)}
             with self.subTest(name):
                 self.assertTrue(called)

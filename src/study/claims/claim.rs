@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::class::Group;
 use crate::detect::wilson;
+use crate::frame::real;
 use crate::random::{SEED, Stream};
 use crate::setting::SettingError;
 use crate::study::energy::GapRow;
 use crate::study::error::StudyError;
 
 /// Version of the numbers of this study. Raise it with every change that moves them.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A fraction of at least this is near one; one of at most one minus this is near zero.
 pub const NEAR_ONE: f64 = 0.9;
@@ -113,8 +114,9 @@ pub struct Claims {
 /// use mem2gen::study::claims::{About, SizeShare, Verdict};
 ///
 /// let about = About { dataset: "mnist", network: "mlp128", command: "mem2gen sweep --plan mnist-mlp" };
-/// let claim = about.memorized_at_small_sizes(&[SizeShare { k: 2, count: 512, samples: 512 }])?;
-/// assert_eq!((claim.value, claim.verdict), (Some(1.0), Verdict::Holds));
+/// let share = |k, count| SizeShare { k, count, samples: 512 };
+/// let claim = about.spurious_peak(&[share(16, 0), share(128, 200), share(1024, 10)])?;
+/// assert_eq!((claim.value, claim.verdict), (Some(200.0 / 512.0), Verdict::Holds));
 /// # Ok::<(), mem2gen::study::StudyError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +148,11 @@ impl SizeShare {
     fn interval(self) -> [f64; 2] {
         wilson(self.fraction(), self.samples).into()
     }
+
+    /// The others.
+    fn rest(self) -> Self {
+        Self { count: self.samples - self.count, ..self }
+    }
 }
 
 /// A mean at K training images.
@@ -165,6 +172,19 @@ impl From<&GapRow> for SizeMean {
     fn from(row: &GapRow) -> Self {
         Self { k: row.k, mean: row.gap, standard_error: row.standard_error.hypot(row.between) }
     }
+}
+
+/// What was found of a toy network on K points of the circle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ToyPhase {
+    /// Training points.
+    pub k: usize,
+    /// Number of memorized attractors of the network.
+    pub memorized: usize,
+    /// Number of its spurious attractors.
+    pub spurious: usize,
+    /// Root mean square difference of its energy from the energy of the ring, in nats.
+    pub from_ring: f64,
 }
 
 /// The measured side of a claim.
@@ -204,39 +224,81 @@ impl About<'_> {
         }
     }
 
-    /// "Few training images are memorized": the memorized fraction at the smallest K is near one.
+    /// The claim that several fractions are near one: the value is the least of them.
+    fn near_one(&self, claim: &str, figure: &str, parts: &[(String, SizeShare)]) -> Claim {
+        let least = |a: SizeShare, b: SizeShare| if b.fraction() < a.fraction() { b } else { a };
+        let found = match parts.iter().map(|(_, share)| *share).reduce(least) {
+            None => Measured::missing("fewer than two K"),
+            Some(s) => {
+                let each: Vec<String> = parts
+                    .iter()
+                    .map(|(what, s)| format!("{what} at K = {} ({})", s.k, real(s.fraction(), 4)))
+                    .collect();
+                let statistic = format!("least of {}, claimed near 1 ({NEAR_ONE})", each.join(", "));
+                Measured::new(statistic, s.fraction(), s.interval(), Verdict::above(s.interval(), NEAR_ONE))
+            }
+        };
+        self.claim(claim, figure, found)
+    }
+
+    /// "Few training images are memorized, many are not": at the smallest K nearly all samples are memorized; at the largest
+    /// hardly any are, and nearly all are generalized.
     ///
     /// # Errors
     /// [`StudyError::Setting`] for a count above its samples.
-    pub fn memorized_at_small_sizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
-        let found = match tidy(memorized)?.first() {
-            None => Measured::missing("no samples"),
-            Some(s) => Measured::new(
-                format!("memorized fraction at the smallest K = {}, claimed near 1 ({NEAR_ONE})", s.k),
-                s.fraction(),
-                s.interval(),
-                Verdict::above(s.interval(), NEAR_ONE),
-            ),
+    pub fn generalization_follows(
+        &self,
+        memorized: &[SizeShare],
+        generalized: &[SizeShare],
+    ) -> Result<Claim, StudyError> {
+        let parts = match (tidy(memorized)?.as_slice(), tidy(generalized)?.last()) {
+            ([first, .., last], Some(g)) => vec![
+                ("the memorized fraction".to_owned(), *first),
+                ("1 minus it".to_owned(), last.rest()),
+                ("the generalized fraction".to_owned(), *g),
+            ],
+            _ => Vec::new(),
         };
-        Ok(self.claim("nearly all samples are memorized at small K", "Fig. 4A", found))
+        Ok(self.near_one("samples are memorized at small K and generalized at large K", "Fig. 4A", &parts))
     }
 
-    /// "Many are not": the memorized fraction at the largest K is near zero.
+    /// Training images are attractors of the network at the smallest K and no longer at the largest: the shares of training
+    /// images from which the retrieval map stays within delta. Not in the paper.
     ///
     /// # Errors
-    /// As [`Self::memorized_at_small_sizes`].
-    pub fn not_memorized_at_large_sizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
-        let most = 1.0 - NEAR_ONE;
-        let found = match tidy(memorized)?.as_slice() {
-            [_, .., s] => Measured::new(
-                format!("memorized fraction at the largest K = {}, claimed near 0 ({most:.1})", s.k),
-                s.fraction(),
-                s.interval(),
-                Verdict::below(s.interval(), most),
-            ),
-            _ => Measured::missing("fewer than two K"),
+    /// As [`Self::generalization_follows`].
+    pub fn images_stop_attracting(&self, stay: &[SizeShare]) -> Result<Claim, StudyError> {
+        let parts = match tidy(stay)?.as_slice() {
+            [first, .., last] => vec![
+                ("the share of training images that the retrieval map keeps".to_owned(), *first),
+                ("1 minus it".to_owned(), last.rest()),
+            ],
+            _ => Vec::new(),
         };
-        Ok(self.claim("hardly any samples are memorized at large K", "Fig. 4A", found))
+        Ok(self.near_one("training images are attractors at small K and none at large K", "-", &parts))
+    }
+
+    /// Noise flows to memorized attractors at the smallest K and to spurious ones at the largest. Not in the paper.
+    ///
+    /// # Errors
+    /// As [`Self::generalization_follows`].
+    pub fn noise_flows_elsewhere(
+        &self,
+        memorized: &[SizeShare],
+        spurious: &[SizeShare],
+    ) -> Result<Claim, StudyError> {
+        let parts = match (tidy(memorized)?.first(), tidy(spurious)?.as_slice()) {
+            (Some(m), [_, .., last]) => vec![
+                ("the share of noise that flows to memorized attractors".to_owned(), *m),
+                ("to spurious ones".to_owned(), *last),
+            ],
+            _ => Vec::new(),
+        };
+        Ok(self.near_one(
+            "noise flows to training images at small K and to spurious attractors at large K",
+            "-",
+            &parts,
+        ))
     }
 
     /// "Spurious states appear at the transition": the spurious fraction is largest between the smallest and the
@@ -244,7 +306,7 @@ impl About<'_> {
     /// one-sided), times the number of K that the peak was chosen from (Bonferroni).
     ///
     /// # Errors
-    /// As [`Self::memorized_at_small_sizes`].
+    /// As [`Self::generalization_follows`].
     pub fn spurious_peak(&self, spurious: &[SizeShare]) -> Result<Claim, StudyError> {
         let all = tidy(spurious)?;
         let found = match all.as_slice() {
@@ -274,33 +336,16 @@ impl About<'_> {
         Ok(self.claim("spurious samples are most frequent between small and large K", "Fig. 4A", found))
     }
 
-    /// "Large training sets generalize": the generalized fraction at the largest K is near one.
-    ///
-    /// # Errors
-    /// As [`Self::memorized_at_small_sizes`].
-    pub fn generalized_at_large_sizes(&self, generalized: &[SizeShare]) -> Result<Claim, StudyError> {
-        let found = match tidy(generalized)?.last() {
-            None => Measured::missing("no samples"),
-            Some(s) => Measured::new(
-                format!("generalized fraction at the largest K = {}, claimed above {NEAR_ONE}", s.k),
-                s.fraction(),
-                s.interval(),
-                Verdict::above(s.interval(), NEAR_ONE),
-            ),
-        };
-        Ok(self.claim("nearly all samples generalize at large K", "Fig. 4A", found))
-    }
-
     /// "The more parameters, the later the transition": log2 of the ratio of the K at which half of the samples are
     /// memorized, wider over narrower network. The interval is a bootstrap of the counts.
     ///
     /// # Errors
-    /// As [`Self::memorized_at_small_sizes`].
+    /// As [`Self::generalization_follows`].
     pub fn wider_is_later(&self, narrow: &[SizeShare], wide: &[SizeShare]) -> Result<Claim, StudyError> {
         let (narrow, wide) = (tidy(narrow)?, tidy(wide)?);
         let found = match (transition_size(&narrow, SEED)?, transition_size(&wide, SEED)?) {
             (Some(a), Some(b)) => {
-                let drawn = |shares, name| resampled(shares, SEED, name);
+                let drawn = |shares, name| resampled(shares, SEED, name, half);
                 let ratios = drawn(&wide, "wide").into_iter().zip(drawn(&narrow, "narrow"));
                 let interval = percentiles(ratios.map(|(b, a)| (b / a).log2()).collect());
                 let statistic = format!(
@@ -315,56 +360,103 @@ impl About<'_> {
         Ok(self.claim("the transition comes later for the wider network", "Figs. 7, 8", found))
     }
 
-    /// "With 8K samples more are spurious" (B.5: a slight increase): the largest increase over K of the spurious fraction from
-    /// 4K to 8K samples, from pairs of the two at one K. The interval is Agresti and Caffo's, and has 95 percent for all pairs
-    /// together (Bonferroni). It treats the two sets as independent; half of the larger set is the smaller one, so that it is too
-    /// wide rather than too narrow. The claim holds when one interval is above zero.
+    /// The spurious fraction peaks at a larger K for the wider network: log2 of the ratio of the two K. The interval is a
+    /// bootstrap of the counts, and K is one of those measured.
     ///
     /// # Errors
-    /// As [`Self::memorized_at_small_sizes`]; pairs of different K.
-    pub fn larger_sets_have_more_spurious(
-        &self,
-        pairs: &[(SizeShare, SizeShare)],
-    ) -> Result<Claim, StudyError> {
-        let z = normal_quantile(1.0 - 0.5 * LEVEL / pairs.len().max(1) as f64);
-        let mut most: Option<(f64, [f64; 2], usize)> = None;
-        let (mut low, mut high) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for &(four, eight) in pairs {
-            check(four)?;
-            check(eight)?;
-            if four.k != eight.k {
-                return refused("pairs", format!("of K = {} and {}", four.k, eight.k), "pairs of one K");
+    /// As [`Self::generalization_follows`].
+    pub fn wider_peaks_later(&self, narrow: &[SizeShare], wide: &[SizeShare]) -> Result<Claim, StudyError> {
+        let (narrow, wide) = (tidy(narrow)?, tidy(wide)?);
+        let found = match (peak(&fractions(&narrow)), peak(&fractions(&wide))) {
+            (Some(a), Some(b)) => {
+                let drawn =
+                    |shares, name| resampled(shares, SEED, name, |points| peak(points).unwrap_or(f64::NAN));
+                let ratios = drawn(&wide, "wide peak").into_iter().zip(drawn(&narrow, "narrow peak"));
+                let interval = percentiles(ratios.map(|(b, a)| (b / a).log2()).collect());
+                let statistic =
+                    format!("log2 of the ratio of K with the most spurious samples: {b} over {a}");
+                Measured::new(statistic, (b / a).log2(), interval, Verdict::above(interval, 0.0))
             }
-            let added =
-                |s: SizeShare| ((s.count + 1) as f64 / (s.samples + 2) as f64, (s.samples + 2) as f64);
-            let ((p, n), (q, m)) = (added(four), added(eight));
-            let half = z * (p * (1.0 - p) / n + q * (1.0 - q) / m).sqrt();
-            let interval = [q - p - half, q - p + half];
-            (low, high) = (low.max(interval[0]), high.max(interval[1]));
-            let value = eight.fraction() - four.fraction();
-            if most.is_none_or(|(other, ..)| value > other) {
-                most = Some((value, interval, four.k));
-            }
-        }
-        let found = match most {
+            _ => Measured::missing("no samples"),
+        };
+        Ok(self.claim("the spurious peak comes later for the wider network", "Figs. 7, 8", found))
+    }
+
+    /// "With 8K samples slightly more are spurious than with 4K" (B.5): the largest share over K of the samples of the smaller
+    /// sets that count as spurious in the larger ones alone. A sample's nearest other sample can only come nearer when samples
+    /// are added, so that a decrease is impossible; the size of the increase is the result. The interval is Wilson's, and has
+    /// 95 percent for all K together (Bonferroni).
+    ///
+    /// # Errors
+    /// As [`Self::generalization_follows`].
+    pub fn larger_sets_have_more_spurious(&self, turned: &[SizeShare]) -> Result<Claim, StudyError> {
+        let all = tidy(turned)?;
+        let z = normal_quantile(1.0 - 0.5 * LEVEL / all.len().max(1) as f64);
+        let top = |a: SizeShare, b: SizeShare| if b.fraction() > a.fraction() { b } else { a };
+        let found = match all.iter().copied().reduce(top) {
             None => Measured::missing("no two sets of one network"),
-            Some((value, interval, k)) => Measured::new(
-                format!(
-                    "largest increase of the spurious fraction from 4K to 8K samples: K = {k}, of {} K",
-                    pairs.len()
-                ),
-                value,
-                interval,
-                Verdict::above([low, high], 0.0),
-            ),
+            Some(most) => {
+                let interval = score_interval(most, z);
+                let statistic = format!(
+                    "largest share of the samples of 4K that are spurious among 8K alone: K = {}, of {} K; a decrease is impossible",
+                    most.k,
+                    all.len()
+                );
+                let verdict = match (most.count, interval[0] > 0.0) {
+                    (0, _) => Verdict::DoesNotHold,
+                    (_, true) => Verdict::Holds,
+                    (_, false) => Verdict::InPart,
+                };
+                Measured::new(statistic, most.fraction(), interval, verdict)
+            }
         };
         Ok(self.claim("with 8K samples more are spurious than with 4K", "Fig. 9", found))
+    }
+
+    /// The three phases of the toy (Fig. 2): with few points every point is an attractor and nothing else is, with more there are
+    /// spurious attractors, and with many the energy is that of the whole ring, to at most a tenth of the difference before.
+    ///
+    /// # Errors
+    /// [`StudyError::Setting`] for other than three phases in the order of K.
+    pub fn three_phases(&self, phases: &[ToyPhase]) -> Result<Claim, StudyError> {
+        let [few, some, many] = phases else {
+            return refused("phases", format!("{} networks", phases.len()), "three networks");
+        };
+        if !(few.k < some.k && some.k < many.k) {
+            return refused("phases", format!("K = {}, {}, {}", few.k, some.k, many.k), "ascending K");
+        }
+        let kept = [
+            few.memorized == few.k && few.spurious == 0,
+            some.spurious > 0,
+            many.from_ring <= 0.1 * some.from_ring,
+        ];
+        let statistic = format!(
+            "memorized attractors {} of {} and spurious {} at K = {}; spurious {} at K = {}; energy from the ring's {} nats there and \
+             {} at K = {}",
+            few.memorized,
+            few.k,
+            few.spurious,
+            few.k,
+            some.spurious,
+            some.k,
+            real(some.from_ring, 3),
+            real(many.from_ring, 3),
+            many.k
+        );
+        let verdict = match kept.iter().filter(|kept| **kept).count() {
+            3 => Verdict::Holds,
+            0 => Verdict::DoesNotHold,
+            _ => Verdict::InPart,
+        };
+        let found =
+            Measured { statistic, value: Some(some.spurious as f64), interval: None, p: None, verdict };
+        Ok(self.claim("memorized, then spurious, then the whole circle", "Fig. 2", found))
     }
 
     /// "The exact score memorizes at every K": the smallest memorized fraction of its samples is near one.
     ///
     /// # Errors
-    /// As [`Self::memorized_at_small_sizes`].
+    /// As [`Self::generalization_follows`].
     pub fn exact_memorizes(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
         let all = tidy(memorized)?;
         let least = |a: SizeShare, b: SizeShare| if b.fraction() < a.fraction() { b } else { a };
@@ -384,34 +476,34 @@ impl About<'_> {
         Ok(self.claim("the exact score memorizes at every K", "-", found))
     }
 
-    /// "Basins of memorized samples are larger than those of spurious samples, which are larger than those of generalized
-    /// samples": the difference of the mean log-volumes in nats, averaged over the K with both classes. It holds in part
-    /// when a single K contradicts it significantly.
+    /// One group has a larger mean than another: the difference of the means, averaged over the K with both. It holds in
+    /// part when a single K contradicts it significantly. Fig. 4B: basins of memorized samples are larger than those of spurious
+    /// samples, which are larger than those of generalized samples. Fig. 5A: the curvature is in the same order.
     ///
     /// # Errors
     /// [`StudyError::Setting`] for a mean that is not finite.
-    pub fn larger_basins(
+    pub fn larger(
         &self,
-        (larger, high): (Group, &[SizeMean]),
-        (smaller, low): (Group, &[SizeMean]),
+        (claim, figure, what): (&str, &str, &str),
+        high: &[SizeMean],
+        low: &[SizeMean],
     ) -> Result<Claim, StudyError> {
-        let differences = differences(high, low)?;
-        let what = format!("mean log V of {larger} minus {smaller} samples, nats");
-        let found = direction(&what, &differences, "no K with enough samples of both classes");
-        Ok(self.claim(
-            &format!("basins of {larger} samples are larger than those of {smaller} ones"),
-            "Fig. 4B",
-            found,
-        ))
+        let found = direction(what, &differences(high, low)?, "no K with enough of both groups");
+        Ok(self.claim(claim, figure, found))
     }
 
-    /// "Spectra of training points fall with K": the least-squares slope of the mean singular value (or of its logarithm,
-    /// if the means are logarithms) over log2 K. It holds in part when a single step rises significantly.
+    /// A mean falls, or `rises`, with K: the least-squares slope over log2 K. It holds in part when a single step goes the
+    /// other way significantly.
     ///
     /// # Errors
-    /// As [`Self::larger_basins`].
-    pub fn spectra_fall(&self, spectra: &[SizeMean]) -> Result<Claim, StudyError> {
-        let all = ascending(spectra)?;
+    /// As [`Self::larger`].
+    pub fn trend(
+        &self,
+        (claim, figure, what): (&str, &str, &str),
+        means: &[SizeMean],
+        rises: bool,
+    ) -> Result<Claim, StudyError> {
+        let all = ascending(means)?;
         let found = if all.len() < 2 {
             Measured::missing("fewer than two K")
         } else {
@@ -423,17 +515,21 @@ impl About<'_> {
             let variance: f64 = weights.zip(&all).map(|(w, m)| (w * m.standard_error).powi(2)).sum();
             let half = normal_quantile(1.0 - 0.5 * LEVEL) * variance.sqrt();
             let interval = [slope - half, slope + half];
-            let steps: Vec<Difference> =
-                all.windows(2).map(|w| Difference::between(w[1].k, &w[0], &w[1])).collect();
-            let falls = steps.iter().filter(|d| d.value > 0.0).count();
-            let statistic = format!(
-                "slope of the mean singular value over log2 K; it falls in {falls} of {} steps",
-                steps.len()
-            );
-            let verdict = in_part_if(contradicted(&steps), Verdict::below(interval, 0.0));
-            Measured::new(statistic, slope, interval, verdict)
+            let step = |w: &[SizeMean]| match rises {
+                true => Difference::between(w[1].k, &w[1], &w[0]),
+                false => Difference::between(w[1].k, &w[0], &w[1]),
+            };
+            let steps: Vec<Difference> = all.windows(2).map(step).collect();
+            let with = steps.iter().filter(|d| d.value > 0.0).count();
+            let (way, verdict) = match rises {
+                true => ("rises", Verdict::above(interval, 0.0)),
+                false => ("falls", Verdict::below(interval, 0.0)),
+            };
+            let statistic =
+                format!("slope of {what} over log2 K; it {way} in {with} of {} steps", steps.len());
+            Measured::new(statistic, slope, interval, in_part_if(contradicted(&steps), verdict))
         };
-        Ok(self.claim("spectra of training points fall with K", "Fig. 5A", found))
+        Ok(self.claim(claim, figure, found))
     }
 
     /// "The memorized gap is near zero at first and then diverges": the increase of its absolute value from the smallest
@@ -441,7 +537,7 @@ impl About<'_> {
     /// neither within its error of zero nor at most a tenth of the last.
     ///
     /// # Errors
-    /// As [`Self::larger_basins`].
+    /// As [`Self::larger`].
     pub fn memorized_gap_diverges(&self, memorized: &[SizeMean]) -> Result<Claim, StudyError> {
         let found = match ascending(memorized)?.as_slice() {
             [first, .., last] => {
@@ -470,7 +566,7 @@ impl About<'_> {
     /// [`transition_range`].
     ///
     /// # Errors
-    /// As [`Self::larger_basins`].
+    /// As [`Self::larger`].
     pub fn spurious_lowest(
         &self,
         spurious: &[SizeMean],
@@ -502,7 +598,7 @@ impl About<'_> {
     /// generalized samples, at the largest K with generalized samples and another class.
     ///
     /// # Errors
-    /// As [`Self::larger_basins`].
+    /// As [`Self::larger`].
     pub fn generalized_narrowest(
         &self,
         generalized: &[SizeMean],
@@ -567,7 +663,7 @@ impl HalfSize {
 pub fn transition_size(memorized: &[SizeShare], seed: u64) -> Result<Option<HalfSize>, StudyError> {
     let all = tidy(memorized)?;
     let Some(k) = falls_to(&fractions(&all), 0.5) else { return Ok(None) };
-    Ok(Some(HalfSize { k, interval: percentiles(resampled(&all, seed, "transition")) }))
+    Ok(Some(HalfSize { k, interval: percentiles(resampled(&all, seed, "transition", half)) }))
 }
 
 /// The K at which the memorized fraction falls to [`NEAR_ONE`] and to one minus [`NEAR_ONE`], interpolated in log K. The
@@ -594,21 +690,45 @@ fn falls_to(points: &[(f64, f64)], level: f64) -> Option<f64> {
     })
 }
 
-/// The K at which half are memorized, for resampled counts. A resample that does not cross one half gives the first K
-/// when it starts below one half, else the last.
-fn resampled(shares: &[SizeShare], seed: u64, name: &str) -> Vec<f64> {
+/// The K with the largest fraction, the first of equal ones.
+fn peak(points: &[(f64, f64)]) -> Option<f64> {
+    points.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(k, _)| k)
+}
+
+/// The K at which a fraction falls below one half. A curve that does not cross one half gives the first K when it starts
+/// below one half, else the last.
+fn half(points: &[(f64, f64)]) -> f64 {
+    falls_to(points, 0.5).unwrap_or_else(|| {
+        let (first, last) = (points[0], points[points.len() - 1]);
+        if first.1 < 0.5 { first.0 } else { last.0 }
+    })
+}
+
+/// A statistic of the curve of (K, fraction), for resampled counts.
+fn resampled(
+    shares: &[SizeShare],
+    seed: u64,
+    name: &str,
+    statistic: impl Fn(&[(f64, f64)]) -> f64,
+) -> Vec<f64> {
     let again = |i: usize| {
         let mut stream = Stream::new(seed, &format!("claims: {name}/{i}"));
         let points: Vec<(f64, f64)> = shares
             .iter()
             .map(|s| (s.k as f64, binomial(&mut stream, s.samples, s.fraction()) as f64 / s.samples as f64))
             .collect();
-        falls_to(&points, 0.5).unwrap_or_else(|| {
-            let (first, last) = (points[0], points[points.len() - 1]);
-            if first.1 < 0.5 { first.0 } else { last.0 }
-        })
+        statistic(&points)
     };
     (0..RESAMPLES).map(again).collect()
+}
+
+/// Wilson's interval at z standard deviations.
+fn score_interval(s: SizeShare, z: f64) -> [f64; 2] {
+    let (p, n) = (s.fraction(), s.samples as f64);
+    let centre = p + z * z / (2.0 * n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let low = if s.count == 0 { 0.0 } else { (centre - half) / (1.0 + z * z / n) };
+    [low, (centre + half) / (1.0 + z * z / n)]
 }
 
 /// A draw from a binomial distribution: from waiting times for a small variance, else from the normal limit.
@@ -779,7 +899,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_the_memorized_curve_are_judged_by_their_intervals() {
+    fn ends_of_the_curves_are_judged_by_the_least_of_them() {
         // Wilson's half width for 1000 samples at 0.9 is 0.019.
         for (p, verdict) in [
             (1.0, Verdict::Holds),
@@ -787,23 +907,44 @@ mod tests {
             (0.89, Verdict::InPart),
             (0.5, Verdict::DoesNotHold),
         ] {
-            let falling = shares(1000, &[(8192, 1.0 - p), (2, p), (64, 0.5)]);
-            let small = ABOUT.memorized_at_small_sizes(&falling).unwrap();
-            let large = ABOUT.not_memorized_at_large_sizes(&falling).unwrap();
-            assert_eq!((small.verdict, large.verdict), (verdict, verdict), "{p}");
-            assert_eq!((small.value, small.network.as_str()), (Some(p), "mlp"));
-            assert!(small.statistic.contains("K = 2,") && large.statistic.contains("K = 8192"));
-            let rising = shares(1000, &[(2, 0.0), (64, p)]);
-            assert_eq!(ABOUT.generalized_at_large_sizes(&rising).unwrap().verdict, verdict);
+            let ends = |small: f64, large: f64| shares(1000, &[(8192, large), (2, small), (64, 0.5)]);
+            for (memorized, generalized) in [
+                (ends(p, 0.0), ends(0.0, 1.0)),
+                (ends(1.0, 1.0 - p), ends(0.0, 1.0)),
+                (ends(1.0, 0.0), ends(0.0, p)),
+            ] {
+                let claim = ABOUT.generalization_follows(&memorized, &generalized).unwrap();
+                assert_eq!((claim.verdict, claim.value), (verdict, Some(p)), "{claim:?}");
+                assert!(claim.statistic.contains("K = 2 (") && claim.statistic.contains("K = 8192 ("));
+            }
+            assert_eq!(ABOUT.images_stop_attracting(&ends(p, 0.0)).unwrap().verdict, verdict);
+            assert_eq!(ABOUT.images_stop_attracting(&ends(1.0, 1.0 - p)).unwrap().verdict, verdict);
+            let flows = |m: f64, s: f64| ABOUT.noise_flows_elsewhere(&ends(m, 0.0), &ends(0.0, s)).unwrap();
+            assert_eq!((flows(p, 1.0).verdict, flows(1.0, p).verdict), (verdict, verdict));
         }
-        assert_eq!(ABOUT.memorized_at_small_sizes(&[]).unwrap().verdict, Verdict::NotMeasured);
-        let one = shares(10, &[(2, 0.0)]);
-        assert_eq!(ABOUT.not_memorized_at_large_sizes(&one).unwrap().verdict, Verdict::NotMeasured);
-        let bad = ABOUT.memorized_at_small_sizes(&[SizeShare { k: 2, count: 3, samples: 2 }]);
+        assert_eq!(ABOUT.generalization_follows(&[], &[]).unwrap().verdict, Verdict::NotMeasured);
+        let one = shares(10, &[(2, 1.0)]);
+        assert_eq!(ABOUT.images_stop_attracting(&one).unwrap().verdict, Verdict::NotMeasured);
+        let bad = ABOUT.images_stop_attracting(&[SizeShare { k: 2, count: 3, samples: 2 }]);
         assert!(matches!(bad, Err(StudyError::Setting(e)) if e.setting == "shares"));
         // Two seeds of one K count together.
-        let two = [SizeShare { k: 2, count: 90, samples: 100 }, SizeShare { k: 2, count: 100, samples: 100 }];
-        assert_eq!(ABOUT.memorized_at_small_sizes(&two).unwrap().value, Some(0.95));
+        let share = |k, count| SizeShare { k, count, samples: 100 };
+        let two = [share(2, 90), share(2, 100), share(64, 0)];
+        assert_eq!(ABOUT.images_stop_attracting(&two).unwrap().value, Some(0.95));
+    }
+
+    #[test]
+    fn the_toy_needs_all_three_phases() {
+        let phase = |k, memorized, spurious, from_ring| ToyPhase { k, memorized, spurious, from_ring };
+        let claim = |all: &[ToyPhase]| ABOUT.three_phases(all).unwrap().verdict;
+        let (few, some, many) = (phase(2, 2, 0, 1.0), phase(9, 0, 3, 0.5), phase(1000, 0, 2, 0.05));
+        assert_eq!(claim(&[few, some, many]), Verdict::Holds);
+        assert_eq!(claim(&[few, some, phase(1000, 0, 2, 0.06)]), Verdict::InPart);
+        assert_eq!(
+            claim(&[phase(2, 1, 0, 1.0), phase(9, 9, 0, 0.5), phase(1000, 0, 2, 0.5)]),
+            Verdict::DoesNotHold
+        );
+        assert!(ABOUT.three_phases(&[few, some]).is_err() && ABOUT.three_phases(&[some, few, many]).is_err());
     }
 
     #[test]
@@ -858,22 +999,33 @@ mod tests {
     }
 
     #[test]
+    fn the_peak_of_the_wider_network_is_later() {
+        let at = |k: usize| shares(600, &[(k / 8, 0.0), (k / 2, 0.1), (k, 0.3), (2 * k, 0.1), (8 * k, 0.0)]);
+        let claim = |narrow: usize, wide: usize| ABOUT.wider_peaks_later(&at(narrow), &at(wide)).unwrap();
+        let later = claim(64, 256);
+        assert_eq!(
+            (later.verdict, later.value, later.interval),
+            (Verdict::Holds, Some(2.0), Some([2.0, 2.0]))
+        );
+        assert_eq!(claim(256, 64).verdict, Verdict::DoesNotHold);
+        // Two sizes that share the peak: a resample takes either.
+        let level = shares(600, &[(16, 0.0), (64, 0.3), (256, 0.3), (1024, 0.0)]);
+        assert_eq!(ABOUT.wider_peaks_later(&at(64), &level).unwrap().interval, Some([0.0, 2.0]));
+        assert_eq!(ABOUT.wider_peaks_later(&at(64), &[]).unwrap().verdict, Verdict::NotMeasured);
+    }
+
+    #[test]
     fn a_larger_set_has_more_spurious_samples_where_one_increase_is_clear() {
-        let pair = |k, p: f64, q: f64, samples| {
-            let [a, b] = [(p, samples), (q, 2 * samples)].map(|(p, n)| shares(n, &[(k, p)])[0]);
-            (a, b)
-        };
-        let claim = |pairs: &[_]| ABOUT.larger_sets_have_more_spurious(pairs).unwrap();
-        let more = claim(&[pair(2, 0.3, 0.36, 5000), pair(4, 0.5, 0.5, 5000)]);
-        assert_eq!(more.verdict, Verdict::Holds);
-        assert!((more.value.unwrap() - 0.06).abs() < 1e-12 && more.statistic.contains("K = 2,"));
-        assert_eq!(claim(&[pair(2, 0.3, 0.2, 5000), pair(4, 0.5, 0.4, 5000)]).verdict, Verdict::DoesNotHold);
-        // An increase of eight samples, and none.
-        assert_eq!(claim(&[pair(2, 0.25, 0.5, 8), pair(4, 0.5, 0.4, 5000)]).verdict, Verdict::InPart);
+        let claim = |curve: &[SizeShare]| ABOUT.larger_sets_have_more_spurious(curve).unwrap();
+        let share = |k, count, samples| SizeShare { k, count, samples };
+        let more = claim(&[share(2, 60, 1000), share(4, 0, 1000)]);
+        assert_eq!((more.verdict, more.value), (Verdict::Holds, Some(0.06)));
+        assert!(more.statistic.contains("K = 2,"), "{}", more.statistic);
+        // Wilson's interval at z = 2.2414, that of two intervals with 97.5 percent each.
+        let [low, high] = more.interval.unwrap();
+        assert!((low - 0.045_265).abs() < 1e-6 && (high - 0.079_134).abs() < 1e-6, "{low} {high}");
+        assert_eq!(claim(&[share(2, 0, 1000), share(4, 0, 1000)]).verdict, Verdict::DoesNotHold);
         assert_eq!(claim(&[]).verdict, Verdict::NotMeasured);
-        let (four, mut eight) = pair(2, 0.5, 0.5, 8);
-        eight.k = 3;
-        assert!(ABOUT.larger_sets_have_more_spurious(&[(four, eight)]).is_err());
     }
 
     #[test]
@@ -890,7 +1042,7 @@ mod tests {
         let high = means(&[(2, 10.0, 0.1), (64, 8.0, 0.1), (512, 6.0, 0.1)]);
         let claim = |low: &[(usize, f64, f64)]| {
             let low = means(low);
-            ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &low)).unwrap()
+            ABOUT.larger(("larger", "Fig. 4B", "difference"), &high, &low).unwrap()
         };
         let holds = claim(&[(64, 7.0, 0.1), (512, 3.0, 0.1), (1024, 9.0, 0.1)]);
         assert_eq!((holds.verdict, holds.value), (Verdict::Holds, Some(2.0)));
@@ -905,15 +1057,23 @@ mod tests {
         assert_eq!(claim(&[(64, 9.0, 0.1)]).verdict, Verdict::DoesNotHold);
         assert_eq!(claim(&[(4, 9.0, 0.1)]).verdict, Verdict::NotMeasured);
         let nan = means(&[(64, f64::NAN, 0.1)]);
-        let refused = ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &nan));
+        let larger = |low: &[SizeMean]| ABOUT.larger(("larger", "Fig. 4B", "difference"), &high, low);
+        let refused = larger(&nan);
         assert!(matches!(refused, Err(StudyError::Setting(e)) if e.setting == "means"));
         let twice = means(&[(64, 1.0, 0.1), (64, 1.0, 0.1)]);
-        assert!(ABOUT.larger_basins((Group::MEMORIZED, &high), (Group::SPURIOUS, &twice)).is_err());
+        assert!(larger(&twice).is_err());
     }
 
     #[test]
     fn spectra_fall_by_the_slope_over_log_k() {
-        let claim = |curve: &[(usize, f64, f64)]| ABOUT.spectra_fall(&means(curve)).unwrap();
+        let trend = |curve: &[(usize, f64, f64)], rises| {
+            ABOUT.trend(("falls", "Fig. 5A", "the mean"), &means(curve), rises).unwrap()
+        };
+        let claim = |curve: &[(usize, f64, f64)]| trend(curve, false);
+        let rises = trend(&[(2, 5.0, 0.1), (8, 7.0, 0.1), (32, 9.0, 0.1)], true);
+        assert_eq!((rises.verdict, rises.value), (Verdict::Holds, Some(1.0)));
+        assert!(rises.statistic.contains("rises in 2 of 2 steps"), "{}", rises.statistic);
+        assert_eq!(trend(&[(2, 9.0, 0.1), (32, 5.0, 0.1)], true).verdict, Verdict::DoesNotHold);
         let holds = claim(&[(2, 9.0, 0.1), (8, 7.0, 0.1), (32, 5.0, 0.1)]);
         assert_eq!(holds.verdict, Verdict::Holds);
         assert!((holds.value.unwrap() + 1.0).abs() < 1e-12 && holds.statistic.contains("2 of 2 steps"));

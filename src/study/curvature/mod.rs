@@ -4,13 +4,11 @@
 
 pub mod figure;
 pub mod frame;
-mod lapack;
 mod rows;
 mod run;
 mod settings;
 mod spectrum;
 
-pub(super) use lapack::without_threads;
 pub use rows::{CurveRow, PointRow, Set, SetRow, curve_rows, dimension, point_rows, set_row};
 pub use run::{Spectra, spectra};
 pub use settings::{CurvatureParams, CurvatureSettings, Variant};

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::settings::refused;
-use super::{CurvatureParams, CurvatureSettings, NAME, Variant, lapack};
+use super::{CurvatureParams, CurvatureSettings, NAME, Variant};
 use crate::Error;
 use crate::ops::OpError;
 use crate::process::{Level, Process};
@@ -28,6 +28,7 @@ use crate::score::{Score, ScoreError, first_bad};
 use crate::shape::Shape;
 use crate::study::context::{Cells, piece};
 use crate::study::error::StudyError;
+use crate::study::lapack::without_threads;
 use crate::study::subject::{Images, Subject};
 
 /// Number of values in a call of the score: large enough to fill a network, small enough for the allocator to reuse the
@@ -151,7 +152,7 @@ impl<'a, 'p> Estimator<'a, 'p> {
             return Err(not_finite("the sample", points.samples[row], value));
         }
         let level = process.level(settings.t)?;
-        lapack::without_threads();
+        without_threads();
         Ok(Self { score, points: *points, params, level, dim, per_point: params.rows(dim), call: CALL })
     }
 

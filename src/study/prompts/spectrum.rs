@@ -11,8 +11,8 @@ use crate::progress::ProgressSink;
 use crate::random::Places;
 use crate::score::Score;
 use crate::study::context::{Cells, piece};
-use crate::study::curvature::without_threads;
 use crate::study::error::StudyError;
+use crate::study::lapack::without_threads;
 
 /// Rows of S in a call of the score, and in a piece that is kept.
 const BLOCK: usize = 64;

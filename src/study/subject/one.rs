@@ -12,7 +12,7 @@ use crate::score::Score;
 use crate::shape::Shape;
 use crate::store::sha256_hex;
 use crate::study::error::StudyError;
-use crate::train::TrainedProcess;
+use crate::train::{TrainError, TrainedProcess};
 
 /// One trained network, or the exact score of its training set, with the training set and the labelled samples.
 ///
@@ -135,7 +135,7 @@ impl Subject {
     /// Size of the training set, K.
     ///
     /// # Errors
-    /// [`TrainError::UnknownData`](crate::train::TrainError::UnknownData) for an imported network without a training set.
+    /// [`TrainError::UnknownData`] for an imported network without a training set.
     pub fn k(&self) -> Result<usize, Error> {
         match self.trained.run().params().settings().data.k() {
             Some(k) => Ok(k),
@@ -156,13 +156,26 @@ impl Subject {
     /// The training set, `[K, N]`, values in [-1, 1]. It is read once.
     ///
     /// # Errors
-    /// [`TrainError`](crate::train::TrainError) for a data set that can't be read or is not the one of the run.
+    /// [`TrainError`] for a data set that can't be read or is not the one of the run.
     pub fn training(&self) -> Result<&ArcArray2<f32>, Error> {
         if let Some(training) = self.training.get() {
             return Ok(training);
         }
         let data = self.trained.run().data(&self.layout)?;
         Ok(self.training.get_or_init(|| data.rows().clone()))
+    }
+
+    /// At most `most` images of the same data set that are not in the training set, `[m, N]`, values in [-1, 1]; `None`
+    /// when there is none.
+    ///
+    /// # Errors
+    /// [`TrainError`] for a data set that can't be read or is not the one of the run.
+    pub fn held_out(&self, most: usize) -> Result<Option<ArcArray2<f32>>, Error> {
+        match self.trained.run().source(&self.layout)?.0.held_out(most) {
+            Ok(data) => Ok(Some(data.rows().clone())),
+            Err(TrainError::NoneHeldOut { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// At most `choice.max` images of a group; no images when the group has none.

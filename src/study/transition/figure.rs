@@ -10,7 +10,7 @@ use crate::plot::{
     Marker, Picture, Scale, curve_panels, histogram_panels, image_grid, input,
 };
 use crate::study::sweep::{ClassRow, DistanceRow, ExampleRow, Role, SweepRow, ThresholdRow, Transition};
-use crate::study::transition::{TransitionSettings, network_cells, networks, pooled};
+use crate::study::transition::{NearRow, TransitionSettings, network_cells, networks, pooled};
 
 const X: &str = "training set size K";
 const Y: &str = "fraction of samples";
@@ -31,11 +31,12 @@ pub enum FractionBand {
 
 impl Transition {
     /// Fractions of memorized, spurious and generalized samples against K (Fig. 4A), one panel for each data set and
-    /// network, for the smallest |S| / K of each. Where the exact score was sampled too, its memorized fraction is dashed.
+    /// network, for the smallest |S| / K of each. Where the exact score was sampled too, its memorized fraction is dashed. The
+    /// dotted line is the share of real images that would count as spurious, from [`near_duplicates`](super::near_duplicates).
     ///
     /// # Errors
     /// As [`curve_panels`].
-    pub fn fractions(&self, band: FractionBand) -> Result<Figure, FigureError> {
+    pub fn fractions(&self, band: FractionBand, near: &[NearRow]) -> Result<Figure, FigureError> {
         let rows = &self.cells;
         let title = match band {
             FractionBand::Interval => "Samples of trained networks",
@@ -53,6 +54,14 @@ impl Transition {
                         Curve::new("memorized, exact score", sizes(&exact), y)
                             .colour(Class::Memorized.colour())
                             .dash(Dash::Dashed),
+                    );
+                }
+                let near: Vec<&NearRow> = near.iter().filter(|row| row.dataset == dataset).collect();
+                if !near.is_empty() {
+                    let x = near.iter().map(|row| row.k as f64).collect();
+                    let y = near.iter().map(|row| row.share).collect();
+                    panel = panel.curve(
+                        Curve::new("real images with a near duplicate", x, y).colour(GRAY).dash(Dash::Dotted),
                     );
                 }
                 for (i, class) in CLASSES.into_iter().enumerate() {

@@ -7,4 +7,4 @@ mod run;
 
 pub use figure::FractionBand;
 pub use fractions::{PooledRow, TransitionSettings, network_cells, networks, pooled};
-pub use run::{settings, transition, transitions};
+pub use run::{NearRow, near_duplicates, settings, transition, transitions};

@@ -3,9 +3,12 @@
 use super::TransitionSettings;
 use crate::Error;
 use crate::device::Device;
+use crate::ops::Memories;
 use crate::store::StoreError;
 use crate::study::context::{Context, once};
 use crate::study::sweep::{self, Plan, Transition};
+use crate::study::transition::{network_cells, networks};
+use crate::train::{DataSettings, TrainingData};
 
 /// The settings of the profile.
 ///
@@ -48,6 +51,45 @@ pub fn transitions(context: &Context) -> Result<Transition, Error> {
         all.examples.extend(one.examples);
     }
     Ok(all)
+}
+
+/// Real images that have a near duplicate among as many real images as there were samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NearRow {
+    /// Data set.
+    pub dataset: String,
+    /// K of the cell with this number of samples.
+    pub k: usize,
+    /// Number of images.
+    pub images: usize,
+    /// Share of them with another one within delta_s.
+    pub share: f64,
+}
+
+/// The share of real images that would count as spurious: for each data set and K, the first images of the data set, as
+/// many as the first network has samples, of which another one is within the cell's delta_s.
+///
+/// # Errors
+/// Those of the data set.
+pub fn near_duplicates(context: &Context, all: &Transition) -> Result<Vec<NearRow>, Error> {
+    let mut rows: Vec<NearRow> = Vec::new();
+    for (dataset, network) in networks(&all.cells) {
+        if rows.iter().any(|row| row.dataset == dataset) {
+            continue;
+        }
+        for cell in network_cells(&all.cells, dataset, network, None) {
+            let Some(delta) = cell.delta_s.value else { continue };
+            let settings =
+                DataSettings::Images { dataset: dataset.to_owned(), size: cell.size, k: cell.samples };
+            let images =
+                TrainingData::load(context.layout(), &settings)?.rows().mapv(f64::from).into_shared();
+            let near = Memories::new(images.clone())?.knn(images.view(), 1, true)?;
+            let count = near.distance.iter().filter(|d| **d <= delta).count();
+            let share = count as f64 / cell.samples as f64;
+            rows.push(NearRow { dataset: dataset.to_owned(), k: cell.k, images: cell.samples, share });
+        }
+    }
+    Ok(rows)
 }
 
 /// Completes the cells of a plan and collects them.

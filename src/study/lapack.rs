@@ -5,7 +5,7 @@ use std::sync::Once;
 
 /// Stops OpenBLAS from using threads of its own, for the life of the process. One thread needs only milliseconds for a
 /// matrix, waiting threads occupy cores that compute scores, and the last digits may depend on the number of threads.
-pub(in crate::study) fn without_threads() {
+pub(super) fn without_threads() {
     unsafe extern "C" {
         fn openblas_set_num_threads(threads: c_int);
     }

@@ -1,0 +1,179 @@
+//! Figures of the census: numbers of attractors and flows against K, and pictures of attractors.
+
+use ndarray::Array3;
+
+use crate::class::Class;
+use crate::plot::style::{GRAY, TEXT};
+use crate::plot::{
+    Curve, CurvePanel, Dash, Figure, FigureError, ImageGrid, ImageRow, Marker, Picture, Scale, curve_panels,
+    image_grid, input, rainbow,
+};
+use crate::shape::Shape;
+use crate::study::attractors::{CensusRow, Censuses, FlowRow, Found, Start};
+use crate::study::subject::NetworkRows;
+
+const X: &str = "training set size K";
+
+impl Censuses {
+    /// Numbers of memorized and of spurious attractors against K at one level, one panel for each network, with the memorized
+    /// attractors of the exact score dashed.
+    ///
+    /// # Errors
+    /// As [`curve_panels`]; [`FigureError::Input`] for a level that was not measured.
+    pub fn counts(&self, t: f64) -> Result<Figure, FigureError> {
+        let title = format!("Attractors at t = {t}");
+        let panels = self.census.iter().map(|network| {
+            let rows = |exact: bool| at(&title, network, |row| row.t == t && row.exact == exact);
+            let curve = |name: &str, rows: &[&CensusRow], count: fn(&CensusRow) -> usize| {
+                let x = rows.iter().map(|row| row.k as f64).collect();
+                Curve::new(name, x, rows.iter().map(|row| count(row) as f64).collect())
+            };
+            let (of_network, of_exact) = (rows(false)?, rows(true)?);
+            let panel = CurvePanel::new(&network.title(), X, "attractors")
+                .x_scale(Scale::Log2)
+                .curve(
+                    curve("memorized, exact score", &of_exact, |row| row.memorized)
+                        .colour(Class::Memorized.colour())
+                        .dash(Dash::Dashed),
+                )
+                .curve(
+                    curve("spurious, exact score", &of_exact, |row| row.spurious)
+                        .colour(Class::Spurious.colour())
+                        .dash(Dash::Dashed),
+                )
+                .curve(
+                    curve("memorized", &of_network, |row| row.memorized)
+                        .colour(Class::Memorized.colour())
+                        .marker(Class::Memorized.marker()),
+                )
+                .curve(
+                    curve("spurious", &of_network, |row| row.spurious)
+                        .colour(Class::Spurious.colour())
+                        .marker(Class::Spurious.marker()),
+                );
+            // The exact score's attractors are as many as training images, which would flatten the network's.
+            let top = of_network.iter().map(|row| row.memorized.max(row.spurious)).max().unwrap_or(1);
+            Ok(panel.y_range(0.0, 1.15 * top as f64))
+        });
+        curve_panels(&title, &panels.collect::<Result<Vec<_>, FigureError>>()?, 2)
+    }
+
+    /// Numbers of attractors of the networks, of both kinds together, against K: one panel for each network, one curve for each
+    /// level, from purple for the lowest noise to red for the highest.
+    ///
+    /// # Errors
+    /// As [`curve_panels`].
+    pub fn levels(&self) -> Result<Figure, FigureError> {
+        let title = "Attractors at several levels";
+        let mut times: Vec<f64> = self.census.iter().flat_map(|of| of.rows.iter().map(|row| row.t)).collect();
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        let panels = self.census.iter().map(|network| {
+            let panel = CurvePanel::new(&network.title(), X, "attractors").x_scale(Scale::Log2);
+            times.iter().enumerate().try_fold(panel, |panel, (i, &t)| {
+                let rows = at(title, network, |row| row.t == t && !row.exact)?;
+                let x = rows.iter().map(|row| row.k as f64).collect();
+                let y = rows.iter().map(|row| (row.memorized + row.spurious) as f64).collect();
+                let curve = Curve::new(&format!("t = {t}"), x, y)
+                    .colour(rainbow(i, times.len()))
+                    .marker(Marker::Circle);
+                Ok(panel.curve(curve))
+            })
+        });
+        curve_panels(title, &panels.collect::<Result<Vec<_>, FigureError>>()?, 2)
+    }
+
+    /// Share of each kind of starts that flows to a memorized attractor against K, at one level, with 95 percent Wilson
+    /// intervals: one panel for each network.
+    ///
+    /// # Errors
+    /// As [`Self::counts`].
+    pub fn flows(&self, t: f64, starts: &[Start]) -> Result<Figure, FigureError> {
+        let title = format!("Share of starts that flow to training images, t = {t}");
+        let panels = self.flows.iter().map(|network| {
+            let rows = at(&title, network, |row| row.t == t && !row.exact)?;
+            let panel = CurvePanel::new(&network.title(), X, "share of starts")
+                .x_scale(Scale::Log2)
+                .y_range(0.0, 1.0);
+            Ok(starts.iter().fold(panel, |panel, &start| {
+                let of: Vec<&&FlowRow> = rows.iter().filter(|row| row.start == start).collect();
+                let x = of.iter().map(|row| row.k as f64).collect();
+                let y = of.iter().map(|row| row.memorized).collect();
+                let band = of.iter().map(|row| (row.memorized_low, row.memorized_high)).collect();
+                let (colour, marker) = match start {
+                    Start::Images(group) => (group.colour(), group.marker()),
+                    Start::Noise => (GRAY, Marker::Cross),
+                    Start::HeldOut => (TEXT, Marker::Cross),
+                };
+                panel.curve(Curve::new(start.name(), x, y).colour(colour).marker(marker).band(band))
+            }))
+        });
+        curve_panels(&title, &panels.collect::<Result<Vec<_>, FigureError>>()?, 2)
+    }
+}
+
+/// The rows of a network that are wanted, in the order of K; at least one.
+fn at<'a, R: HasSize>(
+    title: &str,
+    network: &'a NetworkRows<R>,
+    wanted: impl Fn(&R) -> bool,
+) -> Result<Vec<&'a R>, FigureError> {
+    let mut rows: Vec<&R> = network.rows.iter().filter(|row| wanted(row)).collect();
+    if rows.is_empty() {
+        return Err(input(title, format!("{} has no rows at this level", network.title())));
+    }
+    rows.sort_by_key(|row| row.size());
+    Ok(rows)
+}
+
+trait HasSize {
+    fn size(&self) -> usize;
+}
+
+impl HasSize for CensusRow {
+    fn size(&self) -> usize {
+        self.k
+    }
+}
+
+impl HasSize for FlowRow {
+    fn size(&self) -> usize {
+        self.k
+    }
+}
+
+impl Found {
+    /// The attractors at which most noise ends, at most `each` of each kind, with their share of the starts from noise. Values
+    /// from -1 to 1 are drawn from black to white.
+    ///
+    /// # Errors
+    /// As [`image_grid`]; [`FigureError::Input`] for a shape of another length.
+    pub fn pictures(&self, title: &str, shape: Shape, each: usize) -> Result<Figure, FigureError> {
+        if shape.len() != self.positions.ncols() {
+            return Err(input(
+                title,
+                format!("attractors have {} values, the shape has {}", self.positions.ncols(), shape.len()),
+            ));
+        }
+        let noise: usize = self.attractors.iter().map(|a| a.from(Start::Noise)).sum();
+        let rows = [Class::Memorized, Class::Spurious].map(|class| {
+            let mut of: Vec<_> = self.attractors.iter().filter(|a| a.class == class).collect();
+            of.sort_by_key(|a| (std::cmp::Reverse(a.from(Start::Noise)), a.id));
+            let picture = |id: usize, count: usize| {
+                let values = self.positions.row(id);
+                let pixels =
+                    Array3::from_shape_fn((shape.height, shape.width, shape.channels), |(y, x, c)| {
+                        (0.5 + 0.5 * values[(y * shape.width + x) * shape.channels + c]) as f32
+                    });
+                Picture::new(pixels)
+                    .caption(&format!("{:.1} %", 100.0 * count as f64 / noise.max(1) as f64))
+                    .class(class)
+            };
+            let label = format!("{} {class}", of.len());
+            let pictures = of.iter().take(each).map(|a| picture(a.id, a.from(Start::Noise))).collect();
+            ImageRow::new(&label, pictures)
+        });
+        let rows = rows.into_iter().filter(|row| !row.images.is_empty());
+        image_grid(&rows.fold(ImageGrid::new(title), ImageGrid::row))
+    }
+}
