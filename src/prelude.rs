@@ -24,7 +24,7 @@ pub use crate::score::Score;
 pub use crate::study::attractors::{
     self, CensusParams, CensusRow, CensusSettings, Censuses, Found, Start, Starts,
 };
-pub use crate::study::basin::{self, BasinSettings, Basins};
+pub use crate::study::basin::{self, BasinSettings, Basins, Returns};
 pub use crate::study::claims::{self, Claims};
 pub use crate::study::curvature::{self, CurvatureSettings, Spectra};
 pub use crate::study::energy::{self, Energies, GapBand, PotentialSettings};

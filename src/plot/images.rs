@@ -1,12 +1,13 @@
 //! Contact sheets of small images.
 
-use ndarray::Array3;
+use ndarray::{Array3, ArrayView1};
 
 use crate::class::Class;
 use crate::plot::axes::{draw_headline, headline};
 use crate::plot::canvas::{Align, Canvas, Font, Rect};
 use crate::plot::style::{FRAME, GRID, LABEL_SIZE, MISSING, TEXT, TICK_SIZE};
 use crate::plot::{Figure, FigureError, input};
+use crate::shape::Shape;
 
 /// One image.
 #[derive(Debug, Clone)]
@@ -23,6 +24,21 @@ impl Picture {
     /// An image without caption and class.
     pub fn new(pixels: Array3<f32>) -> Self {
         Self { pixels, caption: String::new(), class: None }
+    }
+
+    /// An image of values from -1 (black) to 1 in the order row, column, channel.
+    ///
+    /// # Errors
+    /// [`FigureError::Input`] for another number of values than the shape has.
+    pub fn symmetric(values: ArrayView1<'_, f64>, shape: Shape) -> Result<Self, FigureError> {
+        if values.len() != shape.len() {
+            let reason = format!("{} values, expected the {} of an image", values.len(), shape.len());
+            return Err(input("picture", reason));
+        }
+        let Shape { height, width, channels } = shape;
+        Ok(Self::new(Array3::from_shape_fn((height, width, channels), |(y, x, c)| {
+            (0.5 + 0.5 * values[(y * width + x) * channels + c]) as f32
+        })))
     }
 
     /// A short line below the image.

@@ -38,6 +38,7 @@ fn every_committed_table_is_written_again_to_the_same_bytes() {
             "basin_attractors".into(),
             networks_there_and_back!(basin, attractor_summary_rows, attractor_summary_frame),
         ),
+        ("basin_returns".into(), networks_there_and_back!(basin, return_rows, return_frame)),
         ("claims".into(), there_and_back!(claims, claims_rows, claims_frame)),
         ("curvature_sets".into(), networks_there_and_back!(curvature, sets_rows, sets_frame)),
         ("curvature_spectra".into(), networks_there_and_back!(curvature, curves_rows, curves_frame)),

@@ -1,7 +1,5 @@
 //! Figures of the census: numbers of attractors and flows against K, and pictures of attractors.
 
-use ndarray::Array3;
-
 use crate::class::Class;
 use crate::plot::style::{GRAY, TEXT};
 use crate::plot::{
@@ -9,7 +7,7 @@ use crate::plot::{
     image_grid, input, rainbow,
 };
 use crate::shape::Shape;
-use crate::study::attractors::{CensusRow, Censuses, FlowRow, Found, Start};
+use crate::study::attractors::{Attractor, CensusRow, Censuses, FlowRow, Found, Start};
 use crate::study::subject::NetworkRows;
 
 const X: &str = "training set size K";
@@ -149,30 +147,19 @@ impl Found {
     /// # Errors
     /// As [`image_grid`]; [`FigureError::Input`] for a shape of another length.
     pub fn pictures(&self, title: &str, shape: Shape, each: usize) -> Result<Figure, FigureError> {
-        if shape.len() != self.positions.ncols() {
-            return Err(input(
-                title,
-                format!("attractors have {} values, the shape has {}", self.positions.ncols(), shape.len()),
-            ));
-        }
         let noise: usize = self.attractors.iter().map(|a| a.from(Start::Noise)).sum();
         let rows = [Class::Memorized, Class::Spurious].map(|class| {
-            let mut of: Vec<_> = self.attractors.iter().filter(|a| a.class == class).collect();
+            let mut of: Vec<&Attractor> = self.attractors.iter().filter(|a| a.class == class).collect();
             of.sort_by_key(|a| (std::cmp::Reverse(a.from(Start::Noise)), a.id));
-            let picture = |id: usize, count: usize| {
-                let values = self.positions.row(id);
-                let pixels =
-                    Array3::from_shape_fn((shape.height, shape.width, shape.channels), |(y, x, c)| {
-                        (0.5 + 0.5 * values[(y * shape.width + x) * shape.channels + c]) as f32
-                    });
-                Picture::new(pixels)
-                    .caption(&format!("{:.1} %", 100.0 * count as f64 / noise.max(1) as f64))
-                    .class(class)
+            let picture = |a: &&Attractor| {
+                let share = a.from(Start::Noise) as f64 / noise.max(1) as f64;
+                let picture = Picture::symmetric(self.positions.row(a.id), shape)?;
+                Ok(picture.caption(&format!("{:.1} %", 100.0 * share)).class(class))
             };
-            let label = format!("{} {class}", of.len());
-            let pictures = of.iter().take(each).map(|a| picture(a.id, a.from(Start::Noise))).collect();
-            ImageRow::new(&label, pictures)
+            let pictures = of.iter().take(each).map(picture).collect::<Result<_, FigureError>>()?;
+            Ok(ImageRow::new(&format!("{} {class}", of.len()), pictures))
         });
+        let rows = rows.into_iter().collect::<Result<Vec<_>, FigureError>>()?;
         let rows = rows.into_iter().filter(|row| !row.images.is_empty());
         image_grid(&rows.fold(ImageGrid::new(title), ImageGrid::row))
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::class::Group;
+use crate::plot::style::GRAY;
 use crate::plot::{Curve, CurvePanel, Figure, FigureError, Marker, Scale, curve_panels, unbroken};
-use crate::study::basin::{BasinSummary, Basins, Mean};
+use crate::study::basin::{BasinSummary, Basins, Mean, ReturnRow, Returns};
 use crate::study::subject::NetworkRows;
 
 impl Basins {
@@ -23,6 +24,32 @@ impl Basins {
     /// As [`Self::log_volumes`].
     pub fn critical_times(&self) -> Result<Figure, FigureError> {
         panels("Critical times against K", "mean critical time t_c", &self.classes, |row| row.critical_time)
+    }
+}
+
+impl Returns {
+    /// Median distance at which noised training images and held-out images return from level t, against K, with quartiles as a
+    /// band: one panel for each network.
+    ///
+    /// # Errors
+    /// As [`curve_panels`]: nothing to draw, or a value that is not finite.
+    pub fn figure(&self, t: usize) -> Result<Figure, FigureError> {
+        let panel = |network: &NetworkRows<ReturnRow>| {
+            let empty = CurvePanel::new(&network.title(), "training images K", "distance of return");
+            let kinds =
+                [(false, "training images", Marker::Diamond), (true, "held-out images", Marker::Cross)];
+            kinds.into_iter().fold(empty.x_scale(Scale::Log2), |panel, (held_out, name, marker)| {
+                let mut rows: Vec<&ReturnRow> =
+                    network.rows.iter().filter(|row| row.t == t && row.held_out == held_out).collect();
+                rows.sort_by_key(|row| row.k);
+                let (x, y) = rows.iter().map(|row| (row.k as f64, row.median)).unzip();
+                let band = rows.iter().map(|row| (row.low, row.high)).collect();
+                let colour = if held_out { GRAY } else { Group::Training.colour() };
+                panel.curve(Curve::new(name, x, y).colour(colour).marker(marker).band(band))
+            })
+        };
+        let panels: Vec<CurvePanel> = self.networks.iter().map(panel).collect();
+        curve_panels(&format!("Where noised images return to, from t = {t}"), &panels, 2)
     }
 }
 

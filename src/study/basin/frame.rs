@@ -1,7 +1,7 @@
 //! Tables of basins of attraction.
 
 use crate::frame::{NanIfNone, Table, TableError, columns};
-use crate::study::basin::{AttractorRow, AttractorSummary, BasinRow, BasinSummary, Basins};
+use crate::study::basin::{AttractorRow, AttractorSummary, BasinRow, BasinSummary, Basins, ReturnRow};
 use crate::study::subject::networks_frame;
 
 impl Basins {
@@ -49,6 +49,19 @@ columns!(AttractorRow, "attractors of noise",
     "draws": (draws),
     "count": (count),
     "share": (share),
+    "low": (low),
+    "high": (high),
+});
+
+columns!(ReturnRow, "distances of return",
+    /// One row for each K, level and kind of images: `k`, `t`, `held_out`, `images`, `median` (l2 distance from an image to what
+    /// its noisy copies are denoised to), and the quartiles `low` and `high`.
+    return_frame, return_rows, {
+    "k": (k),
+    "t": (t),
+    "held_out": (held_out),
+    "images": (images),
+    "median": (median),
     "low": (low),
     "high": (high),
 });
@@ -143,6 +156,13 @@ mod tests {
         let summary = [one, AttractorSummary { k: 32, correlation: None, ..one }];
         let frame = attractor_summary_frame(&summary).unwrap();
         assert_eq!(attractor_summary_rows(&frame).unwrap(), summary);
+    }
+
+    #[test]
+    fn returns_survive_writing_and_reading() {
+        let one = ReturnRow { k: 8, t: 26, held_out: true, images: 4, median: 0.5, low: 0.25, high: 1.0 };
+        let rows = [one, ReturnRow { held_out: false, ..one }];
+        assert_eq!(return_rows(&return_frame(&rows).unwrap()).unwrap(), rows);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Basins of attraction (Alg. 1, Eqs. 12 and 34; Figs. 4B, 16 to 19).
 //!
-//! [`measure`] searches the basins of images of one subject, [`basins`] those of all networks of a profile.
+//! [`measure`] searches the basins of images of one subject, [`basins`] those of all networks of a profile. [`returns`] has no
+//! threshold and compares training images with unseen ones.
 
 pub mod figure;
 pub mod frame;
+mod returns;
 mod rows;
 mod run;
 mod search;
 mod settings;
 
+pub use returns::{ReturnRow, ReturnSettings, Returns, all_returns, returns};
 pub use rows::{AttractorRow, AttractorShares, AttractorSummary, BasinRow, BasinSummary, Mean, summarise};
 pub use run::{Basins, basins};
 pub use search::{Distance, Search, attractors, log_volume, measure, steps_from};

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::f64::consts::FRAC_PI_2;
 
+use crate::Error;
 use crate::class::Group;
 use crate::plot::{
-    Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, Scale, curve_panels, input, unbroken,
+    Colour, Curve, CurvePanel, Dash, Figure, FigureError, Guide, ImageGrid, ImageRow, Picture, Scale,
+    curve_panels, image_grid, input, unbroken,
 };
 use crate::study::energy::{CurveRow, Energies, GapRow};
-use crate::study::subject::NetworkRows;
+use crate::study::subject::{Choice, NetworkRows, Subject};
 
 /// Colour of training images, which have no class.
 const TRAINING: Colour = Colour::hex(0x44_44_44);
@@ -68,6 +70,32 @@ impl Energies {
         let panels: Vec<CurvePanel> = self.arcs.iter().filter_map(arc_panel).collect();
         curve_panels("Relative energy along the arcs", &panels, panels.len().clamp(1, 2))
     }
+}
+
+/// Images along the arcs x = cos(alpha) x_1 + sin(alpha) x_2 (Eq. 45) from one image of each group of a subject to a training
+/// image (Fig. 25), with the angle in degrees below each.
+///
+/// # Errors
+/// Those of [`Subject::images`] and [`image_grid`].
+pub fn arc_images(subject: &Subject, reference: usize) -> Result<Figure, Error> {
+    let title = format!("Images along the arcs to training image {reference}");
+    let target = subject.training()?.row(reference).mapv(f64::from);
+    let one = Choice { max: 1, ..Choice::default() };
+    let mut grid = ImageGrid::new(&title);
+    for group in Group::ALL {
+        let images = subject.images(group, &one)?;
+        let Some(from) = images.rows.outer_iter().next() else { continue };
+        let from = from.mapv(f64::from);
+        let at = |step: u32| {
+            let angle = FRAC_PI_2 * f64::from(step) / 8.0;
+            let x = angle.cos() * &from + angle.sin() * &target;
+            let picture = Picture::symmetric(x.view(), subject.shape())?;
+            Ok(picture.caption(&format!("{:.0}\u{b0}", angle.to_degrees())))
+        };
+        let pictures = (0..=8).map(at).collect::<Result<_, FigureError>>()?;
+        grid = grid.row(ImageRow::new(group.name(), pictures));
+    }
+    Ok(image_grid(&grid)?)
 }
 
 /// The arcs of a network's first reference. `None` for a network without arcs.

@@ -173,6 +173,28 @@ impl<'a> Subjects<'a> {
         Ok((networks_rows(&a, first.rows)?, networks_rows(&b, second.rows)?))
     }
 
+    /// As [`Self::recall`], for one table.
+    ///
+    /// # Errors
+    /// As [`Self::recall`].
+    pub fn recall_one<A>(
+        &self,
+        fingerprint: &Fingerprint,
+        table: NetworkTable<A>,
+        work: impl Fn(&Subject, &Plan, &Cells) -> Result<Vec<A>, Error>,
+    ) -> Result<Vec<NetworkRows<A>>, Error>
+    where
+        A: Clone + Serialize + DeserializeOwned,
+    {
+        let frame = self.context.recall(table.name, fingerprint, Device::Cpu, || {
+            let pairs = self.each(fingerprint, |subject, plan, cells| {
+                Ok((work(subject, plan, cells)?, Vec::<()>::new()))
+            })?;
+            Ok(networks_frame(&unzip_rows(pairs).0, table.frame)?)
+        })?;
+        Ok(networks_rows(&frame, table.rows)?)
+    }
+
     fn each<T: Serialize + DeserializeOwned>(
         &self,
         fingerprint: &Fingerprint,
