@@ -304,6 +304,18 @@ pub enum DataError {
         /// Checksum found.
         found: String,
     },
+    /// A file of a package differs from that of the version in the registry.
+    #[error("verify {}: SHA-256 is {found}, expected {expected} of {package}; give the unchanged files of this version", path.display())]
+    Package {
+        /// The file.
+        path: PathBuf,
+        /// Name and version of the package.
+        package: String,
+        /// Expected checksum.
+        expected: String,
+        /// Checksum found.
+        found: String,
+    },
     /// The size of a training set is 0 or above the number of images.
     #[error("training set: size K is {k}, expected 1 to {n}")]
     SubsetSize {

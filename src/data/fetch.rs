@@ -328,8 +328,9 @@ fn fill(
         fill_images(entry, raw, &ready.join(train), progress)?;
         return Ok(files);
     }
-    if let Files::Emoji { train, captions, .. } = entry.files {
-        let drawn = emoji::draw(entry.name, raw, entry.shape.height, progress)?;
+    if let Files::Emoji { train, captions, packages_sha256, .. } = entry.files {
+        let packages = emoji::Packages::read(entry, &packages_sha256, raw)?;
+        let drawn = packages.draw(entry.shape.height, progress)?;
         store::write_atomic(&ready.join(train), |out| idx::write_images(out, &drawn.images))?;
         let text = emoji::captions_text(&drawn.pictures);
         store::write_atomic(&ready.join(captions), |out| out.write_all(text.as_bytes()))?;

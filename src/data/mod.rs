@@ -286,7 +286,7 @@ fn decode(
             let (_, images) = images(train)?;
             (images.pixels, vec![0; images.count])
         }
-        Files::Emoji { train, captions, captions_sha256 } => {
+        Files::Emoji { train, captions, captions_sha256, .. } => {
             if split == Split::Test {
                 return Err(missing());
             }

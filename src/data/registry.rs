@@ -1,6 +1,8 @@
 //! The registry of data sets: source, files, shape, checksums, and the paper's metric and critical points where the paper
 //! has the data set.
 
+use std::path::Path;
+
 use super::DataError;
 use crate::metric::Metric;
 use crate::shape::Shape;
@@ -33,6 +35,18 @@ pub struct NpmPackage {
     pub name: &'static str,
     /// The version that is fetched.
     pub version: &'static str,
+}
+
+impl Source {
+    /// The package, with its version, whose folder has this file.
+    pub(super) fn package_of(&self, file: &str) -> String {
+        let packages = match self {
+            Self::Npm { packages, .. } => *packages,
+            _ => &[],
+        };
+        let found = packages.iter().find(|package| Path::new(file).starts_with(package.name));
+        found.map_or_else(|| self.to_string(), |NpmPackage { name, version }| format!("{name} {version}"))
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -82,6 +96,8 @@ pub enum Files {
         captions: &'static str,
         /// SHA-256 of that file.
         captions_sha256: &'static str,
+        /// SHA-256 of the files of the packages, in the order of [`FILES`](super::emoji::FILES).
+        packages_sha256: [&'static str; 8],
     },
 }
 
@@ -240,6 +256,16 @@ pub static REGISTRY: [Entry; 5] = [
             train: "train-images-idx4-ubyte",
             captions: "captions.json",
             captions_sha256: "fe7a9ae757ba70562a45a7f8f558bcb53ab13f4bb3cae3e9669211abeb16f91a",
+            packages_sha256: [
+                "9eac6ef4e7ec122b6f0e7ac281d61008afdbc720d0ce861e398b939daaa347c6",
+                "91485653ca890bff640f2a6c2d7be62d625a90527b6b4d816b41593675bf5c8f",
+                "5d5d820790565b764f2728675d487c9ee4c1fc83916d8567d5aca8ba7527c242",
+                "8e6a83d5a3ac185b2446154b9c4ee07c983bd4a5b2a21aa4b9ff04af9831eefe",
+                "f5f4cf457c0db2ad5a2e42e033e02e0c87d10e43d0164cfffb3bb84914970a63",
+                "7f084c5a95807edb4702a7c9f6f18e74d59026d1c34ceb8cae85df0b9a9f0a10",
+                "2ebd44d5c66459b48aadbb34ad21161850da6c9b74036dce9097b2bfad9b2c23",
+                "c5f95dabf613be12058d024fcae8985106139e4129a38ebe75029ed5dd8a0408",
+            ],
         },
         shape: Shape { height: 32, width: 32, channels: 3 },
         values: (0, 255),

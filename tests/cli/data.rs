@@ -46,7 +46,7 @@ fn mistakes_are_named_in_one_line() {
         &["lpips-weights", "alexnet.ckpt"],
     );
     refused(root, &["data", "fetch", "minilm", "--from", "/no/such"], &["minilm", "model.safetensors"]);
-    refused(root, &["data", "fetch", "emoji", "--from", "/no/such"], &["emoji", "data-ordered-emoji.json"]);
+    refused(root, &["data", "fetch", "emoji", "--from", "/no/such"], &["emoji", "noto/icons.json"]);
     refused(root, &["data", "embed", "--out", "x"], &["mem2gen data fetch emoji"]);
     refused(root, &["data", "verify"], &["data fetch"]);
     refused(root, &["data", "verify", "lpips-weights"], &["data fetch lpips-weights"]);

@@ -6,11 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::use_own_caches;
-use mem2gen::data::emoji::{Group, Picture, SkinTone, Tally, Vendor, bases, pictures};
+use mem2gen::data::emoji::{FILES, Group, Picture, SkinTone, Tally, Vendor, bases, pictures};
 use mem2gen::data::fetch::{Outcome, Step, System, fetch_on};
 use mem2gen::data::registry::{Files, SplitSpec};
 use mem2gen::data::{DataError, Entry, Split, State, check, find, folder, load_entry, state};
 use mem2gen::project::Layout;
+use mem2gen::store::sha256_hex;
 use tempfile::TempDir;
 
 /// Checksums of the arrays and of the captions that this program draws on x86-64, without SIMD instructions, with SSE2 and
@@ -18,16 +19,37 @@ use tempfile::TempDir;
 const ARRAYS: &str = "2c8054b0ff691aee218a5255ed7ca6423313e2de5fbc68de3026f94cb9e0d16c";
 const CAPTIONS: &str = "00d42ad4edae534400809bba59f299d52c58f208dd97445b58b2b6cbad189404";
 
+/// Checksums of the files of the fixture, in the order of [`FILES`].
+const PACKAGES: [&str; 8] = [
+    "ae45b06f33aa593b3623b9b146b05f9fbd9fb62eda82c958d8e80d9e39c2a9af",
+    "237f047dfdc07d63ce22dd4ee0c7d9b1c1e84564a1b40d2a18641345526f3a96",
+    "f5afee1ba3763aca96d5c09efdef1529921f256e101f7b4c50bf81fefc27ed3d",
+    "e605cde4c48dfb9963329c0055581554bdddee30d8368d06983329d4d4438a92",
+    "2459e7ee20d61e7a2ee175a558d1c15cf1366d864374f2cd28b665179f94d0b6",
+    "207c88bb50b4f2edcdef634dd4e7f98aa7165578f24786de649d743538da481f",
+    "d916120cba001cb09022d25086582fc0bcc7e18252a023fed9b5a7789f297623",
+    "3e8cfd218fe3f1ec9d01ef123d0e6f8e54ef862a3865e8ef76d3d84ec59f2500",
+];
+
+/// Checksums of the files of a folder of packages.
+pub fn sums(folder: &Path) -> [&'static str; 8] {
+    FILES.map(|file| &*sha256_hex(&fs::read(folder.join(file)).unwrap()).leak())
+}
+
 pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/emoji")
 }
 
 /// The entry of the registry, with the sums of the fixture.
 pub fn few() -> Entry {
+    few_of(PACKAGES)
+}
+
+fn few_of(packages_sha256: [&'static str; 8]) -> Entry {
     let entry = *find("emoji").unwrap();
     let Files::Emoji { train, captions, .. } = entry.files else { panic!("not emoji") };
     Entry {
-        files: Files::Emoji { train, captions, captions_sha256: CAPTIONS },
+        files: Files::Emoji { train, captions, captions_sha256: CAPTIONS, packages_sha256 },
         train: SplitSpec { images: 25, sha256: Some(ARRAYS) },
         ..entry
     }
@@ -47,11 +69,15 @@ impl Place {
     }
 
     pub fn fetch(&self, from: Option<&Path>) -> (Result<Outcome, DataError>, Vec<Step>) {
+        self.fetch_entry(&few(), from)
+    }
+
+    fn fetch_entry(&self, entry: &Entry, from: Option<&Path>) -> (Result<Outcome, DataError>, Vec<Step>) {
         let mut path = self.dir.path().join("bin").into_os_string();
         path.push(":/usr/bin:/bin");
         let system = System { path: Some(path), ..System::default() };
         let mut steps = Vec::new();
-        let outcome = fetch_on(&system, &self.layout, &few(), from, &mut |step| steps.push(step));
+        let outcome = fetch_on(&system, &self.layout, entry, from, &mut |step| steps.push(step));
         (outcome, steps)
     }
 
@@ -175,7 +201,10 @@ fn npm_is_asked_for_each_package() {
 fn refused(file: &str, from: &str, to: &str, words: &[&str]) {
     let place = Place::new();
     let copy = place.changed(file, from, to);
-    let said = place.fetch(Some(&copy)).0.unwrap_err().to_string();
+    // With the checksum of the registry the file is not even parsed.
+    let unlike = place.fetch(Some(&copy)).0.unwrap_err();
+    assert!(matches!(unlike, DataError::Package { .. }), "{unlike}");
+    let said = place.fetch_entry(&few_of(sums(&copy)), Some(&copy)).0.unwrap_err().to_string();
     assert!(words.iter().all(|word| said.contains(word)) && said.lines().count() == 1, "{said}");
     assert!(matches!(state(&place.layout, &few()), State::Absent));
 }
@@ -202,7 +231,19 @@ fn packages_of_another_form_are_refused_by_file() {
 
     let place = Place::new();
     let said = place.fetch(Some(place.dir.path())).0.unwrap_err().to_string();
-    assert!(said.contains("data-ordered-emoji.json") && said.contains("emoji"), "{said}");
+    assert!(said.contains("noto/icons.json") && said.contains("fetch emoji"), "{said}");
+}
+
+#[test]
+fn a_file_of_another_version_is_refused_before_it_is_parsed() {
+    let place = Place::new();
+    // tiny-skia ends the process for some paths, so nothing may be drawn of such a file.
+    let copy = place.changed("@iconify-json/noto/icons.json", "<path ", "<path");
+    let (outcome, steps) = place.fetch(Some(&copy));
+    let said = outcome.unwrap_err().to_string();
+    let due = format!("expected {} of @iconify-json/noto 1.2.9; give the unchanged files", PACKAGES[0]);
+    assert!(said.contains("noto/icons.json: SHA-256 is ") && said.contains(&due), "{said}");
+    assert!(steps.is_empty(), "{steps:?}");
 }
 
 #[test]

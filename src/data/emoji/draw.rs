@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use resvg::tiny_skia::{Color, Pixmap, Transform};
@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use crate::data::DataError;
 use crate::data::fetch::{CHUNK, Step};
 use crate::data::idx::Images;
-use crate::store::{self, cut_reason, from_json, quoted};
+use crate::data::registry::Entry;
+use crate::store::{self, cut_reason, from_json, quoted, sha256_hex};
 
 use super::names::{Named, Names, code_points};
-use super::{Picture, Vendor};
+use super::{FILES, Picture, Vendor};
 
 /// Width and height of an icon whose package gives none.
 const SIDE: f64 = 16.0;
@@ -74,84 +75,108 @@ pub struct Drawn {
     pub pictures: Vec<Picture>,
 }
 
-/// Draws all named icons of a folder of packages at `side` x `side` pixels.
-///
-/// # Errors
-/// [`DataError::MissingFile`] for a missing file, [`DataError::Icons`] for a file of another form and an icon that can't be
-/// drawn.
-pub fn draw(
-    name: &str,
-    folder: &Path,
-    side: usize,
-    progress: &mut dyn FnMut(Step),
-) -> Result<Drawn, DataError> {
-    let names = Names::read(name, folder)?;
-    progress(Step::Reading(folder.to_path_buf()));
-    let mut found = Vec::new();
-    let mut unnamed = 0;
-    for vendor in Vendor::ALL {
-        let [icons, chars] = vendor.files();
-        let bad = |file: &str, reason: String| DataError::Icons { path: folder.join(file), reason };
-        let mut set: IconSet = read_json(name, folder, icons)?;
-        let by_code: BTreeMap<String, String> = read_json(name, folder, chars)?;
-        for (code, icon_name) in by_code {
-            let shown = || quoted(&code);
-            let points = code_points(&code)
-                .ok_or_else(|| bad(chars, format!("{} is not a list of code points", shown())))?;
-            let Some(named) = names.find(&points) else {
-                unnamed += 1;
-                continue;
-            };
-            let icon = set.icons.remove(&icon_name).ok_or_else(|| {
-                bad(
-                    chars,
-                    format!("{} names {}, which is not an icon of its own", shown(), quoted(&icon_name)),
-                )
-            })?;
-            let svg = svg(&icon, [set.width, set.height], side);
-            let Named { caption, base, group, tone, at } = named;
-            let picture = Picture { caption, base, group, vendor, tone, code };
-            found.push((at, picture, icon_name, svg));
-        }
-    }
-    found.sort_by(|(a, x, ..), (b, y, ..)| {
-        (a, x.tone, &x.code, x.vendor).cmp(&(b, y.tone, &y.code, y.vendor))
-    });
-    let (mut pixels, mut pictures) = (Vec::with_capacity(found.len() * 3 * side * side), Vec::new());
-    let total = found.len();
-    let mut rest = found.into_iter();
-    while pictures.len() < total {
-        let chunk: Vec<_> = rest.by_ref().take(CHUNK).collect();
-        let drawn: Vec<Result<Vec<u8>, String>> =
-            chunk.par_iter().map(|(.., svg)| rasterise(svg, side)).collect();
-        for ((_, picture, icon, _), drawn) in chunk.into_iter().zip(drawn) {
-            pixels.extend(drawn.map_err(|reason| DataError::Icons {
-                path: folder.join(picture.vendor.files()[0]),
-                reason: format!("icon {} can't be drawn: {}", quoted(&icon), cut_reason(&reason)),
-            })?);
-            pictures.push(picture);
-        }
-        progress(Step::Decoding { done: pictures.len(), total });
-    }
-    let mut seen = HashSet::new();
-    let repeats = pixels.chunks_exact(3 * side * side).filter(|&picture| !seen.insert(picture)).count();
-    progress(Step::Drawn(Tally { pictures: total, unnamed, repeats }));
-    let images = Images { count: total, height: side, width: side, channels: 3, pixels };
-    Ok(Drawn { images, pictures })
+/// The files of the packages, which have the checksums of the registry: tiny-skia ends the process for some damaged paths.
+#[derive(Debug)]
+pub struct Packages {
+    folder: PathBuf,
+    files: BTreeMap<&'static str, Vec<u8>>,
 }
 
-/// Reads a file of a package.
-pub(super) fn read_json<T: DeserializeOwned>(name: &str, folder: &Path, file: &str) -> Result<T, DataError> {
-    let path = folder.join(file);
-    if !path.is_file() {
-        return Err(DataError::MissingFile {
-            name: name.to_owned(),
-            folder: folder.to_path_buf(),
-            tried: file.to_owned(),
-        });
+impl Packages {
+    /// Reads [`FILES`] from a folder of packages and verifies each. `sums` are their SHA-256 in the same order.
+    ///
+    /// # Errors
+    /// [`DataError::MissingFile`] for a missing file, [`DataError::Package`] for one with another checksum.
+    pub fn read(entry: &Entry, sums: &[&str; 8], folder: &Path) -> Result<Self, DataError> {
+        let mut files = BTreeMap::new();
+        for (file, &expected) in FILES.into_iter().zip(sums) {
+            let path = folder.join(file);
+            if !path.is_file() {
+                return Err(DataError::MissingFile {
+                    name: entry.name.to_owned(),
+                    folder: folder.to_path_buf(),
+                    tried: file.to_owned(),
+                });
+            }
+            let bytes = store::read_file(&path)?;
+            let found = sha256_hex(&bytes);
+            if found != expected {
+                let package = entry.source.package_of(file);
+                return Err(DataError::Package { path, package, expected: expected.to_owned(), found });
+            }
+            files.insert(file, bytes);
+        }
+        Ok(Self { folder: folder.to_path_buf(), files })
     }
-    let bytes = store::read_file(&path)?;
-    from_json(&bytes).map_err(|reason| DataError::Icons { path, reason })
+
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// One of [`FILES`].
+    pub(super) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<T, DataError> {
+        from_json(&self.files[file]).map_err(|reason| DataError::Icons { path: self.path(file), reason })
+    }
+
+    /// Draws all named icons at `side` x `side` pixels.
+    ///
+    /// # Errors
+    /// [`DataError::Icons`] for a file of another form and an icon that can't be drawn.
+    pub fn draw(&self, side: usize, progress: &mut dyn FnMut(Step)) -> Result<Drawn, DataError> {
+        let names = Names::read(self)?;
+        progress(Step::Reading(self.folder.clone()));
+        let mut found = Vec::new();
+        let mut unnamed = 0;
+        for vendor in Vendor::ALL {
+            let [icons, chars] = vendor.files();
+            let bad = |file: &str, reason: String| DataError::Icons { path: self.path(file), reason };
+            let mut set: IconSet = self.json(icons)?;
+            let by_code: BTreeMap<String, String> = self.json(chars)?;
+            for (code, icon_name) in by_code {
+                let shown = || quoted(&code);
+                let points = code_points(&code)
+                    .ok_or_else(|| bad(chars, format!("{} is not a list of code points", shown())))?;
+                let Some(named) = names.find(&points) else {
+                    unnamed += 1;
+                    continue;
+                };
+                let icon = set.icons.remove(&icon_name).ok_or_else(|| {
+                    bad(
+                        chars,
+                        format!("{} names {}, which is not an icon of its own", shown(), quoted(&icon_name)),
+                    )
+                })?;
+                let svg = svg(&icon, [set.width, set.height], side);
+                let Named { caption, base, group, tone, at } = named;
+                let picture = Picture { caption, base, group, vendor, tone, code };
+                found.push((at, picture, icon_name, svg));
+            }
+        }
+        found.sort_by(|(a, x, ..), (b, y, ..)| {
+            (a, x.tone, &x.code, x.vendor).cmp(&(b, y.tone, &y.code, y.vendor))
+        });
+        let (mut pixels, mut pictures) = (Vec::with_capacity(found.len() * 3 * side * side), Vec::new());
+        let total = found.len();
+        let mut rest = found.into_iter();
+        while pictures.len() < total {
+            let chunk: Vec<_> = rest.by_ref().take(CHUNK).collect();
+            let drawn: Vec<Result<Vec<u8>, String>> =
+                chunk.par_iter().map(|(.., svg)| rasterise(svg, side)).collect();
+            for ((_, picture, icon, _), drawn) in chunk.into_iter().zip(drawn) {
+                pixels.extend(drawn.map_err(|reason| DataError::Icons {
+                    path: self.path(picture.vendor.files()[0]),
+                    reason: format!("icon {} can't be drawn: {}", quoted(&icon), cut_reason(&reason)),
+                })?);
+                pictures.push(picture);
+            }
+            progress(Step::Decoding { done: pictures.len(), total });
+        }
+        let mut seen = HashSet::new();
+        let repeats = pixels.chunks_exact(3 * side * side).filter(|&picture| !seen.insert(picture)).count();
+        progress(Step::Drawn(Tally { pictures: total, unnamed, repeats }));
+        let images = Images { count: total, height: side, width: side, channels: 3, pixels };
+        Ok(Drawn { images, pictures })
+    }
 }
 
 /// The whole SVG of an icon: its rectangle fits into the picture and lies in the centre.

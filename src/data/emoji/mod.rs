@@ -22,7 +22,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use draw::{Drawn, Tally, draw};
+pub use draw::{Drawn, Packages, Tally};
 
 use crate::project::Layout;
 use crate::store::{self, from_json, sha256_hex};

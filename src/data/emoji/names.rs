@@ -1,13 +1,12 @@
 //! Unicode's names of emoji, and of the skin tones in them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::store::quoted;
 
-use super::{Group, SkinTone};
+use super::{Group, Packages, SkinTone};
 use crate::data::DataError;
 
 /// Names by emoji, and the order of emoji.
@@ -69,14 +68,14 @@ pub(super) struct Named {
 }
 
 impl Names {
-    /// Reads the files of `unicode-emoji-json` from a folder of packages.
-    pub(super) fn read(name: &str, folder: &Path) -> Result<Self, DataError> {
-        let order: Vec<String> = super::draw::read_json(name, folder, ORDER)?;
-        let mut described: BTreeMap<String, Described> = super::draw::read_json(name, folder, NAMES)?;
+    /// Reads the files of `unicode-emoji-json`.
+    pub(super) fn read(packages: &Packages) -> Result<Self, DataError> {
+        let order: Vec<String> = packages.json(ORDER)?;
+        let mut described: BTreeMap<String, Described> = packages.json(NAMES)?;
         let mut names = HashMap::new();
         for (at, emoji) in order.iter().enumerate() {
             let Described { name, group } = described.remove(emoji).ok_or_else(|| DataError::Icons {
-                path: folder.join(ORDER),
+                path: packages.path(ORDER),
                 reason: format!("emoji {} has no name in {NAMES}", quoted(emoji)),
             })?;
             let code = emoji.chars().map(u32::from).filter(|&point| point != SELECTOR).collect();

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use mem2gen::Error;
 use mem2gen::data::Entry;
-use mem2gen::data::emoji::{self, pictures};
+use mem2gen::data::emoji::{FILES, Packages, pictures};
 use mem2gen::data::registry::Files as Source;
 use mem2gen::net::diffusers::{Folder, Tokenizer};
 use mem2gen::store::sha256_hex;
@@ -181,7 +181,7 @@ pub fn prompts() -> impl FnMut(&mut Case) -> bool + Send {
 const DRAWING: usize = 64 << 20;
 
 /// Names and orders of icons of which a file is changed, and the captions of a fetched data set. The icons' own shapes are not
-/// changed: tiny-skia 0.12 ends the process for some paths.
+/// changed: tiny-skia 0.12 ends the process for some paths, so only files with the checksums of the registry are drawn.
 pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
     let place = Place::new();
     let folder = place.path("packages");
@@ -204,12 +204,15 @@ pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
             case.note("captions.json", &bytes);
             fs::write(&captions, &bytes).unwrap();
             let fits = case.one_in(2);
-            let Source::Emoji { train, captions: name, captions_sha256 } = entry.files else {
+            let Source::Emoji { train, captions: name, captions_sha256, packages_sha256 } = entry.files
+            else {
                 unreachable!()
             };
             let sum: &'static str = if fits { sha256_hex(&bytes).leak() } else { captions_sha256 };
-            let entry =
-                Entry { files: Source::Emoji { train, captions: name, captions_sha256: sum }, ..entry };
+            let entry = Entry {
+                files: Source::Emoji { train, captions: name, captions_sha256: sum, packages_sha256 },
+                ..entry
+            };
             let (found, held) = peak(|| pictures(&fetched.layout, &entry));
             assert!(
                 held <= 100 * bytes.len() + (1 << 20),
@@ -234,7 +237,15 @@ pub fn emoji() -> impl FnMut(&mut Case) -> bool + Send {
         case.note(&name, &new);
         let path = folder.join(&name);
         fs::write(&path, &new).unwrap();
-        let (found, held) = peak(|| emoji::draw("emoji", &folder, 32, &mut |_| ()));
+        // Checksums of the changed files, so that they are parsed; a changed file is refused by that of the registry.
+        let sum = sha256_hex(&new);
+        let Source::Emoji { packages_sha256, .. } = entry.files else { unreachable!() };
+        let refused = Packages::read(&entry, &packages_sha256, &folder);
+        assert!(refused.is_err() || &new == old, "a changed file was read");
+        let mut sums = packages_sha256;
+        let at = FILES.iter().position(|file| *file == name).unwrap();
+        sums[at] = &sum;
+        let (found, held) = peak(|| Packages::read(&entry, &sums, &folder)?.draw(32, &mut |_| ()));
         assert!(held <= DRAWING, "{held} bytes held for icons");
         fs::write(&path, old).unwrap();
         match found {
