@@ -120,7 +120,7 @@ check: python ## Check format, dependency features, table of figures, links, flo
 	"$$MEM2GEN_PYTHON" tools/house.py --check
 	"$$MEM2GEN_PYTHON" tools/run_notebooks.py --check
 
-check-cuda: system ## Type-check the feature `cuda` without a CUDA toolkit, and list what stays unchecked: minutes
+check-cuda: system ## Type-check the features `cuda` and `cudnn` without a CUDA toolkit, and list what stays unchecked: minutes
 	@tools/check_cuda.sh
 
 check-slurm: system ## Run the array job of a sweep on a real SLURM of one node, if slurm-wlm is installed; needs root

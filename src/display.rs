@@ -20,8 +20,14 @@ pub(crate) fn escape(text: &str) -> String {
     s
 }
 
-/// A number of things: `1 image`, `2 images`.
-pub(crate) fn counted(number: usize, one: &str) -> String {
+/// A number of things.
+///
+/// ```
+/// use mem2gen::display::counted;
+///
+/// assert_eq!([counted(1, "image"), counted(2, "image")], ["1 image", "2 images"]);
+/// ```
+pub fn counted(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -86,7 +86,7 @@ pub mod class;
 pub mod data;
 pub mod detect;
 pub mod device;
-mod display;
+pub mod display;
 pub mod distance;
 mod error;
 pub mod frame;

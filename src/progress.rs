@@ -214,6 +214,22 @@ fn span(seconds: f64) -> String {
     }
 }
 
+/// Keeps the lines that were reported, for tests.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Heard(pub(crate) Mutex<Vec<String>>);
+
+#[cfg(test)]
+impl Reporter for Heard {
+    fn line(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+
+    fn progress(&self, _: &str, _: u64) -> Box<dyn ProgressSink> {
+        Box::new(Silent)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

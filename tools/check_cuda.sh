@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Type-checks the feature `cuda` without a CUDA toolkit. candle's build script compiles its kernels with nvcc even for a
+# Type-checks the features `cuda` and `cudnn` without a CUDA toolkit. candle's build script compiles its kernels with nvcc even for a
 # check, so a script that writes empty files replaces nvcc. The code of mem2gen needs no toolkit.
 set -euo pipefail
 # shellcheck source=tools/env.sh
@@ -31,9 +31,10 @@ NVCC
 chmod +x "$stand_in/bin/nvcc"
 
 PATH="$stand_in/bin:$PATH" NVCC="$stand_in/bin/nvcc" CUDA_HOME="$stand_in" CUDA_COMPUTE_CAP=80 \
-  cargo check --release --locked --features cuda --lib --bins
+  cargo check --release --locked --features cudnn --lib --bins
 cat <<'END'
-check-cuda: the feature `cuda` type-checks: the code of mem2gen with candle's CUDA backend, without candle's kernels.
+check-cuda: the features `cuda` and `cudnn` type-check: the code of mem2gen with candle's CUDA backend and cuDNN, without
+check-cuda: candle's kernels.
 check-cuda: not checked: candle's kernels, linking with the CUDA libraries, and any run. These need a machine with the
 check-cuda: toolkit and a GPU.
 END

@@ -16,7 +16,7 @@ use mem2gen::study::context::Cells;
 use serde_json::json;
 
 use super::chosen::Chosen;
-use super::source::Failure;
+use super::source::{Failure, say_left};
 
 /// Measure basins of attraction of images: critical time, radius and log-volume of each (Alg. 1, Eq. 12)
 ///
@@ -122,7 +122,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         write_parquet_with(path, &frame, &notes).map_err(Error::from)?;
     }
     write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
-    Cells::clear_beside(&args.out).map_err(Error::from)?;
+    say_left(cells.clear_beside(&args.out).map_err(Error::from)?.as_deref());
     put_line!(
         "basin: {} {} images, {}, delta = {delta} ({delta_from}) -> {}",
         rows.len(),

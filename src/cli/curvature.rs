@@ -11,7 +11,7 @@ use mem2gen::study::curvature::{CurvatureSettings, Set, VERSION, measure, point_
 use serde_json::json;
 
 use super::chosen::Chosen;
-use super::source::Failure;
+use super::source::{Failure, say_left};
 
 /// Measure singular values of the score's Jacobian at samples or training images (Algs. 2 and 3)
 ///
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let frame = spectra_frame(&spectra).map_err(Error::from)?;
     write_parquet_with(&args.out, &frame, &notes).map_err(Error::from)?;
-    Cells::clear_beside(&args.out).map_err(Error::from)?;
+    say_left(cells.clear_beside(&args.out).map_err(Error::from)?.as_deref());
     let set = Set { group: args.class, k, sigma };
     let summary = set_row(set, &points).map_or_else(String::new, |row| {
         format!(", mean value {:.4}, mean dimension {:.2}", row.mean, row.dimension)

@@ -13,7 +13,7 @@ use mem2gen::study::subject::Images;
 use serde_json::json;
 
 use super::chosen::Chosen;
-use super::source::Failure;
+use super::source::{Failure, say_left};
 
 /// Measure relative energies of samples and training images along arcs to training images (Eqs. 43 to 48)
 ///
@@ -97,7 +97,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for (path, frame) in frames {
         write_parquet_with(path, &frame, &notes).map_err(Error::from)?;
     }
-    Cells::clear_beside(&args.out).map_err(Error::from)?;
+    say_left(cells.clear_beside(&args.out).map_err(Error::from)?.as_deref());
 
     let all: Vec<_> = rows.iter().filter(|r| r.reference.is_none()).copied().collect();
     put!("{}", shown(&gaps_frame(&all).map_err(Error::from)?)?.to_text());

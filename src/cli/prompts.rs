@@ -17,7 +17,7 @@ use mem2gen::study::prompts::{
 use mem2gen::train::MOST_ROWS;
 
 use super::input::On;
-use super::source::Failure;
+use super::source::{Failure, say_dropped, say_left};
 
 pub(super) const LICENCE: &str =
     "CreativeML OpenRAIL-M: https://huggingface.co/spaces/CompVis/stable-diffusion-license";
@@ -128,8 +128,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Option { option: "--t", reason });
     }
     let prompts = listed.unwrap_or(own);
+    for (place, prompt) in prompts.iter().enumerate() {
+        let dropped = model.dropped(&prompt.caption)?;
+        say_dropped(&format!("prompt {place}"), &prompt.caption, dropped);
+    }
     let licence = model.truth().is_none().then_some(LICENCE);
     let written = measure_all(&*model, &prompts, &params, &out, &Printed)?;
+    say_left(written.left.as_deref());
     let settings = params.settings();
     if let Some(row) = written.rows.first() {
         let [low, high] = band(row.rows, row.dim, row.sigma);

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
+use mem2gen::display::counted;
+use mem2gen::net::text;
 use mem2gen::project::Layout;
+use mem2gen::store::quoted;
 use mem2gen::study::subject::{ScoreKind, ScoreOptions, TrainedScore};
 use mem2gen::train::MOST_ROWS;
 
@@ -52,7 +55,34 @@ impl Source {
 
     /// Opens the run and makes its score.
     pub fn open(&self) -> Result<TrainedScore, Failure> {
-        Ok(TrainedScore::open(self.folder(), &Layout::find(), &self.options()?)?)
+        let (layout, options) = (Layout::find(), self.options()?);
+        let opened = TrainedScore::open(self.folder(), &layout, &options)?;
+        if let Some(prompt) = &options.prompt {
+            say_dropped("--prompt", prompt, text::dropped(&layout, prompt).map_err(Error::from)?);
+        }
+        Ok(opened)
+    }
+}
+
+/// Says in one line that a text encoder leaves out the end of a prompt.
+pub fn say_dropped(what: &str, prompt: &str, tokens: usize) {
+    if tokens > 0 {
+        let shown = quoted(prompt);
+        let tokens = counted(tokens, "token");
+        put_error!(
+            "mem2gen: {what} {shown} is too long for the text encoder: its last {tokens} are left out"
+        );
+    }
+}
+
+/// Says in one line where pieces of calls with other settings were left.
+pub fn say_left(folder: Option<&Path>) {
+    if let Some(folder) = folder {
+        let folder = folder.display();
+        put_error!(
+            "mem2gen: {folder} still has finished parts of calls with other settings, which the same calls take up; remove it if \
+             they are not wanted"
+        );
     }
 }
 

@@ -175,6 +175,11 @@ impl Checkpoints {
         Ok((None, damaged))
     }
 
+    /// The checkpoint of a step; `None` when it does not exist or is damaged.
+    pub fn of_step(&self, step: u64) -> Option<Checkpoint> {
+        self.read(step, &self.path(step)).ok()
+    }
+
     /// The step of the newest checkpoint, intact or not.
     pub fn newest_step(&self) -> Option<u64> {
         self.list().ok()?.first().map(|(step, _)| *step)

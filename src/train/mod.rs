@@ -19,6 +19,7 @@ mod published;
 mod run;
 mod run_dir;
 mod settings;
+mod stop;
 
 pub use checkpoint::MetricsRow;
 pub use data::{TrainingData, TrainingSource};
@@ -30,7 +31,10 @@ pub use run::{Trained, device, train, train_in, train_until};
 pub(crate) use run_dir::first_difference;
 pub use run_dir::{Kind, METRICS, RunDir, RunManifest, VERSION};
 pub(crate) use settings::default;
+#[cfg(test)]
+pub(crate) use settings::tests::tiny;
 pub use settings::{
     AdamSettings, DataSettings, Decay, EmaSettings, MOST_ROWS, ProcessSettings, TrainDefaults, TrainParams,
     TrainSettings, TrainedProcess, VeTraining,
 };
+pub use stop::{Stopped, stop};

@@ -9,6 +9,7 @@ use super::learner::{Learner, Processor};
 use super::metrics::metrics_bytes;
 use super::run_dir::{Kind, METRICS, RunDir};
 use super::settings::{TrainParams, TrainSettings};
+use super::stop::Training;
 use super::{TrainError, TrainingData};
 use crate::device::{Device, DeviceChoice};
 use crate::net::{Engine, Purpose, Weights};
@@ -33,7 +34,8 @@ pub struct Trained {
 }
 
 /// Trains in the folder `path`: starts a run, resumes an interrupted one, or returns a finished one unchanged. On the CPU an
-/// interrupted run ends with the same weights as an uninterrupted one.
+/// interrupted run ends with the same weights as an uninterrupted one. After [`stop`](super::stop) it writes a checkpoint and does not
+/// return.
 ///
 /// # Errors
 /// [`TrainError::Other`] for a run with other settings, data or device in the folder; [`TrainError::Busy`] when another
@@ -177,7 +179,15 @@ impl Walk<'_> {
         let mut batch = Batch::default();
         let mut clock = Instant::now();
         let from = self.header.step;
+        let mut kept = from;
+        let training = Training::begin();
         while self.header.step < settings.steps.min(until) {
+            if training.is_to_stop() {
+                if self.header.step > kept {
+                    self.keep(&*learner)?;
+                }
+                training.stand_still(self.header.step);
+            }
             batches.fill(self.header.step, &mut batch)?;
             let step = self.header.step + 1;
             let factors = Factors::new(&settings.adam, &settings.ema, step, settings.steps);
@@ -204,6 +214,7 @@ impl Walk<'_> {
             }
             if step.is_multiple_of(settings.checkpoint_every) && step < settings.steps.min(until) {
                 self.keep(&*learner)?;
+                kept = step;
             }
             progress.advance(1);
         }

@@ -375,6 +375,22 @@ impl RunDir {
         }
     }
 
+    /// Weights after `step` steps: of the end of training, or of an intact checkpoint; `None` when neither is of this step.
+    ///
+    /// # Errors
+    /// As [`Self::weights`].
+    pub fn weights_after(&self, kind: Kind, step: u64) -> Result<Option<Weights>, TrainError> {
+        if self.manifest()?.is_some_and(|manifest| manifest.steps == step) {
+            return Ok(Some(self.weights(kind)?.0));
+        }
+        let state = self.checkpoints().of_step(step).map(|checkpoint| checkpoint.state);
+        let values = state.map(|state| match kind {
+            Kind::Ema => state.ema,
+            Kind::Raw => state.weights,
+        });
+        Ok(values.map(|values| Weights::new(self.graph().clone(), values)).transpose()?)
+    }
+
     /// Checks that a file matches the manifest.
     fn verify(&self, manifest: &RunManifest, name: &str) -> Result<(), TrainError> {
         let file = self.path.join(name);

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::common::{Dice, Folder, program};
+use mem2gen::train::{Kind, RunDir};
 
 /// All files and folders below a folder.
 fn below(folder: &Path) -> Vec<std::path::PathBuf> {
@@ -69,6 +70,50 @@ fn a_stopped_training_leaves_no_temporary_file_and_goes_on() {
             "{left:?}"
         );
     }
+}
+
+#[test]
+fn a_training_that_is_stopped_before_its_first_checkpoint_loses_no_step() {
+    let folder = Folder::new();
+    let begin = |run: &str| {
+        let run = folder.at(run);
+        let small = ["--dataset", "toy", "--k", "4", "--width", "16", "--batch", "4"];
+        let words =
+            [&["train", "--run", &run, "--steps", "1000000", "--checkpoint-every", "1000000"], &small[..]];
+        words.concat().into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let words = begin("run");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut child = program(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !folder.path("run/config.json").is_file() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no run was begun");
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(300));
+    assert!(!folder.path("run/checkpoints").exists());
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{said}");
+    let step = said.split_once("the checkpoint of step ").and_then(|(_, rest)| rest.split_once(' '));
+    let step: u64 = step.unwrap_or_else(|| panic!("{said}")).0.parse().unwrap();
+    assert!(
+        step > 0 && said.lines().count() == 1 && said.contains("the same call goes on from there"),
+        "{said}"
+    );
+    let weights = |run: &str| RunDir::open(&folder.path(run)).unwrap().weights(Kind::Raw).unwrap();
+    assert_eq!(weights("run").1, step);
+
+    // The stopped run and an undisturbed one have the same weights later on.
+    let until = (step + 10).to_string();
+    for run in ["run", "whole"] {
+        let words = begin(run);
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["--until", &until]).collect();
+        folder.runs(&words);
+    }
+    assert_eq!(weights("run").1, step + 10);
+    assert_eq!(weights("run"), weights("whole"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ settings. All weights are random. The weights of `unet_32` are stored in half pr
 stored. Results are computed in f64 and stored as f32: `tiny.safetensors` and so on have inputs, outputs and
 vector-Jacobian products, `tiny_prompt.safetensors` has singular values of the score's Jacobian by autograd and attention to
 the end of a prompt. `prompts.json` has the tokens of prompts by transformers' CLIPTokenizer with CLIP's own
-vocabulary, whose merges are `merges.txt.gz`. `--width` is that of the second level of `unet_32`; 64 is true to a ratio of
+vocabulary, whose merges are `merges.txt.gz`; `padding.json` has those of folders that name a padding. `--width` is that of the second level of `unet_32`; 64 is true to a ratio of
 Stable Diffusion's levels, and 32 keeps the committed file small. `MEM2GEN_GOLDEN_DIFFUSERS=FOLDER cargo test --release
 --test library net_diffusers` tests the crate with other files.
 
@@ -23,6 +23,7 @@ import gzip
 import json
 import pathlib
 import shutil
+import tempfile
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -374,6 +375,42 @@ def write_tokenizer(folder, merges):
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
 
 
+def padding(tiny):
+    """Tokens of texts, with the padding that the files of a folder name. The third folder is that of Stable Diffusion 2."""
+    end = "<|endoftext|>"
+    old = {"add_prefix_space": False, "do_lower_case": True, "model_max_length": 77, "pad_token": end, "tokenizer_class": "CLIPTokenizer"}
+    added = {str(i): {"content": name, "special": True} for i, name in [(0, "!"), (712, "<|startoftext|>"), (713, end)]}
+    bang = {"pad_token": "!"}
+    folders = [
+        (None, None),
+        (old, {"pad_token": end}),
+        (old, bang),
+        (old | bang | {"added_tokens_decoder": added}, bang),
+        (old | bang | {"added_tokens_decoder": added}, {"pad_token": end}),
+        (old | bang, {"pad_token": end}),
+        (old | bang, None),
+        (old | {"pad_token": {"__type": "AddedToken", "content": "!"}}, None),
+        (None, bang),
+    ]
+    texts = ["", "a cat", "a cat!", "Red ! house", "!!", "wow!!!", "don't! stop", "a very long prompt, twice! " * 2, "! " * 14]
+    cases = []
+    for config, special in folders:
+        with tempfile.TemporaryDirectory() as folder:
+            files = {"tokenizer_config.json": config, "special_tokens_map.json": special}
+            for name in ["merges.txt", "vocab.json"]:
+                shutil.copy(tiny / "tokenizer" / name, folder)
+            for name, text in files.items():
+                if text is not None:
+                    (pathlib.Path(folder) / name).write_text(json.dumps(text))
+            tokenizer = CLIPTokenizer.from_pretrained(folder)
+            rows = []
+            for text in texts:
+                ids = tokenizer(text, padding="max_length", max_length=12, truncation=True).input_ids
+                rows.append([text, ids, max(len(tokenizer(text, truncation=False).input_ids) - 12, 0)])
+            cases.append(files | {"texts": rows})
+    return "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
@@ -410,6 +447,7 @@ def main():
 
     tiny = out / "tiny"
     tokenizer = write_tokenizer(tiny / "tokenizer", merges[:TINY_MERGES])
+    (out / "padding.json").write_text(padding(tiny), encoding="utf-8")
     count = 512 + TINY_MERGES + 2
     DDIMScheduler(**SCHEDULE).save_pretrained(tiny / "scheduler")
 

@@ -245,7 +245,10 @@ fn tokens_of_prompts_are_those_of_transformers() {
     for (text, mut ids, dropped) in rows {
         ids.resize(77, 49407);
         let found = tokenizer.encode(&text).unwrap();
-        if found.ids != ids || found.dropped != dropped {
+        if found.ids != ids
+            || found.dropped != dropped
+            || ids.iter().position(|id| *id == 49407) != Some(found.end)
+        {
             wrong.push((text, found, ids, dropped));
         }
     }
@@ -253,6 +256,54 @@ fn tokens_of_prompts_are_those_of_transformers() {
     for name in ["<|startoftext|>", "a <|ENDOFTEXT|> b", "<start_of_text>", "<end_of_text>"] {
         assert!(matches!(tokenizer.encode(name), Err(NetError::Prompt { .. })), "{name}");
     }
+}
+
+/// A copy of the tokenizer of the small model.
+fn tokenizer_folder() -> TempDir {
+    let to = TempDir::new().unwrap();
+    for name in ["merges.txt", "vocab.json"] {
+        fs::copy(folder().join("tiny/tokenizer").join(name), to.path().join(name)).unwrap();
+    }
+    to
+}
+
+#[test]
+fn the_padding_of_a_folder_is_that_of_transformers() {
+    let rows: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder().join("padding.json")).unwrap()).unwrap();
+    let cases = rows.as_array().unwrap();
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let to = tokenizer_folder();
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            if !case[name].is_null() {
+                fs::write(to.path().join(name), case[name].to_string()).unwrap();
+            }
+        }
+        let tokenizer = Tokenizer::read(to.path(), 12).unwrap();
+        for text in case["texts"].as_array().unwrap() {
+            let ids: Vec<u32> = serde_json::from_value(text[1].clone()).unwrap();
+            let found = tokenizer.encode(text[0].as_str().unwrap()).unwrap();
+            assert_eq!(found.ids, ids, "{text} {case}");
+            assert_eq!(found.ids[found.end], 713, "{text}");
+            assert_eq!(found.dropped as u64, text[2].as_u64().unwrap(), "{text}");
+        }
+    }
+    let to = tokenizer_folder();
+    let path = to.path().join("special_tokens_map.json");
+    for (text, words) in [
+        ("{\"pad_token\": \"<pad>\"}", "pad_token is \"<pad>\", expected \"<|endoftext|>\""),
+        ("{\"pad_token\": {\"content\": 3}}", "no other padding is computed"),
+        ("[]", "special_tokens_map.json"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = Tokenizer::read(to.path(), 12).err().unwrap().to_string();
+        assert!(error.contains(words) && error.contains("special_tokens_map.json"), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(to.path().join("merges.txt")).unwrap();
+    let error = Tokenizer::read(to.path(), 12).err().unwrap().to_string();
+    assert!(error.contains("merges.txt: does not exist; give a complete folder of a model"), "{error}");
 }
 
 #[test]
@@ -601,6 +652,11 @@ fn settings_are_honoured_or_refused() {
         ("norm_num_groups", "0", "norm_num_groups is 0, expected a number from 1 to 1048576"),
         ("norm_num_groups", "-1", "norm_num_groups is -1"),
         ("attention_head_dim", "5", "is 5 heads for 16 channels, expected a divisor"),
+        (
+            "attention_head_dim",
+            "\"8\"",
+            "attention_head_dim is \"8\", expected a whole number from 0 or a list of them; copy",
+        ),
         ("attention_head_dim", "[2]", "has 1 levels, block_out_channels has 2"),
         ("block_out_channels", "[]", "block_out_channels has 0"),
         ("layers_per_block", "[1, 2]", "layers_per_block is [1,2]"),

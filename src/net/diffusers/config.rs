@@ -14,6 +14,31 @@ use crate::store::{cut_reason, from_json, read_file};
 /// Most channels, groups, layers and tokens.
 const MOST: usize = 1 << 20;
 
+/// A value of a setting.
+pub(super) trait Setting: DeserializeOwned {
+    /// What the file must have, in words.
+    const EXPECTED: &str;
+}
+
+/// Declares what is expected of types of settings.
+macro_rules! settings {
+    ($($kind:ty: $expected:literal,)*) => {
+        $(impl Setting for $kind {
+            const EXPECTED: &str = $expected;
+        })*
+    };
+}
+
+settings! {
+    usize: "a whole number from 0",
+    Option<usize>: "a whole number from 0 or null",
+    Vec<usize>: "a list of whole numbers from 0",
+    f64: "a number",
+    bool: "true or false",
+    String: "a text",
+    Vec<String>: "a list of texts",
+}
+
 /// Settings of a file that were not read yet.
 pub(super) struct Settings {
     path: PathBuf,
@@ -24,13 +49,13 @@ impl Settings {
     /// Reads a file. Names that begin with `_` (class, version) have no effect on the computation.
     pub(super) fn read(path: &Path) -> Result<Self, NetError> {
         let mut left: Map<String, Value> =
-            from_json(&read_file(path)?).map_err(|reason| bad(path, reason))?;
+            from_json(&file_of_folder(path)?).map_err(|reason| bad(path, reason))?;
         left.retain(|name, _| !name.starts_with('_'));
         Ok(Self { path: path.to_path_buf(), left })
     }
 
     /// Removes and returns a setting; the default where it is absent or null.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str, default: T) -> Result<T, NetError> {
+    pub(super) fn take<T: Setting>(&mut self, name: &str, default: T) -> Result<T, NetError> {
         match self.left.remove(name) {
             None | Some(Value::Null) => Ok(default),
             Some(value) => self.parse(name, value),
@@ -38,7 +63,7 @@ impl Settings {
     }
 
     /// Removes and returns a setting that has no default.
-    pub(super) fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, NetError> {
+    pub(super) fn need<T: Setting>(&mut self, name: &str) -> Result<T, NetError> {
         match self.left.remove(name) {
             None | Some(Value::Null) => {
                 Err(self.refused(name, "is missing; copy the file of the model again"))
@@ -47,9 +72,14 @@ impl Settings {
         }
     }
 
-    fn parse<T: DeserializeOwned>(&self, name: &str, value: Value) -> Result<T, NetError> {
+    fn parse<T: Setting>(&self, name: &str, value: Value) -> Result<T, NetError> {
         let shown = value.to_string();
-        serde_json::from_value(value).map_err(|e| self.refused(name, &format!("is {shown}: {e}")))
+        serde_json::from_value(value).map_err(|_| {
+            self.refused(
+                name,
+                &format!("is {shown}, expected {}; copy the file of the model again", T::EXPECTED),
+            )
+        })
     }
 
     /// Removes settings of which only one value is computed. Absent and null are that value.
@@ -117,6 +147,14 @@ impl Settings {
     pub(super) fn refused(&self, name: &str, reason: &str) -> NetError {
         bad(&self.path, format!("{name} {reason}"))
     }
+}
+
+/// The bytes of a file that a folder of a model must have.
+pub(super) fn file_of_folder(path: &Path) -> Result<Vec<u8>, NetError> {
+    if path.exists() {
+        return Ok(read_file(path)?);
+    }
+    Err(bad(path, "does not exist; give a complete folder of a model in diffusers' layout".into()))
 }
 
 fn bad(path: &Path, reason: String) -> NetError {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::Settings;
 use super::files::TensorFiles;
-use super::{Clip, Tokenizer, Unet, Vae};
+use super::{Clip, Tokenizer, Unet, Vae, tokenizer};
 use crate::net::NetError;
 use crate::process::{Curve, Vp, VpSettings};
 use crate::store::{StoreError, hex};
@@ -150,6 +150,8 @@ impl Folder {
         .iter()
         .map(|name| self.path.join(name))
         .collect();
+        let settings = tokenizer::SETTINGS.iter().map(|name| self.path.join("tokenizer").join(name));
+        paths.extend(settings.filter(|path| path.is_file()));
         for (part, stem) in [("unet", super::WEIGHTS), ("vae", super::WEIGHTS), ("text_encoder", "model")] {
             let files = TensorFiles::find(&self.path.join(part), stem)?;
             paths.extend(files.paths().map(Path::to_path_buf));

@@ -21,7 +21,7 @@ pub use cache::cached;
 pub use clip::{Clip, ClipConfig};
 pub use files::Stored;
 pub use folder::Folder;
-pub use tokenizer::{Tokenizer, Tokens};
+pub use tokenizer::{Padding, Tokenizer, Tokens};
 pub use unet::{AttentionMap, SCORE_BYTES, Unet, UnetConfig};
 pub use vae::{Moments, Vae, VaeConfig};
 

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use instant_clip_tokenizer::{Token, Tokenizer as Merger};
+use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
+use super::config::file_of_folder;
 use crate::net::NetError;
 use crate::store::{cut_reason, from_json, quoted, read_file};
 
@@ -16,39 +18,59 @@ use crate::store::{cut_reason, from_json, quoted, read_file};
 pub struct Tokenizer {
     merger: Merger,
     context: usize,
+    padding: Padding,
+}
+
+/// The token that fills the context after the end of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Padding {
+    /// The end itself, as in Stable Diffusion 1.
+    #[default]
+    End,
+    /// The token of `!`, number 0, as in Stable Diffusion 2. It is then a control token: a `!` in a text is this token, too, and
+    /// divides words.
+    Exclamation,
 }
 
 /// Tokens of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Start, text, and ends up to the length of the context.
+    /// Start, text, end, and padding up to the length of the context.
     pub ids: Vec<u32>,
+    /// Place of the end of the text, the only one that is no padding.
+    pub end: usize,
     /// Number of tokens of the text that did not fit.
     pub dropped: usize,
 }
+
+/// Files with the padding, which need not exist.
+pub(super) const SETTINGS: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
+/// The padding of Stable Diffusion 2, token 0.
+const EXCLAMATION: &str = "!";
 
 /// Tokens before the merged ones: each byte within a word and at its end.
 const BYTES: usize = 512;
 
 impl Tokenizer {
-    /// Reads `merges.txt` of the folder `tokenizer`, and compares `vocab.json` with the vocabulary that follows from it.
-    /// `context` is the number of tokens of a text, 77 in Stable Diffusion.
+    /// Reads `merges.txt` of the folder `tokenizer`, compares `vocab.json` with the vocabulary that follows from it, and takes the
+    /// padding that `tokenizer_config.json` and `special_tokens_map.json` name, where they exist. `context` is the number of tokens of a text, 77 in Stable Diffusion.
     ///
     /// # Errors
-    /// [`NetError::Config`] for a file of another form, and a vocabulary that differs; [`NetError::Store`].
+    /// [`NetError::Config`] for a missing file, one of another form, a vocabulary that differs, and another padding than
+    /// [`Padding`]; [`NetError::Store`].
     pub fn read(folder: &Path, context: usize) -> Result<Self, NetError> {
         let path = folder.join("merges.txt");
         let bad = |path: &PathBuf, reason: &str| NetError::Config {
             path: path.clone(),
             reason: cut_reason(reason),
         };
-        let merges = String::from_utf8(read_file(&path)?)
+        let merges = String::from_utf8(file_of_folder(&path)?)
             .map_err(|_| bad(&path, "is not text in UTF-8; copy it again"))?;
         let tokenizer = Self::from_merges(&merges, context).map_err(|reason| bad(&path, &reason))?;
 
         let path = folder.join("vocab.json");
         let vocabulary: HashMap<String, u32> =
-            from_json(&read_file(&path)?).map_err(|reason| bad(&path, &reason))?;
+            from_json(&file_of_folder(&path)?).map_err(|reason| bad(&path, &reason))?;
         let expected = vocabulary_of(&merges);
         for (name, id) in (0..).zip(&expected).map(|(id, name)| (name, id)) {
             match vocabulary.get(name) {
@@ -77,7 +99,12 @@ impl Tokenizer {
             );
             return Err(bad(&path, &reason));
         }
-        Ok(tokenizer)
+        Ok(tokenizer.padded(Padding::read(folder)?))
+    }
+
+    /// The same tokenizer with this padding.
+    pub fn padded(self, padding: Padding) -> Self {
+        Self { padding, ..self }
     }
 
     /// A tokenizer from the text of `merges.txt`: a line with the version, then two tokens on each line.
@@ -96,7 +123,7 @@ impl Tokenizer {
         if context < 3 {
             return Err(format!("a context of {context} tokens, expected at least 3"));
         }
-        Ok(Self { merger, context })
+        Ok(Self { merger, context, padding: Padding::End })
     }
 
     /// Number of tokens of the vocabulary.
@@ -104,7 +131,7 @@ impl Tokenizer {
         usize::from(self.merger.end_of_text().to_u16()) + 1
     }
 
-    /// The tokens of a text: start, as much of the text as fits, and ends to the length of the context.
+    /// The tokens of a text: start, as much of the text as fits, the end, and padding to the length of the context.
     ///
     /// # Errors
     /// [`NetError::Prompt`] for a text with the name of a control token.
@@ -117,12 +144,61 @@ impl Tokenizer {
                 return Err(NetError::Prompt { name });
             }
         }
-        let mut tokens = vec![self.merger.start_of_text()];
-        self.merger.encode(&text, &mut tokens);
-        let dropped = (tokens.len() + 1).saturating_sub(self.context);
-        tokens.truncate(self.context - 1);
-        tokens.resize(self.context, self.merger.end_of_text());
-        Ok(Tokens { ids: tokens.into_iter().map(Token::to_u16).map(u32::from).collect(), dropped })
+        let id = |token: Token| u32::from(token.to_u16());
+        let end = id(self.merger.end_of_text());
+        let (pieces, padding): (Vec<&str>, u32) = match self.padding {
+            Padding::End => (vec![&text], end),
+            Padding::Exclamation => (text.split(EXCLAMATION).collect(), 0),
+        };
+        let mut ids = vec![id(self.merger.start_of_text())];
+        for (place, piece) in pieces.into_iter().enumerate() {
+            if place > 0 {
+                ids.push(padding);
+            }
+            let mut tokens = Vec::new();
+            self.merger.encode(piece, &mut tokens);
+            ids.extend(tokens.into_iter().map(id));
+        }
+        let dropped = (ids.len() + 1).saturating_sub(self.context);
+        ids.truncate(self.context - 1);
+        let place = ids.len();
+        ids.push(end);
+        ids.resize(self.context, padding);
+        Ok(Tokens { ids, end: place, dropped })
+    }
+}
+
+impl Padding {
+    /// The padding of a folder `tokenizer`, as transformers finds it: `special_tokens_map.json` counts before
+    /// `tokenizer_config.json`, unless that lists all added tokens (`added_tokens_decoder`). Without both it is the end.
+    fn read(folder: &Path) -> Result<Self, NetError> {
+        let paths = SETTINGS.map(|name| folder.join(name));
+        let mut found = None;
+        for path in paths {
+            if !path.is_file() {
+                continue;
+            }
+            let bad = |reason: String| NetError::Config { path: path.clone(), reason: cut_reason(&reason) };
+            let settings: Map<String, Value> = from_json(&read_file(&path)?).map_err(bad)?;
+            if let Some(token) = settings.get("pad_token").filter(|token| !token.is_null()) {
+                let name = token.get("content").unwrap_or(token);
+                found = Some(match name.as_str() {
+                    Some("<|endoftext|>") => Self::End,
+                    Some(EXCLAMATION) => Self::Exclamation,
+                    _ => {
+                        let reason = format!(
+                            "pad_token is {token}, expected \"<|endoftext|>\" (Stable Diffusion 1) or \"!\" (Stable Diffusion \
+                             2); no other padding is computed"
+                        );
+                        return Err(bad(reason));
+                    }
+                });
+            }
+            if settings.contains_key("added_tokens_decoder") {
+                break;
+            }
+        }
+        Ok(found.unwrap_or_default())
     }
 }
 

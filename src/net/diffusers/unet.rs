@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::config::Settings;
+use super::config::{Setting, Settings};
 use super::files::{Loader, Stored, TensorFiles, Values};
 use super::layers::{Conv, Linear, Norm, Scores, Width, gelu, join_heads, split_heads, to_image, to_rows};
 use crate::net::NetError;
@@ -54,6 +54,10 @@ pub struct UnetConfig {
 enum Each {
     All(usize),
     List(Vec<usize>),
+}
+
+impl Setting for Each {
+    const EXPECTED: &str = "a whole number from 0 or a list of them";
 }
 
 impl UnetConfig {

@@ -43,12 +43,19 @@ impl Cells {
         Ok(Self::at(partial(out).join(&sha256_hex(identity.to_string().as_bytes())[..16])))
     }
 
-    /// Removes the folder `out.partial`, once `out` is written.
+    /// Removes these pieces of [`Self::beside`], once `out` is written, and the folder `out.partial` unless it has pieces of calls
+    /// with other settings: that folder is returned.
     ///
     /// # Errors
     /// As [`Self::clear`].
-    pub fn clear_beside(out: &Path) -> Result<(), StoreError> {
-        Self::at(partial(out)).clear()
+    pub fn clear_beside(&self, out: &Path) -> Result<Option<PathBuf>, StoreError> {
+        self.clear()?;
+        let folder = partial(out);
+        match std::fs::remove_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(Some(folder)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", &folder)(e)),
+            _ => Ok(None),
+        }
     }
 
     /// Pieces of the piece `id`, in a folder of their own.
@@ -179,7 +186,12 @@ mod tests {
         one.within("a").put("b", &2).unwrap();
         assert_eq!((one.get::<i32>("a"), other.get::<i32>("a")), (Some(1), None));
         assert_eq!(one.within("a").get::<i32>("b"), Some(2));
-        Cells::clear_beside(&out).unwrap();
+        // Pieces of a call with other settings stay.
+        other.put("a", &3).unwrap();
+        assert_eq!(one.clear_beside(&out).unwrap(), Some(dir.path().join("T.parquet.partial")));
+        assert_eq!((one.get::<i32>("a"), other.get::<i32>("a")), (None, Some(3)));
+        assert_eq!(other.clear_beside(&out).unwrap(), None);
         assert!(!dir.path().join("T.parquet.partial").exists());
+        assert_eq!(other.clear_beside(&out).unwrap(), None);
     }
 }

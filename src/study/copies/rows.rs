@@ -282,7 +282,6 @@ fn directions(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Mutex;
 
     use ndarray::{Array4, ArrayD, IxDyn};
 
@@ -292,22 +291,9 @@ mod tests {
     use crate::detect::{Blocks, Compared, compare};
     use crate::device::DeviceChoice;
     use crate::distance::Backbone;
+    use crate::progress::Heard;
     use crate::random::{SEED, Stream};
     use crate::store::write_array;
-
-    /// Keeps the lines that were reported.
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
-
-    impl Reporter for Heard {
-        fn line(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-
-        fn progress(&self, _: &str, _: u64) -> Box<dyn ProgressSink> {
-            Box::new(Silent)
-        }
-    }
 
     /// Weights that no one trained.
     fn network() -> Lpips {

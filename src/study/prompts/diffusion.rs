@@ -277,10 +277,7 @@ impl PromptModel for DiffusersPrompts {
         x: ArrayView2<'_, f64>,
         level: Level,
     ) -> Result<Option<Array2<f64>>, Error> {
-        // The first end closes the text, the others fill the context.
-        let tokens = self.tokenizer.encode(caption)?.ids;
-        let end = tokens.iter().position(|token| Some(token) == tokens.last());
-        let end = end.expect("the last token is among the tokens, which fill a context that is not empty");
+        let end = self.tokenizer.encode(caption)?.end;
         let size = (self.side, self.side);
         let score = Prompted::new(self.unet.clone(), &self.text(caption)?, size, self.batch)?;
         Ok(Some(score.attention(x, &vec![level; x.nrows()], end)?))
@@ -297,6 +294,10 @@ impl PromptModel for DiffusersPrompts {
         let clamped = values.into_iter().map(|v| v.clamp(-1.0, 1.0)).collect();
         let pictures = Array2::from_shape_vec((rows, shape.len()), clamped);
         Ok((pictures.expect("a tensor has as many values as its shape"), shape))
+    }
+
+    fn dropped(&self, caption: &str) -> Result<usize, Error> {
+        Ok(self.tokenizer.encode(caption)?.dropped)
     }
 
     fn products(&self) -> bool {

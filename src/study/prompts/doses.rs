@@ -17,7 +17,7 @@ use crate::setting::SettingError;
 use crate::store::{StoreError, sha256_hex};
 use crate::study::context::{Cells, Context, once};
 use crate::study::error::StudyError;
-use crate::train::{Part, RunDir, TrainParams, TrainSettings, TrainingData, train_until};
+use crate::train::{Kind, Part, RunDir, TrainParams, TrainSettings, TrainingData, train_until};
 
 /// Batch size of the network, on which no result depends.
 const BATCH: usize = 64;
@@ -201,10 +201,10 @@ fn network(context: &Context, plan: &str, step: u64) -> Result<TrainedPrompts, E
     } else {
         trained_until(context, &runs, &params, &data, step)?
     };
-    TrainedPrompts::open(run.path(), context.layout(), DeviceChoice::Only(Device::Cpu), BATCH)
+    TrainedPrompts::open_after(run.path(), step, context.layout(), DeviceChoice::Only(Device::Cpu), BATCH)
 }
 
-/// Trains up to a step. A run that is beyond it, or that is to be computed again, is repeated from its start.
+/// Trains up to a step. A run that is beyond it and has no checkpoint of it is repeated from its start, with a line that says so.
 fn trained_until(
     context: &Context,
     runs: &Path,
@@ -218,9 +218,14 @@ fn trained_until(
         train_until(&path, params, data, Device::Cpu, step, &*progress)
     };
     let trained = train()?;
-    if trained.to == step {
+    if trained.to == step || trained.run.weights_after(Kind::Ema, step)?.is_some() {
         return Ok(trained.run);
     }
+    context.line(&format!(
+        "training: the run in {} is at step {} and has no checkpoint of step {step}; it is removed and trained again",
+        path.display(),
+        trained.to
+    ));
     std::fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;
     Ok(train()?.run)
 }
@@ -366,6 +371,10 @@ fn quantile(values: &[f64], p: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Heard;
+    use crate::project::Layout;
+    use crate::study::context::Profile;
+    use std::sync::Arc;
 
     fn row(step: u64, prompt: usize, seed: usize, (part, dose): (Part, f64)) -> PromptRow {
         let often = dose > 10.0;
@@ -454,6 +463,33 @@ mod tests {
         assert!(doses.roc_curves().unwrap().svg().contains("diversity"));
         assert!(doses.confound().unwrap().svg().contains("dose 64 and more"));
         assert_eq!(doses.table().unwrap().frame().height(), 6);
+    }
+
+    #[test]
+    fn a_run_beyond_a_step_is_repeated_only_where_it_has_no_checkpoint_of_it() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::new(Heard::default()));
+        let profile = Profile::named("smoke").unwrap();
+        let context = Context::new(Layout::at("nowhere"), profile).reporting(heard.clone());
+        // A checkpoint every 5 steps, of which two are kept.
+        let settings = crate::train::tiny(9, 20);
+        let data = TrainingData::load(context.layout(), &settings.data).unwrap();
+        let params = settings.check(data.shape()).unwrap();
+        let at = |step| {
+            let run = trained_until(&context, dir.path(), &params, &data, step).unwrap();
+            let weights = run.weights_after(Kind::Ema, step).unwrap().unwrap();
+            (weights, run.weights(Kind::Ema).unwrap().1)
+        };
+        let (seven, newest) = at(7);
+        assert_eq!(newest, 7);
+        let (twelve, newest) = at(12);
+        assert!(newest == 12 && seven != twelve);
+        let (ten, newest) = at(10);
+        assert!(newest == 12 && ten != twelve && heard.0.lock().unwrap().is_empty());
+        let (again, newest) = at(7);
+        assert_eq!((again, newest), (seven, 7));
+        let lines = heard.0.lock().unwrap();
+        let due = "is at step 12 and has no checkpoint of step 7; it is removed and trained again";
+        assert!(lines.len() == 1 && lines[0].ends_with(due), "{lines:?}");
     }
 
     #[test]

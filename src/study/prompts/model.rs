@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Prompt;
 use crate::Error;
 use crate::device::{Device, DeviceChoice};
-use crate::net::Weights;
+use crate::net::{Weights, text};
 use crate::process::{Level, ProcessError, Spacing, Steps, Vp};
 use crate::project::Layout;
 use crate::score::{Network, Score};
@@ -64,6 +64,14 @@ pub trait PromptModel: Sync {
     /// Those of the text encoder and the network.
     fn prompted(&self, caption: &str) -> Result<PromptScores, Error>;
 
+    /// Number of tokens of a prompt that the text encoder does not take, which are left out.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    fn dropped(&self, _caption: &str) -> Result<usize, Error> {
+        Ok(0)
+    }
+
     /// The attention that each value of x `[m, N]` pays to the token that ends the prompt, `[m, N]`; `None` for a model without
     /// cross-attention.
     ///
@@ -117,6 +125,37 @@ impl TrainedPrompts {
     /// [`ScoreError`](crate::score::ScoreError) for a device that can't be used.
     pub fn open(folder: &Path, layout: &Layout, device: DeviceChoice, batch: usize) -> Result<Self, Error> {
         let run = training_run(folder)?;
+        let weights = run.weights(Kind::Ema)?;
+        Self::with_weights(run, weights, layout, device, batch)
+    }
+
+    /// As [`Self::open`], with the weights after `step` steps.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`StudyError::Subject`] for a run that has no weights of this step.
+    pub fn open_after(
+        folder: &Path,
+        step: u64,
+        layout: &Layout,
+        device: DeviceChoice,
+        batch: usize,
+    ) -> Result<Self, Error> {
+        let run = training_run(folder)?;
+        let Some(weights) = run.weights_after(Kind::Ema, step)? else {
+            let reason = format!("it has no checkpoint of step {step}");
+            return Err(StudyError::Subject { path: folder.into(), reason }.into());
+        };
+        Self::with_weights(run, (weights, step), layout, device, batch)
+    }
+
+    fn with_weights(
+        run: RunDir,
+        (weights, step): (Weights, u64),
+        layout: &Layout,
+        device: DeviceChoice,
+        batch: usize,
+    ) -> Result<Self, Error> {
+        let folder = run.path();
         let refused = |reason: &str| StudyError::Subject { path: folder.into(), reason: reason.into() };
         let TrainedProcess::Vp(vp) = run.process().clone() else {
             return Err(refused("the process of the run is ve, expected vp").into());
@@ -126,7 +165,6 @@ impl TrainedPrompts {
         }
         let (source, data) = run.source(layout)?;
         let rows = source.dosed().ok_or_else(|| refused("its training set has no captions"))?.to_vec();
-        let (weights, step) = run.weights(Kind::Ema)?;
         let bytes: Vec<u8> = weights.values().iter().flat_map(|v| v.to_le_bytes()).collect();
         let truth = Truth { images: data.rows().to_owned().into_owned(), rows, step };
         let (layout, device) = (layout.clone(), network_device(device)?);
@@ -182,6 +220,10 @@ impl PromptModel for TrainedPrompts {
             without: Box::new(self.network()?),
             with: Box::new(self.network()?.with_condition(&vector)?),
         })
+    }
+
+    fn dropped(&self, caption: &str) -> Result<usize, Error> {
+        Ok(text::dropped(&self.layout, caption)?)
     }
 
     fn pictures(&self, samples: ArrayView2<'_, f32>) -> Result<(Array2<f32>, Shape), Error> {

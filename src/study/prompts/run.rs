@@ -1,6 +1,6 @@
 //! A list of prompts, from a model to a folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use serde_json::json;
@@ -21,6 +21,8 @@ use crate::study::context::{Cells, piece};
 pub struct Written {
     /// The rows of the table.
     pub rows: Vec<PromptRow>,
+    /// The folder `OUT.partial` where it still has pieces of calls with other settings.
+    pub left: Option<PathBuf>,
 }
 
 /// Measures each prompt and writes the folder `out`, which must be vacant: `prompts.parquet`, `spectra.parquet`,
@@ -49,8 +51,8 @@ pub fn run(
     let cells = Cells::beside(out, &identity)?;
     let all = measure_each(model, prompts, params, Some(&cells), reporter)?;
     write(out, &all, &identity.to_string())?;
-    Cells::clear_beside(out)?;
-    Ok(Written { rows: all.into_iter().map(|one| one.row).collect() })
+    let left = cells.clear_beside(out)?;
+    Ok(Written { rows: all.into_iter().map(|one| one.row).collect(), left })
 }
 
 /// Measures each prompt of a list as [`measure`], in the order of prompts and seeds. With `cells`, finished prompts, and of an
