@@ -66,7 +66,7 @@ fn interleaved<'a>(images: impl Iterator<Item = &'a [u8]>, count: usize) -> Vec<
 /// [`DataError::Pickle`] for another content, and [`DataError::Label`] for a label above 9.
 pub fn read_pickled(path: &Path, bytes: &[u8]) -> Result<Batch, DataError> {
     let bad = |reason: String| DataError::Pickle { path: path.to_path_buf(), reason };
-    let Value::Dict(entries, _) = pickle::read(bytes).map_err(bad)? else {
+    let Value::Dict(entries, ..) = pickle::read(bytes).map_err(bad)? else {
         return Err(bad("it is not a dictionary, expected a batch of CIFAR10".into()));
     };
     let batch = of_pickle(&entries).map_err(bad)?;

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use ndarray::ArrayD;
 
 use super::DataError;
+use crate::display::counted;
 use crate::store::npy::{Elements, Header, Kind};
 use crate::store::quoted;
 
@@ -98,10 +99,35 @@ pub enum Value<'a> {
     Storage(&'a str, Storage, usize),
     /// A tensor.
     Tensor(Rc<Tensor>),
-    /// A dictionary, of which entries with texts as keys are kept, and its depth.
-    Dict(BTreeMap<&'a str, Self>, usize),
+    /// A dictionary, of which entries with texts as keys are kept, its depth, and what is known of the others.
+    Dict(BTreeMap<&'a str, Self>, usize, Unnamed),
     /// Something that is not looked at.
     Opaque(&'static str),
+}
+
+/// Tensors and arrays of a dictionary whose keys are not texts, so that they have no name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unnamed {
+    count: usize,
+    /// The first key.
+    first: Option<String>,
+}
+
+impl Unnamed {
+    /// Refuses them.
+    ///
+    /// # Errors
+    /// A reason in one line, with their number and the first key.
+    pub fn none(&self) -> Result<(), String> {
+        match &self.first {
+            None => Ok(()),
+            Some(first) => Err(format!(
+                "{} with a key that is not a text (the first is {first}), expected texts; save a dictionary with texts as keys, or \
+                 one array alone",
+                counted(self.count, "array")
+            )),
+        }
+    }
 }
 
 /// Type of a storage.
@@ -180,7 +206,7 @@ impl<'a> Value<'a> {
 
     fn depth(&self) -> usize {
         match self {
-            Self::Tuple(_, depth) | Self::Dict(_, depth) | Self::List(_, depth) => *depth,
+            Self::Tuple(_, depth) | Self::Dict(_, depth, _) | Self::List(_, depth) => *depth,
             _ => 0,
         }
     }
@@ -359,7 +385,7 @@ impl<'a> Machine<'a> {
                     return Err(format!("a global is named by {} and {}", module.name(), name.name()));
                 }
             },
-            b'}' => Value::Dict(BTreeMap::new(), 1),
+            b'}' => Value::Dict(BTreeMap::new(), 1, Unnamed::default()),
             b']' => Value::List(vec![], 1),
             b')' => Value::Tuple([].into(), 1),
             b'\x85' => tuple(vec![self.pop()?])?,
@@ -434,8 +460,8 @@ impl<'a> Machine<'a> {
 
     /// Puts pairs of keys and values into the dictionary on the stack.
     fn set(&mut self, items: Vec<Value<'a>>) -> Result<bool, String> {
-        let (entries, depth) = match self.last()? {
-            Value::Dict(entries, depth) => (entries, depth),
+        let (entries, depth, unnamed) = match self.last()? {
+            Value::Dict(entries, depth, unnamed) => (entries, depth, unnamed),
             other => return Err(format!("{} takes no entries", other.name())),
         };
         if !items.len().is_multiple_of(2) {
@@ -447,7 +473,16 @@ impl<'a> Machine<'a> {
             if *depth > DEEPEST {
                 return Err(format!("values are nested more than {DEEPEST} deep"));
             }
-            let Value::Text(key) = key else { continue };
+            let Value::Text(key) = key else {
+                if matches!(value, Value::Tensor(_) | Value::Array(_)) {
+                    unnamed.count += 1;
+                    unnamed.first.get_or_insert_with(|| match key {
+                        Value::Int(number) => number.to_string(),
+                        other => other.name().to_owned(),
+                    });
+                }
+                continue;
+            };
             if let Some(_earlier) = entries.insert(key, value) {
                 return Err(format!("key '{}' occurs twice", cut(key)));
             }
@@ -537,7 +572,7 @@ fn tuple<'a>(values: Vec<Value<'a>>) -> Result<Value<'a>, String> {
     for value in &values {
         // Hooks of a tensor: an empty dictionary. Tuples are shared, and would keep a larger one alive.
         match value {
-            Value::Dict(entries, _) if !entries.is_empty() => {
+            Value::Dict(entries, ..) if !entries.is_empty() => {
                 return Err("a tuple holds a dictionary that is not empty".into());
             }
             Value::List(list, _) if !list.is_empty() => {
@@ -600,7 +635,7 @@ fn call<'a>(function: &Value<'a>, arguments: &Value<'a>) -> Result<Value<'a>, St
             let known = Kind::from_code(name)?;
             Ok(Value::Dtype(Rc::new(Cell::new(Dtype { kind: known, big: None }))))
         }
-        (Value::Global(Global::Dict), []) => Ok(Value::Dict(BTreeMap::new(), 1)),
+        (Value::Global(Global::Dict), []) => Ok(Value::Dict(BTreeMap::new(), 1, Unnamed::default())),
         (Value::Global(Global::Namespace), _) => Ok(Value::Opaque("a namespace")),
         (Value::Global(Global::Parameter), [tensor @ Value::Tensor(_), ..]) => Ok(tensor.clone()),
         (
@@ -664,7 +699,10 @@ pub fn read_arrays(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, ArrayD<
     let refused = |reason: String| DataError::Pickle { path: path.to_path_buf(), reason };
     let mut arrays = BTreeMap::new();
     match read(bytes).map_err(refused)? {
-        Value::Dict(items, _) => flatten("", items, &mut arrays).map_err(refused)?,
+        Value::Dict(items, _, unnamed) => {
+            unnamed.none().map_err(refused)?;
+            flatten("", items, &mut arrays).map_err(refused)?;
+        }
         other => return Err(refused(format!("it is {}, expected a dictionary", other.name()))),
     }
     Ok(arrays)
@@ -692,7 +730,10 @@ fn flatten(
             Value::Array(found) => {
                 return Err(format!("'{name}' is {}, expected float32", found.header.kind.name()));
             }
-            Value::Dict(items, _) => flatten(&format!("{name}."), items, arrays)?,
+            Value::Dict(items, _, unnamed) => {
+                unnamed.none()?;
+                flatten(&format!("{name}."), items, arrays)?;
+            }
             other => return Err(format!("'{name}' is {}, expected an array or a dictionary", other.name())),
         }
     }

@@ -70,7 +70,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         let refused = |reason: String| bad(path, reason);
         let (file, pickled) = TorchFile::open(from).map_err(refused)?;
         let saved = pickle::read(&pickled).map_err(refused)?;
-        let Value::Dict(mut entries, _) = saved else {
+        let Value::Dict(mut entries, ..) = saved else {
             return Err(refused(format!("the result is {}, expected one dictionary", saved.name())));
         };
         let iterations = match entries.get("iterations") {
@@ -81,7 +81,8 @@ impl<R: Read + Seek> Checkpoint<R> {
         for (part, tensors) in CheckpointPart::ALL.into_iter().zip(&mut parts) {
             match entries.remove(part.key()) {
                 None => {}
-                Some(Value::Dict(values, _)) => {
+                Some(Value::Dict(values, _, unnamed)) => {
+                    unnamed.none().map_err(|reason| refused(format!("{}: {reason}", part.key())))?;
                     for (name, value) in values {
                         let Value::Tensor(tensor) = value else { continue };
                         let name = name.strip_prefix("module.").unwrap_or(name).to_owned();

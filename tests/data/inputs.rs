@@ -297,6 +297,22 @@ fn archives_of_pictures_and_tensors_are_read() {
         assert_eq!((found.format(), found.shape()), (Format::Torch, Some(Shape::image(2, 6, 1))));
         assert_eq!(found.rows()[[1, 11]], 1.0);
     }
+    // A tensor under a number is not passed over.
+    let numbered = [&b"\x80\x02}K\x07"[..], tensor, b"s."].concat();
+    let file = stored(&[("a/data.pkl", numbered), ("a/data/0", values.clone())]);
+    let words = [
+        "numbered.pt",
+        "1 array with a key that is not a text (the first is 7)",
+        "save a dictionary with texts",
+    ];
+    refused(&Input::from_path(&place.bytes("numbered.pt", &file)), &words);
+    let both =
+        [&b"\x80\x02}(X\x01\0\0\0x"[..], tensor, b"K\x07", tensor, b"K\x08", tensor, b"K\x09Nu."].concat();
+    let file = stored(&[("a/data.pkl", both), ("a/data/0", values.clone())]);
+    refused(
+        &Input::from_path(&place.bytes("both.pt", &file)),
+        &["both.pt", "2 arrays with a key that is not a text"],
+    );
     let evil = stored(&[("a/data.pkl", b"\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R.".to_vec())]);
     refused(&Input::from_path(&place.bytes("evil.pt", &evil)), &["evil.pt", "'os system' is not allowed"]);
     // An archive that promises more than it can hold.

@@ -128,7 +128,8 @@ impl Input {
         let mut tensors: Vec<(&str, &Tensor)> = Vec::new();
         match &saved {
             Value::Tensor(tensor) => tensors.push(("", tensor)),
-            Value::Dict(entries, _) => {
+            Value::Dict(entries, _, unnamed) => {
+                unnamed.none().map_err(bad)?;
                 for (name, value) in entries {
                     if let Value::Tensor(tensor) = value {
                         tensors.push((*name, &**tensor));
@@ -163,10 +164,11 @@ impl Input {
         }
         let found = match pickle::read(bytes).map_err(bad)? {
             Value::Array(found) => found,
-            Value::Dict(entries, _) => {
+            Value::Dict(entries, _, unnamed) => {
                 if let Ok(batch) = cifar::of_pickle(&entries) {
                     return Ok(cifar_piece(Format::Pickle, batch.pixels));
                 }
+                unnamed.none().map_err(bad)?;
                 let arrays: Vec<_> = entries
                     .iter()
                     .filter_map(|(name, value)| match value {
