@@ -280,6 +280,16 @@ pub fn write_folder<T, E: From<StoreError>>(
     Ok(done)
 }
 
+/// Names of the files in a folder with this ending, without it, in order; none for a folder that can't be read.
+pub fn stems(folder: &Path, ending: &str) -> Vec<String> {
+    let items = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = items.map(|item| item.path()).filter(|path| path.extension().is_some_and(|e| e == ending));
+    let mut names: Vec<String> =
+        paths.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
+    names.sort_unstable();
+    names
+}
+
 /// SHA-256 of bytes, in lower-case hexadecimal.
 ///
 /// ```

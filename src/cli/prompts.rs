@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mem2gen::Error;
+use mem2gen::display::counted;
 use mem2gen::frame::{Table, read_parquet, write_parquet};
 use mem2gen::net::diffusers::cached;
 use mem2gen::process::Process;
@@ -11,13 +12,16 @@ use mem2gen::project::Layout;
 use mem2gen::store::vacant;
 use mem2gen::study::prompts::frame::{prompts_rows, roc_frame};
 use mem2gen::study::prompts::{
-    DiffusersPrompts, Precision, Prompt, PromptModel, PromptSettings, RocSettings, STABLE_DIFFUSION,
-    TrainedPrompts, band, roc, run as measure_all,
+    DiffusersPrompts, Precision, Prompt, PromptModel, PromptRow, PromptSettings, RocSettings,
+    STABLE_DIFFUSION, TrainedPrompts, band, roc, run as measure_all,
 };
 use mem2gen::train::MOST_ROWS;
 
 use super::input::On;
 use super::source::{Failure, say_dropped, say_left};
+
+/// The table of a result.
+const TABLE: &str = "prompts.parquet";
 
 pub(super) const LICENCE: &str =
     "CreativeML OpenRAIL-M: https://huggingface.co/spaces/CompVis/stable-diffusion-license";
@@ -49,6 +53,10 @@ pub struct Args {
     /// url [default: the captions of the run with a dose and its templates; with --weights the nine prompts of the paper]
     #[arg(long, value_name = "FILE.jsonl")]
     prompts: Option<PathBuf>,
+    /// Scale g of classifier-free guidance in sampling: s + g (s_prompt - s) [default: 1 with --run, as its captions were learned,
+    /// and 7.5 with --weights]
+    #[arg(long, value_name = "G", allow_hyphen_values = true)]
+    guidance: Option<f64>,
     #[command(flatten)]
     settings: PromptSettings,
     /// Batch size of the network; on the CPU no result of a run depends on it [default: 64, or 1 with --weights]
@@ -92,7 +100,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let reason = format!("is {batch}, expected 1 to {MOST_ROWS}");
         return Err(Failure::Option { option: "--batch", reason });
     }
-    let params = args.settings.check().map_err(Error::from)?;
+    let usual = if args.run.is_some() { 1.0 } else { PromptSettings::default().guidance };
+    let settings = PromptSettings { guidance: args.guidance.unwrap_or(usual), ..args.settings };
+    let params = settings.check().map_err(Error::from)?;
     let PromptSettings { exact, t, .. } = params.settings().clone();
     if args.half && exact > 0 {
         let reason = "needs single precision, as products with the transposed Jacobian do; leave --half away";
@@ -149,15 +159,36 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(licence) = licence {
         put_line!("prompts: the weights have a licence of their own, {licence}");
     }
+    if let Some(verdict) = returned(&written.rows) {
+        put_line!("prompts: {verdict}");
+    }
     put_line!(
-        "prompts: {} prompts, {} samples of each, {} values each, guidance {} -> {}",
-        prompts.len(),
-        settings.seeds,
-        model.shape().len(),
+        "prompts: {}, {} of each, {} each, guidance {} -> {}",
+        counted(prompts.len(), "prompt"),
+        counted(settings.seeds, "sample"),
+        counted(model.shape().len(), "value"),
         settings.guidance,
         out.display()
     );
     Ok(())
+}
+
+/// How many prompts returned a training image, in words; `None` where the training set is not known.
+fn returned(rows: &[PromptRow]) -> Option<String> {
+    let delta = RocSettings::default().delta;
+    let (mut prompts, mut some, mut every) = (0, 0, 0);
+    for rows in rows.chunk_by(|a, b| a.prompt == b.prompt) {
+        let apart = rows.iter().map(|row| row.nearest).collect::<Option<Vec<f64>>>()?;
+        let near = apart.iter().filter(|apart| **apart <= delta).count();
+        prompts += 1;
+        some += usize::from(near > 0);
+        every += usize::from(near == rows.len());
+    }
+    Some(format!(
+        "{some} of {} returned a training image in at least one sample, {every} in every sample (root mean square difference at \
+         most {delta})",
+        counted(prompts, "prompt")
+    ))
 }
 
 /// The precision that `--half` asks for.
@@ -175,7 +206,22 @@ pub(super) fn weights_folder(given: Option<PathBuf>) -> Result<PathBuf, Error> {
 
 /// Runs `mem2gen prompts roc`.
 fn compare(input: &Path, settings: &RocSettings, out: Option<&Path>) -> Result<(), Failure> {
-    let table = input.join("prompts.parquet");
+    let table = input.join(TABLE);
+    if !table.is_file() {
+        // Without a slash at the end.
+        let mut partial = input.components().collect::<PathBuf>().into_os_string();
+        partial.push(".partial");
+        let shown = input.display();
+        let reason = match Path::new(&partial).is_dir() {
+            true => format!(
+                "{shown} is not finished; repeat the call of 'mem2gen prompts' that writes it, which resumes"
+            ),
+            false => format!(
+                "{shown} has no {TABLE}, expected a folder that 'mem2gen prompts --run' wrote; give such a folder"
+            ),
+        };
+        return Err(Failure::Option { option: "--in", reason });
+    }
     let rows = read_parquet(&table).and_then(|frame| prompts_rows(&frame)).map_err(Error::from)?;
     let found = roc(&rows, settings).map_err(Error::from)?;
     let frame = roc_frame(&found).map_err(Error::from)?;
@@ -187,4 +233,20 @@ fn compare(input: &Path, settings: &RocSettings, out: Option<&Path>) -> Result<(
         Table::from_frame("Measures of memorized prompts", frame).rows(usize::MAX).digits(3).to_text()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_that_return_a_training_image_are_counted() {
+        let row = |(prompt, nearest)| PromptRow { prompt, nearest, ..PromptRow::default() };
+        let told = |rows: &[(usize, Option<f64>)]| returned(&rows.iter().copied().map(row).collect::<Vec<_>>());
+        let known = [(0, 0.02), (0, 0.1), (1, 0.4), (1, 0.05), (2, 0.3), (2, 0.11)];
+        let found = told(&known.map(|(prompt, apart)| (prompt, Some(apart)))).unwrap();
+        let due = "2 of 3 prompts returned a training image in at least one sample, 1 in every sample";
+        assert!(found.starts_with(due), "{found}");
+        assert_eq!(told(&[(0, None)]), None);
+    }
 }

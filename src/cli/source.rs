@@ -6,6 +6,7 @@ use mem2gen::Error;
 use mem2gen::display::counted;
 use mem2gen::net::text;
 use mem2gen::project::Layout;
+use mem2gen::score::MOST_GUIDANCE;
 use mem2gen::store::quoted;
 use mem2gen::study::subject::{ScoreKind, ScoreOptions, TrainedScore};
 use mem2gen::train::MOST_ROWS;
@@ -21,6 +22,10 @@ pub struct Source {
     run: PathBuf,
     #[command(flatten)]
     options: ScoreOptions,
+    /// Scale g of classifier-free guidance towards --prompt: s + g (s_prompt - s); 1 is the score with the prompt itself
+    /// [default: 1]
+    #[arg(long, value_name = "G", allow_hyphen_values = true)]
+    guidance: Option<f64>,
     #[command(flatten)]
     on: On,
 }
@@ -38,7 +43,18 @@ impl Source {
 
     /// The options of the score, checked.
     pub fn options(&self) -> Result<ScoreOptions, Failure> {
-        let options = ScoreOptions { device: self.on.device, ..self.options.clone() };
+        let mut options = ScoreOptions { device: self.on.device, ..self.options.clone() };
+        if let Some(guidance) = self.guidance {
+            let refused = |reason| Err(Failure::Option { option: "--guidance", reason });
+            if options.prompt.is_none() {
+                return refused("is given without --prompt; give both, or leave --guidance away".into());
+            }
+            if !(-MOST_GUIDANCE..=MOST_GUIDANCE).contains(&guidance) {
+                let need = format!("expected a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}");
+                return refused(format!("is {guidance}, {need}"));
+            }
+            options.guidance = guidance;
+        }
         if !(1..=MOST_ROWS).contains(&options.batch) {
             let reason = format!("is {}, expected 1 to {MOST_ROWS}", options.batch);
             return Err(Failure::Option { option: "--batch", reason });

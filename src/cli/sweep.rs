@@ -13,7 +13,7 @@ use mem2gen::frame::fingerprint::Stored;
 use mem2gen::frame::{Table, integers, strings};
 use mem2gen::progress::ProgressSink;
 use mem2gen::project::Layout;
-use mem2gen::store::{StoreError, write_atomic};
+use mem2gen::store::{StoreError, stems, write_atomic};
 use mem2gen::study::context::Profile;
 use mem2gen::study::sweep::{
     self, Options, Outcome, Plan, Slurm, State, SweepError, Tally, Task, Watch, collect, fingerprint,
@@ -125,9 +125,15 @@ enum Command {
 }
 
 impl At {
-    fn open(&self, layout: &Layout) -> Result<(Plan, PathBuf, PathBuf), Error> {
+    fn open(&self, layout: &Layout) -> Result<(Plan, PathBuf, PathBuf), Failure> {
         let file = if self.plan.extension().is_none() && !self.plan.exists() {
-            Plan::place(layout, &self.plan.to_string_lossy())
+            let file = Plan::place(layout, &self.plan.to_string_lossy());
+            if !file.is_file() {
+                let known = file.parent().map_or_else(Vec::new, |folder| stems(folder, "toml")).join(", ");
+                let reason = format!("{} does not exist, expected a file or one of {known}", file.display());
+                return Err(Failure::Option { option: "--plan", reason });
+            }
+            file
         } else {
             self.plan.clone()
         };

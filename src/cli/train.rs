@@ -169,8 +169,14 @@ pub fn run(args: Args) -> Result<(), Error> {
         Some(settings) => (settings.map_err(mem2gen::Error::from)?, None),
         None => args.settings()?,
     };
-    let until = args.until.unwrap_or(settings.steps);
-    let progress = Progress::new("training", settings.steps.min(until));
+    let steps = settings.steps;
+    if let Some(until) = args.until.filter(|until| *until > steps) {
+        let reason =
+            format!("is {until}, but the run has {steps} steps; give at most {steps} or leave --until away");
+        return Err(refused("--until", &reason));
+    }
+    let until = args.until.unwrap_or(steps);
+    let progress = Progress::new("training", until);
     let (data, read) = data.unzip();
     let begin = || {
         let data = data.map_or_else(|| TrainingData::load(&layout, &settings.data), Ok)?;

@@ -101,6 +101,14 @@ pub enum NetError {
         /// Shape expected.
         expected: String,
     },
+    /// A device on which networks can't be computed.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// Reason, and what to do.
+        reason: String,
+    },
     /// A type of numbers in which something is not computed.
     #[error("{operation}: {reason}")]
     Precision {

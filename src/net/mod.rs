@@ -21,6 +21,7 @@ mod unet;
 mod weights;
 
 pub use arch::Arch;
+pub(crate) use candle::cuda;
 pub use candle::{CandleNet, Pass};
 pub(crate) use engine::Linear;
 pub use engine::{Dropout, Engine, Given, Part, Purpose, Timings};

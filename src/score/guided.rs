@@ -6,6 +6,9 @@ use super::{Score, ScoreError};
 use crate::process::Level;
 use crate::setting::SettingError;
 
+/// Largest scale of guidance; with more, samples are noise or no numbers.
+pub const MOST_GUIDANCE: f64 = 1000.0;
+
 /// Classifier-free guidance (Ho and Salimans, 2022): s_g(x) = s(x) + g (s(x | c) - s(x)), with the score s of the network
 /// without a condition, s(. | c) with one, and the scale g. With g = 1 it is the score with the condition, with g = 0 the
 /// one without, each at the cost of one score; others cost both.
@@ -33,12 +36,13 @@ impl<S: Score> Guided<S> {
     /// Guidance from the score without a condition towards the one with it.
     ///
     /// # Errors
-    /// [`ScoreError::Setting`] for a scale that is not finite, and for scores of different dimensions.
+    /// [`ScoreError::Setting`] for a scale that is not finite or above [`MOST_GUIDANCE`], and for scores of different dimensions.
     pub fn new(without: S, with: S, scale: f64) -> Result<Self, ScoreError> {
         let refused =
             |setting, value, need: String| Err(SettingError::new("guidance", setting, value, need).into());
-        if !scale.is_finite() {
-            return refused("scale", scale.to_string(), "a finite number".to_owned());
+        if !(-MOST_GUIDANCE..=MOST_GUIDANCE).contains(&scale) {
+            let need = format!("a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}");
+            return refused("scale", scale.to_string(), need);
         }
         if without.dim() != with.dim() {
             let need = format!("{}, as without a condition", without.dim());

@@ -23,7 +23,7 @@ pub use divergence::{Probe, hutchinson};
 pub use empirical::Empirical;
 pub use error::ScoreError;
 pub use gaussian::Gaussian;
-pub use guided::Guided;
+pub use guided::{Guided, MOST_GUIDANCE};
 pub use network::Network;
 pub use prompted::Prompted;
 pub use ring::Ring;

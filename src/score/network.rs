@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Score, ScoreError, check, check_rows};
 use crate::device::Device;
-use crate::net::{CandleNet, Engine, Given, NetError, Purpose, Timings, Weights};
+use crate::net::{CandleNet, Engine, Given, NetError, Purpose, Timings, Weights, cuda};
 use crate::ops::OpError;
 use crate::process::{Level, Prediction};
 
@@ -133,7 +133,7 @@ impl Network {
     /// As [`Self::new`], on a device.
     ///
     /// # Errors
-    /// As [`Self::new`]; [`NetError::Candle`] for a device that is missing, or for a build without CUDA.
+    /// As [`Self::new`]; [`NetError::Device`] for a device that is missing, and for a build without CUDA.
     pub fn on(
         weights: Weights,
         prediction: Prediction,
@@ -142,9 +142,9 @@ impl Network {
     ) -> Result<Self, ScoreError> {
         let place = match device {
             Device::Cpu => Place::Processor,
-            Device::Cuda(number) => {
-                Place::Candle(candle_core::Device::new_cuda(number).map_err(NetError::from)?)
-            }
+            Device::Cuda(number) => Place::Candle(
+                cuda(number).map_err(|reason| NetError::Device { device: device.to_string(), reason })?,
+            ),
         };
         Self::at(weights, prediction, batch, place)
     }
@@ -734,7 +734,8 @@ mod tests {
         #[cfg(not(feature = "cuda"))]
         {
             let e = Network::on(weights, Prediction::V, 4, Device::Cuda(0)).err().unwrap();
-            assert!(matches!(e, ScoreError::Net(NetError::Candle(_))), "{e}");
+            assert!(matches!(e, ScoreError::Net(NetError::Device { .. })), "{e}");
+            assert!(e.to_string().starts_with("device cuda:0: this program was built without CUDA"), "{e}");
         }
     }
 

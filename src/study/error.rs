@@ -57,6 +57,12 @@ pub enum StudyError {
         /// What was found and what is expected.
         reason: String,
     },
+    /// Samples of prompts of which no dose is known.
+    #[error(
+        "prompts: no caption has a known dose, expected captions of a training set with doses; give a result of 'prompts --run' \
+         without --prompts"
+    )]
+    NoDoses,
     /// Samples of a training run outside a sweep.
     #[error("{} is a training run without {group} samples; give the cell of a sweep", path.display())]
     NoSamples {

@@ -1,7 +1,6 @@
 //! Published files of finished runs: the moving average in half precision, with the settings of the run.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -13,7 +12,7 @@ use super::run_dir::{Config, DataRecord, Kind, RunDir, RunManifest};
 use super::settings::TrainParams;
 use super::{TrainError, TrainingData};
 use crate::net::{NetError, Weights};
-use crate::store::{StoreError, from_json, hex, sha256_hex, write_atomic};
+use crate::store::{from_json, hex, read_file, sha256_hex, write_atomic};
 
 /// Key of [`About`] in the metadata.
 const ABOUT: &str = "mem2gen run";
@@ -94,24 +93,38 @@ impl RunDir {
         file: &Path,
     ) -> Result<Self, TrainError> {
         let bad = |reason: String| TrainError::Run { path: file.into(), reason };
-        let bytes = fs::read(file).map_err(StoreError::io("open", file))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+        let bytes = read_file(file)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|_| {
+            let length = bytes.len();
+            bad(format!(
+                "is not a whole .safetensors file ({length} bytes), expected one of --publish; copy it again"
+            ))
+        })?;
         let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
-        let about =
-            about.ok_or_else(|| bad(format!("has no metadata {ABOUT:?}, expected a published run")))?;
+        let about = about.ok_or_else(|| {
+            bad(format!("has no metadata {ABOUT:?}, expected a file of --publish; give such a file"))
+        })?;
         let About { sha256, run } =
-            from_json(about.as_bytes()).map_err(|e| bad(format!("{ABOUT:?}: {e}")))?;
+            from_json(about.as_bytes()).map_err(|_| {
+                bad(format!(
+                    "has metadata {ABOUT:?} of another form, expected that of this version; write the file again with --publish"
+                ))
+            })?;
         if run.config.key != params.key() {
-            return Err(bad(format!("belongs to the run {}, expected {}", run.config.key, params.key())));
+            return Err(bad(format!(
+                "belongs to the run {}, expected {}; give the settings that it was trained with",
+                run.config.key,
+                params.key()
+            )));
         }
         let weights = Weights::read(file, params.graph().clone())?;
         if run.sum(&weights).map_err(|e| bad(e.to_string()))? != sha256 {
-            return Err(bad("does not match its checksum".into()));
+            return Err(bad("does not match its checksum; copy it again".into()));
         }
         let record = DataRecord::from_data(data);
         if record != run.config.data {
             let reason = format!(
-                "was trained on data with the checksum {}, expected {}",
+                "was trained on data with the checksum {}, expected {}; fetch the data set again",
                 run.config.data.sha256, record.sha256
             );
             return Err(bad(reason));

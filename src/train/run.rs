@@ -12,7 +12,7 @@ use super::settings::{TrainParams, TrainSettings};
 use super::stop::Training;
 use super::{TrainError, TrainingData};
 use crate::device::{Device, DeviceChoice};
-use crate::net::{Engine, Purpose, Weights};
+use crate::net::{Engine, Purpose, Weights, cuda};
 use crate::progress::ProgressSink;
 use crate::project::Layout;
 use crate::setting::SettingError;
@@ -153,9 +153,9 @@ pub fn device(choice: DeviceChoice) -> Device {
 fn place(device: Device) -> Result<Option<candle_core::Device>, TrainError> {
     match device {
         Device::Cpu => Ok(None),
-        Device::Cuda(number) => candle_core::Device::new_cuda(number)
-            .map(Some)
-            .map_err(|e| TrainError::Device { device: device.to_string(), reason: e.to_string() }),
+        Device::Cuda(number) => {
+            cuda(number).map(Some).map_err(|reason| TrainError::Device { device: device.to_string(), reason })
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::process::{Prediction, Process, ProcessError, Spacing, Steps, Ve, VeSe
 use crate::project::Layout;
 use crate::setting::SettingError;
 use crate::shape::Shape;
-use crate::store::{StoreError, from_json, from_toml, sha256_hex};
+use crate::store::{StoreError, from_json, from_toml, sha256_hex, stems};
 
 /// Most rows of one batch.
 pub const MOST_ROWS: usize = 1 << 20;
@@ -334,9 +334,16 @@ impl TrainSettings {
     /// ```
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// As [`Self::read`]; [`TrainError::Config`] with the known names for another name.
     pub fn named(layout: &Layout, name: &str) -> Result<Self, TrainError> {
-        Self::read(&layout.root().join("data/training").join(format!("{name}.toml")))
+        let folder = layout.root().join("data/training");
+        let path = folder.join(format!("{name}.toml"));
+        if !path.is_file() {
+            let known = stems(&folder, "toml").join(", ");
+            let reason = format!("does not exist, expected one of {known}; give one of these names");
+            return Err(TrainError::Config { path, reason });
+        }
+        Self::read(&path)
     }
 
     /// Checks the settings and builds process and network. `input` is the shape of a row of the training set.

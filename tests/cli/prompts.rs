@@ -119,6 +119,7 @@ fn refusals_are_one_line_and_leave_nothing() {
         ),
         (call(&model, &["--size", "7"]), "multiple of"),
         (call(&model, &["--batch", "0"]), "--batch"),
+        (call(&model, &["--guidance", "1e30"]), "guidance is 1e30, expected a number from -1000 to 1000"),
     ] {
         assert!(said.contains(words), "no {words}: {said}");
     }
@@ -128,14 +129,71 @@ fn refusals_are_one_line_and_leave_nothing() {
         assert!(!said.ok && said.stderr.contains(&option[2..]), "{}", said.stderr);
         assert!(!folder.path("out").exists(), "{option}");
     }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let said = call(&model, &["--device", "cuda:0"]);
+        assert!(said.contains("device cuda:0: this program was built without CUDA for networks"), "{said}");
+    }
     std::fs::write(folder.path("list.jsonl"), "a pear\n").unwrap();
-    assert!(call(&model, &[]).contains("line 1"));
+    assert!(call(&model, &[]).contains("line 1: is plain text"));
     // No model in the cache of Hugging Face.
     let said = crate::common::said(
         crate::common::program(&["prompts", "--weights", "--out", &out])
             .env("HF_HUB_CACHE", folder.path("hub")),
     );
     assert!(!said.ok && said.stderr.contains("stable-diffusion-v1-4"), "{}", said.stderr);
+}
+
+#[test]
+fn a_prompt_beyond_the_context_is_said_to_be_cut() {
+    let folder = Folder::new();
+    let list = folder.at("list.jsonl");
+    let long = format!("{{\"caption\": \"a pear\"}}\n{{\"caption\": \"{}\"}}\n", "1 ".repeat(80).trim());
+    std::fs::write(&list, long).unwrap();
+    let call = ["prompts", "--weights", MODEL, "--prompts", &list, "--out", &folder.at("out")];
+    let said = mem2gen(&[&call[..], &["--seeds", "1", "--steps", "2", "--rows", "2"]].concat());
+    let due = "prompt 1 '1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 ...' is too long for the text encoder: its last 5 tokens are \
+               left out";
+    assert!(said.ok && said.stderr.contains(due), "{}", said.stderr);
+    assert_eq!(said.stderr.matches("too long").count(), 1, "{}", said.stderr);
+    assert!(said.stdout.contains("2 prompts, 1 sample of each, 256 values each"), "{}", said.stdout);
+}
+
+#[test]
+fn pieces_of_a_call_with_other_settings_stay_and_are_named() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let call = [&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &out], &FEW[..]].concat();
+    let piece = folder.path("out.partial/0123456789abcdef/prompt-0.json");
+    std::fs::create_dir_all(piece.parent().unwrap()).unwrap();
+    std::fs::write(&piece, "of another call").unwrap();
+    let said = mem2gen(&call);
+    assert!(said.ok && said.stderr.contains("out.partial still has finished parts"), "{}", said.stderr);
+    let left: Vec<_> = std::fs::read_dir(folder.path("out.partial")).unwrap().collect();
+    assert!(left.len() == 1 && piece.is_file());
+}
+
+#[test]
+fn roc_refuses_what_it_cannot_compare() {
+    let folder = Folder::new();
+    let (list, out) = (list(&folder), folder.at("out"));
+    let roc = |name: &str, more: &[&str], words: &[&str]| {
+        folder.refuses(&[&["prompts", "roc", "--in", &folder.at(name)], more].concat(), words);
+    };
+    roc("none", &[], &["--in", "none has no prompts.parquet", "'mem2gen prompts --run'"]);
+    std::fs::create_dir_all(folder.path("half.partial")).unwrap();
+    roc("half", &[], &["--in", "half is not finished; repeat the call"]);
+    folder.runs(&[&["prompts", "--weights", MODEL, "--prompts", &list, "--out", &out], &FEW[..]].concat());
+    roc("out", &[], &["no caption has a known dose"]);
+    for (option, value, words) in [
+        ("--delta", "nan", "delta is NaN, expected a number from 0"),
+        ("--delta", "inf", "delta is inf, expected a number from 0"),
+        ("--share", "0", "share is 0, expected a number above 0, at most 1"),
+        ("--rarely", "0", "rarely is 0, expected a dose above 0"),
+        ("--often", "3", "often is 3, expected a dose above 4, that of rarely"),
+    ] {
+        roc("out", &[option, value], &[words]);
+    }
 }
 
 #[test]
@@ -148,7 +206,8 @@ fn the_committed_training_with_doses_is_one() {
     let kinds: Vec<&str> = list.iter().filter_map(|prompt| prompt.kind.as_deref()).collect();
     assert_eq!(kinds, [vec!["memorized"; 2], vec!["spurious"; 4], vec!["generalized"; 3]].concat());
     let none = mem2gen(&["train", "--plan", "nothing", "--run", "nowhere"]);
-    assert!(!none.ok && none.stderr.contains("data/training/nothing.toml"), "{}", none.stderr);
+    let due = "data/training/nothing.toml: does not exist, expected one of emoji-doses";
+    assert!(!none.ok && none.stderr.contains(due), "{}", none.stderr);
 }
 
 #[test]
@@ -172,7 +231,14 @@ fn a_network_of_captions_takes_prompts() {
     let (run, out) = (folder.at("run"), folder.at("out"));
     folder.runs(&["train", "--config", &folder.at("small.toml"), "--run", &run]);
     let few = ["--seeds", "2", "--steps", "2", "--rows", "4"];
-    folder.runs(&[&["prompts", "--run", &run, "--out", &out], &few[..]].concat());
+    let told = folder.runs(&[&["prompts", "--run", &run, "--out", &out], &few[..]].concat());
+    // Six steps teach nothing.
+    for words in [
+        "prompts: 0 of 10 prompts returned a training image in at least one sample, 0 in every",
+        "guidance 1 ->",
+    ] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
     let rows = prompts_rows(&read_parquet(&folder.path("out/prompts.parquet")).unwrap()).unwrap();
     // Nine doses and a template, two seeds each.
     assert_eq!(rows.len(), 20);
@@ -196,7 +262,23 @@ fn a_network_of_captions_takes_prompts() {
     let (_, without) = draw("without.npy", &[]);
     let (_, other) = draw("other.npy", &["--prompt", &rows[2].caption, "--guidance", "3"]);
     assert!(with != without && with != other);
-    folder.refuses(&["sample", "--run", &run, "--guidance", "3", "--out", &out], &["--prompt"]);
+    let sample = |more: &[&str], words: &[&str]| {
+        folder.refuses(&[&["sample", "--run", &run, "--out", &folder.at("no.npy")], more].concat(), words);
+    };
+    sample(&["--guidance", "3"], &["--guidance: is given without --prompt; give both"]);
+    for value in ["1e30", "nan", "-1001"] {
+        let need = "expected a number from -1000 to 1000";
+        sample(&["--prompt", caption, "--guidance", value], &["--guidance: is ", need]);
+    }
+    let long = "pear ".repeat(300);
+    let call = ["sample", "--run", &run, "--sampler", "ddim", "--steps", "2", "--prompt", &long];
+    let said = mem2gen(&[&call[..], &["--out", &folder.at("long.npy")]].concat());
+    if said.ok {
+        let due = "--prompt 'pear pear pear pear pear pear pear pear ...' is too long for the text encoder: its last 46 tokens";
+        assert!(said.stderr.contains(due), "{}", said.stderr);
+    } else {
+        assert!(said.stderr.contains("mem2gen data fetch minilm"), "{}", said.stderr);
+    }
     folder.refuses(
         &["sample", "--run", &run, "--prompt", caption, "--score", "exact", "--out", &folder.at("no.npy")],
         &["--prompt", "knows no captions"],

@@ -79,6 +79,23 @@ fn a_run_stops_on_the_way_and_its_published_weights_replace_training() {
     folder
         .refuses(&[&to[..], &["--seed", "4"]].concat(), &["train", "half.safetensors", "belongs to the run"]);
     folder.refuses(&[&to[..], &["--until", "4"]].concat(), &["--until"]);
+    let beyond = [&QUICK[..], &[&new, "--until", "31"]].concat();
+    folder.refuses(&beyond, &["--until: is 31, but the run has 30 steps; give at most 30"]);
+    // Cut, of another program, and no weights at all.
+    let whole = fs::read(&file).unwrap();
+    let header = b"\x02\0\0\0\0\0\0\0{}";
+    for (bytes, words) in [
+        (&whole[..whole.len() - 5], "is not a whole .safetensors file"),
+        (
+            &whole[..20],
+            "is not a whole .safetensors file (20 bytes), expected one of --publish; copy it again",
+        ),
+        (b"a text", "is not a whole .safetensors file"),
+        (header, "has no metadata \"mem2gen run\", expected a file of --publish"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        folder.refuses(&to, &["half.safetensors", words]);
+    }
     assert!(!folder.path("new").exists());
     folder.refuses(&[&QUICK[..], &[&new, "--until", "0"]].concat(), &["--until", "0"]);
 }

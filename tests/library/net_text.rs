@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use mem2gen::data::DataError;
 use mem2gen::net::NetError;
-use mem2gen::net::text::{Bert, Embeddings, MOST_TOKENS, TextEncoder};
+use mem2gen::net::text::{Bert, Embeddings, MOST_TOKENS, TextEncoder, dropped};
 use mem2gen::project::Layout;
 use ndarray::{Array2, array};
 use safetensors::SafeTensors;
@@ -122,6 +122,20 @@ fn the_fetched_network_gives_the_tokens_and_vectors_of_transformers() {
         }
         println!("{} texts: at most {worst:e} off", texts.len());
     });
+}
+
+#[test]
+fn tokens_that_do_not_fit_are_counted() {
+    with_encoder(|layout, encoder| {
+        let one = encoder.tokens("pear").unwrap().len() - 2;
+        for words in [1, 127, 254 / one, 254 / one + 1, 300, 600] {
+            let text = "pear ".repeat(words);
+            let due = (words * one + 2).saturating_sub(MOST_TOKENS);
+            assert_eq!(dropped(layout, &text).unwrap(), due, "{words}");
+        }
+    });
+    // A short text needs no file.
+    assert_eq!(dropped(&Layout::at("nowhere"), &"a".repeat(254)).unwrap(), 0);
 }
 
 #[test]

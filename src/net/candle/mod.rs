@@ -12,6 +12,7 @@ use candle_nn::GroupNorm;
 
 use crate::net::weights::from_file_layout;
 use crate::net::{Dropout, Graph, NetError, Node, NodeId, Op, ParamId, Weights};
+use crate::store::cut_reason;
 
 /// A network on a device of candle, with parameters in the layout of files.
 pub struct CandleNet {
@@ -19,6 +20,22 @@ pub struct CandleNet {
     params: Vec<Var>,
     dtype: DType,
     device: Device,
+}
+
+/// A CUDA device of candle.
+///
+/// # Errors
+/// Why it can't be used, and what to do.
+pub(crate) fn cuda(number: usize) -> Result<Device, String> {
+    Device::new_cuda(number).map_err(|e| match cfg!(feature = "cuda") {
+        true => {
+            let reason = cut_reason(&e.to_string());
+            format!("it can't be used ({reason}); see 'mem2gen doctor', or use the device cpu")
+        }
+        false => "this program was built without CUDA for networks; use --device cpu, or build it with \
+                  'cargo build --release --features cuda'"
+            .into(),
+    })
 }
 
 /// Output of a network, and gradients of sum(output * dy).

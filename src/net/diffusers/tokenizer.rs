@@ -53,7 +53,8 @@ const BYTES: usize = 512;
 
 impl Tokenizer {
     /// Reads `merges.txt` of the folder `tokenizer`, compares `vocab.json` with the vocabulary that follows from it, and takes the
-    /// padding that `tokenizer_config.json` and `special_tokens_map.json` name, where they exist. `context` is the number of tokens of a text, 77 in Stable Diffusion.
+    /// padding that `tokenizer_config.json` and `special_tokens_map.json` name, where they exist. `context` is the number of
+    /// tokens of a text, 77 in Stable Diffusion.
     ///
     /// # Errors
     /// [`NetError::Config`] for a missing file, one of another form, a vocabulary that differs, and another padding than

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, safetensors};
 use ndarray::Array2;
-use tokenizers::{Encoding, Tokenizer, TruncationParams};
+use tokenizers::{Tokenizer, TruncationParams};
 
 pub use bert::Bert;
 pub use embeddings::Embeddings;
@@ -40,7 +40,9 @@ impl TextEncoder {
     /// [`NetError::Data`] when they were not fetched or are damaged; [`NetError::Tokenizer`], [`NetError::Graph`] and
     /// [`NetError::Candle`] for contents of another form, which the checksums exclude.
     pub fn load(layout: &Layout) -> Result<Self, NetError> {
-        let tokenizer = tokenizer(layout)?;
+        let mut tokenizer = tokenizer(layout)?;
+        let most = TruncationParams { max_length: MOST_TOKENS, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(most)).map_err(refused)?;
         let tensors = safetensors::load_buffer(&weights::read(layout, &MINILM, &MINILM_NET)?, &Device::Cpu)?;
         Ok(Self { tokenizer, bert: Bert::new(tensors, HEADS)? })
     }
@@ -90,16 +92,14 @@ pub fn dropped(layout: &Layout, text: &str) -> Result<usize, NetError> {
     if text.len() + 2 <= MOST_TOKENS {
         return Ok(0);
     }
-    let encoding = tokenizer(layout)?.encode(text, true).map_err(refused)?;
-    let words = |part: &Encoding| part.get_special_tokens_mask().iter().filter(|mask| **mask == 0).count();
-    Ok(encoding.get_overflowing().iter().map(words).sum())
+    Ok(tokenizer(layout)?.encode(text, true).map_err(refused)?.len().saturating_sub(MOST_TOKENS))
 }
 
+/// The tokenizer, which leaves nothing out and fills nothing up.
 fn tokenizer(layout: &Layout) -> Result<Tokenizer, NetError> {
     let mut tokenizer =
         Tokenizer::from_bytes(weights::read(layout, &MINILM, &MINILM_TOKENIZER)?).map_err(refused)?;
-    let most = TruncationParams { max_length: MOST_TOKENS, ..TruncationParams::default() };
-    tokenizer.with_truncation(Some(most)).map_err(refused)?.with_padding(None);
+    tokenizer.with_truncation(None).map_err(refused)?.with_padding(None);
     Ok(tokenizer)
 }
 

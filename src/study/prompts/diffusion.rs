@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::{PromptModel, PromptParams, PromptScores, Truth};
 use crate::Error;
 use crate::device::{self, DeviceChoice};
-use crate::net::NetError;
 use crate::net::diffusers::{Clip, Folder, Stored, Tokenizer, Unet, UnetConfig, Vae, VaeConfig};
+use crate::net::{NetError, cuda};
 use crate::process::{Level, Process, ProcessError, Spacing, Steps, Vp};
 use crate::score::{Prompted, Score};
 use crate::shape::Shape;
@@ -219,7 +219,9 @@ fn place(choice: DeviceChoice) -> Result<(device::Device, Device), Error> {
     let device = network_device(choice)?;
     let place = match device {
         device::Device::Cpu => Device::Cpu,
-        device::Device::Cuda(number) => Device::new_cuda(number).map_err(NetError::from)?,
+        device::Device::Cuda(number) => {
+            cuda(number).map_err(|reason| NetError::Device { device: device.to_string(), reason })?
+        }
     };
     Ok((device, place))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::store::{cut_reason, from_json, read_file};
+use crate::store::{cut_reason, quoted, read_file};
 use crate::study::error::StudyError;
 
 /// A prompt of a list.
@@ -49,15 +49,20 @@ impl Prompt {
         let bytes = read_file(path)?;
         let bad =
             |line: Option<usize>, reason: String| StudyError::Prompts { path: path.into(), line, reason };
-        let text = String::from_utf8(bytes).map_err(|e| bad(None, format!("is no UTF-8 text: {e}")))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let place = e.utf8_error().valid_up_to();
+            bad(None, format!("is not text in UTF-8 from byte {place} on; write it in UTF-8"))
+        })?;
+        // Some editors put it before a text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut prompts = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let bad = |reason: String| bad(Some(number + 1), reason);
-            let value: Value = from_json(line.as_bytes()).map_err(bad)?;
+            let value: Value = serde_json::from_str(line).map_err(|e| bad(not_json(line, e.column())))?;
             prompts.push(Self::of_line(&value).map_err(bad)?);
         }
         match prompts.is_empty() {
-            true => Err(bad(None, "has no prompts, expected a JSON object a line with a caption".into())),
+            true => Err(bad(None, format!("has no prompts, expected a line for each: {EXAMPLE}"))),
             false => Ok(prompts),
         }
     }
@@ -65,16 +70,29 @@ impl Prompt {
     fn of_line(value: &Value) -> Result<Self, String> {
         const TEXTS: [&str; 3] = ["caption", "prompt", "text"];
         let Value::Object(fields) = value else {
-            return Err("is no JSON object, expected one with a caption".into());
+            return Err(format!("is {}, expected {EXAMPLE}", quoted(&value.to_string())));
         };
         let found: Vec<&str> = TEXTS.into_iter().filter_map(|name| fields.get(name)?.as_str()).collect();
         let caption = match found[..] {
-            [] => return Err("has no caption: no text named caption, prompt or text".into()),
+            [] => {
+                let other = TEXTS.into_iter().find_map(|name| Some((name, fields.get(name)?)));
+                return Err(match other {
+                    Some((name, value)) => {
+                        format!(
+                            "{name} is {}, expected a text in quotation marks",
+                            quoted(&value.to_string())
+                        )
+                    }
+                    None => format!("has no caption, expected {EXAMPLE}"),
+                });
+            }
             [caption] => caption.trim(),
-            _ => return Err("has several of caption, prompt and text, expected one".into()),
+            _ => {
+                return Err("has several of caption, prompt and text, expected one; remove the others".into());
+            }
         };
         if caption.is_empty() {
-            return Err("has an empty caption".into());
+            return Err("has an empty caption; write one or remove the line".into());
         }
         let field = |names: &[&str]| {
             let found = names.iter().find_map(|name| fields.get(*name))?;
@@ -90,6 +108,18 @@ impl Prompt {
             kind: field(&["kind", "label"]),
             url: field(&["url"]),
         })
+    }
+}
+
+/// What a line has to be, in messages.
+const EXAMPLE: &str = "a JSON object such as {\"caption\": \"a pear\"}";
+
+/// What is wrong with a line that is not JSON.
+fn not_json(line: &str, column: usize) -> String {
+    let shown = quoted(line.trim());
+    match line.trim_start().starts_with('{') {
+        true => format!("is not JSON from column {column} on ({shown}), expected {EXAMPLE}"),
+        false => format!("is plain text ({shown}), expected {EXAMPLE}"),
     }
 }
 
@@ -110,14 +140,16 @@ mod tests {
             ("\n \n", "has no prompts"),
             ("{\"caption\": \"a\"}\n[1]\n", "line 2"),
             ("{\"caption\": \"a\"}\n\n{\"captions\": \"b\"}", "line 3"),
-            ("{\"caption\": 3}", "has no caption"),
+            ("{\"caption\": 5}", "line 1: caption is '5', expected a text in quotation marks"),
+            ("{\"caption\": \"a\", \"b\"}", "line 1: is not JSON from column"),
             ("{\"caption\": \" \"}", "empty caption"),
             ("{\"caption\": \"a\", \"text\": \"b\"}", "several"),
-            ("green heart\n", "line 1"),
+            ("green heart\n", "line 1: is plain text ('green heart'), expected a JSON object such as {"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains("p.jsonl") && !error.contains('\n'), "{error}");
         }
+        assert_eq!(read("\u{feff}{\"caption\": \"a\"}\n").unwrap(), [Prompt::new("a")]);
         let one = &read("{\"id\": \"x1\", \"label\": \"memorized\", \"text\": \" a b \", \"url\": \"u\"}")
             .unwrap()[0];
         let due = Prompt {

@@ -141,22 +141,28 @@ struct Caption {
 /// without a dose are left out. Without prompts of both kinds a truth has no rows.
 ///
 /// # Errors
-/// [`StudyError::Setting`] for settings out of range, and for rows without any caption with a dose.
+/// [`StudyError::Setting`] for settings out of range; [`StudyError::NoDoses`] for rows without any caption with a dose.
 pub fn roc(rows: &[PromptRow], settings: &RocSettings) -> Result<Vec<RocRow>, StudyError> {
-    let refused = |setting: &'static str, value: String, need: &'static str| {
+    let refused = |setting: &'static str, value: f64, need: String| {
         Err(SettingError::new(NAME, setting, value, need).into())
     };
-    if !(settings.often > settings.rarely && settings.rarely > 0.0) {
-        return refused("often", settings.often.to_string(), "above the dose of rarely, which is above 0");
+    let RocSettings { often, rarely, delta, share } = *settings;
+    if !(rarely > 0.0 && rarely.is_finite()) {
+        return refused("rarely", rarely, "a dose above 0".into());
     }
-    if !(settings.delta >= 0.0 && settings.share > 0.0 && settings.share <= 1.0) {
-        let value = format!("delta {}, share {}", settings.delta, settings.share);
-        return refused("delta and share", value, "delta at least 0, share above 0 and at most 1");
+    if !(often > rarely && often.is_finite()) {
+        return refused("often", often, format!("a dose above {rarely}, that of rarely"));
+    }
+    if !(delta >= 0.0 && delta.is_finite()) {
+        return refused("delta", delta, "a number from 0".into());
+    }
+    if !(share > 0.0 && share <= 1.0) {
+        return refused("share", share, "a number above 0, at most 1".into());
     }
     let all: Vec<&PromptRow> = rows.iter().collect();
     let captions = captions(&all, settings.delta);
     if captions.is_empty() {
-        return refused("rows", "none with a dose".into(), "samples of a run whose captions have doses");
+        return Err(StudyError::NoDoses);
     }
     let mut out = Vec::new();
     for truth in [Target::Dose, Target::Returned] {

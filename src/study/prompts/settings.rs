@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NAME;
 use crate::random::SEED;
+use crate::score::MOST_GUIDANCE;
 use crate::setting::SettingError;
 use crate::study::error::StudyError;
 
@@ -21,8 +22,8 @@ pub struct PromptSettings {
     /// Number of samples of each prompt, from different starting points
     #[arg(long, default_value_t = PromptSettings::default().seeds)]
     pub seeds: usize,
-    /// Scale g of classifier-free guidance in sampling: s + g (s_prompt - s)
-    #[arg(long, value_name = "G", allow_hyphen_values = true, default_value_t = PromptSettings::default().guidance)]
+    /// Scale g of classifier-free guidance in sampling: s + g (s_prompt - s).
+    #[arg(skip = PromptSettings::default().guidance)]
     pub guidance: f64,
     /// Number of DDIM steps
     #[arg(long, default_value_t = PromptSettings::default().steps)]
@@ -59,9 +60,6 @@ impl Default for PromptSettings {
         }
     }
 }
-
-/// Largest scale of guidance; with more, samples are noise or no numbers.
-const MOST_GUIDANCE: f64 = 1000.0;
 
 /// Checked [`PromptSettings`].
 #[derive(Debug, Clone, PartialEq)]

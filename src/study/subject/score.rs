@@ -48,8 +48,8 @@ pub struct ScoreOptions {
     /// Caption for a network that was trained with captions; without it the score is that of all captions together
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Scale g of classifier-free guidance towards the prompt: s + g (s_prompt - s); 1 is the score with the prompt itself
-    #[arg(long, value_name = "G", allow_hyphen_values = true, requires = "prompt", default_value_t = ScoreOptions::default().guidance)]
+    /// Scale g of classifier-free guidance towards the prompt: s + g (s_prompt - s); 1 is the score with the prompt itself.
+    #[arg(skip = ScoreOptions::default().guidance)]
     pub guidance: f64,
     /// Batch size of the network; on the CPU no result depends on it
     #[arg(long, default_value_t = ScoreOptions::default().batch)]
