@@ -242,7 +242,8 @@ mod tests {
     #[test]
     fn prompts_that_return_a_training_image_are_counted() {
         let row = |(prompt, nearest)| PromptRow { prompt, nearest, ..PromptRow::default() };
-        let told = |rows: &[(usize, Option<f64>)]| returned(&rows.iter().copied().map(row).collect::<Vec<_>>());
+        let told =
+            |rows: &[(usize, Option<f64>)]| returned(&rows.iter().copied().map(row).collect::<Vec<_>>());
         let known = [(0, 0.02), (0, 0.1), (1, 0.4), (1, 0.05), (2, 0.3), (2, 0.11)];
         let found = told(&known.map(|(prompt, apart)| (prompt, Some(apart)))).unwrap();
         let due = "2 of 3 prompts returned a training image in at least one sample, 1 in every sample";
