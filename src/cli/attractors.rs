@@ -12,7 +12,7 @@ use ndarray::{ArrayView2, Axis, concatenate};
 use serde_json::json;
 
 use super::chosen::Chosen;
-use super::source::Failure;
+use super::source::{Failure, say_left};
 
 /// Find the attractors of a trained network: stable fixed points of its retrieval map x <- sqrt(alpha_bar) x0hat(x, t)
 ///
@@ -73,7 +73,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let rows: Vec<Attractor> = all.iter().flat_map(|found| found.attractors.clone()).collect();
     write_parquet_with(&args.out, &attractor_frame(&rows).map_err(Error::from)?, &notes)
         .map_err(Error::from)?;
-    Cells::clear_beside(&args.out).map_err(Error::from)?;
+    say_left(cells.clear_beside(&args.out).map_err(Error::from)?.as_deref());
     for found in &all {
         let row = found.row(k, exact, &starts);
         put_line!(
