@@ -11,6 +11,8 @@ use crate::study::attractors::{Attractor, CensusRow, Censuses, FlowRow, Found, S
 use crate::study::subject::NetworkRows;
 
 const X: &str = "training set size K";
+/// Kinds with fewer starts have no point in [`Censuses::flows`].
+const LEAST: usize = 10;
 
 impl Censuses {
     /// Numbers of memorized and of spurious attractors against K at one level, one panel for each network, with the memorized
@@ -81,8 +83,8 @@ impl Censuses {
         curve_panels(title, &panels.collect::<Result<Vec<_>, FigureError>>()?, 2)
     }
 
-    /// Share of each kind of starts that flows to a memorized attractor against K, at one level, with 95 percent Wilson
-    /// intervals: one panel for each network.
+    /// Share of each kind of starts that flows to a memorized attractor against K, at one level: one panel for each network. Kinds
+    /// with fewer than ten starts at a K are left out there.
     ///
     /// # Errors
     /// As [`Self::counts`].
@@ -92,18 +94,20 @@ impl Censuses {
             let rows = at(&title, network, |row| row.t == t && !row.exact)?;
             let panel = CurvePanel::new(&network.title(), X, "share of starts")
                 .x_scale(Scale::Log2)
-                .y_range(0.0, 1.0);
+                .y_range(-0.02, 1.02);
             Ok(starts.iter().fold(panel, |panel, &start| {
-                let of: Vec<&&FlowRow> = rows.iter().filter(|row| row.start == start).collect();
-                let x = of.iter().map(|row| row.k as f64).collect();
-                let y = of.iter().map(|row| row.memorized).collect();
-                let band = of.iter().map(|row| (row.memorized_low, row.memorized_high)).collect();
-                let (colour, marker) = match start {
-                    Start::Images(group) => (group.colour(), group.marker()),
-                    Start::Noise => (GRAY, Marker::Cross),
-                    Start::HeldOut => (TEXT, Marker::Cross),
+                let (x, y): (Vec<f64>, Vec<f64>) = rows
+                    .iter()
+                    .filter(|row| row.start == start && row.starts >= LEAST)
+                    .map(|row| (row.k as f64, row.memorized))
+                    .unzip();
+                let (colour, marker, dash) = match start {
+                    Start::Images(group) => (group.colour(), group.marker(), Dash::Solid),
+                    Start::Noise => (GRAY, Marker::Circle, Dash::Dashed),
+                    Start::HeldOut => (TEXT, Marker::Cross, Dash::Dotted),
                 };
-                panel.curve(Curve::new(start.name(), x, y).colour(colour).marker(marker).band(band))
+                let name = start.name().replace('_', "-");
+                panel.curve(Curve::new(&name, x, y).colour(colour).marker(marker).dash(dash))
             }))
         });
         curve_panels(&title, &panels.collect::<Result<Vec<_>, FigureError>>()?, 2)
@@ -162,5 +166,84 @@ impl Found {
         let rows = rows.into_iter().collect::<Result<Vec<_>, FigureError>>()?;
         let rows = rows.into_iter().filter(|row| !row.images.is_empty());
         image_grid(&rows.fold(ImageGrid::new(title), ImageGrid::row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::Group;
+
+    fn network<R>(rows: Vec<R>) -> Vec<NetworkRows<R>> {
+        vec![NetworkRows { dataset: "mnist".into(), network: "mlp16".into(), rows }]
+    }
+
+    #[test]
+    fn counts_and_flows_are_drawn_at_one_level() {
+        let census = |k, exact, memorized, spurious| CensusRow {
+            k,
+            t: 15.0,
+            exact,
+            memorized,
+            spurious,
+            ..CensusRow::default()
+        };
+        let flow =
+            |k, start, starts| FlowRow { k, t: 15.0, start, starts, memorized: 0.5, ..FlowRow::default() };
+        let all = Censuses {
+            census: network(vec![
+                census(64, false, 9, 30),
+                census(8, false, 8, 0),
+                census(8, true, 8, 0),
+                CensusRow { t: 50.0, ..census(8, false, 7, 0) },
+            ]),
+            flows: network(vec![
+                flow(8, Start::Noise, 600),
+                flow(64, Start::Noise, 600),
+                flow(64, Start::HeldOut, 128),
+                flow(64, Start::Images(Group::SPURIOUS), 3),
+            ]),
+        };
+        let counts = all.counts(15.0).unwrap();
+        for name in [">memorized<", ">spurious<", ">memorized, exact score<"] {
+            assert!(counts.svg().contains(name), "{name}");
+        }
+        assert!(all.levels().unwrap().svg().contains(">t = 15<"));
+        let kinds = [Start::Noise, Start::HeldOut, Start::Images(Group::SPURIOUS)];
+        let flows = all.flows(15.0, &kinds).unwrap();
+        assert!(flows.svg().contains(">noise<") && flows.svg().contains(">held-out<"));
+        for other in [all.counts(99.0), all.flows(50.0, &kinds)] {
+            assert!(matches!(other, Err(FigureError::Input { .. })));
+        }
+    }
+
+    #[test]
+    fn the_most_reached_attractors_are_shown_with_their_share() {
+        let attractor = |id, class, noise| Attractor {
+            id,
+            class,
+            starts: [noise, 0, 0, 0, 0, 0],
+            ..Attractor::default()
+        };
+        let found = Found {
+            t: 15.0,
+            attractors: vec![
+                attractor(0, Class::Memorized, 1),
+                attractor(1, Class::Memorized, 6),
+                attractor(2, Class::Spurious, 3),
+            ],
+            positions: ndarray::array![[0.0, 1.0], [0.5, -1.0], [0.25, 0.75]],
+            end: vec![],
+            moved: vec![],
+            unstable: 0,
+            fine: 3,
+            coarse: 3,
+        };
+        let shape = Shape { height: 1, width: 2, channels: 1 };
+        let svg = found.pictures("three", shape, 1).unwrap().svg().to_owned();
+        assert!(svg.contains(">60.0 %<") && svg.contains(">30.0 %<") && !svg.contains(">10.0 %<"), "{svg}");
+        assert!(svg.contains(">2 memorized<") && svg.contains(">1 spurious<"));
+        let other = Shape { height: 2, width: 2, channels: 1 };
+        assert!(matches!(found.pictures("three", other, 1), Err(FigureError::Input { .. })));
     }
 }
