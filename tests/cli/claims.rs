@@ -12,7 +12,7 @@ fn claims() -> Vec<Claim> {
     let share = |k, count| SizeShare { k, count, samples: 512 };
     vec![
         about.spurious_peak(&[share(2, 0), share(64, 200), share(512, 20)]).unwrap(),
-        about.images_stop_attracting(&[share(2, 100), share(512, 0)]).unwrap(),
+        about.noise_flows_elsewhere(&[share(2, 100), share(512, 0)]).unwrap(),
         about.exact_memorizes(&[]).unwrap(),
     ]
 }

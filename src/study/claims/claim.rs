@@ -262,43 +262,50 @@ impl About<'_> {
         Ok(self.near_one("samples are memorized at small K and generalized at large K", "Fig. 4A", &parts))
     }
 
-    /// Training images are attractors of the network at the smallest K and no longer at the largest: the shares of training
-    /// images from which the retrieval map stays within delta. Not in the paper.
+    /// Training images are attractors of the network at the smallest K and no longer at the largest: the numbers of training
+    /// images from which the retrieval map stays within delta. They are counts of all images, so they have no interval. Not in
+    /// the paper.
     ///
     /// # Errors
     /// As [`Self::generalization_follows`].
     pub fn images_stop_attracting(&self, stay: &[SizeShare]) -> Result<Claim, StudyError> {
-        let parts = match tidy(stay)?.as_slice() {
+        let all = tidy(stay)?;
+        let found = match all.as_slice() {
+            [first, .., last] => {
+                let more = |a: SizeShare, b: SizeShare| if b.count > a.count { b } else { a };
+                let most = all.iter().copied().fold(*first, more);
+                let each =
+                    [*first, most, *last].map(|s| format!("{} of {} at K = {}", s.count, s.samples, s.k));
+                let [at_first, at_most, at_last] = each;
+                let statistic = format!(
+                    "training images that the retrieval map keeps: {at_first}, most {at_most}, {at_last}"
+                );
+                let kept = [first.fraction() >= NEAR_ONE, last.fraction() <= 1.0 - NEAR_ONE];
+                let verdict = match kept {
+                    [true, true] => Verdict::Holds,
+                    [false, false] => Verdict::DoesNotHold,
+                    _ => Verdict::InPart,
+                };
+                Measured { statistic, value: Some(most.count as f64), interval: None, p: None, verdict }
+            }
+            _ => Measured::missing("fewer than two K"),
+        };
+        Ok(self.claim("training images are attractors at small K and none at large K", "-", found))
+    }
+
+    /// Noise flows to training images at the smallest K and to none at the largest. Not in the paper.
+    ///
+    /// # Errors
+    /// As [`Self::generalization_follows`].
+    pub fn noise_flows_elsewhere(&self, memorized: &[SizeShare]) -> Result<Claim, StudyError> {
+        let parts = match tidy(memorized)?.as_slice() {
             [first, .., last] => vec![
-                ("the share of training images that the retrieval map keeps".to_owned(), *first),
+                ("the share of noise that flows to memorized attractors".to_owned(), *first),
                 ("1 minus it".to_owned(), last.rest()),
             ],
             _ => Vec::new(),
         };
-        Ok(self.near_one("training images are attractors at small K and none at large K", "-", &parts))
-    }
-
-    /// Noise flows to memorized attractors at the smallest K and to spurious ones at the largest. Not in the paper.
-    ///
-    /// # Errors
-    /// As [`Self::generalization_follows`].
-    pub fn noise_flows_elsewhere(
-        &self,
-        memorized: &[SizeShare],
-        spurious: &[SizeShare],
-    ) -> Result<Claim, StudyError> {
-        let parts = match (tidy(memorized)?.first(), tidy(spurious)?.as_slice()) {
-            (Some(m), [_, .., last]) => vec![
-                ("the share of noise that flows to memorized attractors".to_owned(), *m),
-                ("to spurious ones".to_owned(), *last),
-            ],
-            _ => Vec::new(),
-        };
-        Ok(self.near_one(
-            "noise flows to training images at small K and to spurious attractors at large K",
-            "-",
-            &parts,
-        ))
+        Ok(self.near_one("noise flows to training images at small K and to none at large K", "-", &parts))
     }
 
     /// "Spurious states appear at the transition": the spurious fraction is largest between the smallest and the
@@ -375,7 +382,12 @@ impl About<'_> {
                 let interval = percentiles(ratios.map(|(b, a)| (b / a).log2()).collect());
                 let statistic =
                     format!("log2 of the ratio of K with the most spurious samples: {b} over {a}");
-                Measured::new(statistic, (b / a).log2(), interval, Verdict::above(interval, 0.0))
+                Measured::new(
+                    statistic,
+                    (b / a).log2(),
+                    interval,
+                    Verdict::above(interval, f64::MIN_POSITIVE),
+                )
             }
             _ => Measured::missing("no samples"),
         };
@@ -917,20 +929,34 @@ mod tests {
                 assert_eq!((claim.verdict, claim.value), (verdict, Some(p)), "{claim:?}");
                 assert!(claim.statistic.contains("K = 2 (") && claim.statistic.contains("K = 8192 ("));
             }
-            assert_eq!(ABOUT.images_stop_attracting(&ends(p, 0.0)).unwrap().verdict, verdict);
-            assert_eq!(ABOUT.images_stop_attracting(&ends(1.0, 1.0 - p)).unwrap().verdict, verdict);
-            let flows = |m: f64, s: f64| ABOUT.noise_flows_elsewhere(&ends(m, 0.0), &ends(0.0, s)).unwrap();
-            assert_eq!((flows(p, 1.0).verdict, flows(1.0, p).verdict), (verdict, verdict));
+            let flows = |small, large| ABOUT.noise_flows_elsewhere(&ends(small, large)).unwrap().verdict;
+            assert_eq!((flows(p, 0.0), flows(1.0, 1.0 - p)), (verdict, verdict));
         }
         assert_eq!(ABOUT.generalization_follows(&[], &[]).unwrap().verdict, Verdict::NotMeasured);
         let one = shares(10, &[(2, 1.0)]);
-        assert_eq!(ABOUT.images_stop_attracting(&one).unwrap().verdict, Verdict::NotMeasured);
-        let bad = ABOUT.images_stop_attracting(&[SizeShare { k: 2, count: 3, samples: 2 }]);
+        assert_eq!(ABOUT.noise_flows_elsewhere(&one).unwrap().verdict, Verdict::NotMeasured);
+        let bad = ABOUT.noise_flows_elsewhere(&[SizeShare { k: 2, count: 3, samples: 2 }]);
         assert!(matches!(bad, Err(StudyError::Setting(e)) if e.setting == "shares"));
         // Two seeds of one K count together.
         let share = |k, count| SizeShare { k, count, samples: 100 };
         let two = [share(2, 90), share(2, 100), share(64, 0)];
-        assert_eq!(ABOUT.images_stop_attracting(&two).unwrap().value, Some(0.95));
+        assert_eq!(ABOUT.noise_flows_elsewhere(&two).unwrap().value, Some(0.95));
+    }
+
+    #[test]
+    fn kept_images_are_counted() {
+        let claim = |counts: [usize; 3]| {
+            let share = |(k, count)| SizeShare { k, count, samples: k };
+            let all: Vec<SizeShare> = [8, 128, 512].into_iter().zip(counts).map(share).collect();
+            ABOUT.images_stop_attracting(&all).unwrap()
+        };
+        let holds = claim([8, 92, 0]);
+        assert_eq!((holds.verdict, holds.value, holds.interval), (Verdict::Holds, Some(92.0), None));
+        assert!(holds.statistic.ends_with("8 of 8 at K = 8, most 92 of 128 at K = 128, 0 of 512 at K = 512"));
+        assert_eq!(claim([8, 128, 512]).verdict, Verdict::InPart);
+        assert_eq!(claim([4, 92, 0]).verdict, Verdict::InPart);
+        assert_eq!(claim([4, 92, 500]).verdict, Verdict::DoesNotHold);
+        assert_eq!(ABOUT.images_stop_attracting(&[]).unwrap().verdict, Verdict::NotMeasured);
     }
 
     #[test]

@@ -182,10 +182,7 @@ fn claims_of_flows(about: About<'_>, flows: &[FlowRow]) -> Result<Vec<Claim>, Er
     };
     Ok(vec![
         about.images_stop_attracting(&shares(Start::Images(Group::Training), |row| row.stays))?,
-        about.noise_flows_elsewhere(
-            &shares(Start::Noise, |row| row.memorized),
-            &shares(Start::Noise, |row| row.spurious),
-        )?,
+        about.noise_flows_elsewhere(&shares(Start::Noise, |row| row.memorized))?,
     ])
 }
 
