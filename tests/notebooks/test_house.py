@@ -739,6 +739,9 @@ class Real(unittest.TestCase):
 
     def test_the_toy_does_not_depend_on_other_studies(self):
         labels = {name: {part.label for part in parts} for name, parts in self.parts.items()}
+        # Below the studies, a function may have the name of one of a study.
+        studies = [p for p in self.parts["01_toy_energy"] if p.place.startswith("src/study/")]
+        beside = {p.label for p in studies if not p.place.startswith("src/study/toy/")}
         for name, cells in self.notebooks.items():
             rooms = r"\b(?:attractors|basin|claims|curvature|energy|load|prompts|toy|transition)::(?:\w+::)*([a-z]\w*)\("
             called = {f"fn {n}" for cell in cells for n in re.findall(rooms, cell)}
@@ -746,7 +749,7 @@ class Real(unittest.TestCase):
                 self.assertTrue(called)
                 self.assertEqual(called - labels[name], set())
                 if name != "01_toy_energy":
-                    self.assertEqual(called & labels["01_toy_energy"], set())
+                    self.assertEqual(called & beside, set())
 
     def test_a_changed_number_in_any_file_changes_the_hash(self):
         reached = {name: self.house.reach(cells) for name, cells in self.notebooks.items()}
