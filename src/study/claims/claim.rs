@@ -396,7 +396,7 @@ impl About<'_> {
 
     /// "With 8K samples slightly more are spurious than with 4K" (B.5): the largest share over K of the samples of the smaller
     /// sets that count as spurious in the larger ones alone. A sample's nearest other sample can only come nearer when samples
-    /// are added, so that a decrease is impossible; the size of the increase is the result. The interval is Wilson's, and has
+    /// are added, so that with the same thresholds a decrease is impossible; the size of the increase is the result. The interval is Wilson's, and has
     /// 95 percent for all K together (Bonferroni).
     ///
     /// # Errors
@@ -410,7 +410,7 @@ impl About<'_> {
             Some(most) => {
                 let interval = score_interval(most, z);
                 let statistic = format!(
-                    "largest share of the samples of 4K that are spurious among 8K alone: K = {}, of {} K; a decrease is impossible",
+                    "largest share of the samples of 4K that are spurious among 8K alone: K = {}, of {} K; with the same thresholds none is lost",
                     most.k,
                     all.len()
                 );

@@ -89,7 +89,7 @@ pub fn transition_claims(context: &Context, all: &Transition) -> Result<Claims, 
             else {
                 continue;
             };
-            let turned = turned_spurious(&all.samples, dataset, network, larger)?;
+            let turned = turned_spurious(&all.samples, dataset, network, larger);
             let command = command(dataset, network)?;
             claims
                 .push(About { dataset, network, command: &command }.larger_sets_have_more_spurious(&turned)?);
@@ -288,17 +288,9 @@ fn shares(cells: &[&SweepRow], class: fn(&SweepRow) -> &ClassRow) -> Vec<SizeSha
     cells.iter().map(|c| SizeShare { k: c.k, count: class(c).count, samples: c.samples }).collect()
 }
 
-/// For each K, the samples that are labelled both in the smallest sets S and in sets of `larger` K samples, and how many of
-/// them are spurious in the larger sets alone.
-///
-/// # Errors
-/// [`StudyError::Setting`] for a sample that is spurious in the smaller set alone, which another order of samples would give.
-fn turned_spurious(
-    samples: &[DistanceRow],
-    dataset: &str,
-    network: &str,
-    larger: usize,
-) -> Result<Vec<SizeShare>, Error> {
+/// For each K, the samples that are labelled both in the smallest sets S and in sets of `larger` K samples, and how many more
+/// of them are spurious in the larger sets.
+fn turned_spurious(samples: &[DistanceRow], dataset: &str, network: &str, larger: usize) -> Vec<SizeShare> {
     // Whether each sample is spurious in the smaller and in the larger set.
     type Labels = BTreeMap<usize, [Option<bool>; 2]>;
     let mut spurious: BTreeMap<(usize, Option<u64>), Labels> = BTreeMap::new();
@@ -309,22 +301,13 @@ fn turned_spurious(
     let mut all = Vec::new();
     for ((k, _), of) in spurious {
         let both: Vec<(bool, bool)> = of.into_values().filter_map(|[a, b]| a.zip(b)).collect();
-        if both.iter().any(|(small, large)| *small && !*large) {
-            let need = "smaller sets that are parts of the larger ones";
-            return Err(StudyError::from(SettingError::new(
-                "claims",
-                "samples",
-                format!("of {network}"),
-                need,
-            ))
-            .into());
-        }
-        let count = both.iter().filter(|(small, large)| !*small && *large).count();
+        let count = |large: bool| both.iter().filter(|(a, b)| if large { *b } else { *a }).count();
+        let count = count(true).saturating_sub(count(false));
         if !both.is_empty() {
             all.push(SizeShare { k, count, samples: both.len() });
         }
     }
-    Ok(all)
+    all
 }
 
 /// Number of parameters; `None` without cells.
