@@ -50,7 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sample",),
     ("train",),
     ("detect",),
-    ("study::context", "study::error"),
+    ("study::context", "study::error", "study::lapack"),
     ("study::sweep",),
     ("study::subject",),
     ("study::curvature",),
