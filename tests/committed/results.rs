@@ -234,10 +234,10 @@ fn landscapes_follow_from_the_published_weights() {
         let of = censuses.iter().find(|of| of.is_of(dataset, "mlp128")).unwrap();
         let wanted = of.rows.iter().find(|r| r.k == 16 && r.t == 15.0 && !r.exact).unwrap();
         assert_eq!(got.memorized, wanted.memorized);
-        assert!(
-            got.spurious.abs_diff(wanted.spurious) <= 1 && got.reached_memorized == wanted.reached_memorized,
-            "{got:?} {wanted:?}"
-        );
+        // On another processor a start at the edge of its basin may end at another attractor.
+        for (a, b) in [(got.spurious, wanted.spurious), (got.reached_memorized, wanted.reached_memorized)] {
+            assert!(a.abs_diff(b) <= 1, "{got:?} {wanted:?}");
+        }
 
         let params = spectrum.clone().check().unwrap();
         let x = images.mapv(f64::from);
